@@ -1,0 +1,1 @@
+"""What every service of distcloud shares: configuration, HTTP, authorisation, database, logs."""

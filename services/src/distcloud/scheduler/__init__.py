@@ -1,0 +1,1 @@
+"""The Cloud Scheduler: boots workers for waiting jobs and retires them when there is no more work."""
