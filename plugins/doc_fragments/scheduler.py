@@ -1,0 +1,46 @@
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options by which modules reach the Cloud Scheduler."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+
+    DOCUMENTATION = r"""
+options:
+  api_url:
+    description:
+      - Where the Cloud Scheduler listens, without a path.
+    type: str
+    required: true
+  api_token:
+    description:
+      - Bearer token for the API.
+      - Reading needs the scope C(viewer), changing things of a group C(group_admin) for this group, and groups themselves and
+        O(enabled) of a cloud C(cloud_admin).
+    type: str
+    required: true
+  ca_path:
+    description:
+      - File with the certificates of the authorities that the server's certificate is checked against.
+      - Without it those of the machine on which the module runs are used.
+    type: path
+  validate_certs:
+    description:
+      - Whether the server's certificate is checked. Turning it off lets anybody in between read the token.
+    type: bool
+    default: true
+  timeout:
+    description:
+      - Seconds to wait for an answer to one request.
+    type: int
+    default: 30
+notes:
+  - In check mode a scheduler that nobody has installed yet (the connection is refused, or the file in O(ca_path) does not exist) counts
+    as an empty one, with a warning, so that a whole site can be checked before it is built.
+"""

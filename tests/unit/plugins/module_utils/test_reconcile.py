@@ -1,0 +1,112 @@
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The pure half of every module: what it decides, without Ansible and without a network."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import (
+    CREATE,
+    DELETE,
+    MARK,
+    NONE,
+    REPLACE,
+    UPDATE,
+    difference,
+    given,
+    merge,
+    reconcile,
+    scrub,
+    shown_diff,
+)
+
+hypothesis = pytest.importorskip("hypothesis")
+st = hypothesis.strategies
+
+hypothesis.settings.register_profile("shared_machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared_machine")
+
+scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+states = st.recursive(
+    st.dictionaries(st.sampled_from("abcde"), scalars | st.lists(scalars, max_size=2), max_size=4),
+    lambda inner: st.dictionaries(st.sampled_from("abcde"), scalars | inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize(
+    ("current", "desired", "action", "fields"),
+    [
+        (None, None, NONE, ()),
+        (None, {"a": 1}, CREATE, ("a",)),
+        ({"a": 1}, {"a": 1}, NONE, ()),
+        ({"a": 1, "b": 2}, {"a": 1}, NONE, ()),
+        ({"a": 1, "b": 2}, {"a": 3}, UPDATE, ("a",)),
+        ({"a": {"x": 1, "y": 2}}, {"a": {"x": 3}}, UPDATE, ("a.x",)),
+        ({"a": 1}, None, DELETE, ()),
+    ],
+)
+def test_every_action(current, desired, action, fields):
+    plan = reconcile(current, desired)
+    assert (plan.action, plan.fields) == (action, fields)
+    assert plan.changed is (action != NONE)
+
+
+def test_a_field_the_wish_does_not_name_stays():
+    assert reconcile({"a": 1, "b": 2}, {"a": 3}).after == {"a": 3, "b": 2}
+
+
+def test_an_immutable_field_makes_it_a_replacement():
+    assert reconcile({"a": {"x": 1}}, {"a": {"x": 2}}, immutable=("a",)).action == REPLACE
+    assert reconcile({"a": 1, "ab": 1}, {"ab": 2}, immutable=("a",)).action == UPDATE
+
+
+def test_a_whole_mapping_is_replaced_not_extended():
+    assert reconcile({"m": {"x": 1}}, {"m": {"y": 1}}, whole=("m",)).after == {"m": {"y": 1}}
+    assert reconcile({"m": {"x": 1}}, {"m": {"y": 1}}).after == {"m": {"x": 1, "y": 1}}
+
+
+def test_a_secret_is_neither_compared_nor_shown():
+    current = {"auth": {"user": "u", "password": MARK}}
+    wish = {"auth": {"password": "hunter2"}}
+    assert reconcile(current, wish, secrets=("auth.password",)).action == NONE
+    plan = reconcile(current, wish, secrets=("auth.password",), changed_secrets=("auth.password",))
+    assert plan.action == UPDATE
+    assert plan.fields == ("auth.password",)
+    shown = shown_diff(plan, "it")
+    assert "hunter2" not in json.dumps(shown)
+    assert shown["before"] != shown["after"]
+
+
+def test_what_was_not_said_is_dropped_at_every_depth():
+    assert given({"a": None, "b": {"c": None}, "d": {}, "e": {"f": 0, "g": None}, "h": False}) == {"d": {}, "e": {"f": 0}, "h": False}
+
+
+@hypothesis.given(states)
+def test_a_state_is_its_own_wish(state):
+    assert reconcile(state, state).action == NONE
+
+
+@hypothesis.given(states, states)
+def test_a_plan_carried_out_leaves_nothing_to_do(current, wish):
+    plan = reconcile(current, wish)
+    assert reconcile(plan.after, wish).action == NONE
+    assert plan.changed is bool(difference(plan.before, plan.after))
+
+
+@hypothesis.given(states, states)
+def test_inputs_are_not_touched(current, wish):
+    before = json.dumps([current, wish])
+    merge(current, wish)
+    reconcile(current, wish, secrets=("a",))
+    assert json.dumps([current, wish]) == before
+
+
+@hypothesis.given(states)
+def test_no_named_secret_survives_scrubbing(state):
+    state["secret"] = "unmistakable"
+    assert "unmistakable" not in json.dumps(scrub(state, ("secret",)))

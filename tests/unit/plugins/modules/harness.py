@@ -1,0 +1,48 @@
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs a module class in this process and hands back what Ansible would see."""
+
+from __future__ import annotations
+
+import io
+import json
+import typing as t
+from dataclasses import dataclass, field
+from unittest import mock
+
+from ansible.module_utils import basic
+from ansible.module_utils.testing import patch_module_args
+
+
+@dataclass
+class Result:
+    """What a module printed, parsed, and as raw text (to look for secrets in)."""
+
+    data: dict[str, t.Any]
+    raw: str
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.data.get("failed"))
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.data.get("changed"))
+
+
+def run_module(cls: t.Any, params: dict[str, t.Any], check: bool = False, diff: bool = False) -> Result:
+    """Give a module its options as Ansible would and return what it printed, argument validation and no_log included."""
+    args = dict(params, _ansible_check_mode=check, _ansible_diff=diff, _ansible_remote_tmp="/tmp", _ansible_keep_remote_files=False)
+    out = io.StringIO()
+    with patch_module_args(args), mock.patch("sys.stdout", out), mock.patch.object(basic.AnsibleModule, "_log_to_syslog", create=True):
+        try:
+            cls.main()
+        except SystemExit:
+            pass
+    raw = out.getvalue()
+    data = json.loads(raw)
+    warnings = [item if isinstance(item, str) else str(item) for item in data.get("warnings", [])]
+    return Result(data=data, raw=raw, warnings=warnings)
