@@ -1,0 +1,90 @@
+# The few verbs of the house; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+.DELETE_ON_ERROR:
+
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+WHEELS := roles/distcloud/files
+NAME ?= site
+export DISTCLOUD_LAB ?= site
+export PATH := $(BIN):$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+SOURCES := $(shell find services/src services/pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
+BECOME = $$([ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null || echo --ask-become-pass)
+
+.PHONY: help site demo test test-fast test-long lint docs status lab lab-down bench requirements artefact clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | while IFS='|' read -r verb what; do printf '  make %-14s %s\n' "$$verb" "$$what"; done
+
+site: $(VENV)/.ready ## stand up the lab and the whole site on it; ends with a page and a table
+	@ansible-playbook $(BECOME) playbooks/lab.yml playbooks/site.yml
+
+demo: $(VENV)/.ready ## run the demonstration jobs again and show where they ran
+	@ansible-playbook $(BECOME) playbooks/demo.yml -e demo_again=true
+
+status: $(VENV)/.ready ## the state of the running site, as tables
+	@ansible-playbook playbooks/status.yml >build/status.log 2>&1 || { cat build/status.log; exit 1; }
+	@cat build/$(DISTCLOUD_LAB)/summary.txt
+
+lab: $(VENV)/.ready ## only the lab: regions and hosts
+	@ansible-playbook $(BECOME) playbooks/lab.yml
+
+lab-down: $(VENV)/.ready ## take the lab away, with everything it made on this machine
+	@ansible-playbook $(BECOME) playbooks/lab_down.yml
+
+test: $(VENV)/.ready-test ## everything that CI runs
+	@$(BIN)/python tests/run.py all
+
+test-fast: $(VENV)/.ready-test ## what needs no lab: logic, modules, linters
+	@$(BIN)/python tests/run.py fast
+
+test-long: $(VENV)/.ready-test ## the longer loops
+	@$(BIN)/python tests/run.py long
+
+lint: $(VENV)/.ready-test ## style and types, of Python and of Ansible
+	@$(BIN)/python tests/run.py lint
+
+docs: $(VENV)/.ready-test ## check the documentation and build the reference into build/docs
+	@$(BIN)/python tests/run.py docs
+
+bench: $(VENV)/.ready-test ## measure: make bench NAME=site|plan
+	@mkdir -p build/bench; $(BIN)/python bench/$(NAME).py
+
+artefact: $(VENV)/.ready ## the collection as a file to install elsewhere
+	@mkdir -p build; ansible-galaxy collection build --force --output-path build
+
+requirements: $(VENV)/.ready ## resolve the pinned lists anew
+	@$(BIN)/python requirements/resolve.py
+
+clean: ## remove what was built in this checkout (not the lab, not its caches)
+	rm -rf build $(VENV) .ansible services/dist $(WHEELS)/*.whl
+
+# The system packages that the lab needs; sudo only where we are not root.
+$(VENV)/.system: requirements/system.txt
+	@requirements/system.sh
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.control: $(VENV)/.system requirements/control.txt
+	@echo 'Installing the control node (Ansible and its collections) into $(VENV)'
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/control.txt
+	touch $@
+
+# The engines' wheel travels in the collection, and is installed here too: the control node matches ClassAds with it.
+$(VENV)/.ready: $(VENV)/.control $(SOURCES)
+	@rm -f $(WHEELS)/distcloud-*.whl
+	mkdir -p $(WHEELS) build .collections/ansible_collections/hep
+	SOURCE_DATE_EPOCH=1577836800 $(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(WHEELS) ./services
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $(WHEELS)/distcloud-*.whl
+	ln -sfn ../../.. .collections/ansible_collections/hep/distcloud
+	touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready requirements/test.txt
+	@echo 'Installing the test tools into $(VENV)'
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/test.txt
+	touch $@

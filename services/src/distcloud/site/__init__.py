@@ -1,0 +1,1 @@
+"""What a person sees of a site: one summary, shown as a page and as tables."""

@@ -1,0 +1,20 @@
+"""Puts amounts into words that a person reads at a glance."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float | None) -> str:
+    """Answer seconds as "42 s", "3 min 5 s", "2 h 10 min"; nothing for None."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(amount: int) -> str:
+    """Answer bytes as "161 MB"."""
+    return f"{amount / 1e6:.0f} MB"
