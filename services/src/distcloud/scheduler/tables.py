@@ -82,7 +82,11 @@ class VmRow(Base):
     """A worker VM, from the wish to its end; never deleted, so that accounting can read it."""
 
     __tablename__ = "vms"
-    __table_args__ = (Index("vms_by_state", "state"), Index("vms_by_cloud", "group_name", "cloud", "state"))
+    __table_args__ = (
+        Index("vms_by_state", "state"),
+        Index("vms_by_cloud", "group_name", "cloud", "state"),
+        Index("vms_by_age", "requested_at", "id"),  # the order in which lists are paged
+    )
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     group_name: Mapped[str] = mapped_column(String(64))
     cloud: Mapped[str] = mapped_column(String(64))
@@ -90,6 +94,8 @@ class VmRow(Base):
     flavor: Mapped[str] = mapped_column(String(255))
     image: Mapped[str] = mapped_column(String(255))
     alias: Mapped[str | None] = mapped_column(String(64))
+    network: Mapped[str | None] = mapped_column(String(255))
+    keep_alive: Mapped[int | None] = mapped_column(Integer)
     cores: Mapped[int] = mapped_column(Integer)
     ram_mib: Mapped[int] = mapped_column(Integer)
     disk_gib: Mapped[float] = mapped_column(Float)
@@ -103,6 +109,7 @@ class VmRow(Base):
     idle_since: Mapped[float | None] = mapped_column(Float)
     token_expires_at: Mapped[float | None] = mapped_column(Float)
     drain_requested_at: Mapped[float | None] = mapped_column(Float)
+    delete_requested_at: Mapped[float | None] = mapped_column(Float)
     gone_at: Mapped[float | None] = mapped_column(Float)
     reason: Mapped[str] = mapped_column(Text, default="")
     manual: Mapped[bool] = mapped_column(Boolean, default=False)

@@ -1,0 +1,72 @@
+"""Secrets at rest: sealed with Fernet keys from a file that only the service's user can read.
+
+The first key of the file seals; every key opens. So a key is changed by putting a new one on top and taking the old one away
+once everything has been sealed again.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+
+class SecretError(Exception):
+    """A key file or a sealed secret cannot be used; the message says which and what to do, never the secret."""
+
+
+class SecretBox:
+    """Seals and opens texts. A sealed text is safe to store; it names neither its content nor its key."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        if not keys:
+            raise SecretError("no key given: a key file holds at least one Fernet key")
+        try:
+            self._fernet = MultiFernet([Fernet(key) for key in keys])
+        except ValueError as error:
+            raise SecretError("a key is not a Fernet key (32 bytes, URL-safe base64, 44 characters)") from error
+
+    @classmethod
+    def from_file(cls, path: Path | str) -> SecretBox:
+        """Reads keys, one a line, newest first; lines that are empty or begin with # are skipped."""
+        file = Path(path)
+        try:
+            mode = stat.S_IMODE(file.stat().st_mode)
+            text = file.read_text(encoding="ascii")
+        except FileNotFoundError as error:
+            raise SecretError(f"{file}: key file is missing; restore it, or the secrets in the database cannot be opened") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise SecretError(f"{file}: key file cannot be read: {error}") from error
+        if mode & 0o007:
+            raise SecretError(f"{file}: key file is open to everybody (mode {mode:04o}); make it 0600 or 0640")
+        keys = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+        try:
+            return cls(keys)
+        except SecretError as error:
+            raise SecretError(f"{file}: {error}") from error
+
+    @staticmethod
+    def create_file(path: Path | str) -> None:
+        """Writes a new key with mode 0600; an existing file is an error, because losing a key loses what it sealed."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(Fernet.generate_key().decode("ascii") + "\n")
+
+    def seal(self, text: str) -> str:
+        return self._fernet.encrypt(text.encode("utf-8")).decode("ascii")
+
+    def open(self, token: str) -> str:
+        try:
+            return self._fernet.decrypt(token.encode("ascii")).decode("utf-8")
+        except (InvalidToken, UnicodeEncodeError) as error:
+            raise SecretError("a stored secret does not open with the keys of this service; was the key file replaced?") from error
+
+    def same(self, token: str | None, candidate: str) -> bool:
+        """Whether `candidate` is what `token` holds; takes the same time whatever the difference."""
+        if token is None:
+            return False
+        return hmac.compare_digest(self.open(token).encode("utf-8"), candidate.encode("utf-8"))

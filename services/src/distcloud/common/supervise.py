@@ -1,0 +1,153 @@
+"""Child processes that may hang: asked by lines of JSON, killed and replaced when they do not answer in time.
+
+Libraries that block without a time-out (HTCondor's bindings) run in such a child; the service itself never blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_ANSWER_LIMIT = 64 * 1024 * 1024  # one line: ten thousand grouped jobs are a few MiB
+_ERROR_KEPT = 4096
+
+
+class ChildError(Exception):
+    """The child answered with an error, died, or did not answer in time; the message says which."""
+
+
+class ChildTimeout(ChildError):
+    """No answer within the time allowed; the child has been killed."""
+
+
+class JsonChild:
+    """One child process that answers one request line with one answer line: {"result": ...} or {"error": "..."}.
+
+    Requests are served one after the other. The child is started when first asked and again after it died or was killed.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self._command = tuple(command)
+        self._environment = dict(environment or {})
+        self._process: asyncio.subprocess.Process | None = None
+        self._errors: asyncio.Task[None] | None = None
+        self._last_words = bytearray()
+        self._turn = asyncio.Lock()
+        self.restarts = 0
+
+    async def ask(self, request: Mapping[str, Any], seconds: float) -> Any:
+        """Raises ChildTimeout or ChildError. `seconds` bounds the whole call, waiting for one's turn included."""
+        try:
+            async with asyncio.timeout(seconds), self._turn:
+                try:
+                    return await self._exchange(request)
+                except (asyncio.CancelledError, OSError, ValueError):
+                    # A half-finished exchange would make the next answer belong to the wrong request.
+                    self._kill()
+                    raise
+        except TimeoutError as error:
+            raise ChildTimeout(f"{self.name}: no answer within {seconds:g} s") from error
+        except (OSError, ValueError) as error:
+            raise ChildError(f"{self.name}: {error}") from error
+
+    async def _exchange(self, request: Mapping[str, Any]) -> Any:
+        process = await self._running()
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(json.dumps(request).encode("utf-8") + b"\n")
+        await process.stdin.drain()
+        line = await process.stdout.readline()
+        if not line.endswith(b"\n"):
+            self._kill()
+            await process.wait()
+            words = self._last_words.decode("utf-8", "replace").strip()
+            raise ChildError(f"{self.name}: the child process ended ({process.returncode}) {words}".rstrip())
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ChildError(f"{self.name}: {answer['error']}")
+        return answer.get("result")
+
+    async def _running(self) -> asyncio.subprocess.Process:
+        if self._process is not None and self._process.returncode is None:
+            return self._process
+        if self._process is not None:
+            self.restarts += 1
+        self._last_words.clear()
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **self._environment},
+            start_new_session=True,  # its own process group: what it may start dies with it
+            limit=_ANSWER_LIMIT,
+        )
+        self._errors = asyncio.create_task(self._listen(self._process))
+        return self._process
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        """Keeps the last words on stderr, so that a full pipe never blocks the child and a death can be explained."""
+        assert process.stderr is not None
+        while chunk := await process.stderr.read(4096):
+            self._last_words.extend(chunk)
+            del self._last_words[:-_ERROR_KEPT]
+
+    def _kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def close(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        if self._errors is not None:
+            await asyncio.wait([self._errors])
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that ran to its end."""
+
+    code: int
+    output: str
+    errors: str
+
+
+async def run_command(
+    command: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None, stdin: bytes | None = None
+) -> Finished:
+    """Runs one command without a shell; kills its whole process group when it takes longer than `seconds` (ChildTimeout)."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ChildError(f"{command[0]}: cannot be started: {error}") from error
+    try:
+        async with asyncio.timeout(seconds):
+            output, errors = await process.communicate(stdin)
+    except (TimeoutError, asyncio.CancelledError) as error:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        if isinstance(error, TimeoutError):
+            raise ChildTimeout(f"{command[0]}: not finished within {seconds:g} s") from error
+        raise
+    assert process.returncode is not None
+    return Finished(process.returncode, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace"))

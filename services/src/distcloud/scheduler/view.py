@@ -1,0 +1,171 @@
+"""What the rest of the scheduler (REST API, command line, pages) may see and ask of the running engine.
+
+The engine implements `EngineView`; the API is written and tested against this protocol alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from .model import Cloud, Demand, Group, Plan, Policy, Slot, Vm, VmState
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything that `planner.plan` was, or would be, given."""
+
+    demand: tuple[Demand, ...] = ()
+    slots: tuple[Slot, ...] = ()
+    vms: tuple[Vm, ...] = ()
+    clouds: tuple[Cloud, ...] = ()
+    groups: tuple[Group, ...] = ()
+    policy: Policy = field(default_factory=Policy)
+    now: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRecord:
+    """The last plan with the world it was made for; `failures` says which of its actions could not be carried out."""
+
+    at: float
+    world: World
+    plan: Plan
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CloudStatus:
+    """How the engine gets on with one cloud; times are seconds since the epoch."""
+
+    group: str
+    cloud: str
+    region: str
+    enabled: bool
+    frozen: bool
+    reachable: bool
+    breaker: str  # closed, open, half_open
+    boots_paused_until: float | None
+    error: str  # last error, worded for the admin; empty when the last call went well
+    observed_at: float | None
+    vms: Mapping[str, int]  # live VMs by state
+    foreign_vms: int
+    quota_vms: int | None
+    quota_cores: int | None
+    quota_ram_mib: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """Whether the pool answers, and what it last said."""
+
+    reachable: bool
+    error: str
+    asked_at: float | None
+    idle_jobs: int
+    running_jobs: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """Of the engine as a whole; `healthy` is what /healthz answers by."""
+
+    scheduler_uuid: str
+    started_at: float
+    cycle: int
+    last_cycle_at: float | None
+    last_cycle_seconds: float | None
+    last_cycle_age: float | None
+    healthy: bool
+    problem: str
+    pool: PoolStatus
+    clouds: tuple[CloudStatus, ...]
+    vms: Mapping[str, int]  # live VMs by state, all clouds
+
+
+@dataclass(frozen=True, slots=True)
+class VmEvent:
+    """One change of a VM's state."""
+
+    at: float
+    from_state: VmState | None
+    to_state: VmState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VmDetail:
+    """A ledger row with what the planner does not need: region, end and history (oldest first; empty in lists)."""
+
+    vm: Vm
+    region: str
+    registered_at: float | None
+    gone_at: float | None
+    events: tuple[VmEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VmPage:
+    """Newest first; `cursor` is given back to get the next page, None at the end."""
+
+    vms: tuple[VmDetail, ...]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetireAnswer:
+    """`changed` false: it was on its way out already (or had gone); `before` and `after` are states."""
+
+    changed: bool
+    before: VmState
+    after: VmState
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainInputs:
+    """One job as the schedd has it, as a demand of its own, and the world to judge it in.
+
+    `demand` is None when the job is not for this scheduler (no group); `found` false when the schedd does not know the job.
+    `status` is HTCondor's JobStatus (1 idle, 2 running, 5 held, ...).
+    """
+
+    job: str
+    found: bool
+    status: int | None
+    demand: Demand | None
+    world: World
+    hold_reason: str = ""
+
+
+class EngineView(Protocol):
+    """What the engine offers; every method may be called from the API's event loop at any time."""
+
+    def status(self) -> EngineStatus: ...
+
+    def last_plan(self) -> PlanRecord | None: ...
+
+    async def vms(
+        self,
+        *,
+        states: Sequence[VmState] | None = None,  # None: all live ones (everything but gone)
+        groups: Sequence[str] | None = None,
+        cloud: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> VmPage: ...
+
+    async def vm(self, vm_id: str) -> VmDetail | None: ...
+
+    async def retire(self, vm_id: str, who: str) -> RetireAnswer:
+        """Let the VM drain and go. Raises KeyError for an unknown id."""
+        ...
+
+    async def explain_inputs(self, job: str) -> ExplainInputs:
+        """`job` is "CLUSTER" or "CLUSTER.PROC". Raises PoolUnavailable (distcloud.scheduler.pool.base) when the pool does not answer."""
+        ...
+
+    def wake(self) -> None:
+        """Look again now: something in the catalogue changed."""
+        ...

@@ -1,0 +1,72 @@
+"""Fixtures for all tests of the engines: a real PostgreSQL server of the tests' own, in a temporary folder."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_names = itertools.count()
+
+
+def _tools() -> Path | None:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
+    return found[-1].parent if found else None
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Path]:
+    """The folder with the server's socket. PostgreSQL refuses root, so root runs it as user postgres."""
+    tools = _tools()
+    if tools is None:
+        pytest.skip("PostgreSQL is not installed (Debian package postgresql)")
+    prefix: list[str] = []
+    folder = Path(tempfile.mkdtemp(prefix="distcloud-pg-"))
+    if os.geteuid() == 0:
+        try:
+            entry = pwd.getpwnam("postgres")
+        except KeyError:
+            pytest.skip("running as root and there is no user postgres to run PostgreSQL as")
+        os.chown(folder, entry.pw_uid, entry.pw_gid)
+        prefix = ["runuser", "-u", "postgres", "--"]
+
+    def run(*command: str) -> None:
+        subprocess.run([*prefix, *command], check=True, cwd="/", capture_output=True, text=True, timeout=60)
+
+    data = folder / "data"
+    run(str(tools / "initdb"), "-D", str(data), "-U", "tester", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off -c shared_buffers=16MB -c max_connections=60"
+    # Its output goes to a file: a server that inherits our pipe would keep the test run waiting for its end.
+    run(str(tools / "pg_ctl"), "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
+    try:
+        yield folder
+    finally:
+        run(str(tools / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Path) -> str:
+    """The URL of a new, empty database."""
+    import psycopg
+
+    name = f"test{next(_names)}"
+    with psycopg.connect(f"host={postgres_server} user=tester dbname=postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"postgresql://tester@/{name}?host={postgres_server}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The test runs twice: on an SQLite file and on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/x.db"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
