@@ -1,0 +1,89 @@
+"""Serves an application over TLS 1.2 or later, or over plain HTTP on loopback, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from .config import ConfigError, ListenSettings
+from .logging import get_logger
+
+log = get_logger("distcloud.server")
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its signal handlers: the service that embeds it decides when to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def bind(listen: ListenSettings) -> socket.socket:
+    """A listening socket. Raises ConfigError naming the address."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=256)
+    except OSError as error:
+        raise ConfigError(f"listen: cannot listen on {listen.host} port {listen.port}: {error.strerror or error}") from error
+
+
+def tls_context(listen: ListenSettings) -> ssl.SSLContext | None:
+    """The server's side of TLS; None for plain HTTP. Raises ConfigError naming the file."""
+    if listen.tls_certificate is None or listen.tls_key is None:
+        return None
+    for key, path in (("tls_certificate", listen.tls_certificate), ("tls_key", listen.tls_key)):
+        try:
+            with path.open("rb"):
+                pass
+        except OSError as error:
+            raise ConfigError(f"listen.{key}: {path}: cannot be read: {error.strerror}") from error
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(listen.tls_certificate, listen.tls_key)
+    except ssl.SSLError as error:
+        raise ConfigError(
+            f"listen: {listen.tls_certificate} and {listen.tls_key} are not a PEM certificate and its key: {error.reason or error}"
+        ) from error
+    return context
+
+
+async def serve(app: ASGIApp, listen: ListenSettings, stop: asyncio.Event, *, sock: socket.socket | None = None) -> None:
+    """Serve until `stop` is set; requests under way are given ten seconds. Raises ConfigError when it cannot begin."""
+    context = tls_context(listen)
+    sock = sock or bind(listen)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        ws="none",
+        limit_concurrency=256,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=10,
+    )
+    config.load()
+    config.ssl = context
+    server = _Server(config)
+    running = asyncio.ensure_future(server.serve(sockets=[sock]))
+    waiting = asyncio.ensure_future(stop.wait())
+    host, port = sock.getsockname()[:2]
+    log.info("listening", host=host, port=port, tls=context is not None)
+    try:
+        await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await running
+    finally:
+        waiting.cancel()
+        if not running.done():
+            running.cancel()
+        sock.close()

@@ -1,0 +1,77 @@
+"""The schema of /etc/distcloud/scheduler.yml."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from ..common.config import ServiceSettings, Settings, load
+from .model import Policy
+
+DEFAULT_PATH = Path("/etc/distcloud/scheduler.yml")
+
+
+class DatabaseSettings(Settings):
+    """Where wishes and ledger are kept: sqlite:////absolute/path or postgresql://user:password@host/name."""
+
+    url: str = "sqlite:////var/lib/distcloud/scheduler/scheduler.db"
+
+    @field_validator("url")
+    @classmethod
+    def _known_kind(cls, url: str) -> str:
+        if not url.startswith(("sqlite:///", "postgresql://")):
+            raise ValueError("should begin with sqlite:/// (then an absolute path) or postgresql://")
+        return url
+
+
+class PoolSettings(Settings):
+    """The HTCondor pool that the scheduler serves."""
+
+    collector: str = Field(min_length=1, description="host name, with :port where it is not 9618")
+    schedd: str = Field(min_length=1, description="name of the schedd whose queue is read")
+    domain: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", description="trust and UID domain")
+    token_directory: Path = Field(default=Path("/etc/distcloud/pool-tokens"), description="directory with the scheduler's own IDTOKENS")
+
+
+class SchedulerSettings(ServiceSettings):
+    """Everything the scheduler reads at its start; durations are seconds."""
+
+    database: DatabaseSettings = DatabaseSettings()
+    state_directory: Path = Path("/var/lib/distcloud/scheduler")
+    encryption_key_file: Path = Path("/etc/distcloud/scheduler.key")
+    pool: PoolSettings
+    condor_host: str = Field(min_length=1, description="central manager as workers call it")
+    central_address: str | None = Field(default=None, description="its address, where workers cannot resolve the name")
+    minter_socket: Path = Path("/run/distcloud/minter.sock")
+    cycle_seconds: float = Field(default=5.0, ge=0.1, le=3600)
+    create_settle: float = Field(default=120.0, ge=1, description="how long a create without an answer may still show up")
+    policy: Policy = Policy()
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _known_bounds(cls, value: Any) -> Any:
+        """The planner's policy is a plain dataclass, which by itself would swallow a misspelt key."""
+        if not isinstance(value, dict):
+            return value
+        known = {item.name for item in fields(Policy)}
+        unknown = sorted(str(key) for key in value if key not in known)
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: not a known key; known are {', '.join(sorted(known))}")
+        negative = sorted(str(key) for key, number in value.items() if isinstance(number, int) and number < 0)
+        if negative:
+            raise ValueError(f"{', '.join(negative)}: should be 0 or more")
+        return value
+
+    @model_validator(mode="after")
+    def _a_vm_outlives_its_drain(self) -> SchedulerSettings:
+        if self.policy.max_vm_age <= self.policy.drain_timeout:
+            raise ValueError("policy.max_vm_age should be greater than policy.drain_timeout, or every worker would be drained at birth")
+        return self
+
+
+def load_settings(path: Path | str = DEFAULT_PATH) -> SchedulerSettings:
+    """Read and check the scheduler's configuration. Raises ConfigError."""
+    return load(path, SchedulerSettings)
