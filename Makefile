@@ -66,7 +66,7 @@ clean: ## remove what was built in this checkout (not the lab, not its caches)
 
 # The system packages that the lab needs; sudo only where we are not root.
 $(VENV)/.system: requirements/system.txt
-	@requirements/system.sh
+	@bash requirements/system.sh
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 

@@ -1,4 +1,3 @@
-#!/bin/bash
 # Installs the Debian packages of requirements/system.txt that are missing; asks for sudo only where it is not root.
 set -euo pipefail
 cd "$(dirname "$0")"

@@ -1,0 +1,31 @@
+# -*- coding: utf-8 -*-
+# Copyright: Contributors to the hep.distcloud project
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters that turn what commands and modules answer into facts of the site's report."""
+
+from __future__ import annotations
+
+import json
+
+
+def json_or_none(text):
+    """Answer the value that is written in `text` as JSON; None when it is empty or no JSON, as when a command failed."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError):
+        return None
+
+
+def image_summary(image):
+    """Answer name, sha512 and size (bytes) of an image as openstack.cloud.image_info returns it."""
+    properties = image.get("properties") or {}
+    value = image.get("hash_value") or image.get("os_hash_value") or properties.get("os_hash_value") or ""
+    return {"name": image["name"], "sha512": value, "size": int(image.get("size") or 0)}
+
+
+class FilterModule(object):
+    """The filters by name."""
+
+    def filters(self):
+        return {"json_or_none": json_or_none, "image_summary": image_summary}

@@ -1,0 +1,117 @@
+"""The rules of the house that a machine can check: roles, variables, files, words."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
+TRACKED = [
+    ROOT / name
+    for name in subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    if (ROOT / name).is_file()
+]
+CODE = [path for path in TRACKED if path.suffix in {".py", ".yml", ".j2", ".sh"}]
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_role_is_complete(role: Path) -> None:
+    for name in ("README.md", "defaults/main.yml", "meta/main.yml", "meta/argument_specs.yml", "tasks/main.yml"):
+        assert (role / name).is_file(), f"roles/{role.name}/{name} is missing"
+    for entry in load(role / "meta/argument_specs.yml")["argument_specs"]:
+        assert (role / "tasks" / f"{entry}.yml").is_file(), f"argument_specs of {role.name} name tasks/{entry}.yml, which is missing"
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_defaults_and_argument_specs_agree(role: Path) -> None:
+    defaults = load(role / "defaults/main.yml") or {}
+    entries = load(role / "meta/argument_specs.yml")["argument_specs"].values()
+    options: dict[str, Any] = {}
+    for entry in entries:
+        options |= entry.get("options") or {}
+    for name, value in defaults.items():
+        assert name.startswith(f"{role.name}_"), f"{role.name}: variable {name} does not start with the role's name"
+        assert name in options, f"{role.name}: {name} has a default and no argument spec"
+        if "default" in options[name]:
+            assert options[name]["default"] == value, f"{role.name}: default of {name} differs between defaults and argument specs"
+    for name, option in options.items():
+        if "default" in option:
+            assert name in defaults, f"{role.name}: argument spec of {name} has a default that defaults/main.yml lacks"
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_role_names_no_inventory_group(role: Path) -> None:
+    for path in role.rglob("*"):
+        if path.suffix in {".yml", ".j2"} and "meta" not in path.parts:
+            assert not re.search(r"\bgroups\[|\bgroups\.[a-z]", path.read_text("utf-8")), (
+                f"{path.relative_to(ROOT)} names an inventory group"
+            )
+
+
+def test_files_are_one_thing() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in TRACKED
+        if path.suffix in {".py", ".yml", ".sh", ".j2"} and (lines := len(path.read_text("utf-8").splitlines())) > 450
+    }
+    assert not long, f"these files are two things: {long}"
+
+
+def test_nothing_is_left_open() -> None:
+    marks = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK")))
+    found = [str(path.relative_to(ROOT)) for path in CODE if marks.search(path.read_text("utf-8"))]
+    assert not found, f"marks of unfinished work: {found}"
+
+
+def test_python_files_say_what_they_are() -> None:
+    for path in TRACKED:
+        if path.suffix == ".py" and path.name != "__init__.py" and "plugins/modules" not in str(path):
+            text = path.read_text("utf-8")
+            body = re.sub(r"\A(#.*\n|\s*\n|from __future__.*\n)*", "", text)
+            assert not text.strip() or body.lstrip("r").startswith('"""'), f"{path.relative_to(ROOT)} does not begin by saying what it is"
+
+
+def test_readme_commands_are_verbs_of_the_makefile() -> None:
+    verbs = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for verb in re.findall(
+            r"`?\bmake ([a-z]+(?:-[a-z]+)*)\b(?=[`\s]|$)",
+            "\n".join(re.findall(r"`[^`\n]+`|^    .*|^make .*", path.read_text("utf-8"), re.MULTILINE)),
+        ):
+            assert verb in verbs, f"{path.name} names `make {verb}`, which the Makefile lacks"
+
+
+def test_links_in_the_docs_lead_somewhere() -> None:
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *(role / "README.md" for role in ROLES)]:
+        if path.is_file():
+            for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
+                if "://" not in target and not target.startswith("mailto:"):
+                    assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}, which is not there"
+
+
+def test_no_private_key_in_the_repository() -> None:
+    mark = "BEGIN " + "(RSA |EC |OPENSSH |ENCRYPTED )?PRIVATE KEY"
+    found = [
+        str(path.relative_to(ROOT))
+        for path in TRACKED
+        if path.suffix not in {".png", ".svg"} and re.search(mark, path.read_text("utf-8", "replace"))
+    ]
+    assert not found
+
+
+def test_action_group_is_complete() -> None:
+    group = set(load(ROOT / "meta/runtime.yml")["action_groups"]["distcloud"])
+    modules = {path.stem for path in (ROOT / "plugins/modules").glob("*.py")}
+    clients = {name for name in modules if name.startswith(("scheduler_", "region_"))}
+    assert clients <= group, f"not in the action group: {sorted(clients - group)}"
+    assert group <= modules, f"in the action group, but no module: {sorted(group - modules)}"
