@@ -1,0 +1,191 @@
+"""The site end to end, on two real regions: jobs wait, workers come, jobs run, workers go, and nothing is left."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from typing import Any
+
+import jsonschema
+import pytest
+from conftest import ROOT, Lab
+
+REGIONS = ("region-a", "region-b")
+_names = itertools.count()
+
+
+def submit(lab: Lab, user: str, *, count: int = 1, seconds: int = 5, extra: str = "", script: str = "") -> str:
+    """Submit plain jobs as an ordinary user; answers the cluster's number. A job's output is NAME.CLUSTER.PROC.out in the user's home."""
+    body = script or f"echo ran on $(hostname)\nsleep {seconds}"
+    name = f"t{next(_names)}"
+    description = f"""universe = vanilla
+executable = {name}.sh
+request_cpus = 1
+request_memory = 128MB
+request_disk = 10MB
+should_transfer_files = YES
+when_to_transfer_output = ON_EXIT
+output = {name}.$(Cluster).$(Process).out
+error = {name}.$(Cluster).$(Process).err
+log = {name}.log
+{extra}
+queue {count}
+"""
+    home = f"/home/{user}"
+    lab.run(
+        "central", f"cat > {home}/{name}.sh && chmod 755 {home}/{name}.sh && chown {user} {home}/{name}.sh", stdin=f"#!/bin/sh\n{body}\n"
+    )
+    lab.run("central", f"cat > {home}/{name}.sub && chown {user} {home}/{name}.sub", stdin=description)
+    return lab.run("central", f"cd {home} && condor_submit -terse {name}.sub", user=user).split(".")[0]
+
+
+def history(lab: Lab, cluster: str) -> list[dict[str, Any]]:
+    attributes = "ClusterId,ProcId,Owner,JobStatus,ExitCode,NumJobStarts,MachineAttrDistcloudRegion0,MachineAttrDistcloudVm0,Out"
+    found = lab.run("central", f"condor_history -json -constraint 'ClusterId == {cluster}' -attributes {attributes}")
+    return json.loads(found) if found.strip() else []
+
+
+def finished(lab: Lab, cluster: str, count: int, seconds: float = 600) -> list[dict[str, Any]]:
+    def probe() -> list[dict[str, Any]]:
+        ads = history(lab, cluster)
+        return ads if len(ads) >= count else []
+
+    return lab.wait(f"{count} jobs of cluster {cluster} ended", probe, seconds)
+
+
+def living(lab: Lab) -> list[dict[str, Any]]:
+    status, answer = lab.api("GET", "/v1/vms?limit=500")
+    assert status == 200, answer
+    return [vm for vm in answer["items"] if vm["state"] != "gone"]
+
+
+def servers(lab: Lab, region: str) -> list[Any]:
+    return list(lab.cloud(f"{region}-admin").compute.servers(all_projects=True))
+
+
+def slots(lab: Lab) -> list[str]:
+    return lab.run("central", "condor_status -af Machine").split()
+
+
+def empty(lab: Lab) -> None:
+    """Independent listings agree: no worker anywhere."""
+    lab.wait("the ledger has no living VM", lambda: not living(lab), 420)
+    for region in REGIONS:
+        lab.wait(f"{region} has no server", lambda region=region: not servers(lab, region), 60)
+    lab.wait("the pool has no slot", lambda: not slots(lab), 60)
+
+
+def test_summary_says_what_happened(lab: Lab) -> None:
+    summary = json.loads((ROOT / "build" / lab.name / "summary.json").read_text("utf-8"))
+    jsonschema.validate(summary, json.loads((ROOT / "docs" / "site_summary.schema.json").read_text("utf-8")))
+    assert {region["name"] for region in summary["regions"] if region["reachable"]} == set(REGIONS)
+    assert {image["region"] for image in summary["images"]} == set(REGIONS)
+    assert len({image["sha512"] for image in summary["images"]}) == 1
+    good = [job for job in summary["jobs"] if job["exit_code"] == 0]
+    assert {job["owner"] for job in good} >= {"alice", "bob"}
+    assert {job["region"] for job in good} == set(REGIONS)
+    ids = {vm["id"] for vm in summary["vms"]}
+    assert {job["vm"] for job in good} <= ids
+
+
+def test_nothing_is_left_after_the_demonstration(lab: Lab) -> None:
+    empty(lab)
+    for region in REGIONS:
+        cloud = lab.cloud(f"{region}-admin")
+        assert not [port for port in cloud.network.ports() if (port.device_owner or "").startswith("compute:")]
+        assert not [pair for pair in lab.cloud(region).compute.keypairs() if pair.name.startswith("vm-")]
+
+
+def test_second_run_changes_nothing(lab: Lab) -> None:
+    def state() -> dict[str, str]:
+        units = "condor distcloud-scheduler distcloud-minter.socket"
+        found = {
+            "central": lab.run("central", f"systemctl show -p MainPID -p ActiveEnterTimestamp {units}"),
+            "files": lab.run(
+                "central", "find /etc/condor /etc/distcloud /etc/nftables* /etc/systemd/system -type f -printf '%p %T@\\n' | sort"
+            ),
+        }
+        for region in REGIONS:
+            cloud, admin = lab.cloud(region), lab.cloud(f"{region}-admin")
+            found[region] = json.dumps(
+                {
+                    "images": sorted((image.id, image.updated_at) for image in admin.image.images()),
+                    "flavors": sorted(flavor.id for flavor in admin.compute.flavors()),
+                    "networks": sorted(network.id for network in admin.network.networks()),
+                    "credentials": sorted(
+                        credential.id for credential in cloud.identity.application_credentials(user=cloud.current_user_id)
+                    ),
+                }
+            )
+        return found
+
+    before = state()
+    said = lab.playbook("playbooks/site.yml")
+    recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", said, re.MULTILINE)
+    assert recap and all(line[1:] == ("0", "0", "0") for line in recap), recap
+    assert state() == before
+
+
+def test_unpinned_jobs_of_two_users_run_in_both_regions(lab: Lab) -> None:
+    clusters = {user: submit(lab, user, count=3, seconds=20) for user in ("alice", "bob")}
+    highest: dict[str, int] = {}
+
+    def done() -> bool:
+        for region in REGIONS:
+            highest[region] = max(highest.get(region, 0), len(servers(lab, region)))
+        return all(len(history(lab, cluster)) == 3 for cluster in clusters.values())
+
+    lab.wait("all jobs ended", done, 900)
+    jobs = [job for cluster in clusters.values() for job in history(lab, cluster)]
+    assert all(job["JobStatus"] == 4 and job["ExitCode"] == 0 for job in jobs)
+    assert {job["MachineAttrDistcloudRegion0"] for job in jobs} == set(REGIONS)
+    _, clouds = lab.api("GET", "/v1/groups/physics/clouds")
+    limits = {cloud["region"]: cloud["max_vms"] for cloud in clouds["items"]}
+    assert all(highest[region] <= limits[region] for region in REGIONS), (highest, limits)
+    empty(lab)
+
+
+def test_a_job_that_can_never_match_boots_nothing_and_is_explained(lab: Lab) -> None:
+    cluster = submit(lab, "alice", extra="requirements = TARGET.Memory >= 999999")
+    try:
+        lab.wait("the scheduler has seen it", lambda: lab.api("GET", f"/v1/explain?job={cluster}.0")[0] == 200, 60)
+        _, before = lab.api("GET", "/v1/status")
+        lab.wait("two more cycles", lambda: lab.api("GET", "/v1/status")[1]["cycle"] >= before["cycle"] + 2, 60)
+        assert not living(lab)
+        said = lab.run("central", f"distcloud scheduler explain {cluster}.0")
+        for region in REGIONS:
+            assert region in said, said
+        assert "999999" in said, said
+    finally:
+        lab.run("central", f"condor_rm {cluster}", check=False)
+
+
+def test_scheduler_killed_in_mid_boot_leaks_and_doubles_nothing(lab: Lab) -> None:
+    cluster = submit(lab, "bob", seconds=5)
+    lab.wait("a VM is requested", lambda: [vm for vm in living(lab) if vm["state"] in ("requested", "starting")], 60, 0.2)
+    lab.run("central", "systemctl kill -s KILL distcloud-scheduler; true")
+    (job,) = finished(lab, cluster, 1)
+    assert job["ExitCode"] == 0
+    assert sum(len(servers(lab, region)) for region in REGIONS) <= 1
+    empty(lab)
+
+
+def test_a_job_cannot_read_the_token_of_its_vm(lab: Lab) -> None:
+    script = """\
+cat /etc/condor/tokens.d/* /etc/condor/passwords.d/* /var/lib/cloud/instance/user-data.txt /dev/sr0 /dev/vdb 2>/dev/null | wc -c
+for url in latest/user-data openstack/latest/user_data; do
+  timeout 10 python3 -c "import urllib.request as r; print(len(r.urlopen('http://169.254.169.254/$url', timeout=5).read()))" 2>/dev/null || echo refused
+done
+"""
+    cluster = submit(lab, "alice", script=script)
+    finished(lab, cluster, 1)
+    said = lab.run("central", f"cat /home/alice/t*.{cluster}.0.out").split()
+    assert said == ["0", "refused", "refused"], said
+    empty(lab)
+
+
+@pytest.fixture(autouse=True)
+def no_jobs_before(lab: Lab) -> None:
+    """Each test begins with an empty queue."""
+    lab.run("central", "condor_rm -all", check=False)
