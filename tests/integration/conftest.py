@@ -42,9 +42,14 @@ class Lab:
         found: dict[str, Any] = self.inventory["_meta"]["hostvars"][host]
         return found
 
+    def address(self, host: str) -> str:
+        """The address of a lab host; `ansible-inventory` leaves the lab's own prefix in it untemplated."""
+        network = os.environ.get("DISTCLOUD_LAB_NETWORK", "10.203.0.0/24")
+        return str(self.hostvars(host)["ansible_host"]).replace("{{ lab_prefix }}", network.rpartition(".")[0])
+
     def run(self, host: str, command: str, *, user: str | None = None, check: bool = True, timeout: float = 120, stdin: str = "") -> str:
         """Run a shell command on a lab host and answer its standard output."""
-        address = self.hostvars(host)["ansible_host"]
+        address = self.address(host)
         full = command if user is None else f"runuser -u {user} -- sh -c {_quote(command)}"
         ssh = ["ssh", "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={self.state}/ssh/known_hosts", "-i", f"{self.state}/ssh/id_ed25519"]
         done = subprocess.run([*ssh, f"root@{address}", full], input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
@@ -73,7 +78,7 @@ class Lab:
 
     def api(self, method: str, path: str, body: Any = None, token: str = "scheduler_token_admin") -> tuple[int, Any]:
         """Call the scheduler's REST API; answers status and decoded body."""
-        address = self.hostvars(self.inventory["schedulers"]["hosts"][0])["ansible_host"]
+        address = self.address(self.inventory["schedulers"]["hosts"][0])
         secret = (self.state / "secrets" / token).read_text("utf-8").strip()
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
