@@ -1,0 +1,454 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Keeps one application credential per service in a region and its secret in a file."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: region_credential
+short_description: Application credential of a service in an OpenStack region
+version_added: 0.1.0
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+description:
+  - Makes an application credential with which a service (the Cloud Scheduler, for instance) reaches the region, with access rules that allow it
+    the calls it needs and no others.
+  - The credential belongs to the account that the module logs in as, so log in as the service's user. It cannot make further credentials.
+  - The secret is never shown. It is written to O(path), mode C(0600), before Keystone is asked, so that a run cut short at any moment
+    is completed by the next.
+  - A credential that is there is never made anew unasked; O(state=rotated) asks for it.
+options:
+  name:
+    description:
+      - Name of the service that will use the credential.
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) makes a credential where there is none.
+      - V(rotated) makes a new one beside the old, or completes an earlier rotation. The file then holds the new one.
+      - V(pruned) removes all older ones; call it when the service has the new one.
+      - V(absent) removes all credentials of the service and the file.
+    type: str
+    choices: [present, rotated, pruned, absent]
+    default: present
+  path:
+    description:
+      - File on the machine where the module runs that holds the credential with its secret, in YAML. Folders are made where they are missing.
+    type: path
+    required: true
+  region:
+    description:
+      - What the site calls the region; stands in the file.
+    type: str
+  access_rules:
+    description:
+      - What the service may do. Without any it may do whatever its roles allow.
+      - In paths C(*) stands for one part, C(**) for any number. What the region puts before a service's paths (C(/compute), for instance)
+        is added.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      service:
+        description: Type of the service.
+        type: str
+        required: true
+        choices: [compute, image, network]
+      method:
+        description: HTTP method.
+        type: str
+        required: true
+        choices: [GET, HEAD, POST, PUT, PATCH, DELETE]
+      path:
+        description: Path of the call with the version of the API, for example V(/v2.1/servers/*).
+        type: str
+        required: true
+  fallback:
+    description:
+      - Whether a credential without access rules is made, with a warning, where the region does not support them. Otherwise this is a failure.
+    type: bool
+    default: true
+  roles:
+    description:
+      - Names of the roles that the credential carries; without any those of the account.
+    type: list
+    elements: str
+  expires_in:
+    description:
+      - Days after which the credential expires, at midnight UTC; V(0) is never.
+    type: int
+    default: 365
+  renew_before:
+    description:
+      - Days before its end from which on a warning asks for a rotation.
+    type: int
+    default: 30
+  mark:
+    description:
+      - The word that marks what is ours, as in M(hep.distcloud.region_resources).
+    type: str
+    default: distcloud
+attributes:
+  idempotent:
+    support: partial
+    details:
+      - With O(state=rotated) every run after a finished rotation begins another.
+  check_mode:
+    description: Predicts what would be changed without changing anything.
+    support: full
+  diff_mode:
+    description: Shows the state before and after, with secrets hidden.
+    support: full
+  action_group:
+    description: Takes defaults from C(group/hep.distcloud.distcloud) in C(module_defaults).
+    support: full
+    membership:
+      - hep.distcloud.distcloud
+notes:
+  - In check mode an account that does not exist yet counts as one without credentials, with a warning.
+  - An account that itself logged in by an application credential may only make others if that one is unrestricted.
+extends_documentation_fragment:
+  - hep.distcloud.openstack
+  - hep.distcloud.attributes
+seealso:
+  - module: hep.distcloud.region_credential_info
+  - module: hep.distcloud.region_resources
+"""
+
+EXAMPLES = r"""
+- name: Let the scheduler boot and delete servers, and no more
+  hep.distcloud.region_credential:
+    cloud: region-a
+    name: scheduler
+    region: region-a
+    path: /srv/site/credentials/region-a-scheduler.yml
+    access_rules:
+      - service: compute
+        method: GET
+        path: /v2.1/servers/detail
+      - service: compute
+        method: POST
+        path: /v2.1/servers
+
+- name: Make a new credential beside the old one
+  hep.distcloud.region_credential:
+    cloud: region-a
+    name: scheduler
+    state: rotated
+    path: /srv/site/credentials/region-a-scheduler.yml
+
+- name: Remove the old one, after the scheduler was given the new one
+  hep.distcloud.region_credential:
+    cloud: region-a
+    name: scheduler
+    state: pruned
+    path: /srv/site/credentials/region-a-scheduler.yml
+"""
+
+RETURN = r"""
+credential:
+  description: The credential in force, without its secret; none with O(state=absent).
+  returned: always
+  type: dict
+  contains:
+    service:
+      description: The service.
+      type: str
+    name:
+      description: Its name in Keystone, which ends in its generation.
+      type: str
+    id:
+      description: Its id; absent in check mode where it is not made yet.
+      type: str
+    expires_at:
+      description: When it expires (UTC); none for never.
+      type: str
+    with_access_rules:
+      description: Whether access rules limit it. Before it is made this is what is wished.
+      type: bool
+    roles:
+      description: Names of its roles.
+      type: list
+      elements: str
+    path:
+      description: The file that holds it.
+      type: str
+    superseded:
+      description: Names of older credentials that are still there.
+      type: list
+      elements: str
+failure:
+  description: What went wrong.
+  returned: on failure
+  type: dict
+  contains:
+    service:
+      description: Who refused, for example C(keystone) or C(file).
+      type: str
+    code:
+      description: A stable word, for example V(lost), V(expired) or V(unreachable), or the HTTP status.
+      type: raw
+    details:
+      description: Further data.
+      type: dict
+"""
+
+import datetime
+import secrets
+import typing as t
+
+from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, ResourceModule
+from ansible_collections.hep.distcloud.plugins.module_utils._openstack import (
+    UNKNOWN_CLOUD,
+    Client,
+    connect,
+    login_with_credential,
+    openstack_argument_spec,
+    path_prefix,
+)
+from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import CREATE, DELETE, NONE, UPDATE, Plan, difference
+from ansible_collections.hep.distcloud.plugins.module_utils._region import bad, describe
+from ansible_collections.hep.distcloud.plugins.module_utils._region_credential import (
+    MAKE,
+    NOTHING,
+    PRUNE,
+    REMOVE,
+    RESUME,
+    Decision,
+    Document,
+    credential_name,
+    decide,
+    expiry,
+    own_credentials,
+    probes,
+)
+from ansible_collections.hep.distcloud.plugins.module_utils._region_file import read_yaml, remove, write_yaml
+
+COMMENT = "An application credential with its secret, kept by hep.distcloud.region_credential: whoever reads it can act with it."
+PENDING = ".pending"
+
+
+class RegionCredential(ResourceModule):
+    service = "keystone"
+    result_key = "credential"
+
+    @classmethod
+    def argument_spec(cls) -> dict[str, t.Any]:
+        rule = {
+            "service": {"type": "str", "required": True, "choices": ["compute", "image", "network"]},
+            "method": {"type": "str", "required": True, "choices": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]},
+            "path": {"type": "str", "required": True},
+        }
+        return {
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "rotated", "pruned", "absent"], "default": "present"},
+            "path": {"type": "path", "required": True},
+            "region": {"type": "str"},
+            "access_rules": {"type": "list", "elements": "dict", "default": [], "options": rule},
+            "fallback": {"type": "bool", "default": True},
+            "roles": {"type": "list", "elements": "str"},
+            "expires_in": {"type": "int", "default": 365},
+            "renew_before": {"type": "int", "default": 30},
+            "mark": {"type": "str", "default": "distcloud"},
+            **openstack_argument_spec(),
+        }
+
+    def connect(self) -> None:
+        """Refuse what cannot be meant, read the files, then log in."""
+        for index, rule in enumerate(self.params["access_rules"]):
+            if not rule["path"].startswith("/"):
+                raise bad("access_rules[%d].path" % index, rule["path"], "expected a path that begins with a slash")
+        for field in ("expires_in", "renew_before"):
+            if self.params[field] < 0:
+                raise bad(field, self.params[field], "expected a number of days, 0 or more")
+        self.stored = read_yaml(self.params["path"])
+        self.pending = read_yaml(self.params["path"] + PENDING)
+        for document in (self.stored, self.pending):
+            if document and document.get("application_credential_secret"):
+                self.module.no_log_values.add(document["application_credential_secret"])
+        self.client: t.Optional[Client] = None
+        self.user_id = ""
+        try:
+            self.client = connect(self.params)
+            self.account = self.client.me()
+            self.user_id = str(self.account["user_id"])
+        except Failure as failure:
+            if not self.module.check_mode or failure.code not in (401, UNKNOWN_CLOUD):
+                raise
+            self.module.warn("%s; taken for an account without credentials, since this is only a check" % failure.message)
+
+    def listed(self) -> list[Document]:
+        if self.client is None:
+            return []
+        return self.client.list("identity", "/users/%s/application_credentials" % self.user_id, "application_credentials")
+
+    def plan(self, item: dict[str, t.Any]) -> Plan:
+        own = own_credentials(self.listed(), item["mark"], item["name"])
+        now = datetime.datetime.now(datetime.timezone.utc)
+        decision = decide(item["state"], item["name"], own, self.stored, self.pending, item, now)
+        self.own, self.decision = own, decision
+        before = self.shown(self.stored, own) if self.stored else None
+        if decision.step == NOTHING:
+            return Plan(NONE, before=before, after=before, warnings=decision.warnings)
+        if decision.step == REMOVE:
+            gone = before or {"service": item["name"], "superseded": [entry["name"] for entry in own]}
+            return Plan(DELETE, before=gone, warnings=decision.warnings)
+        if decision.step == PRUNE:
+            after = dict(before or {}, superseded=[])
+            return Plan(UPDATE, before=before, after=after, fields=("superseded",), warnings=decision.warnings)
+        self.document = self.pending if decision.step == RESUME and self.pending else self.new_document(item, decision, now)
+        after = self.shown(self.document, own)
+        return Plan(
+            UPDATE if before else CREATE, before=before, after=after, fields=difference(before or {}, after), warnings=decision.warnings
+        )
+
+    def shown(self, document: Document, own: list[Document]) -> dict[str, t.Any]:
+        """What a person may see of a credential."""
+        state = {key: document.get(key) for key in ("service", "name", "expires_at", "with_access_rules", "roles")}
+        if document.get("application_credential_id"):
+            state["id"] = document["application_credential_id"]
+        older = [entry["name"] for entry in own if entry["id"] != document.get("application_credential_id") and entry["name"] != document.get("name")]
+        return dict(state, path=self.params["path"], superseded=older)
+
+    def new_document(self, item: dict[str, t.Any], decision: Decision, now: datetime.datetime) -> Document:
+        client = self.client
+        return {
+            "region": item["region"] or (client.region_name if client else None) or item["cloud"],
+            "service": item["name"],
+            "name": credential_name(item["mark"], item["name"], decision.generation),
+            "generation": decision.generation,
+            "auth_type": "v3applicationcredential",
+            "auth_url": client.auth_url if client else None,
+            "region_name": client.region_name if client else None,
+            "interface": item["interface"],
+            "cacert": client.cacert if client else None,
+            "project_id": self.account["project_id"] if client else None,
+            "user_id": self.user_id,
+            "application_credential_id": None,
+            "application_credential_secret": None,
+            "expires_at": expiry(now, item["expires_in"]),
+            "roles": sorted(item["roles"] or (self.account["roles"] if client else [])),
+            "with_access_rules": bool(item["access_rules"]),
+            "access_rules_wished": [dict(rule) for rule in item["access_rules"]],
+            "previous": [entry["id"] for entry in self.own],
+        }
+
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+        path = item["path"]
+        if self.decision.step in (REMOVE, PRUNE):
+            for entry in self.own:
+                if entry["id"] in self.decision.doomed:
+                    self.delete(entry)
+            if self.decision.step == REMOVE:
+                remove(path + PENDING)
+                remove(path)
+                return None
+            write_yaml(path, dict(self.stored or {}, previous=[]), COMMENT)
+            return plan.after
+        made = self.make(item, self.document)
+        write_yaml(path, made, COMMENT)
+        remove(path + PENDING)
+        return self.shown(made, self.own)
+
+    def make(self, item: dict[str, t.Any], document: Document) -> Document:
+        """Make the credential, or find the one that a run cut short has made, and try it."""
+        if not document.get("application_credential_secret"):
+            document = dict(document, application_credential_secret=secrets.token_urlsafe(48))
+            self.module.no_log_values.add(document["application_credential_secret"])
+            write_yaml(item["path"] + PENDING, document, COMMENT)
+        entry = next((known for known in self.own if known["name"] == document["name"]), None)
+        if entry is None:
+            try:
+                entry = self.create(document)
+            except Failure as failure:
+                if failure.code != 400 or not document["with_access_rules"]:
+                    raise self.explained(failure)
+                document = self.without_rules(item, document, "Keystone does not know access rules")
+                entry = self.create(document)
+        document = dict(document, application_credential_id=entry["id"])
+        refused = self.refused_by(document) if document["with_access_rules"] else ""
+        if refused:
+            self.delete(entry)
+            document = self.without_rules(item, document, "its %s service refuses a call that the rules allow" % refused)
+            document = dict(document, application_credential_id=self.create(document)["id"])
+        return document
+
+    def explained(self, failure: Failure) -> Failure:
+        if failure.code == 403:
+            failure.message += (
+                "; an account that logs in by a restricted application credential may not make others: "
+                "let clouds.yaml log in by password, or by an unrestricted one"
+            )
+        return failure
+
+    def without_rules(self, item: dict[str, t.Any], document: Document, why: str) -> Document:
+        """The same without access rules, said aloud, or a failure where the user wants no such credential."""
+        if not item["fallback"]:
+            raise Failure(
+                "the region does not support access rules (%s); set fallback: true to take a credential without them, "
+                "or ask its admin to set service_type in [keystone_authtoken] of each service" % why,
+                self.service,
+                "no_access_rules",
+            )
+        self.module.warn(
+            "the region does not support access rules (%s): the credential of %s can do all that its roles allow. "
+            "Its admin can help by setting service_type in [keystone_authtoken] of each service; then rotate the credential" % (why, item["name"])
+        )
+        document = dict(document, with_access_rules=False, application_credential_id=None)
+        write_yaml(item["path"] + PENDING, document, COMMENT)
+        return document
+
+    def create(self, document: Document) -> Document:
+        body: dict[str, t.Any] = {
+            "name": document["name"],
+            "secret": document["application_credential_secret"],
+            "description": describe("Used by %s" % document["service"], self.params["mark"]),
+            "unrestricted": False,
+        }
+        if document["expires_at"]:
+            body["expires_at"] = document["expires_at"].replace("Z", ".000000Z")
+        if self.params["roles"]:
+            body["roles"] = [{"name": name} for name in document["roles"]]
+        if document["with_access_rules"]:
+            body["access_rules"] = [dict(rule, path=self.prefixed(rule)) for rule in document["access_rules_wished"]]
+        path = "/users/%s/application_credentials" % self.user_id
+        return self.api.request("POST", "identity", path, {"application_credential": body})["application_credential"]
+
+    @property
+    def api(self) -> Client:
+        if self.client is None:
+            raise Failure("not logged in", self.service, "login")
+        return self.client
+
+    def prefixed(self, rule: Document) -> str:
+        """The path as the service sees it, where the region puts all services under one address."""
+        return path_prefix(self.api.base(rule["service"])) + str(rule["path"])
+
+    def refused_by(self, document: Document) -> str:
+        """The service that answers 401 to a call that the rules allow; empty where all honour them."""
+        client = login_with_credential(self.api, document)
+        for service, path in probes(document["access_rules_wished"]).items():
+            if client.status(service, path) == 401:
+                return service
+        return ""
+
+    def delete(self, entry: Document) -> None:
+        """Remove a credential and those of its access rules that no other uses."""
+        user = "/users/%s" % self.user_id
+        self.api.request("DELETE", "identity", "%s/application_credentials/%s" % (user, entry["id"]), allow=(404,))
+        for rule in entry.get("access_rules") or []:
+            self.api.request("DELETE", "identity", "%s/access_rules/%s" % (user, rule["id"]), allow=(403, 404))
+
+
+def main() -> None:
+    RegionCredential.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,544 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Brings what a site needs in an OpenStack region to the wished state, all in one log-in."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: region_resources
+short_description: Project, users, quotas, flavors, networks, security groups and key pairs of a site in a region
+version_added: 0.1.0
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+description:
+  - Brings all that a site needs in one OpenStack region to the wished state, in one call and one log-in, because a log-in and the import of
+    the SDK cost more than everything else.
+  - Every resource carries the mark of its owner in its description (a key pair in its comment). A resource of the same name without the
+    mark is never changed and never removed.
+  - What is left out is left as it is.
+options:
+  state:
+    description:
+      - V(present) makes what is missing and corrects what differs.
+      - V(absent) removes what is listed and ours, in the reverse order. A project that still holds resources that are not ours is not removed, and
+        then nothing is.
+    type: str
+    choices: [present, absent]
+    default: present
+  mark:
+    description:
+      - The word in brackets in the descriptions of all that is ours. Give two sites in one project two marks.
+    type: str
+    default: distcloud
+  project:
+    description:
+      - The project that holds everything. Only an admin of the region may name it; without it the account's own project is worked in.
+    type: dict
+    suboptions:
+      name:
+        description: Name of the project.
+        type: str
+        required: true
+      domain:
+        description: Name of the domain of project and users.
+        type: str
+        default: Default
+      description:
+        description: What the project is for.
+        type: str
+        default: ""
+      existing:
+        description: Whether somebody else made the project and it is used as it is, never changed or removed.
+        type: bool
+        default: false
+  users:
+    description:
+      - Users of the project. Needs O(project).
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the user.
+        type: str
+        required: true
+      domain:
+        description: Name of the user's domain, if it is not the project's.
+        type: str
+      description:
+        description: What the user is for.
+        type: str
+        default: ""
+      password:
+        description:
+          - The user's password. Whether it is in force is found out by a log-in.
+        type: str
+      password_file:
+        description:
+          - File on the machine where the module runs with the password in its first line; a file that is not there yet counts as no password.
+        type: path
+      roles:
+        description: Names of the user's roles on the project; a role that is not listed is taken away from a user of ours.
+        type: list
+        elements: str
+        default: [member]
+      existing:
+        description: Whether somebody else made the user; then only roles are given.
+        type: bool
+        default: false
+  quotas:
+    description:
+      - Limits of the project by service, with the names of the service's API. V(-1) is unlimited. Needs O(project).
+    type: dict
+    suboptions:
+      compute:
+        description: For example C(instances), C(cores), C(ram) (MiB), C(key_pairs).
+        type: dict
+      network:
+        description: For example C(port), C(network), C(security_group).
+        type: dict
+  flavors:
+    description:
+      - Flavors. Nova cannot change their sizes, so that a flavor of this name with another size is refused. Needs O(project).
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the flavor.
+        type: str
+        required: true
+      vcpus:
+        description: Number of virtual cores.
+        type: int
+        required: true
+      ram:
+        description: Memory in MiB.
+        type: int
+        required: true
+      disk:
+        description: Disk in GiB.
+        type: int
+        required: true
+      public:
+        description: Whether every project may use it; otherwise only O(project) may.
+        type: bool
+        default: false
+      extra_specs:
+        description: Extra specs, exactly these.
+        type: dict
+      description:
+        description: What the flavor is for.
+        type: str
+        default: ""
+  networks:
+    description:
+      - Networks with their subnets.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the network.
+        type: str
+        required: true
+      existing:
+        description: Whether somebody else made the network and it is used as it is.
+        type: bool
+        default: false
+      description:
+        description: What the network is for.
+        type: str
+        default: ""
+      shared:
+        description: Whether every project may use it.
+        type: bool
+      mtu:
+        description: Largest packet in bytes.
+        type: int
+      port_security_enabled:
+        description: Whether Neutron filters spoofed addresses and applies security groups.
+        type: bool
+      provider:
+        description: How the network lies on the physical one. Only for an admin of the region; cannot be changed later.
+        type: dict
+        suboptions:
+          type:
+            description: For example V(flat) or V(vlan).
+            type: str
+          physical_network:
+            description: Name of the physical network in the region's configuration.
+            type: str
+          segmentation_id:
+            description: VLAN id or the like.
+            type: int
+      subnets:
+        description: Subnets of the network. A subnet that is not listed is left as it is.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: Name of the subnet.
+            type: str
+            required: true
+          cidr:
+            description: Its addresses, for example V(10.203.0.0/24). Cannot be changed later.
+            type: str
+            required: true
+          gateway_ip:
+            description: Address of the gateway; without it Neutron takes the first of the subnet.
+            type: str
+          enable_dhcp:
+            description: Whether Neutron serves DHCP.
+            type: bool
+          allocation_pools:
+            description: Ranges out of which servers get addresses.
+            type: list
+            elements: dict
+            suboptions:
+              start:
+                description: First address.
+                type: str
+                required: true
+              end:
+                description: Last address.
+                type: str
+                required: true
+          dns_nameservers:
+            description: Addresses of name servers.
+            type: list
+            elements: str
+          description:
+            description: What the subnet is for.
+            type: str
+            default: ""
+  routers:
+    description:
+      - Routers to an outer network.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the router.
+        type: str
+        required: true
+      external_network:
+        description: Name of the outer network.
+        type: str
+        required: true
+      subnets:
+        description: Names of the subnets that it serves, exactly these.
+        type: list
+        elements: str
+        required: true
+      description:
+        description: What the router is for.
+        type: str
+        default: ""
+  security_groups:
+    description:
+      - Security groups with exactly the listed rules.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the group.
+        type: str
+        required: true
+      description:
+        description: What the group is for.
+        type: str
+        default: ""
+      egress:
+        description: Whether everything may go out.
+        type: bool
+        default: true
+      rules:
+        description: What may come in, or go out where O(security_groups[].egress) is off.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          direction:
+            description: Which way.
+            type: str
+            choices: [ingress, egress]
+            default: ingress
+          ethertype:
+            description: Which Internet Protocol.
+            type: str
+            choices: [IPv4, IPv6]
+            default: IPv4
+          protocol:
+            description: For example V(tcp), V(udp) or V(icmp); without it every protocol.
+            type: str
+          port_min:
+            description: First port.
+            type: int
+          port_max:
+            description: Last port; without it the first is the only one.
+            type: int
+          remote_ip_prefix:
+            description: The other side's addresses; without it all.
+            type: str
+  key_pairs:
+    description:
+      - Public keys that go into servers. A key pair of ours with another key is replaced; servers keep the key they were made with.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the key pair.
+        type: str
+        required: true
+      public_key:
+        description: The public key in OpenSSH's form.
+        type: str
+        required: true
+notes:
+  - In check mode an account that does not exist yet (no entry in C(clouds.yaml), or its log-in is refused) counts as an empty region, with a
+    warning, so that an intake can be checked before the project is made.
+extends_documentation_fragment:
+  - hep.distcloud.openstack
+  - hep.distcloud.attributes
+seealso:
+  - module: hep.distcloud.region_resources_info
+  - module: hep.distcloud.region_credential
+"""
+
+EXAMPLES = r"""
+- name: Make project, user and flavor as the region's admin
+  hep.distcloud.region_resources:
+    cloud: region-a-admin
+    project:
+      name: distcloud
+    users:
+      - name: distcloud
+        password_file: /srv/site/secrets/region-a-distcloud
+    quotas:
+      compute:
+        instances: 20
+        cores: 80
+    flavors:
+      - name: distcloud.small
+        vcpus: 1
+        ram: 2048
+        disk: 10
+
+- name: Make security group and key pair as the project's user
+  hep.distcloud.region_resources:
+    cloud: region-a
+    security_groups:
+      - name: distcloud
+        rules:
+          - protocol: tcp
+            port_min: 22
+            remote_ip_prefix: 192.0.2.0/24
+    key_pairs:
+      - name: distcloud
+        public_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample site
+"""
+
+RETURN = r"""
+resources:
+  description: What stands in the region of what was wished, by kind; empty lists where nothing was.
+  returned: always
+  type: dict
+  contains:
+    project:
+      description: The project with its id.
+      type: list
+      elements: dict
+    user:
+      description: Users with their ids and roles, never with passwords.
+      type: list
+      elements: dict
+    quota:
+      description: The quotas that were named.
+      type: list
+      elements: dict
+    flavor:
+      description: Flavors with their ids.
+      type: list
+      elements: dict
+    network:
+      description: Networks with their ids and subnets.
+      type: list
+      elements: dict
+    router:
+      description: Routers with their ids.
+      type: list
+      elements: dict
+    security_group:
+      description: Security groups with their ids and rules.
+      type: list
+      elements: dict
+    key_pair:
+      description: Key pairs.
+      type: list
+      elements: dict
+failure:
+  description: What went wrong.
+  returned: on failure
+  type: dict
+  contains:
+    service:
+      description: Who refused, for example C(keystone), C(nova), C(neutron), C(options).
+      type: str
+    code:
+      description: A stable word, for example V(unreachable) or V(foreign), or the HTTP status.
+      type: raw
+    details:
+      description: Further data.
+      type: dict
+"""
+
+import os
+import typing as t
+
+from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, ResourceModule
+from ansible_collections.hep.distcloud.plugins.module_utils._openstack import UNKNOWN_CLOUD, connect, openstack_argument_spec
+from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import Plan, reconcile
+from ansible_collections.hep.distcloud.plugins.module_utils._region import bad, check_wishes
+from ansible_collections.hep.distcloud.plugins.module_utils._region_compute import Flavor, KeyPair
+from ansible_collections.hep.distcloud.plugins.module_utils._region_identity import Project, Quota, User
+from ansible_collections.hep.distcloud.plugins.module_utils._region_kind import Context, Kind
+from ansible_collections.hep.distcloud.plugins.module_utils._region_network import Network, Router, SecurityGroup
+from ansible_collections.hep.distcloud.plugins.module_utils._region_options import resource_options
+
+# Option, kind: in the order in which they need each other.
+KINDS: tuple[tuple[str, str, type[Kind]], ...] = (
+    ("project", "project", Project),
+    ("users", "user", User),
+    ("quotas", "quota", Quota),
+    ("flavors", "flavor", Flavor),
+    ("networks", "network", Network),
+    ("routers", "router", Router),
+    ("security_groups", "security_group", SecurityGroup),
+    ("key_pairs", "key_pair", KeyPair),
+)
+NEED_PROJECT = ("users", "quotas", "flavors")
+
+
+class RegionResources(ResourceModule):
+    service = "openstack"
+    result_key = "resources"
+
+    @classmethod
+    def argument_spec(cls) -> dict[str, t.Any]:
+        return {
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "mark": {"type": "str", "default": "distcloud"},
+            **resource_options(),
+            **openstack_argument_spec(),
+        }
+
+    def connect(self) -> None:
+        """Refuse what cannot be meant, then log in."""
+        check_wishes(self.params)
+        for option in NEED_PROJECT:
+            if self.params[option] and not self.params["project"]:
+                raise bad(option, "given without project", "expected project as well, since an admin must say for which one")
+        for user in self.params["users"] or []:
+            user["password"] = user["password"] or self.password_of(user)
+        self.absent = self.params["state"] == "absent"
+        self.empty = False
+        self.done_kinds: list[str] = []
+        self.kinds: dict[str, Kind] = {}
+        try:
+            client = connect(self.params)
+        except Failure as failure:
+            if not self.module.check_mode or failure.code not in (401, UNKNOWN_CLOUD):
+                raise
+            self.module.warn("%s; taken for an empty region, since this is only a check" % failure.message)
+            self.empty = True
+            client = None  # type: ignore[assignment]
+        context = Context(client, self.params["mark"], self.absent, self.params["project"], self.module.warn)
+        self.kinds = {word: kind(context) for option, word, kind in KINDS}
+
+    def password_of(self, user: dict[str, t.Any]) -> t.Optional[str]:
+        path = user["password_file"]
+        if not path or not os.path.exists(path):
+            return None
+        try:
+            with open(path, encoding="utf-8") as file:
+                password = file.readline().strip()
+        except OSError as error:
+            raise bad("users.password_file", path, "expected a file that can be read (%s)" % error.strerror)
+        if not password:
+            raise bad("users.password_file", path, "expected a password in its first line")
+        self.module.no_log_values.add(password)
+        return password
+
+    def items(self) -> list[dict[str, t.Any]]:
+        """All wishes with their kinds, in the order of making, or the reverse of it for removing."""
+        found: list[dict[str, t.Any]] = []
+        for option, word, kind in KINDS:
+            value = self.params[option]
+            wishes = value if isinstance(value, list) else [value] if value else []
+            found.extend(dict(wish, kind=word) for wish in wishes)
+        if not self.absent:
+            return found
+        self.guard()
+        return [item for item in reversed(found) if item["kind"] != "quota"]
+
+    def guard(self) -> None:
+        """Refuse to remove anything while our project holds what is not ours: the admin decides about that."""
+        project = self.params["project"]
+        kind = self.kinds["project"]
+        if self.empty or not project or project["existing"] or not isinstance(kind, Project):
+            return
+        left = kind.holdings() if kind.find(project) else []
+        if left:
+            raise Failure(
+                "project %s still holds what is not ours to remove: %s. Remove these or give them to another project first"
+                % (project["name"], ", ".join(left[:20])),
+                self.service,
+                "not_empty",
+                {"holdings": left},
+            )
+
+    def name_of(self, item: dict[str, t.Any]) -> str:
+        return "%s %s" % (self.kinds[item["kind"]].word, item.get("name") or "of the project")
+
+    def plan(self, item: dict[str, t.Any]) -> Plan:
+        kind = self.kinds[item["kind"]]
+        self.done_kinds.append(item["kind"])
+        self.immutable = kind.fixed_fields(item)
+        current = None if self.empty else kind.find(item)
+        return reconcile(
+            current,
+            None if self.absent else kind.desired(item),
+            immutable=self.immutable,
+            secrets=kind.secrets,
+            changed_secrets=() if self.empty or self.absent else kind.changed_secrets(item, current),
+            whole=kind.whole,
+        )
+
+    def may_replace(self, item: dict[str, t.Any]) -> bool:
+        return self.kinds[item["kind"]].replaceable
+
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+        return self.kinds[item["kind"]].apply(item, plan)
+
+    def _result(self, done: list[tuple[Plan, t.Optional[dict[str, t.Any]], str]], plural: bool) -> dict[str, t.Any]:
+        """The base's result for many items, sorted by kind."""
+        self.plural_key = "all"
+        result = super()._result(done, True)
+        result.pop("all")
+        resources: dict[str, list[t.Any]] = {word: [] for option, word, kind in KINDS}
+        for word, (plan, after, name) in zip(self.done_kinds if done else [], done):
+            if after is not None:
+                resources[word].append(after)
+        return dict(result, resources=resources)
+
+
+def main() -> None:
+    RegionResources.main()
+
+
+if __name__ == "__main__":
+    main()
