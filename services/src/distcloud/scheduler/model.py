@@ -48,6 +48,7 @@ class Reason(StrEnum):
     CLOUD_UNREACHABLE = "cloud_unreachable"
     CREDENTIAL_EXPIRING = "credential_expiring"
     GROUP_UNKNOWN = "group_unknown"
+    NO_CLOUD = "no_cloud"  # the group has no cloud at all
     ALIAS_EXCLUDES = "alias_excludes"
     NO_IMAGE = "no_image"
     NO_FLAVOR = "no_flavor"
@@ -123,6 +124,9 @@ class Cloud:
 
     `quota` and `foreign` are what the cloud itself reported; `reachable` is false while its circuit breaker is open.
     `images` are the names that the cloud has, `flavors` what it offers after exclusions.
+    `project` is the key of the quota within the region: clouds of several groups that share it share the quota (empty: this
+    cloud has a quota of its own). `soft_limits` bound what everybody uses of the project, foreign servers included.
+    `failures` counts the servers that failed in a row; enough of them freeze the cloud for a while.
     """
 
     name: str
@@ -142,6 +146,11 @@ class Cloud:
     default_flavor: str | None = None
     default_image: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)  # extra slot attributes of its workers
+    project: str = ""
+    soft_limits: Limits = Limits()
+    network: str | None = None
+    failures: int = 0
+    last_failure_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +209,10 @@ class Vm:
     alias: str | None = None
     reason: str = ""
     manual: bool = False  # a person has taken it over: never touched
+    registered_at: float | None = None  # first seen in the pool
+    network: str | None = None
+    keep_alive: int | None = None  # of the job it was booted for; None: the group's
+    delete_requested_at: float | None = None  # when the cloud was last asked to delete it
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +232,10 @@ class Policy:
     max_vm_age: int = 604800  # must stay below the life of the pool token, less drain_timeout
     credential_margin: int = 86400
     freeze_after_failures: int = 3
+    freeze_seconds: int = 900  # a cloud frozen by failures gets one probe this long after the last failure
+    create_settle: int = 60  # a server may be missing from listings this long after it was asked for
+    delete_repeat: int = 60  # an order to delete that had no effect is repeated this often
+    vanish_grace: int = 90  # a draining worker whose ad vanishes while the queue says jobs run unseen gets this long
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,24 +250,28 @@ class Boot:
     alias: str | None
     reason: Reason
     detail: str = ""
+    network: str | None = None
+    keep_alive: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """Let a worker finish its jobs and take no new ones."""
+    """Let a worker finish its jobs and take no new ones; `again`: it was asked before and does not drain yet."""
 
     vm_id: str
     reason: Reason
     detail: str = ""
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Give the server back to the cloud."""
+    """Give the server back to the cloud; `again`: it was asked before and the server is still there."""
 
     vm_id: str
     reason: Reason
     detail: str = ""
+    again: bool = False
 
 
 Action = Boot | Retire | Delete

@@ -1,0 +1,166 @@
+"""Whether a cloud may serve a demand at all, and with which image and flavor: all that does not depend on room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from distcloud.scheduler.matching import Job, Worker
+from distcloud.scheduler.model import Cloud, Demand, Flavor, Reason, Resources
+from distcloud.scheduler.planning.situation import Situation, span
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A flavor that would do."""
+
+    flavor: Flavor
+    worker: Worker
+    offer: Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A cloud's answer to a demand: choices in the order to try them, or the reason why there are none."""
+
+    cloud: Cloud
+    choices: tuple[Choice, ...] = ()
+    image: str = ""
+    network: str | None = None
+    reason: Reason = Reason.DEMAND
+    detail: str = ""
+
+
+class Eligibility:
+    """Asks each cloud for its answer; what depends on the cloud alone is found once per plan."""
+
+    def __init__(self, situation: Situation) -> None:
+        self._situation = situation
+        self._closed = {key: _closed(cloud, situation) for key, cloud in situation.clouds.items()}
+        self._flavors: dict[tuple[str, str], list[tuple[Flavor, Resources]]] = {}
+        for key, cloud in situation.clouds.items():
+            sized = sorted(cloud.flavors, key=lambda flavor: (*_size(flavor.resources), flavor.name))
+            self._flavors[key] = [(flavor, situation.offer(key, flavor.name, flavor.resources)) for flavor in sized]
+
+    def offers(self, demand: Demand, job: Job) -> list[Offer]:
+        """One answer of every cloud of the demand's group."""
+        return [self.ask(demand, job, cloud) for cloud in self._situation.clouds_of.get(demand.group, ())]
+
+    def ask(self, demand: Demand, job: Job, cloud: Cloud) -> Offer:
+        """The cloud's answer. The checks go from the cheap to the dear, from the cloud's own state to the job's wishes."""
+        closed = self._closed[cloud.group, cloud.name]
+        if closed is not None:
+            return Offer(cloud, reason=closed[0], detail=closed[1])
+        group = self._situation.groups.get(demand.group)
+        if group is None:
+            return Offer(cloud, reason=Reason.GROUP_UNKNOWN, detail=f"there is no group {demand.group}")
+        if demand.alias is not None and cloud.name not in group.aliases.get(demand.alias, ()):
+            known = "does not hold it" if demand.alias in group.aliases else f"is not known to group {group.name}"
+            return Offer(cloud, reason=Reason.ALIAS_EXCLUDES, detail=f"{cloud.name}: alias {demand.alias} {known}")
+        image = per_cloud(demand.image, cloud.name) or cloud.default_image or group.default_image
+        if not image:
+            return Offer(
+                cloud, reason=Reason.NO_IMAGE, detail=f"{cloud.name}: neither the job nor the cloud nor group {group.name} names an image"
+            )
+        if image not in cloud.images:
+            return Offer(cloud, reason=Reason.NO_IMAGE, detail=f"{cloud.name} has no image {image}")
+        wished = per_cloud(demand.flavor, cloud.name)
+        usual = None if wished else cloud.default_flavor or group.default_flavor
+        choices, why = self._choose(demand, job, cloud, image, wished, usual)
+        if not choices:
+            return Offer(cloud, reason=why[0], detail=why[1])
+        return Offer(cloud, choices, image, per_cloud(demand.network, cloud.name) or cloud.network)
+
+    def _choose(
+        self, demand: Demand, job: Job, cloud: Cloud, image: str, wished: str | None, usual: str | None
+    ) -> tuple[tuple[Choice, ...], tuple[Reason, str]]:
+        """The job's flavor if it names one; else the default if it will do, and the smallest that does."""
+        situation, request = self._situation, demand.request
+        flavors = self._flavors[cloud.group, cloud.name]
+        if wished:
+            flavors = [pair for pair in flavors if pair[0].name == wished]
+            if not flavors:
+                return (), (Reason.NO_FLAVOR, f"{cloud.name} has no flavor {wished}, which the job asks for")
+        fitting = [pair for pair in flavors if request.fits_in(pair[1])]
+        if not fitting:
+            return (), (Reason.NO_FLAVOR, _too_small(cloud, flavors, request))
+        if usual is not None:
+            fitting = [pair for pair in fitting if pair[0].name == usual] + [pair for pair in fitting if pair[0].name != usual]
+        choices: list[Choice] = []
+        worker = None
+        for flavor, offer in fitting:
+            worker = situation.worker(cloud, flavor.name, flavor.resources, demand.alias, image)
+            if situation.matcher.matches(job, worker):
+                choices.append(Choice(flavor, worker, offer))
+                if flavor.name != usual:
+                    break
+        if choices:
+            return tuple(choices), (Reason.DEMAND, "")
+        assert worker is not None  # the last one tried is the largest: what fails there fails everywhere
+        return (), (Reason.REQUIREMENTS_MISMATCH, situation.matcher.why(job, worker).detail)
+
+
+def per_cloud(value: str | None, cloud: str) -> str | None:
+    """What a wish says for one cloud: `x` for all, or a list of `cloud:x`; the entry for the cloud goes first.
+
+    A list that has entries for other clouds only says nothing for this one.
+    """
+    if not value:
+        return None
+    entries = [entry.strip() for entry in value.split(",") if entry.strip()]
+    for entry in entries:
+        name, colon, rest = entry.partition(":")
+        if colon and name == cloud and rest:
+            return rest
+    return next((entry for entry in entries if ":" not in entry), None)
+
+
+def _closed(cloud: Cloud, situation: Situation) -> tuple[Reason, str] | None:
+    policy, now = situation.policy, situation.now
+    if not cloud.enabled:
+        return Reason.CLOUD_DISABLED, f"{cloud.name} is disabled; a cloud_admin may enable it"
+    if cloud.frozen:
+        return Reason.CLOUD_FROZEN, f"{cloud.name} is frozen"
+    if not cloud.reachable:
+        return Reason.CLOUD_UNREACHABLE, f"{cloud.name} does not answer: {cloud.unreachable_reason or 'no reason known'}"
+    expires = cloud.credential_expires_at
+    if expires is not None and expires - now < policy.credential_margin:
+        left = f"expires in {span(expires - now)}" if expires > now else "has expired"
+        return Reason.CREDENTIAL_EXPIRING, f"the credential of {cloud.name} {left}; renew it"
+    if failing_in_a_row(cloud, situation) and (cloud.last_failure_at is None or now - cloud.last_failure_at < policy.freeze_seconds):
+        return (
+            Reason.CLOUD_FROZEN,
+            f"{cloud.name}: the last {cloud.failures} servers failed; the next is tried {span(policy.freeze_seconds)} after the last",
+        )
+    return None
+
+
+def failing_in_a_row(cloud: Cloud, situation: Situation) -> bool:
+    """Whether so many servers failed that only one at a time is tried."""
+    return 0 < situation.policy.freeze_after_failures <= cloud.failures
+
+
+def _size(server: Resources) -> tuple[int, int, float]:
+    return (server.cores, server.ram_mib, server.disk_gib)
+
+
+def _too_small(cloud: Cloud, flavors: list[tuple[Flavor, Resources]], request: Resources) -> str:
+    if not flavors:
+        return f"{cloud.name} offers no flavor"
+    flavor, offer = max(flavors, key=lambda pair: (_size(pair[1]), pair[0].name))
+    what = "the wished flavor" if len(flavors) == 1 else f"none of {len(flavors)} flavors fits; the largest,"
+    return f"{cloud.name}: {what} {flavor.name} offers {words(offer)}, the job asks for {words(request)}"
+
+
+def words(amount: Resources) -> str:
+    """An amount for people."""
+    return f"{amount.cores} core{'s' if amount.cores != 1 else ''}, {amount.ram_mib} MiB, {amount.disk_gib:.4g} GiB of disk"
+
+
+def reasons(offers: list[Offer]) -> Iterator[str]:
+    """The refusals among the answers, each once."""
+    seen = set()
+    for offer in offers:
+        if not offer.choices and offer.detail not in seen:
+            seen.add(offer.detail)
+            yield offer.detail

@@ -1,0 +1,202 @@
+"""Which workers leave, and why: failed, silent, aged, excess ones first; idle ones once it is known that no job needs them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Set
+
+from distcloud.scheduler.model import Cloud, Delete, Reason, Retire, Vm, VmState
+from distcloud.scheduler.planning.limits import bounds
+from distcloud.scheduler.planning.situation import IN_POOL, LEAVING, TO_COME, ProjectKey, Situation, project_of, span
+
+Leave = Retire | Delete
+
+# When a whole pool falls silent, the pool is doubted before the workers: this many times longer.
+_DOUBT = 4
+_DEFAULT_KEEP_ALIVE = 300
+
+
+def compulsory(situation: Situation) -> dict[str, Leave]:
+    """VM id to what must be done about it whatever the demand is. VMs under manual control are never in it."""
+    leaves: dict[str, Leave] = {}
+    silent = _silent(situation)
+    unseen = _groups_with_unseen_jobs(situation)
+    for vm in situation.vms:
+        if vm.manual:
+            continue
+        leave = _judge(situation, vm, vm.id in silent, vm.group in unseen)
+        if isinstance(leave, Delete) and not _can_be_asked(situation.cloud_of(vm)):
+            continue
+        if leave is not None:
+            leaves[vm.id] = leave
+    for leave in _excess(situation, leaves):
+        leaves[leave.vm_id] = leave
+    return leaves
+
+
+def idle(situation: Situation, leaving: Set[str], needed: Set[str]) -> Iterable[Leave]:
+    """Idle workers past their keep-alive, unless waiting jobs were put there (`needed`: ids); even those not for ever."""
+    policy = situation.policy
+    for vm in situation.vms:
+        if vm.manual or vm.state is not VmState.IDLE or vm.id in leaving:
+            continue
+        slot = situation.slots.get(vm.id)
+        if slot is not None and slot.claimed_slots > 0:
+            continue
+        since = vm.changed_at if vm.idle_since is None else vm.idle_since
+        idle_for, keep = situation.now - since, _keep_alive(situation, vm)
+        if vm.id not in needed:
+            if idle_for > keep:
+                yield Retire(
+                    vm.id, Reason.NO_DEMAND, f"idle for {span(idle_for)}, no waiting job would run there; keep-alive is {span(keep)}"
+                )
+        elif idle_for > max(policy.first_use_timeout, keep):
+            what = Reason.NO_DEMAND if vm.ever_used else Reason.NEVER_USED
+            yield Retire(vm.id, what, f"idle for {span(idle_for)} although waiting jobs should run there; another worker will be tried")
+
+
+def _keep_alive(situation: Situation, vm: Vm) -> int:
+    group = situation.groups.get(vm.group)
+    usual = _DEFAULT_KEEP_ALIVE if group is None else group.keep_alive
+    return max(situation.policy.minimum_keep_alive, usual if vm.keep_alive is None else vm.keep_alive)
+
+
+def _judge(situation: Situation, vm: Vm, silent: bool, unseen_jobs: bool) -> Leave | None:
+    policy, now = situation.policy, situation.now
+    if vm.state is VmState.DELETING:
+        asked = max(vm.changed_at, vm.delete_requested_at or 0.0)
+        if now - asked >= policy.delete_repeat:
+            return Delete(
+                vm.id, Reason.ORDERED, f"still there {span(now - vm.changed_at)} after it was ordered to go: {vm.reason}", again=True
+            )
+        return None
+    if vm.state is VmState.ERROR:
+        if now - vm.changed_at > policy.error_timeout:
+            what = Reason.BUILD_FAILED if vm.registered_at is None and vm.last_seen_in_pool is None else Reason.ERROR_TIMEOUT
+            return Delete(vm.id, what, f"failed {span(now - vm.changed_at)} ago: {vm.reason}")
+        return None
+    if silent:
+        return Delete(vm.id, Reason.SILENT, f"not heard in the pool for {span(now - _heard(situation, vm))}")
+    if vm.state is VmState.RETIRING:
+        return _retiring(situation, vm, unseen_jobs)
+    if vm.state in TO_COME:
+        since = vm.changed_at if vm.state is VmState.UNREGISTERED else vm.requested_at
+        if now - since > policy.registration_timeout and vm.id not in situation.slots:
+            return Delete(vm.id, Reason.NEVER_REGISTERED, f"{vm.state.value} for {span(now - since)} and never seen in the pool")
+        return None
+    return _aged(situation, vm) or _on_disabled_cloud(situation, vm)
+
+
+def _retiring(situation: Situation, vm: Vm, unseen_jobs: bool) -> Leave | None:
+    policy, now, slot = situation.policy, situation.now, situation.slots.get(vm.id)
+    if slot is None:
+        seen = vm.last_seen_in_pool
+        if seen is not None and unseen_jobs and now - seen < policy.vanish_grace:
+            return None  # the pool may have forgotten the ad of a worker whose jobs still run
+        words = "never in the pool" if seen is None else "no slot left"
+        return Delete(vm.id, Reason.DRAINED, f"{words}; retired because: {vm.reason}")
+    if now - vm.changed_at > policy.drain_timeout:
+        return Delete(
+            vm.id,
+            Reason.DRAIN_TIMEOUT,
+            f"drains for {span(now - vm.changed_at)}, {slot.claimed_slots} claims left; retired because: {vm.reason}",
+        )
+    if slot.draining:
+        return None
+    if vm.drain_requested_at is None or now - vm.drain_requested_at >= policy.drain_repeat:
+        return Retire(vm.id, Reason.ORDERED, f"to be drained: {vm.reason}", again=True)
+    return None
+
+
+def _aged(situation: Situation, vm: Vm) -> Leave | None:
+    age = situation.now - vm.requested_at
+    if age > situation.policy.max_vm_age:
+        return Retire(vm.id, Reason.TOKEN_EXPIRING, f"{span(age)} old; the maximum age is {span(situation.policy.max_vm_age)}")
+    if vm.token_expires_at is not None:
+        # Its jobs must be able to end while the token holds; of a short token never more than half is kept for that.
+        margin = min(float(situation.policy.drain_timeout), (vm.token_expires_at - vm.requested_at) / 2)
+        if situation.now >= vm.token_expires_at - margin:
+            return Retire(vm.id, Reason.TOKEN_EXPIRING, f"its pool token ends in {span(max(0.0, vm.token_expires_at - situation.now))}")
+    return None
+
+
+def _on_disabled_cloud(situation: Situation, vm: Vm) -> Leave | None:
+    cloud, slot = situation.cloud_of(vm), situation.slots.get(vm.id)
+    if cloud is not None and not cloud.enabled and vm.state is VmState.IDLE and (slot is None or slot.claimed_slots == 0):
+        return Retire(vm.id, Reason.CLOUD_DISABLED, f"idle, and cloud {cloud.name} is disabled")
+    return None
+
+
+def _can_be_asked(cloud: Cloud | None) -> bool:
+    return cloud is not None and cloud.reachable
+
+
+def _heard(situation: Situation, vm: Vm) -> float:
+    slot = situation.slots.get(vm.id)
+    times = [time for time in (vm.last_seen_in_pool, slot.last_heard if slot else None) if time is not None]
+    return max(times, default=vm.changed_at)
+
+
+def _silent(situation: Situation) -> set[str]:
+    """VMs of the pool that are not heard any more; none of them while all are silent, which speaks against the pool."""
+    known = [vm for vm in situation.vms if vm.state in IN_POOL or (vm.state is VmState.RETIRING and vm.id in situation.slots)]
+    patience = situation.policy.silent_timeout
+    silent = {vm.id for vm in known if situation.now - _heard(situation, vm) > patience}
+    if len(known) > 1 and len(silent) == len(known):
+        return {vm.id for vm in known if situation.now - _heard(situation, vm) > _DOUBT * patience}
+    return silent
+
+
+def _groups_with_unseen_jobs(situation: Situation) -> set[str]:
+    """Groups of which the queue says that more jobs run than the pool shows claims."""
+    running: dict[str, int] = defaultdict(int)
+    for each in situation.demand:
+        running[each.group] += each.running
+    for vm in situation.vms:
+        slot = situation.slots.get(vm.id)
+        if slot is not None:
+            running[vm.group] -= slot.claimed_slots
+    return {group for group, count in running.items() if count > 0}
+
+
+def _excess(situation: Situation, leaves: Mapping[str, Leave]) -> Iterable[Leave]:
+    """As many VMs as a bound is exceeded by, the least useful first: still to come, then idle, then with few jobs; young before old."""
+    going = {vm.id for vm in situation.vms if vm.state in LEAVING} | set(leaves)
+    members: dict[ProjectKey, list[Cloud]] = defaultdict(list)
+    for cloud in situation.clouds.values():
+        members[project_of(cloud)].append(cloud)
+    for cloud in situation.clouds.values():
+        if not cloud.reachable:
+            continue  # its quota and foreign servers are old news
+        key = (cloud.group, cloud.name)
+        for bound in bounds(cloud, situation.used[key], situation.used_in_project[project_of(cloud)]):
+            if bound.used <= bound.limit:
+                continue
+            around = [cloud] if bound.project is None else members[bound.project]
+            vms = sorted((vm for one in around for vm in situation.vms_on[one.group, one.name]), key=_worth(situation))
+            over = bound.used - bound.limit - sum(_amount(vm, bound.dimension) for vm in vms if vm.id in going)
+            for vm in vms:
+                if over <= 0:
+                    break
+                if vm.id in going or vm.manual:
+                    continue
+                going.add(vm.id)
+                over -= _amount(vm, bound.dimension)
+                detail = f"the {bound.name} {cloud.name} is {bound.stated} {bound.unit}, ours use {bound.used} and others {bound.others}"
+                unused = vm.state in TO_COME and vm.id not in situation.slots
+                yield Delete(vm.id, Reason.OVER_LIMIT, detail) if unused else Retire(vm.id, Reason.OVER_LIMIT, detail)
+
+
+def _amount(vm: Vm, dimension: str) -> int:
+    return {"vms": 1, "cores": vm.resources.cores, "ram_mib": vm.resources.ram_mib}[dimension]
+
+
+_ORDER = {VmState.REQUESTED: 0, VmState.STARTING: 1, VmState.UNREGISTERED: 2, VmState.IDLE: 3, VmState.RUNNING: 4}
+
+
+def _worth(situation: Situation) -> Callable[[Vm], tuple[int, int, int, float, str]]:
+    def key(vm: Vm) -> tuple[int, int, int, float, str]:
+        cloud, slot = situation.cloud_of(vm), situation.slots.get(vm.id)
+        return (cloud.priority if cloud else 0, _ORDER.get(vm.state, 9), slot.claimed_slots if slot else 0, -vm.requested_at, vm.id)
+
+    return key

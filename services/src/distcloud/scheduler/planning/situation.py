@@ -1,0 +1,195 @@
+"""One cycle's situation, indexed for the planner: who is where, what is used, what a kind of worker offers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from distcloud.scheduler.matching import Job, Matcher, Worker
+from distcloud.scheduler.model import Cloud, Demand, Flavor, Group, Policy, Resources, Slot, Usage, Vm, VmState
+from distcloud.scheduler.worker.offer import offered
+
+CloudKey = tuple[str, str]  # group, cloud
+ProjectKey = tuple[str, str]  # region, project
+
+TO_COME = frozenset({VmState.REQUESTED, VmState.STARTING, VmState.UNREGISTERED})
+IN_POOL = frozenset({VmState.IDLE, VmState.RUNNING})
+LEAVING = frozenset({VmState.RETIRING, VmState.DELETING, VmState.ERROR})
+
+_LATE = float("inf")
+
+
+@dataclass(slots=True)
+class Wish:
+    """A demand on its way through one plan: how many of its jobs still want room (`open`) and what became of the others."""
+
+    demand: Demand
+    job: Job
+    open: int
+    placed: int = 0  # into workers that are there or on their way
+    booted: int = 0  # into workers ordered by this plan
+
+
+class Situation:
+    """The inputs of one plan, sorted, so that nothing depends on the order in which they came."""
+
+    def __init__(
+        self,
+        demand: Iterable[Demand],
+        slots: Iterable[Slot],
+        vms: Iterable[Vm],
+        clouds: Iterable[Cloud],
+        groups: Iterable[Group],
+        policy: Policy,
+        now: float,
+        matcher: Matcher,
+    ) -> None:
+        self.policy = policy
+        self.now = now
+        self.matcher = matcher
+        self.groups = {group.name: group for group in sorted(groups, key=lambda group: group.name)}
+        self.clouds = {(cloud.group, cloud.name): cloud for cloud in sorted(clouds, key=lambda cloud: (cloud.group, cloud.name))}
+        self.vms = sorted((vm for vm in vms if vm.state is not VmState.GONE), key=lambda vm: vm.id)
+        self.demand = sorted(demand, key=demand_key)
+        self.slots: dict[str, Slot] = {}
+        for slot in sorted(slots, key=lambda slot: (slot.last_heard, slot.machine)):
+            if slot.vm_id is not None:
+                self.slots[slot.vm_id] = slot  # two ads of one VM: the one heard last
+        self.clouds_of: dict[str, list[Cloud]] = defaultdict(list)
+        for cloud in self.clouds.values():
+            self.clouds_of[cloud.group].append(cloud)
+        self.vms_on: dict[CloudKey, list[Vm]] = defaultdict(list)
+        for vm in self.vms:
+            self.vms_on[vm.group, vm.cloud].append(vm)
+        self.used = {key: usage(self.vms_on[key]) for key in self.clouds}
+        self.used_in_project: dict[ProjectKey, Usage] = defaultdict(Usage)
+        for key, cloud in self.clouds.items():
+            self.used_in_project[project_of(cloud)] = added(self.used_in_project[project_of(cloud)], self.used[key])
+        self._workers: dict[tuple[CloudKey, str, Resources, str | None, str], Worker] = {}
+        self._known = self._known_offers()
+
+    def cloud_of(self, vm: Vm) -> Cloud | None:
+        return self.clouds.get((vm.group, vm.cloud))
+
+    def offer(self, key: CloudKey, flavor: str, server: Resources) -> Resources:
+        """What a worker of that flavor offers: as computed, but no more than any of them was ever seen to have."""
+        return self._known.get((key, flavor)) or offered(server)
+
+    def worker(self, cloud: Cloud, flavor: str, server: Resources, alias: str | None, image: str) -> Worker:
+        key = (cloud.group, cloud.name)
+        kind = (key, flavor, server, alias, image)
+        found = self._workers.get(kind)
+        if found is None:
+            known = self._known.get((key, flavor))
+            self._workers[kind] = found = self.matcher.worker(cloud, Flavor(flavor, server), alias, image, known)
+        return found
+
+    def worker_of(self, vm: Vm) -> Worker | None:
+        cloud = self.cloud_of(vm)
+        return None if cloud is None else self.worker(cloud, vm.flavor, vm.resources, vm.alias, vm.image)
+
+    def wishes(self) -> list[Wish]:
+        """The demand with idle jobs, less the jobs that have a claim already.
+
+        A job that the queue still shows as idle may hold a claim that the pool shows already: an owner with more claims than
+        running jobs has that many starting.
+        """
+        ahead: dict[tuple[str, str], int] = defaultdict(int)
+        for vm in self.vms:
+            slot = self.slots.get(vm.id)
+            if slot is not None:
+                for owner in slot.owners[: slot.claimed_slots]:
+                    ahead[vm.group, owner.split("@")[0]] += 1
+        for each in self.demand:
+            ahead[each.group, each.owner] -= each.running
+        wishes = []
+        for each in self.demand:
+            if each.idle <= 0:
+                continue
+            starting = min(each.idle, max(0, ahead[each.group, each.owner]))
+            ahead[each.group, each.owner] -= starting
+            wishes.append(Wish(each, self.matcher.job(each, self.now), each.idle - starting, placed=starting))
+        return wishes
+
+    def _known_offers(self) -> dict[tuple[CloudKey, str], Resources]:
+        """Where workers of a flavor show less than computed, what they show: else workers would be ordered in vain for ever.
+
+        Disk shrinks while it is used, so it is taken in whole GiB and only where it is really short.
+        """
+        seen: dict[tuple[CloudKey, str], Resources] = {}
+        computed: dict[tuple[CloudKey, str], Resources] = {}
+        for vm in self.vms:
+            slot = self.slots.get(vm.id)
+            if slot is None or slot.total.cores <= 0 or slot.total.ram_mib <= 0:
+                continue
+            kind = ((vm.group, vm.cloud), vm.flavor)
+            best = seen.get(kind, Resources())
+            seen[kind] = Resources(
+                max(best.cores, slot.total.cores), max(best.ram_mib, slot.total.ram_mib), max(best.disk_gib, slot.total.disk_gib)
+            )
+            computed[kind] = offered(vm.resources)
+        known = {}
+        for kind, best in seen.items():
+            usual = computed[kind]
+            disk = usual.disk_gib if best.disk_gib >= usual.disk_gib else _rounded(best.disk_gib)
+            less = Resources(min(best.cores, usual.cores), min(best.ram_mib, usual.ram_mib), disk)
+            if less != usual:
+                known[kind] = less
+        return known
+
+
+def _rounded(disk_gib: float) -> float:
+    return float(int(disk_gib)) if disk_gib >= 1 else int(disk_gib * 10) / 10
+
+
+def demand_key(demand: Demand) -> tuple[object, ...]:
+    """A total order of demand that says nothing of its worth."""
+    return (
+        demand.group,
+        demand.owner,
+        -demand.priority,
+        _LATE if demand.waiting_since is None else demand.waiting_since,
+        demand.request.cores,
+        demand.request.ram_mib,
+        demand.request.disk_gib,
+        demand.requirements,
+        demand.alias or "",
+        demand.image or "",
+        demand.flavor or "",
+        demand.network or "",
+        -1 if demand.keep_alive is None else demand.keep_alive,
+        tuple(sorted(demand.attributes.items())) if demand.attributes else (),
+        demand.idle,
+        demand.running,
+    )
+
+
+def project_of(cloud: Cloud) -> ProjectKey:
+    """Whose quota the cloud draws on; without a project's name it is its own."""
+    return (cloud.region, cloud.project) if cloud.project else ("", f"{cloud.group}/{cloud.name}")
+
+
+def usage(vms: Iterable[Vm]) -> Usage:
+    count = cores = ram = 0
+    for vm in vms:
+        count, cores, ram = count + 1, cores + vm.resources.cores, ram + vm.resources.ram_mib
+    return Usage(count, cores, ram)
+
+
+def added(one: Usage, other: Usage) -> Usage:
+    return Usage(one.vms + other.vms, one.cores + other.cores, one.ram_mib + other.ram_mib)
+
+
+def of_server(server: Resources) -> Usage:
+    return Usage(1, server.cores, server.ram_mib)
+
+
+def span(seconds: float) -> str:
+    """A duration for people."""
+    whole = int(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min"
+    return f"{whole // 3600} h" if whole < 172800 else f"{whole // 86400} days"

@@ -1,0 +1,213 @@
+"""User data of a worker: cloud-init multipart from our own parts and the metadata parts of its group and cloud.
+
+Our first part writes the configuration and the credentials, our last one starts HTCondor, so that whatever the group adds
+is in place before a job comes.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+from distcloud.scheduler.worker.configuration import SettingsError, WorkerSettings, configuration
+from distcloud.scheduler.worker.templating import TemplateRefused, fill_in
+
+NOVA_LIMIT: Final = 65535  # characters of base64 that the Compute API takes as user_data
+TOKEN_FILE: Final = "/etc/condor/tokens.d/worker"  # noqa: S105  a path
+KEY_DIRECTORY: Final = "/etc/condor/passwords.d"
+
+# Lists (write_files, runcmd ...) of all parts follow each other; of single values the first stands, which is ours.
+_MERGE: Final = "list(append)+dict(no_replace,recurse_array)+str()"
+_TYPES: Final[Mapping[str, str]] = {
+    "cloud-config": "text/cloud-config",
+    "cloud-boothook": "text/cloud-boothook",
+    "shell-script": "text/x-shellscript",
+    "x-shellscript": "text/x-shellscript",
+    "include": "text/x-include-url",
+}
+
+
+class ContextError(ValueError):
+    """User data cannot be made; the message names the part (or the group and cloud) and what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A metadata part as the catalogue has it. `scope` is "group" or "cloud"; lower `priority` comes first."""
+
+    name: str
+    content: str
+    mime_type: str = "cloud-config"
+    priority: int = 0
+    scope: str = "group"
+    enabled: bool = True
+    excluded_clouds: tuple[str, ...] = ()
+
+    @property
+    def media_type(self) -> str:
+        return _TYPES.get(self.mime_type, self.mime_type)
+
+
+def render(
+    worker: WorkerSettings,
+    parts: Sequence[Part] = (),
+    *,
+    token: str,
+    drain_key: str | bytes,
+    variables: Mapping[str, str] | None = None,
+    compress: bool = True,
+) -> bytes:
+    """The user data, before base64; the same input gives the same bytes.
+
+    `variables` add to, or replace, the template variables that follow from the settings (see `template_variables`).
+    Raises ContextError.
+    """
+    try:
+        first = base_part(worker, token, drain_key)
+    except SettingsError as problem:
+        raise ContextError(f"worker {worker.host} of group {worker.group} on cloud {worker.cloud}: {problem}") from problem
+    values = {**template_variables(worker), **(variables or {})}
+    chosen = [(part, _filled(part, values)) for part in select(parts, worker.cloud)]
+    bodies = [("distcloud-base", "text/cloud-config", first)]
+    bodies += [(part.name, part.media_type, text) for part, text in chosen]
+    bodies.append(("distcloud-start", "text/cloud-config", last_part(worker)))
+    data = _multipart(bodies)
+    if compress:
+        data = gzip.compress(data, compresslevel=9, mtime=0)
+    _check_size(data, worker, bodies)
+    return data
+
+
+def select(parts: Sequence[Part], cloud: str) -> list[Part]:
+    """The parts for one cloud in their order: by priority, the group's before the cloud's, by name."""
+    usable = (part for part in parts if part.enabled and cloud not in part.excluded_clouds)
+    return sorted(usable, key=lambda part: (part.priority, part.scope != "group", part.name))
+
+
+def check_part(part: Part) -> None:
+    """Refuse a part that could not be used on any worker, when it is stored and not when a VM waits for it. Raises ContextError."""
+    sample = WorkerSettings(host="vm-sample", domain="example.org", condor_host="central.example.org", group="group", alias="alias")
+    _filled(part, template_variables(sample))
+
+
+def template_variables(worker: WorkerSettings) -> dict[str, str]:
+    """What templates may use, under the names that Cloud Scheduler's users know."""
+    return {
+        "cs_user": worker.scheduler.split("@")[0],
+        "cs_host": worker.condor_host,
+        "cs_host_id": worker.ledger_id,
+        "cs_group_name": worker.group,
+        "cs_cloud_name": worker.cloud,
+        "cs_cloud_type": worker.cloud_type,
+        "cs_cloud_alias": worker.alias or "",
+        "cs_flavor": worker.flavor,
+        "cs_condor_host": worker.condor_host,
+        "cs_condor_submitters": "",
+    }
+
+
+def base_part(worker: WorkerSettings, token: str, drain_key: str | bytes) -> str:
+    """Our own first part: names, configuration, credentials for root alone."""
+    key = drain_key.encode() if isinstance(drain_key, str) else drain_key
+    hosts = f"127.0.1.1 {worker.fqdn} {worker.host}\n"
+    if worker.central_address:
+        hosts += f"{worker.central_address} {worker.condor_host} {worker.condor_host.split('.')[0]}\n"
+    files: list[dict[str, Any]] = [
+        {"path": path, "owner": "root:root", "permissions": "0644", "content": text} for path, text in configuration(worker).items()
+    ]
+    files.append({"path": TOKEN_FILE, "owner": "root:root", "permissions": "0600", "content": token.strip() + "\n"})
+    # Byte for byte: a key is what the file holds, a line end included.
+    encoded = base64.b64encode(key).decode()
+    files.append(
+        {
+            "path": f"{KEY_DIRECTORY}/{worker.ledger_id}",
+            "owner": "root:root",
+            "permissions": "0600",
+            "encoding": "b64",
+            "content": encoded,
+        }
+    )
+    # A name that cannot be resolved makes every daemon hang for 20 s.
+    files.append({"path": "/etc/hosts", "append": True, "content": hosts})
+    return _cloud_config(
+        {
+            "hostname": worker.host,
+            "fqdn": worker.fqdn,
+            "prefer_fqdn_over_hostname": False,
+            "preserve_hostname": False,
+            "manage_etc_hosts": False,
+            "write_files": files,
+        }
+    )
+
+
+def last_part(worker: WorkerSettings) -> str:
+    """Our own last part: slot users that the image lacks, then HTCondor, not waited for."""
+    more = [
+        ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", f"slotu{number}"]
+        for number in range(9, worker.users + 1)
+    ]
+    return _cloud_config({"runcmd": [*more, ["systemctl", "daemon-reload"], ["systemctl", "start", "--no-block", "condor"]]})
+
+
+def _cloud_config(content: Mapping[str, Any]) -> str:
+    return "#cloud-config\n" + json.dumps(content, indent=1) + "\n"
+
+
+def _filled(part: Part, values: Mapping[str, str]) -> str:
+    where = f"metadata {part.name} of the {part.scope}"
+    if "/" not in part.media_type:
+        raise ContextError(f"{where}: mime_type {part.mime_type!r} is neither one of {', '.join(sorted(_TYPES))} nor a media type")
+    if any(char in part.media_type + part.name for char in '\r\n"'):
+        raise ContextError(f"{where}: its name and mime_type may not hold quotes or line breaks")
+    try:
+        text = fill_in(part.content, values)
+    except TemplateRefused as problem:
+        raise ContextError(f"{where}: {problem}") from problem
+    if part.media_type == "text/cloud-config":
+        _check_cloud_config(where, text)
+    return text
+
+
+def _check_cloud_config(where: str, text: str) -> None:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as problem:
+        raise ContextError(f"{where} is no YAML once filled in: {' '.join(str(problem).split())}") from problem
+    if content is not None and not isinstance(content, dict):
+        raise ContextError(f"{where} must be a mapping of cloud-config keys, but is a {type(content).__name__}")
+
+
+def _multipart(bodies: Sequence[tuple[str, str, str]]) -> bytes:
+    digest = hashlib.sha256("\0".join(text for _, _, text in bodies).encode()).hexdigest()
+    boundary = f"==distcloud-{digest[:32]}=="  # taken from the content, so it cannot be guessed into it
+    lines = ["MIME-Version: 1.0", f'Content-Type: multipart/mixed; boundary="{boundary}"', ""]
+    for name, media_type, text in bodies:
+        lines += [
+            f"--{boundary}",
+            f'Content-Type: {media_type}; charset="utf-8"',
+            "Content-Transfer-Encoding: 8bit",
+            f'Content-Disposition: attachment; filename="{name}"',
+            *([f"Merge-Type: {_MERGE}"] if media_type == "text/cloud-config" else []),
+            "",
+            text.removesuffix("\n"),
+        ]
+    return "\n".join([*lines, f"--{boundary}--", ""]).encode()
+
+
+def _check_size(data: bytes, worker: WorkerSettings, bodies: Sequence[tuple[str, str, str]]) -> None:
+    size = 4 * ((len(data) + 2) // 3)
+    if size <= NOVA_LIMIT:
+        return
+    largest = sorted(((len(text.encode()), name) for name, _, text in bodies), reverse=True)[:3]
+    raise ContextError(
+        f"user data for group {worker.group} on cloud {worker.cloud} is {size} characters in base64, the Compute API takes {NOVA_LIMIT}; "
+        f"largest parts: {', '.join(f'{name} ({count} bytes)' for count, name in largest)}; shorten or disable one, or fetch it at boot"
+    )

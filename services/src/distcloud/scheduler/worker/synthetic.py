@@ -1,0 +1,110 @@
+"""The slot ad that a worker would advertise, read from the same configuration that the worker gets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from distcloud.scheduler.model import Resources
+from distcloud.scheduler.worker.configuration import WorkerSettings, worker_file
+
+# What the worker image is (role worker_image builds it) and what every HTCondor worker says of itself, as ClassAd text.
+IMAGE_CONSTANTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "MyType": '"Machine"',
+        "TargetType": '"Job"',
+        "Arch": '"X86_64"',
+        "OpSys": '"LINUX"',
+        "OpSysAndVer": '"Debian13"',
+        "OpSysLegacy": '"LINUX"',
+        "OpSysLongName": '"Debian GNU/Linux 13 (trixie)"',
+        "OpSysMajorVer": "13",
+        "OpSysName": '"Debian"',
+        "OpSysShortName": '"Debian"',
+        "OpSysVer": "1300",
+        "CondorVersion": '"$CondorVersion: 23.9.6 2024-08-08 $"',
+        "HasFileTransfer": "true",
+        "HasFileTransferPluginMethods": '"data,ftp,file,http,https"',
+        "HasJICLocalConfig": "true",
+        "HasJICLocalStdin": "true",
+        "HasJobDeferral": "true",
+        "HasJobTransfer": "true",
+        "HasPerFileEncryption": "true",
+        "HasReconnect": "true",
+        "HasRemoteSyscalls": "true",
+        "HasTDP": "true",
+        "HasTransferInputRemaps": "true",
+        "HasVM": "false",
+        "SlotID": "1",
+        "SlotType": '"Partitionable"',
+        "PartitionableSlot": "true",
+        "State": '"Unclaimed"',
+        "Activity": '"Idle"',
+        "IsOwner": "false",
+        "LoadAvg": "0.0",
+        "TotalLoadAvg": "0.0",
+        "CondorLoadAvg": "0.0",
+        "KeyboardIdle": "86400",
+        "ConsoleIdle": "86400",
+        "CurrentRank": "0.0",
+        "Rank": "0.0",
+        "WithinResourceLimits": (
+            "MY.Cpus > 0 && MY.Memory > 0 && MY.Disk > 0 && "
+            "(TARGET.RequestCpus ?: 1) <= MY.Cpus && (TARGET.RequestMemory ?: 1) <= MY.Memory && (TARGET.RequestDisk ?: 1) <= MY.Disk"
+        ),
+        "Requirements": "(START) && (WithinResourceLimits)",
+    }
+)
+
+_MACRO: Final = re.compile(r"\$\(([A-Za-z0-9_.]+)\)")
+_ASSIGNMENT: Final = re.compile(r"([A-Za-z0-9_.]+)\s*=\s*(.*)")
+
+
+def slot_ad(settings: WorkerSettings, offer: Resources, constants: Mapping[str, str] = IMAGE_CONSTANTS) -> dict[str, str]:
+    """The partitionable slot's ad, attribute to ClassAd text; `offer` is what the slot has (memory MiB, disk GiB)."""
+    macros = parse(worker_file(settings))
+    disk_kib = int(offer.disk_gib * 1024 * 1024)
+    ad = dict(constants)
+    ad |= {
+        "Machine": f'"{settings.fqdn}"',
+        "Name": f'"slot1@{settings.fqdn}"',
+        "UidDomain": f'"{settings.domain}"',
+        "FileSystemDomain": f'"{settings.fqdn}"',
+        "START": expand("$(START)", macros),
+        "MaxJobRetirementTime": expand("$(MAXJOBRETIREMENTTIME)", macros),
+    }
+    for name, value in (("Cpus", offer.cores), ("Memory", offer.ram_mib), ("Disk", disk_kib)):
+        ad |= {prefix + name: str(value) for prefix in ("", "Total", "TotalSlot", "Detected")}
+    for name in expand("$(STARTD_ATTRS)", macros).split():
+        ad[name] = expand(f"$({name})", macros)
+    return ad
+
+
+def parse(text: str) -> dict[str, str]:
+    """Read the assignments of a configuration file as HTCondor does: continued lines joined, the last one wins, names in any case.
+
+    `use` lines bring no attribute of ours and are passed over. A name that refers to itself takes its earlier value.
+    """
+    macros: dict[str, str] = {}
+    for line in re.sub(r"\\\n", " ", text).splitlines():
+        if line.lstrip().startswith("#"):
+            continue
+        match = _ASSIGNMENT.fullmatch(line.strip())
+        if match is None:
+            continue
+        name, value = match[1].lower(), match[2]
+        earlier = macros.get(name, "")
+        macros[name] = re.sub(rf"\$\({re.escape(name)}\)", lambda _, earlier=earlier: earlier, value, flags=re.IGNORECASE).strip()
+    return macros
+
+
+def expand(text: str, macros: Mapping[str, str]) -> str:
+    """Put in the values of `$(NAME)`; a name without a value is empty, `$(DOLLAR)` is a dollar sign."""
+    while (match := _MACRO.search(text)) is not None:
+        if match[1].upper() == "DOLLAR":
+            head, tail = text[: match.start()], text[match.end() :]
+            return f"{head}${expand(tail, macros)}"
+        text = text[: match.start()] + macros.get(match[1].lower(), "") + text[match.end() :]
+    return text

@@ -1,0 +1,77 @@
+"""Templates of metadata parts: Jinja's variables, conditions and a few filters, with nothing that could run or grow.
+
+The people who write metadata are not the people who run the scheduler. Beside Jinja's sandbox, the language is cut down to
+what always ends, quickly, with output in proportion to the template: no loops, calls, attributes or arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from jinja2 import StrictUndefined, TemplateError, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+_NODES: Final = (
+    nodes.Template,
+    nodes.Output,
+    nodes.TemplateData,
+    nodes.Name,
+    nodes.Const,
+    nodes.If,
+    nodes.CondExpr,
+    nodes.Compare,
+    nodes.Operand,
+    nodes.And,
+    nodes.Or,
+    nodes.Not,
+    nodes.Filter,
+    nodes.Test,
+)
+_FILTERS: Final = ("default", "lower", "upper", "trim", "tojson")
+_TESTS: Final = ("defined", "undefined")
+_MOST_FILTERS: Final = 4  # one after the other: each may make its input a little longer
+
+
+class TemplateRefused(ValueError):
+    """The template cannot be used; the message says where and why."""
+
+
+def fill_in(template: str, values: Mapping[str, str]) -> str:
+    """Put values into a template. Raises TemplateRefused for syntax, unknown names and all that the language leaves out."""
+    try:
+        tree = _ENVIRONMENT.parse(template)
+        _check(tree, 0)
+        return _ENVIRONMENT.from_string(tree).render(values)
+    except TemplateError as problem:
+        number = getattr(problem, "lineno", None)
+        line = f" (line {number})" if number else ""
+        known = f"; known: {', '.join(sorted(values))}" if "is undefined" in str(problem) else ""
+        raise TemplateRefused(f"template: {problem}{line}{known}") from problem
+    except RecursionError as problem:
+        raise TemplateRefused("template: nested too deeply") from problem
+
+
+def _check(node: nodes.Node, filters: int) -> None:
+    if not isinstance(node, _NODES):
+        raise TemplateRefused(
+            f"template: {type(node).__name__.lower()} is not allowed (line {node.lineno}); there are variables, if, "
+            f"and the filters {', '.join(_FILTERS)}; write {{% raw %}} around text that only looks like a template"
+        )
+    if isinstance(node, nodes.Filter):
+        filters += 1
+        if node.name not in _FILTERS or filters > _MOST_FILTERS:
+            raise TemplateRefused(f"template: filter {node.name} is not allowed here (line {node.lineno}); there are {', '.join(_FILTERS)}")
+    for child in node.iter_child_nodes():
+        _check(child, filters)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    environment.globals.clear()
+    environment.filters = {name: environment.filters[name] for name in _FILTERS}
+    environment.tests = {name: environment.tests[name] for name in _TESTS}
+    return environment
+
+
+_ENVIRONMENT: Final = _environment()
