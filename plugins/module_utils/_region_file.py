@@ -82,20 +82,3 @@ def write_yaml(path: str, content: dict[str, t.Any], comment: str) -> None:
 def remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-
-
-@contextlib.contextmanager
-def locked(path: str) -> t.Iterator[None]:
-    """Keep others out while a file is read, changed and written: regions are worked on side by side."""
-    import fcntl
-
-    try:
-        os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-        handle = os.open(path + ".lock", os.O_CREAT | os.O_RDWR, 0o600)
-    except OSError as error:
-        raise Failure("%s.lock cannot be made: %s" % (path, error.strerror), "file", "unwritable", {"path": path})
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

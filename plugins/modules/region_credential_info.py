@@ -1,0 +1,124 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tells which application credentials of ours an account has in a region."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: region_credential_info
+short_description: Application credentials that the site has in an OpenStack region
+version_added: 0.1.0
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+description:
+  - Lists the application credentials of the account that were made by M(hep.distcloud.region_credential), never their secrets.
+options:
+  name:
+    description:
+      - Name of a service; without it those of all services are listed.
+    type: str
+  mark:
+    description:
+      - The word that marks what is ours.
+    type: str
+    default: distcloud
+extends_documentation_fragment:
+  - hep.distcloud.openstack
+  - hep.distcloud.attributes.info
+seealso:
+  - module: hep.distcloud.region_credential
+"""
+
+EXAMPLES = r"""
+- name: See which credentials there are and when they expire
+  hep.distcloud.region_credential_info:
+    cloud: region-a
+"""
+
+RETURN = r"""
+credentials:
+  description: The credentials, by service and age.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    service:
+      description: The service that uses it.
+      type: str
+    name:
+      description: Its name in Keystone.
+      type: str
+    id:
+      description: Its id.
+      type: str
+    generation:
+      description: The number in its name; a rotation adds one.
+      type: int
+    expires_at:
+      description: When it expires (UTC); none for never.
+      type: str
+    roles:
+      description: Names of its roles.
+      type: list
+      elements: str
+    access_rules:
+      description: What it may do; empty where no rules limit it.
+      type: list
+      elements: dict
+"""
+
+import re
+import typing as t
+
+from ansible_collections.hep.distcloud.plugins.module_utils._module import InfoModule
+from ansible_collections.hep.distcloud.plugins.module_utils._openstack import connect, openstack_argument_spec
+from ansible_collections.hep.distcloud.plugins.module_utils._region import is_ours
+
+
+class RegionCredentialInfo(InfoModule):
+    service = "keystone"
+    result_key = "credentials"
+
+    @classmethod
+    def argument_spec(cls) -> dict[str, t.Any]:
+        return {"name": {"type": "str"}, "mark": {"type": "str", "default": "distcloud"}, **openstack_argument_spec()}
+
+    def connect(self) -> None:
+        self.client = connect(self.params)
+
+    def read(self) -> list[dict[str, t.Any]]:
+        path = "/users/%s/application_credentials" % self.client.me()["user_id"]
+        found = []
+        for entry in self.client.list("identity", path, "application_credentials"):
+            form = re.match(r"^%s-(.+)-([0-9]+)$" % re.escape(self.params["mark"]), entry["name"])
+            if not form or not is_ours(entry.get("description"), self.params["mark"]):
+                continue
+            if self.params["name"] not in (None, form.group(1)):
+                continue
+            found.append(
+                {
+                    "service": form.group(1),
+                    "name": entry["name"],
+                    "id": entry["id"],
+                    "generation": int(form.group(2)),
+                    "expires_at": entry.get("expires_at"),
+                    "roles": sorted(role["name"] for role in entry.get("roles") or []),
+                    "access_rules": [
+                        {"service": rule["service"], "method": rule["method"], "path": rule["path"]} for rule in entry.get("access_rules") or []
+                    ],
+                }
+            )
+        return sorted(found, key=lambda one: (one["service"], one["generation"]))
+
+
+def main() -> None:
+    RegionCredentialInfo.main()
+
+
+if __name__ == "__main__":
+    main()
