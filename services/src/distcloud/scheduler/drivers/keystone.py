@@ -1,0 +1,168 @@
+"""Log-in to an OpenStack: a token and where its services are, asked again before the token ends.
+
+Asynchronous HTTP by httpx and not keystoneauth's sessions: a call that hangs can be cancelled (a thread cannot), so that one
+dead region never eats a pool of threads that others need; and a CA can be given as text, without a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from .base import Account, CloudError, ErrorKind
+
+_RENEW_BEFORE = 300.0
+_VERSION_IN_PATH = re.compile(r"/v\d+(\.\d+)?(/[^/]+)?$")
+# Catalogues give endpoints with or without a version; these are the ones that the driver speaks.
+_VERSIONS = {"compute": "v2.1", "image": "v2", "network": "v2.0"}
+_SERVICE_TYPES = {"compute": ("compute",), "image": ("image",), "network": ("network",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A token with its end and the addresses of the services in our region."""
+
+    token: str
+    expires_at: float
+    project: str
+    endpoints: Mapping[str, str]
+
+
+def client_for(account: Account, seconds: float) -> httpx.AsyncClient:
+    """An HTTP client that trusts the account's own CA alone where it has one. Raises CloudError when that is no certificate."""
+    verify: ssl.SSLContext | bool = True
+    if account.ca_certificate:
+        try:
+            verify = ssl.create_default_context(cadata=account.ca_certificate)
+        except ssl.SSLError as error:
+            raise CloudError(
+                ErrorKind.AUTH,
+                account.label,
+                "ca_certificate: is not a PEM certificate; give the text of the CA's certificate",
+                undone=True,
+            ) from error
+    limits = httpx.Limits(max_connections=8, max_keepalive_connections=4, keepalive_expiry=30)
+    return httpx.AsyncClient(verify=verify, timeout=httpx.Timeout(seconds, connect=min(seconds, 10.0)), limits=limits)
+
+
+class Keystone:
+    """The log-in of one account; used by several calls at once, it asks once."""
+
+    def __init__(self, account: Account, client: httpx.AsyncClient, seconds: float) -> None:
+        self._account = account
+        self._client = client
+        self._seconds = seconds
+        self._login: Login | None = None
+        self._turn = asyncio.Lock()
+
+    async def login(self, *, refused: Login | None = None) -> Login:
+        """A valid log-in; `refused` is one that a service did not take, so that it is not given again."""
+        async with self._turn:
+            current = self._login
+            if current is None or current is refused or current.expires_at - _RENEW_BEFORE < time.time():
+                current = self._login = await self._ask()
+            return current
+
+    async def _ask(self) -> Login:
+        label = self._account.label
+        url = self._account.auth.get("auth_url", "").rstrip("/")
+        if not url.startswith(("http://", "https://")):
+            raise CloudError(ErrorKind.AUTH, label, "auth.auth_url: is missing or is no http(s) URL", undone=True)
+        if not url.endswith("/v3"):
+            url += "/v3"
+        body = {"auth": _request(self._account)}
+        try:
+            async with asyncio.timeout(self._seconds):
+                answer = await self._client.post(f"{url}/auth/tokens", json=body)
+        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
+            raise CloudError(ErrorKind.UNREACHABLE, label, f"Keystone at {url}: {failure(error, self._seconds)}", undone=True) from error
+        if answer.status_code in (401, 403):
+            raise CloudError(
+                ErrorKind.AUTH, label, f"Keystone at {url} refuses the credential; check it, or whether it has expired", undone=True
+            )
+        if answer.status_code == 404:
+            raise CloudError(ErrorKind.AUTH, label, f"no Keystone v3 at {url}; check auth.auth_url", undone=True)
+        if answer.status_code >= 400:
+            kind = ErrorKind.UNREACHABLE if answer.status_code >= 500 or answer.status_code == 429 else ErrorKind.REJECTED
+            raise CloudError(kind, label, f"Keystone at {url} answered {answer.status_code}", undone=True)
+        try:
+            token = answer.json()["token"]
+            return Login(
+                token=answer.headers["X-Subject-Token"],
+                expires_at=datetime.fromisoformat(token["expires_at"].replace("Z", "+00:00")).timestamp(),
+                project=str(token["project"]["id"]),
+                endpoints=_endpoints(self._account, token.get("catalog", [])),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CloudError(
+                ErrorKind.AUTH, label, f"Keystone at {url} gave no project-scoped token; name the project in auth", undone=True
+            ) from error
+
+
+def _request(account: Account) -> dict[str, Any]:
+    auth, secrets = account.auth, account.secrets
+    if auth.get("auth_type") == "v3applicationcredential" or "application_credential_id" in auth:
+        credential = {"id": auth.get("application_credential_id", ""), "secret": secrets.get("application_credential_secret", "")}
+        return {"identity": {"methods": ["application_credential"], "application_credential": credential}}
+    user = {
+        "name": auth.get("username", ""),
+        "domain": _domain(auth, "user_domain"),
+        "password": secrets.get("password", ""),
+    }
+    if auth.get("project_id"):
+        project: dict[str, Any] = {"id": auth["project_id"]}
+    else:
+        project = {"name": auth.get("project_name", ""), "domain": _domain(auth, "project_domain")}
+    return {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": {"project": project}}
+
+
+def _domain(auth: Mapping[str, str], prefix: str) -> dict[str, str]:
+    return {"id": auth[f"{prefix}_id"]} if auth.get(f"{prefix}_id") else {"name": auth.get(f"{prefix}_name") or "Default"}
+
+
+def _endpoints(account: Account, catalog: list[dict[str, Any]]) -> dict[str, str]:
+    interface = account.auth.get("interface", "public").removesuffix("URL")
+    found: dict[str, str] = {}
+    elsewhere: set[str] = set()
+    for service, types in _SERVICE_TYPES.items():
+        for entry in catalog:
+            if entry.get("type") not in types:
+                continue
+            for endpoint in entry.get("endpoints", []):
+                if endpoint.get("interface") != interface:
+                    continue
+                region = endpoint.get("region_id") or endpoint.get("region") or ""
+                if account.region and region != account.region:
+                    elsewhere.add(region)
+                    continue
+                url = str(endpoint["url"]).rstrip("/")
+                found.setdefault(service, url if _VERSION_IN_PATH.search(url) else f"{url}/{_VERSIONS[service]}")
+    if "compute" not in found:
+        hint = f"; the catalogue has {', '.join(sorted(elsewhere))}" if elsewhere else ""
+        raise CloudError(
+            ErrorKind.REJECTED, account.label, f"no {interface} compute endpoint in region {account.region or '(any)'}{hint}", undone=True
+        )
+    return found
+
+
+def failure(error: BaseException, seconds: float) -> str:
+    """What went wrong below HTTP, in words."""
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
+        return f"no answer within {seconds:g} s"
+    words = str(error) or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in words:
+        return f"its certificate is not trusted ({words[:160]}); give the CA that signed it as ca_certificate"
+    return f"cannot be reached ({words[:200]})"
+
+
+def before_sending(error: BaseException) -> bool:
+    """Whether the request certainly never left: then it cannot have had an effect."""
+    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.InvalidURL | httpx.UnsupportedProtocol)

@@ -1,0 +1,467 @@
+"""The engine: looks at clouds and pool, brings the ledger up to date, asks the planner, and has its plan carried out.
+
+One cycle never waits for a cloud: every cloud is watched by a task of its own (`observe.CloudWatch`), and orders run as tasks
+whose outcome the ledger tells. A cycle that is cut off anywhere leaves nothing that the next one does not find.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from ..common.database import Database, DatabaseError
+from ..common.locks import Exclusive
+from ..common.secrets import SecretBox, SecretError
+from .act import Actor, WorkerContext
+from .credentials import Minter, new_drain_key, token_lifetime
+from .drivers.base import META_VM, Account, CloudDriver, CloudError, Server
+from .ledger import Ledger
+from .matching import Matcher
+from .meters import Meters
+from .model import Action, Boot, Cloud, Delete, Demand, Policy, Reason, Retire, Slot, Usage, Vm, VmState
+from .observe import CloudWatch, Pace
+from .planner import plan
+from .pool.base import Pool, PoolUnavailable
+from .reconcile import CloudFacts, cloud_as_planned, read_listing, with_slots
+from .standing import PoolView, Standing, cloud_status
+from .states import Event, Observation
+from .view import EngineStatus, ExplainInputs, PlanRecord, RetireAnswer, VmDetail, VmPage, World
+from .wishes import CloudKey, Wishes, read_wishes
+
+log = structlog.get_logger(__name__)
+
+DriverFactory = Callable[[Account], CloudDriver]
+_SHUTDOWN_SECONDS = 20.0
+_CYCLES_UNTIL_SICK = 12
+
+
+class EngineLockLost(Exception):
+    """Another engine may run on this database now; this one must end at once."""
+
+
+@dataclass(slots=True)
+class _State:
+    """What the engine remembers between cycles. Losing it costs nothing but a moment: the ledger and the clouds know the rest."""
+
+    wishes: Wishes = field(default_factory=Wishes)
+    watches: dict[CloudKey, CloudWatch] = field(default_factory=dict)
+    tasks: dict[CloudKey, asyncio.Task[None]] = field(default_factory=dict)
+    read: dict[CloudKey, int] = field(default_factory=dict)  # number of the last listing that was read
+    busy: dict[str, asyncio.Task[str]] = field(default_factory=dict)  # ledger id -> the order under way
+    pool: PoolView = field(default_factory=PoolView)
+    standing: Standing = field(default_factory=Standing)
+    record: PlanRecord | None = None
+
+
+class Engine:
+    """One scheduler on one database. `cycle` is one turn; `run` turns until told to stop."""
+
+    def __init__(
+        self,
+        database: Database,
+        box: SecretBox,
+        pool: Pool,
+        minter: Minter,
+        make_driver: DriverFactory,
+        *,
+        worker: WorkerContext,
+        policy: Policy | None = None,
+        pace: Pace | None = None,
+        clock: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
+        meters: Meters | None = None,
+    ) -> None:
+        self._database = database
+        self._box = box
+        self._pool = pool
+        self._minter = minter
+        self._make_driver = make_driver
+        self._worker = worker
+        self._policy = policy or Policy()
+        self._pace = pace or Pace()
+        self._clock = clock
+        self._chance = chance
+        self._meters = meters or Meters()
+        self._ledger = Ledger(database, box)
+        self._matcher = Matcher(domain=worker.domain, condor_host=worker.condor_host)
+        self._state = _State()
+        self._news = asyncio.Event()
+        self._uuid = ""
+        self._actor: Actor | None = None
+        self._started_at = clock()
+        self._lock: Exclusive | None = None
+
+    async def start(self) -> None:
+        """Reads who we are. The database must have been migrated."""
+        self._uuid = await self._ledger.scheduler_uuid()
+        self._started_at = self._clock()
+        self._actor = Actor(
+            self._ledger,
+            self._pool,
+            self._minter,
+            scheduler_uuid=self._uuid,
+            worker=self._worker,
+            policy=self._policy,
+            clock=self._clock,
+            chance=self._chance,
+            meters=self._meters,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Turns until `stop` is set. Waits first until no other engine runs on this database. Raises EngineLockLost."""
+        while not stop.is_set():
+            async with self._database.exclusive("engine") as lock:
+                if lock is None:
+                    self._state.standing.problem = "another engine runs on this database; waiting for it to end"
+                    log.info("waiting_for_lock")
+                    await _first(stop, seconds=self._pace.cycle)
+                    continue
+                self._lock = lock
+                self._state.standing.problem = ""
+                await self.start()
+                log.info("engine_started", scheduler=self._uuid)
+                try:
+                    await self._turn(stop)
+                finally:
+                    await self.close()
+
+    async def _turn(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            assert self._lock is not None
+            if not await self._lock.held():
+                raise EngineLockLost("the engine's lock on the database is lost (its connection broke); restart to take it again")
+            self._news.clear()
+            try:
+                await self.cycle()
+            except DatabaseError as error:
+                self._state.standing.cycle_failed(str(error))
+                self._meters.cycle_failed()
+                log.error("cycle_failed", error=str(error))
+            await _first(stop, self._news, seconds=self._pace.cycle * (0.95 + 0.1 * self._chance()))
+
+    async def cycle(self) -> None:
+        """One turn. Raises DatabaseError; failures of clouds, pool and minter are findings, not errors."""
+        began, now = time.monotonic(), self._clock()
+        state = self._state
+        state.wishes = await read_wishes(self._database, self._box)
+        pool_answer = asyncio.create_task(self._ask_pool())
+        vms = await self._ledger.live()
+        await self._keep_watches(vms)
+        await pool_answer
+        slots = state.pool.slots if state.pool.reachable else ()
+        observations, orphans = await self._read_clouds(vms)
+        await self._bring_up_to_date(with_slots(observations, vms, slots), now)
+        for key, server in orphans:
+            await self._adopt(key, server, now)
+        vms = await self._ledger.live()
+        world = World(state.pool.demand, slots, tuple(vms), self._clouds(), state.wishes.groups, self._policy, now)
+        if state.pool.reachable:
+            made = plan(world.demand, slots, vms, world.clouds, world.groups, self._policy, now, matcher=self._matcher)
+            failures = [failure for action in made.actions if (failure := await self._order(action, vms, now))]
+            state.record = PlanRecord(now, world, made, tuple(failures))
+        self._show(vms)
+        seconds = time.monotonic() - began
+        self._meters.cycled(seconds)
+        state.standing.cycled(now, seconds)
+
+    # --- looking
+
+    async def _ask_pool(self) -> None:
+        """Demand and slots together; if either lacks, both are unknown: half the truth would boot or retire on ignorance."""
+        pool = self._state.pool
+        try:
+            async with asyncio.TaskGroup() as both:
+                demand, slots = both.create_task(self._pool.demand()), both.create_task(self._pool.slots())
+        except ExceptionGroup as group:
+            known, unknown = group.split(PoolUnavailable)
+            if unknown is not None:
+                raise unknown from group
+            assert known is not None
+            error = str(known.exceptions[0])
+            if error != pool.error:
+                log.warning("pool_failed", error=error)
+            pool.reachable, pool.error = False, error
+        else:
+            if pool.error:
+                log.info("pool_answers_again")
+            pool.reachable, pool.error, pool.asked_at = True, "", self._clock()
+            pool.demand, pool.slots = tuple(demand.result()), tuple(slots.result())
+
+    async def _keep_watches(self, vms: Sequence[Vm]) -> None:
+        """A watch for every enabled cloud and every one with VMs; a changed account gets a new one."""
+        state = self._state
+        wanted = {key for key, wish in state.wishes.clouds.items() if wish.cloud.enabled}
+        wanted |= {(vm.group, vm.cloud) for vm in vms if (vm.group, vm.cloud) in state.wishes.clouds}
+        for key in [*state.watches]:
+            if key not in wanted or state.watches[key].wish.account != state.wishes.clouds[key].account:
+                await self._end_watch(key)
+            else:
+                state.watches[key].wish = state.wishes.clouds[key]
+        problems: dict[CloudKey, str] = {}
+        for key in sorted(wanted - set(state.watches)):
+            wish = state.wishes.clouds[key]
+            if wish.problem:
+                continue
+            try:
+                driver = self._make_driver(wish.account)
+            except CloudError as error:
+                problems[key] = str(error)
+                continue
+            watch = CloudWatch(key, wish, driver, pace=self._pace, clock=self._clock, on_news=self.wake, meters=self._meters)
+            state.watches[key] = watch
+            if self._lock is not None:
+                state.tasks[key] = asyncio.create_task(watch.run(), name=f"watch {watch.label}")
+        if problems:
+            clouds = {key: replace(wish, problem=problems.get(key, wish.problem)) for key, wish in state.wishes.clouds.items()}
+            state.wishes = replace(state.wishes, clouds=clouds)
+
+    async def _end_watch(self, key: CloudKey) -> None:
+        watch, task = self._state.watches.pop(key), self._state.tasks.pop(key, None)
+        self._state.read.pop(key, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        await watch.driver.close()
+
+    async def _read_clouds(self, vms: Sequence[Vm]) -> tuple[dict[str, Observation], list[tuple[CloudKey, Server]]]:
+        """What listings that were not read yet say of VMs, and the servers of ours without a row."""
+        state, observations, orphans = self._state, dict[str, Observation](), list[tuple[CloudKey, Server]]()
+        for key, watch in state.watches.items():
+            seen = watch.seen
+            if seen is None or state.read.get(key) == seen.number:
+                continue
+            state.read[key] = seen.number
+            known = {vm.id for vm in vms}
+            closed = await self._ledger.gone_among(
+                vm_id for server in seen.listing.servers if (vm_id := server.metadata.get(META_VM, "")) and vm_id not in known
+            )
+            reading = read_listing(
+                key,
+                seen.listing,
+                seen.began_at,
+                [*vms, *closed],
+                scheduler_uuid=self._uuid,
+                known_clouds=frozenset(state.wishes.clouds),
+                settled=lambda vm, began_at=seen.began_at: self._settled(vm, began_at),  # type: ignore[misc]
+            )
+            watch.foreign = reading.foreign
+            # An order under way knows more than a listing that may have begun before it.
+            observations |= {vm_id: seen for vm_id, seen in reading.observations.items() if vm_id not in state.busy}
+            orphans += [(key, server) for server in reading.orphans]
+        return observations, orphans
+
+    def _settled(self, vm: Vm, listing_began_at: float) -> bool:
+        """Whether a create of this VM was surely over long enough before the listing began.
+
+        The engine's own start counts too: the call may have been under way when the engine before this one died.
+        """
+        assert self._actor is not None
+        over = max(vm.requested_at, self._started_at, self._actor.create_ended.get(vm.id, 0.0))
+        return vm.id not in self._state.busy and listing_began_at >= over + self._policy.create_settle
+
+    # --- bringing the ledger up to date
+
+    async def _bring_up_to_date(self, observations: Mapping[str, Observation], now: float) -> None:
+        assert self._actor is not None
+        for before, after in await self._ledger.observe(observations, now, self._policy):
+            watch = self._state.watches.get((after.group, after.cloud))
+            if after.state is before.state:
+                continue
+            if after.state is VmState.GONE:
+                if watch is not None:
+                    self._spawn(after.id, self._actor.farewell(before, observations[after.id], watch))
+                continue
+            log.info(
+                "vm_changed", vm=after.id, cloud=f"{after.group}/{after.cloud}", before=before.state, after=after.state, why=after.reason
+            )
+            self._meters.changed(f"{after.group}/{after.cloud}", after.state.value)
+            if watch is not None and after.state is VmState.ERROR and before.registered_at is None:
+                watch.server_failed()
+            if before.registered_at is None and after.registered_at is not None:
+                self._meters.registered(f"{after.group}/{after.cloud}", after.registered_at - after.requested_at)
+                if watch is not None:
+                    watch.server_worked()
+
+    async def _adopt(self, key: CloudKey, server: Server, now: float) -> None:
+        wish = self._state.wishes.clouds[key]
+        vm = await self._ledger.adopt(
+            server, group=key[0], cloud=key[1], region=wish.cloud.region, now=now, token_expires_at=now + token_lifetime(self._policy)
+        )
+        log.warning("orphan_adopted", vm=vm.id, cloud=wish.account.label, server=server.id)
+
+    def _clouds(self) -> tuple[Cloud, ...]:
+        """The clouds as the planner shall see them."""
+        clouds = []
+        for key, wish in self._state.wishes.clouds.items():
+            watch = self._state.watches.get(key)
+            if watch is None:
+                facts = CloudFacts(None, foreign=Usage(), problem=wish.problem or ("" if wish.cloud.enabled else "not watched"))
+            else:
+                facts = CloudFacts(watch.inventory, watch.foreign, watch.problem(), watch.failures, watch.last_failure_at)
+            clouds.append(cloud_as_planned(wish, facts))
+        return tuple(clouds)
+
+    # --- acting
+
+    async def _order(self, action: Action, vms: Sequence[Vm], now: float) -> str:
+        """Begins what was decided; gives why it could not be begun."""
+        assert self._actor is not None
+        if isinstance(action, Boot):
+            return await self._begin_boot(action, now)
+        vm = next((vm for vm in vms if vm.id == action.vm_id), None)
+        if vm is None or vm.id in self._state.busy:
+            return ""
+        reason = f"{action.reason.value}: {action.detail}" if action.detail else action.reason.value
+        watch = self._state.watches.get((vm.group, vm.cloud))
+        match action:
+            case Retire():
+                slot = next((slot for slot in self._state.pool.slots if slot.vm_id == vm.id), None)
+                idle = slot is not None and slot.claimed_slots == 0
+                self._spawn(vm.id, self._actor.retire(vm, reason, watch, idle=idle))
+            case Delete():
+                self._spawn(vm.id, self._actor.delete(vm, reason, watch))
+        return ""
+
+    async def _begin_boot(self, boot: Boot, now: float) -> str:
+        assert self._actor is not None
+        watch = self._state.watches.get((boot.group, boot.cloud))
+        if watch is None:
+            return f"cloud {boot.group}/{boot.cloud}: not watched"
+        if not self._actor.minter_breaker.allows(now):
+            return f"no boot on {boot.group}/{boot.cloud}: {self._actor.minter_breaker.error}"
+        key = new_drain_key()
+        try:
+            vm = await self._ledger.request(
+                boot, region=watch.wish.cloud.region, now=now, token_expires_at=now + token_lifetime(self._policy), drain_key=key
+            )
+        except SecretError as error:
+            return str(error)
+        log.info("boot", vm=vm.id, cloud=watch.label, flavor=vm.flavor, image=vm.image, why=vm.reason)
+        self._meters.changed(watch.label, VmState.REQUESTED.value)
+        self._spawn(vm.id, self._actor.boot(vm, key, watch, self._state.wishes))
+        return ""
+
+    def _spawn(self, vm_id: str, work: Coroutine[None, None, str]) -> None:
+        """One order at a time for a VM; the next cycle sees what became of it."""
+        if vm_id in self._state.busy:
+            work.close()
+            return
+        task = asyncio.create_task(work, name=f"order {vm_id}")
+        self._state.busy[vm_id] = task
+        task.add_done_callback(lambda done: self._finished(vm_id, done))
+
+    def _finished(self, vm_id: str, task: asyncio.Task[str]) -> None:
+        self._state.busy.pop(vm_id, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("order_failed", vm=vm_id, error=f"{type(error).__name__}: {error}")
+        self.wake()
+
+    async def settle(self) -> None:
+        """Waits for all orders under way."""
+        while self._state.busy:
+            await asyncio.wait(self._state.busy.values())
+            await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        """Gives orders under way a moment, then cuts them off: whatever they had begun is found again."""
+        busy = set(self._state.busy.values())
+        if busy:
+            _, pending = await asyncio.wait(busy, timeout=_SHUTDOWN_SECONDS)
+            for task in pending:
+                task.cancel()
+            if pending:
+                await asyncio.wait(pending)
+        for key in [*self._state.watches]:
+            await self._end_watch(key)
+        self._lock = None
+
+    # --- EngineView
+
+    def wake(self) -> None:
+        self._news.set()
+
+    def status(self) -> EngineStatus:
+        state, now = self._state, self._clock()
+        standing = state.standing
+        age = None if standing.last_at is None else now - standing.last_at
+        problem = standing.problem
+        if not problem and age is not None and age > max(60.0, _CYCLES_UNTIL_SICK * self._pace.cycle):
+            problem = f"no cycle was finished for {age:.0f} s"
+        clouds = {(cloud.group, cloud.name): cloud for cloud in self._clouds()}
+        return EngineStatus(
+            scheduler_uuid=self._uuid,
+            started_at=self._started_at,
+            cycle=standing.cycles,
+            last_cycle_at=standing.last_at,
+            last_cycle_seconds=standing.last_seconds,
+            last_cycle_age=age,
+            healthy=not problem and standing.cycles > 0,
+            problem=problem or ("" if standing.cycles else "the first cycle is not finished yet"),
+            pool=state.pool.status(),
+            clouds=tuple(cloud_status(clouds[key], state.watches.get(key), standing.vms, now, self._policy) for key in sorted(clouds)),
+            vms=dict(sum((Counter(counts) for counts in standing.vms.values()), Counter[str]())),
+        )
+
+    def last_plan(self) -> PlanRecord | None:
+        return self._state.record
+
+    async def vms(
+        self,
+        *,
+        states: Sequence[VmState] | None = None,
+        groups: Sequence[str] | None = None,
+        cloud: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> VmPage:
+        return await self._ledger.page(states=states, groups=groups, cloud=cloud, limit=limit, cursor=cursor)
+
+    async def vm(self, vm_id: str) -> VmDetail | None:
+        return await self._ledger.detail(vm_id)
+
+    async def retire(self, vm_id: str, who: str) -> RetireAnswer:
+        before, after = await self._ledger.order(vm_id, Event.RETIRE_ORDERED, self._clock(), reason=f"{Reason.ORDERED.value}: by {who}")
+        self.wake()
+        return RetireAnswer(before.state is not after.state, before.state, after.state)
+
+    async def explain_inputs(self, job: str) -> ExplainInputs:
+        found = await self._pool.job(job)
+        demand: tuple[Demand, ...] = self._state.pool.demand
+        slots: tuple[Slot, ...] = self._state.pool.slots
+        wishes = self._state.wishes
+        world = World(demand, slots, tuple(await self._ledger.live()), self._clouds(), wishes.groups, self._policy, self._clock())
+        if found is None:
+            return ExplainInputs(job, found=False, status=None, demand=None, world=world)
+        return ExplainInputs(found.id, True, found.status, found.demand, world, found.hold_reason)
+
+    def _show(self, vms: Sequence[Vm]) -> None:
+        """What pages and metrics tell of this moment."""
+        state = self._state
+        state.standing.vms = {}
+        for vm in vms:
+            state.standing.vms.setdefault((vm.group, vm.cloud), Counter())[vm.state.value] += 1
+        self._meters.vms({(f"{key[0]}/{key[1]}", word): n for key, counts in state.standing.vms.items() for word, n in counts.items()})
+        jobs: Counter[tuple[str, str]] = Counter()
+        for demand in state.pool.demand:
+            jobs[demand.group, "idle"] += demand.idle
+            jobs[demand.group, "running"] += demand.running
+        self._meters.jobs(jobs)
+        self._meters.pool(state.pool.reachable)
+        for watch in state.watches.values():
+            self._meters.reachable(watch.label, not watch.problem())
+
+
+async def _first(*events: asyncio.Event, seconds: float) -> None:
+    """Waits until one of the events is set, at most `seconds`."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,209 @@
+"""The minter: the one program that may use the pool's signing key, and it signs nothing but worker tokens of bounded life.
+
+Started by systemd as root for one connection (`Accept=yes`: standard input and output are the socket), it reads one line of
+JSON and answers with one. Only the Python standard library, so that what runs as root is small enough to be read.
+
+    {"verb": "mint", "worker": "vm-...", "lifetime": SECONDS}   -> {"token": "..."}
+    {"verb": "refuse", "worker": "vm-...", "until": EPOCH}      -> {"refused": NUMBER}
+    anything else                                               -> {"error": "..."}
+
+Its settings are /etc/distcloud/minter.json: {"domain": ..., "max_lifetime": SECONDS, "refused_file": PATH}.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+SETTINGS = Path("/etc/distcloud/minter.json")
+_WORKER = re.compile(r"vm-[a-z2-7]{16}")
+_DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+_LINE_AT_MOST = 4096
+_SECONDS = 10
+_SHORTEST = 60
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+Run = Callable[[Sequence[str]], str]
+
+
+class MinterError(Exception):
+    """The request cannot be granted; the message goes to the caller."""
+
+
+@dataclass(frozen=True)
+class MinterSettings:
+    """What the minter may do."""
+
+    domain: str
+    max_lifetime: int
+    refused_file: Path
+
+
+def read_settings(path: Path) -> MinterSettings:
+    """Raises MinterError naming the file, the key and what was expected."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MinterError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(raw, dict) or set(raw) != {"domain", "max_lifetime", "refused_file"}:
+        raise MinterError(f"{path}: should have exactly the keys domain, max_lifetime and refused_file")
+    if not isinstance(raw["domain"], str) or not _DOMAIN.fullmatch(raw["domain"]):
+        raise MinterError(f"{path}: domain: should be the pool's domain in lower case")
+    if type(raw["max_lifetime"]) is not int or raw["max_lifetime"] < _SHORTEST:
+        raise MinterError(f"{path}: max_lifetime: should be a number of seconds, {_SHORTEST} or more")
+    if not isinstance(raw["refused_file"], str) or not raw["refused_file"].startswith("/"):
+        raise MinterError(f"{path}: refused_file: should be an absolute path")
+    return MinterSettings(raw["domain"], raw["max_lifetime"], Path(raw["refused_file"]))
+
+
+def run(command: Sequence[str]) -> str:
+    """One of HTCondor's tools, with nothing of the caller's in its environment."""
+    environment = {"PATH": _PATH, "LC_ALL": "C", **{key: os.environ[key] for key in ("CONDOR_CONFIG",) if key in os.environ}}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False, env=environment)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MinterError(f"{command[0]}: {error}") from error
+    if done.returncode != 0:
+        raise MinterError(f"{command[0]} failed ({done.returncode}): {' '.join(done.stderr.split())[:200]}")
+    return done.stdout
+
+
+def answer(line: str, settings: MinterSettings, *, run: Run = run, now: float | None = None) -> dict[str, Any]:
+    """The answer to one request line. Raises MinterError."""
+    try:
+        request = json.loads(line)
+    except ValueError as error:
+        raise MinterError("the request is not a line of JSON") from error
+    if not isinstance(request, dict):
+        raise MinterError("the request is not a JSON object")
+    moment = time.time() if now is None else now
+    match request.get("verb"):
+        case "mint":
+            return {"token": _mint(_fields(request, "lifetime"), settings, run)}
+        case "refuse":
+            return {"refused": _refuse(_fields(request, "until"), settings, run, moment)}
+        case _:
+            raise MinterError("verb: should be mint or refuse")
+
+
+def _fields(request: Mapping[str, Any], number: str) -> tuple[str, int]:
+    if set(request) != {"verb", "worker", number}:
+        raise MinterError(f"the request should have exactly the keys verb, worker and {number}")
+    worker, value = request["worker"], request[number]
+    if not isinstance(worker, str) or not _WORKER.fullmatch(worker):
+        raise MinterError("worker: should be vm- and 16 characters of a-z2-7")
+    if type(value) is not int:
+        raise MinterError(f"{number}: should be a whole number of seconds")
+    return worker, value
+
+
+def _mint(wish: tuple[str, int], settings: MinterSettings, run: Run) -> str:
+    worker, lifetime = wish
+    if not _SHORTEST <= lifetime <= settings.max_lifetime:
+        raise MinterError(f"lifetime: should be between {_SHORTEST} and {settings.max_lifetime} seconds")
+    token = run(
+        [
+            *("condor_token_create", "-identity", f"worker-{worker}@{settings.domain}", "-lifetime", str(lifetime)),
+            *("-authz", "ADVERTISE_STARTD", "-authz", "ADVERTISE_MASTER"),
+        ]
+    ).strip()
+    if not re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", token):
+        raise MinterError("condor_token_create gave no token; is the pool's signing key there?")
+    return token
+
+
+def _refuse(wish: tuple[str, int], settings: MinterSettings, run: Run, now: float) -> int:
+    worker, until = wish
+    # A token cannot outlive what we sign: a later end would only keep the entry for ever.
+    until = min(until, int(now) + settings.max_lifetime)
+    path = settings.refused_file
+    lock = os.open(path.parent, os.O_RDONLY)  # a folder can be locked too, and needs no file that HTCondor would read
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = read_refused(path)
+        before = dict(refused)
+        refused = {name: end for name, end in refused.items() if end > now}
+        if until > now:
+            refused[worker] = max(until, refused.get(worker, 0))
+        if refused != before or not path.exists():
+            _replace(path, render_refused(refused, settings.domain), run)
+            run(["condor_reconfig"])
+    finally:
+        os.close(lock)
+    return len(refused)
+
+
+def read_refused(path: Path) -> dict[str, int]:
+    """Worker -> end of its refusal, from the comments that `render_refused` writes."""
+    try:
+        text = path.read_text(encoding="ascii")
+    except FileNotFoundError:
+        return {}
+    return {name: int(end) for name, end in re.findall(r"^# (vm-[a-z2-7]{16}) until (\d+)$", text, re.MULTILINE)}
+
+
+def render_refused(refused: Mapping[str, int], domain: str) -> str:
+    """The file that HTCondor reads: the list that COLLECTOR_REQUIREMENTS consults. The first name keeps it from being empty."""
+    ends = "".join(f"# {name} until {refused[name]}\n" for name in sorted(refused))
+    names = ",".join(f"worker-{name}@{domain}" for name in ["none", *sorted(refused)])
+    head = "# Identities of deleted workers whose tokens have not expired yet. Written by distcloud-minter.\n"
+    return f"{head}{ends}REVOKED_WORKERS = {names}\n"
+
+
+def _replace(path: Path, text: str, run: Run) -> None:
+    """Puts the new file in place in one step, asks HTCondor whether it reads it, and puts the old one back when it does not."""
+    old = path.read_bytes() if path.exists() else None
+    _write(path, text.encode("ascii"))
+    try:
+        read = run(["condor_config_val", "REVOKED_WORKERS"]).strip()
+        if f"REVOKED_WORKERS = {read}" not in text.splitlines():
+            raise MinterError(f"{path} is not what HTCondor reads for REVOKED_WORKERS; is the name set again in a later file?")
+    except MinterError:
+        if old is None:
+            path.unlink()
+        else:
+            _write(path, old)
+        raise
+
+
+def _write(path: Path, content: bytes) -> None:
+    # HTCondor reads every file in config.d except those with such names (LOCAL_CONFIG_DIR_EXCLUDE_REGEXP: leading dot).
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def serve(source: TextIO, sink: TextIO, settings_path: Path) -> int:
+    """One request from `source`, one answer to `sink`. Errors are answers too; the exit status is for the journal."""
+    try:
+        reply = answer(source.readline(_LINE_AT_MOST), read_settings(settings_path))
+    except MinterError as error:
+        reply = {"error": str(error)}
+    sink.write(json.dumps(reply) + "\n")
+    sink.flush()
+    return 1 if "error" in reply else 0
+
+
+def main() -> None:
+    settings_path = Path(sys.argv[1]) if len(sys.argv) > 1 else SETTINGS
+    # A caller that connects and says nothing must not keep a root process.
+    signal.alarm(60)
+    sys.exit(serve(sys.stdin, sys.stdout, settings_path))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The batch pool: what waits, what works, and how a worker leaves."""

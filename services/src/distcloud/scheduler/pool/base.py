@@ -1,0 +1,42 @@
+"""What the engine asks of the batch pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..model import Demand, Slot
+
+
+class PoolUnavailable(Exception):
+    """The pool (or one part of it) did not answer; the message says which part and why. It holds no secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job: `status` is HTCondor's JobStatus; `demand` is None when the job is not for this scheduler."""
+
+    id: str
+    status: int
+    demand: Demand | None
+    hold_reason: str = ""
+
+
+class Pool(Protocol):
+    """Every method may raise PoolUnavailable, and ends within its own time-outs."""
+
+    async def demand(self) -> list[Demand]: ...
+
+    async def slots(self) -> list[Slot]: ...
+
+    async def job(self, job_id: str) -> Job | None: ...
+
+    async def drain(self, vm_id: str, key: str) -> None:
+        """Running jobs finish, no new ones start, then the worker leaves. `key` is the VM's own, which alone it trusts."""
+        ...
+
+    async def invalidate(self, vm_id: str) -> None:
+        """Takes the VM's slots out of the pool: after its deletion they would swallow matches until they expire."""
+        ...
+
+    async def close(self) -> None: ...

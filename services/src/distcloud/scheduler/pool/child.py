@@ -1,0 +1,133 @@
+"""The process that talks to HTCondor: its bindings block and may hang, so they live here, where they can be killed.
+
+Reads one JSON request a line on standard input and answers each with one line on standard output; see `supervise.JsonChild`.
+Runs on HTCondor's own Python bindings (`htcondor2`, `classad2`), with the tokens and the configuration of its environment.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import htcondor2
+
+from distcloud.scheduler.pool import demand as grouping
+
+_SLOT_ATTRIBUTES = [
+    *("Machine", "Name", "DistcloudVm", "TotalSlotCpus", "TotalSlotMemory", "TotalSlotDisk", "Cpus", "Memory", "Disk"),
+    *("NumDynamicSlots", "ChildState", "ChildRemoteUser", "ChildRemoteOwner", "Draining", "DrainReason", "State", "Activity"),
+    *("LastHeardFrom", "MyCurrentTime"),
+]
+
+
+class Client:
+    """The pool's central manager and one schedd; where the schedd is, is asked once and again after a failure."""
+
+    def __init__(self, collector: str, schedd: str) -> None:
+        self._collector = htcondor2.Collector(collector)
+        self._schedd_name = schedd
+        self._schedd: Any = None
+        self._learned: tuple[str, ...] = ()
+
+    def demand(self) -> list[dict[str, Any]]:
+        rows = self._grouped()
+        learned = grouping.attributes_of(str(row["Requirements"]) for row in rows)
+        if learned != self._learned:
+            # Requirements speak of attributes that were not asked for: ask again with them, they may be the jobs' own.
+            self._learned = learned
+            rows = self._grouped()
+        return rows
+
+    def _grouped(self) -> list[dict[str, Any]]:
+        projection = [*grouping.GROUPING, *self._learned]
+        found = self._query("true", projection, htcondor2.QueryOpts.GroupBy)
+        return [{**self._plain(ad, self._learned), "count": _count(ad)} for ad in found]
+
+    def job(self, cluster: int, process: int) -> dict[str, Any] | None:
+        constraint = f"ClusterId == {cluster} && ProcId == {process}"
+        found = self._query(constraint, [], htcondor2.QueryOpts.Default)
+        if not found:
+            return None
+        requirements = str(found[0].lookup("Requirements")) if "Requirements" in found[0] else "true"
+        plain = self._plain(found[0], grouping.attributes_of([requirements]))
+        plain["HoldReason"] = _value(found[0], "HoldReason")
+        return plain
+
+    def slots(self) -> list[dict[str, Any]]:
+        found = self._collector.query(htcondor2.AdTypes.Startd, "PartitionableSlot =?= true", projection=_SLOT_ATTRIBUTES)
+        return [{name: _value(ad, name) for name in _SLOT_ATTRIBUTES} for ad in found]
+
+    def _query(self, constraint: str, projection: list[str], options: Any) -> list[Any]:
+        for attempt in (1, 2):
+            try:
+                if self._schedd is None:
+                    self._schedd = htcondor2.Schedd(self._locate())
+                return list(self._schedd.query(constraint, projection, opts=options))
+            except Exception:
+                self._schedd = None  # it may have moved (shared port ids change with a restart)
+                if attempt == 2:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _locate(self) -> Any:
+        return self._collector.locate(htcondor2.DaemonTypes.Schedd, self._schedd_name)
+
+    @staticmethod
+    def _plain(ad: Any, further: tuple[str, ...]) -> dict[str, Any]:
+        plain = {name: _value(ad, name) for name in grouping.GROUPING if name != "Requirements"}
+        plain["Requirements"] = str(ad.lookup("Requirements")) if "Requirements" in ad else "true"
+        plain["attributes"] = {name: str(ad.lookup(name)) for name in further if name in ad}
+        return plain
+
+
+def _count(ad: Any) -> int:
+    """How many jobs a grouped ad stands for."""
+    for name in ("JobCount", "Count"):
+        value = _value(ad, name)
+        if isinstance(value, int):
+            return value
+    return 1
+
+
+def _value(ad: Any, name: str) -> Any:
+    """An attribute as JSON can carry it: evaluated; None when it is not there or evaluates to nothing."""
+    if name not in ad:
+        return None
+    value = ad.eval(name)
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list):
+        return [entry if isinstance(entry, bool | int | float | str) else None for entry in value]
+    return None
+
+
+def serve() -> None:
+    clients: dict[tuple[str, str], Client] = {}
+    for line in sys.stdin:
+        try:
+            request: Mapping[str, Any] = json.loads(line)
+            address = (str(request["collector"]), str(request["schedd"]))
+            if address not in clients:
+                clients[address] = Client(*address)
+            answer = {"result": _answer(clients[address], request)}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)  # noqa: T201 - standard output is the protocol
+
+
+def _answer(client: Client, request: Mapping[str, Any]) -> Any:
+    match request["ask"]:
+        case "demand":
+            return client.demand()
+        case "slots":
+            return client.slots()
+        case "job":
+            return client.job(int(request["cluster"]), int(request["process"]))
+        case other:
+            raise ValueError(f"no such question: {other}")
+
+
+if __name__ == "__main__":
+    serve()

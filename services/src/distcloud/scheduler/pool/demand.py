@@ -1,0 +1,186 @@
+"""From the schedd's grouped answer to demand: which jobs are ours, for which group, and what they ask for. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..model import Demand, Resources
+
+# JobStatus of HTCondor: 1 idle, 2 running, 6 transferring output (its slot is still claimed), 7 suspended.
+_IDLE = 1
+_RUNNING = (2, 6, 7)
+
+# What HTCondor itself assumes for a job that says nothing (JOB_DEFAULT_REQUEST*).
+DEFAULT_REQUEST = Resources(cores=1, ram_mib=128, disk_gib=0.01)
+
+# Attributes by which jobs are grouped: each names something that decides where a job may run or which worker it gets.
+GROUPING = (
+    "DistcloudGroup",
+    "Owner",
+    "Requirements",
+    "RequestCpus",
+    "RequestMemory",
+    "RequestDisk",
+    "JobPrio",
+    "JobStatus",
+    "VMInstanceType",
+    "VMImage",
+    "VMNetwork",
+    "VMKeepAlive",
+)
+# Never worth grouping by, or different for every job: groups would be as many as jobs.
+_NEVER = {
+    *(name.lower() for name in GROUPING),
+    *("clusterid", "procid", "globaljobid", "qdate", "jobid", "enteredcurrentstatus", "servertime", "currenttime", "time", "my", "target"),
+    *("true", "false", "undefined", "error", "is", "isnt", "group_name", "target_alias"),
+    *("imagesize", "diskusage", "memoryusage", "residentsetsize", "numjobstarts", "lastremotehost", "jobstartdate"),
+}
+_LEARNED_AT_MOST = 24
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_NAME = re.compile(r"(?<![\w.])(?:(MY|TARGET)\s*\.\s*)?([A-Za-z_]\w*)(?!\s*\()(?![\w.])", re.IGNORECASE)
+
+
+def named_in(requirements: str, attribute: str) -> str | None:
+    """The string that `requirements` compares `attribute` with (`group_name =?= "x"`), in either order; None without one.
+
+    Only a comparison that is not negated and stands in a conjunction is a promise; one inside `||` or `!` names nobody.
+    """
+    name = re.escape(attribute)
+    literal = r'"((?:[^"\\]|\\.)*)"'
+    forward = re.compile(rf"(?<![\w.])(?:TARGET\s*\.\s*)?{name}\s*(?:=\?=|==|\bis\b)\s*{literal}", re.IGNORECASE)
+    backward = re.compile(rf"{literal}\s*(?:=\?=|==|\bis\b)\s*(?:TARGET\s*\.\s*)?{name}(?![\w.])", re.IGNORECASE)
+    for clause in _conjunction(requirements):
+        found = forward.fullmatch(clause) or backward.fullmatch(clause)
+        if found:
+            return found.group(1).replace('\\"', '"').replace("\\\\", "\\")
+    return None
+
+
+def _conjunction(text: str) -> list[str]:
+    """The clauses of a ClassAd expression that must all hold: split at `&&` outside strings and brackets, brackets peeled off."""
+    text = text.strip()
+    while text.startswith("(") and _closing(text) == len(text) - 1:
+        text = text[1:-1].strip()
+    parts: list[str] = []
+    depth = start = position = 0
+    while position < len(text):
+        string = _STRING.match(text, position)
+        if string:
+            position = string.end()
+            continue
+        if text[position] in "([{":
+            depth += 1
+        elif text[position] in ")]}":
+            depth -= 1
+        elif depth == 0 and text.startswith("||", position):
+            return [text]  # a disjunction promises none of its sides
+        elif depth == 0 and text[position] == "?" and text[position - 1 : position + 2] != "=?=":
+            return [text]
+        elif depth == 0 and text.startswith("&&", position):
+            parts.append(text[start:position])
+            start = position = position + 2
+            continue
+        position += 1
+    parts.append(text[start:])
+    return [text] if len(parts) == 1 else [clause for part in parts for clause in _conjunction(part)]
+
+
+def _closing(text: str) -> int:
+    """Where the bracket that `text` begins with is closed; -1 when it is not."""
+    depth = position = 0
+    while position < len(text):
+        string = _STRING.match(text, position)
+        if string:
+            position = string.end()
+            continue
+        depth += {"(": 1, ")": -1}.get(text[position], 0)
+        if depth == 0:
+            return position
+        position += 1
+    return -1
+
+
+def attributes_of(requirements: Iterable[str]) -> tuple[str, ...]:
+    """Further attributes that requirements speak of: they may be the job's own, so the matching needs their values.
+
+    Those with `TARGET.` are the slot's. Bounded, because every attribute may split groups further.
+    """
+    found: dict[str, str] = {}
+    for text in requirements:
+        for scope, name in _NAME.findall(_STRING.sub('""', text)):
+            if scope.upper() != "TARGET" and name.lower() not in _NEVER:
+                found.setdefault(name.lower(), name)
+    return tuple(found[key] for key in sorted(found))[:_LEARNED_AT_MOST]
+
+
+def demands(rows: Iterable[Mapping[str, Any]]) -> list[Demand]:
+    """Demand from the grouped rows; rows that differ in JobStatus alone become one. Jobs without a group are not ours.
+
+    A row has the attributes of GROUPING evaluated where they are numbers or strings, `Requirements` as text, `count`, and
+    `attributes`: the further ones as ClassAd text.
+    """
+    merged: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        demand = one(row)
+        if demand is None:
+            continue
+        attributes = tuple(sorted(demand.attributes.items()))
+        key = (
+            *(demand.group, demand.owner, demand.requirements, demand.request, demand.priority, demand.alias, demand.image),
+            *(demand.flavor, demand.network, demand.keep_alive, attributes),
+        )
+        entry = merged.setdefault(key, {"demand": demand, "idle": 0, "running": 0})
+        status, count = _number(row.get("JobStatus")), int(row.get("count", 1))
+        if status == _IDLE:
+            entry["idle"] += count
+        elif status in _RUNNING:
+            entry["running"] += count
+    return [
+        replace(entry["demand"], idle=entry["idle"], running=entry["running"])
+        for entry in merged.values()
+        if entry["idle"] or entry["running"]
+    ]
+
+
+def one(row: Mapping[str, Any]) -> Demand | None:
+    """The demand of one job or row of like jobs, without counts; None when it is nobody's of ours."""
+    requirements = str(row.get("Requirements") or "true")
+    group = named_in(requirements, "group_name") or _text(row.get("DistcloudGroup"))
+    if not group or group == "nogroup":
+        return None
+    keep_alive = _number(row.get("VMKeepAlive"))
+    return Demand(
+        group=group,
+        owner=_text(row.get("Owner")) or "",
+        requirements=requirements,
+        request=Resources(
+            cores=max(1, int(_number(row.get("RequestCpus")) or DEFAULT_REQUEST.cores)),
+            ram_mib=max(1, int(_number(row.get("RequestMemory")) or DEFAULT_REQUEST.ram_mib)),
+            disk_gib=_disk(row.get("RequestDisk")),
+        ),
+        idle=0,
+        priority=int(_number(row.get("JobPrio")) or 0),
+        alias=named_in(requirements, "target_alias"),
+        image=_text(row.get("VMImage")),
+        flavor=_text(row.get("VMInstanceType")),
+        network=_text(row.get("VMNetwork")),
+        keep_alive=None if keep_alive is None else int(keep_alive),
+        attributes=dict(row.get("attributes") or {}),
+    )
+
+
+def _disk(value: Any) -> float:
+    kibibytes = _number(value)
+    return DEFAULT_REQUEST.disk_gib if kibibytes is None or kibibytes <= 0 else kibibytes / 1024 / 1024
+
+
+def _number(value: Any) -> float | None:
+    return None if isinstance(value, bool) or not isinstance(value, int | float) else value
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,190 @@
+"""The HTCondor pool: queries by child processes that can be killed, orders by HTCondor's own commands, IDTOKENS only.
+
+The scheduler has no administrator's right on the central manager. A worker drains because the order is signed with a key that
+was made for this one VM, and that only this VM trusts.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...common.supervise import ChildError, Finished, JsonChild, run_command
+from ..ids import is_vm_id
+from ..model import Demand, Resources, Slot
+from .base import Job, PoolUnavailable
+from .demand import demands, one
+
+_JOB_ID = re.compile(r"(\d{1,9})(?:\.(\d{1,9}))?")
+# On the central manager FS would win, and its user name is not the identity that the pool's rules speak of.
+_METHODS = {"_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS"}
+_DRAIN_TOKEN_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class PoolAddress:
+    """Where the pool is. `token_directory` holds the scheduler's own tokens (0700, files 0600); `scratch` is a private folder
+    for the moments of a drain; `environment` is added to what HTCondor's tools see."""
+
+    collector: str
+    schedd: str
+    domain: str
+    token_directory: Path
+    scratch: Path | None = None
+    scheduler_user: str = "scheduler"
+    python: str = sys.executable
+    environment: Mapping[str, str] | None = None
+
+
+class HtcondorPool:
+    """One HTCondor pool with one schedd. `seconds` bounds every question and every order."""
+
+    def __init__(self, address: PoolAddress, *, seconds: float = 20.0) -> None:
+        self._address = address
+        self._seconds = seconds
+        self._environment = {
+            **(address.environment or {}),
+            **_METHODS,
+            "_CONDOR_SEC_TOKEN_DIRECTORY": str(address.token_directory),
+        }
+        command = [address.python, "-m", "distcloud.scheduler.pool.child"]
+        # One child each, so that a schedd that hangs does not keep us from seeing the slots.
+        self._schedd = JsonChild(f"schedd {address.schedd}", command, self._environment)
+        self._collector = JsonChild(f"collector {address.collector}", command, self._environment)
+
+    async def demand(self) -> list[Demand]:
+        rows = await self._ask(self._schedd, {"ask": "demand"})
+        return demands(rows)
+
+    async def slots(self) -> list[Slot]:
+        rows = await self._ask(self._collector, {"ask": "slots"})
+        found = (slot_of(row, self._address.domain) for row in rows)
+        return [slot for slot in found if slot is not None]
+
+    async def job(self, job_id: str) -> Job | None:
+        match = _JOB_ID.fullmatch(job_id)
+        if match is None:
+            return None
+        cluster, process = int(match.group(1)), int(match.group(2) or 0)
+        row = await self._ask(self._schedd, {"ask": "job", "cluster": cluster, "process": process})
+        if row is None:
+            return None
+        return Job(f"{cluster}.{process}", int(row.get("JobStatus") or 0), one(row), str(row.get("HoldReason") or ""))
+
+    async def drain(self, vm_id: str, key: str) -> None:
+        if not is_vm_id(vm_id):
+            raise ValueError(f"{vm_id!r} is not a ledger id")
+        with tempfile.TemporaryDirectory(prefix="drain-", dir=self._address.scratch) as name:  # mode 0700
+            folder = _DrainFolder(Path(name), self._address.token_directory)
+            folder.lay_key(vm_id, key)
+            made = await self._command(
+                [
+                    *("condor_token_create", "-key", vm_id, "-lifetime", str(_DRAIN_TOKEN_SECONDS)),
+                    *("-identity", f"{self._address.scheduler_user}@{self._address.domain}", "-authz", "ADMINISTRATOR"),
+                ],
+                {"_CONDOR_SEC_PASSWORD_DIRECTORY": str(folder.keys)},
+            )
+            folder.lay_tokens(made.output.strip())
+            await self._command(
+                ["condor_drain", "-pool", self._address.collector, "-exit-on-completion", f"{vm_id}.{self._address.domain}"],
+                {"_CONDOR_SEC_TOKEN_DIRECTORY": str(folder.tokens)},
+            )
+
+    async def invalidate(self, vm_id: str) -> None:
+        if not is_vm_id(vm_id):
+            raise ValueError(f"{vm_id!r} is not a ledger id")
+        # Without TARGET: with it the expression matches nothing.
+        query = f'MyType = "Query"\nTargetType = "Machine"\nRequirements = Machine == "{vm_id}.{self._address.domain}"\n'
+        with tempfile.NamedTemporaryFile("w", prefix="invalidate-", dir=self._address.scratch) as file:
+            file.write(query)
+            file.flush()
+            await self._command(["condor_advertise", "-pool", self._address.collector, "-tcp", "INVALIDATE_STARTD_ADS", file.name], {})
+
+    async def close(self) -> None:
+        await self._schedd.close()
+        await self._collector.close()
+
+    async def _ask(self, child: JsonChild, question: Mapping[str, Any]) -> Any:
+        try:
+            return await child.ask({**question, "collector": self._address.collector, "schedd": self._address.schedd}, self._seconds)
+        except ChildError as error:
+            raise PoolUnavailable(f"HTCondor: {error}") from error
+
+    async def _command(self, command: list[str], environment: Mapping[str, str]) -> Finished:
+        program = shutil.which(command[0])
+        if program is None:
+            raise PoolUnavailable(f"HTCondor: {command[0]} is not installed")
+        try:
+            done = await run_command([program, *command[1:]], seconds=self._seconds, environment={**self._environment, **environment})
+        except ChildError as error:
+            raise PoolUnavailable(f"HTCondor: {error}") from error
+        if done.code != 0:
+            words = " ".join((done.errors or done.output).split())[:300]
+            raise PoolUnavailable(f"HTCondor: {command[0]} failed ({done.code}): {words}")
+        return done
+
+
+def slot_of(row: Mapping[str, Any], domain: str) -> Slot | None:
+    """A partitionable slot as the planner knows it; None for an ad without a machine.
+
+    The ledger id is taken from the machine's name, which the collector binds to the worker's identity; what the ad itself
+    claims to be (DistcloudVm) must agree, else it is nobody's.
+    """
+    machine = row.get("Machine")
+    if not isinstance(machine, str):
+        return None
+    host, _, rest = machine.partition(".")
+    ours = is_vm_id(host) and rest == domain and row.get("DistcloudVm") == host
+    states = row.get("ChildState")
+    claimed = row.get("NumDynamicSlots")
+    if isinstance(states, list):  # an unclaimed dynamic slot is on its way back: nobody works in it
+        claimed = sum(1 for state in states if state in ("Claimed", "Preempting", "Matched"))
+    owners = row.get("ChildRemoteOwner") or row.get("ChildRemoteUser") or []
+    return Slot(
+        machine=machine,
+        vm_id=host if ours else None,
+        total=_resources(row, "TotalSlot"),
+        free=_resources(row, ""),
+        claimed_slots=claimed if isinstance(claimed, int) else 0,
+        draining=row.get("Draining") is True or row.get("State") == "Drained",
+        last_heard=float(row.get("LastHeardFrom") or 0),
+        owners=tuple(sorted({str(owner) for owner in owners if owner})) if isinstance(owners, list) else (),
+    )
+
+
+def _resources(row: Mapping[str, Any], prefix: str) -> Resources:
+    def number(name: str) -> float:
+        value = row.get(prefix + name)
+        return value if isinstance(value, int | float) else 0
+
+    return Resources(int(number("Cpus")), int(number("Memory")), number("Disk") / 1024 / 1024)
+
+
+class _DrainFolder:
+    """A private folder with one VM's key, and the tokens with which its drain is ordered."""
+
+    def __init__(self, folder: Path, own_tokens: Path) -> None:
+        self.keys, self.tokens, self._own = folder / "keys", folder / "tokens", own_tokens
+
+    def lay_key(self, vm_id: str, key: str) -> None:
+        self.keys.mkdir(0o700)
+        _private(self.keys / vm_id, key)
+
+    def lay_tokens(self, token: str) -> None:
+        self.tokens.mkdir(0o700)
+        _private(self.tokens / "drain", token + "\n")
+        # The collector, which says where the worker is, knows only the scheduler's own tokens.
+        for own in self._own.iterdir():
+            if own.is_file():
+                _private(self.tokens / f"own-{own.name}", own.read_text(encoding="ascii"))
+
+
+def _private(path: Path, text: str) -> None:
+    path.touch(0o600)
+    path.write_text(text, encoding="ascii")

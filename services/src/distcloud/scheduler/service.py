@@ -1,0 +1,107 @@
+"""The scheduler as a service: configuration in, engine and REST API running, until a signal says stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from dataclasses import replace
+
+import structlog
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from ..common.database import Database, DatabaseError
+from ..common.secrets import SecretBox, SecretError
+from ..common.server import serve
+from .act import WorkerContext
+from .api import create_app
+from .catalogue import Catalogue
+from .credentials import MinterSocket
+from .drivers import make_driver
+from .engine import Engine, EngineLockLost
+from .meters import Meters
+from .observe import Pace
+from .pool.htcondor import HtcondorPool, PoolAddress
+from .settings import SchedulerSettings
+
+log = structlog.get_logger(__name__)
+
+PACKAGE = "distcloud.scheduler"
+
+
+class ServiceError(Exception):
+    """The service cannot start or go on; the message says why and what to do."""
+
+
+def migrate(settings: SchedulerSettings) -> None:
+    """Brings the database to the newest version. Raises ServiceError."""
+
+    async def main() -> None:
+        database = Database(settings.database.url)
+        try:
+            await database.migrate(PACKAGE)
+        finally:
+            await database.close()
+
+    try:
+        asyncio.run(main())
+    except DatabaseError as error:
+        raise ServiceError(str(error)) from error
+
+
+def run(settings: SchedulerSettings) -> None:
+    """Runs until SIGTERM or SIGINT. Raises ServiceError, and ConfigError when the listener cannot begin."""
+    try:
+        asyncio.run(_run(settings))
+    except (DatabaseError, SecretError, EngineLockLost) as error:
+        raise ServiceError(str(error)) from error
+
+
+async def _run(settings: SchedulerSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    box = SecretBox.from_file(settings.encryption_key_file)
+    database = Database(settings.database.url)
+    pool = HtcondorPool(
+        PoolAddress(
+            collector=settings.pool.collector,
+            schedd=settings.pool.schedd,
+            domain=settings.pool.domain,
+            token_directory=settings.pool.token_directory,
+        )
+    )
+    try:
+        await database.migrate(PACKAGE)
+        registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        engine = Engine(
+            database,
+            box,
+            pool,
+            MinterSocket(settings.minter_socket),
+            make_driver,
+            worker=WorkerContext(settings.pool.domain, settings.condor_host, settings.central_address),
+            policy=replace(settings.policy, create_settle=int(settings.create_settle)),
+            pace=Pace(cycle=settings.cycle_seconds, listing=settings.cycle_seconds),
+            meters=Meters(registry),
+        )
+        app = create_app(settings, engine, Catalogue(database, box, on_change=engine.wake), registry=registry)
+        await _side_by_side(serve(app, settings.listen, stop), engine.run(stop), stop)
+    finally:
+        await pool.close()
+        await database.close()
+
+
+async def _side_by_side(serving: Coroutine[None, None, None], turning: Coroutine[None, None, None], stop: asyncio.Event) -> None:
+    """Both until `stop`; when one of them ends by itself the other is told to stop as well, and its error is raised."""
+    tasks = [asyncio.create_task(serving, name="api"), asyncio.create_task(turning, name="engine")]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stop.set()
+        await asyncio.wait(tasks)
+    for task in tasks:
+        task.result()

@@ -1,0 +1,113 @@
+"""The catalogue as the engine needs it: groups, clouds with their secrets opened, and cloud-init parts, read in one go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+
+from ..common.database import Database
+from ..common.secrets import SecretBox, SecretError
+from .drivers.base import Account
+from .model import Cloud, Group, Limits
+from .tables import CloudRow, GroupRow, MetadataRow
+from .worker.contextualise import Part
+
+CloudKey = tuple[str, str]  # group, cloud
+
+
+@dataclass(frozen=True, slots=True)
+class CloudWish:
+    """A cloud as the catalogue wants it: `cloud` without anything observed. `problem` says why its secrets cannot be used."""
+
+    cloud: Cloud
+    account: Account
+    flavor_exclusions: frozenset[str] = frozenset()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """All of the catalogue."""
+
+    groups: tuple[Group, ...] = ()
+    clouds: Mapping[CloudKey, CloudWish] = field(default_factory=dict)
+    parts: Mapping[CloudKey, tuple[Part, ...]] = field(default_factory=dict)  # cloud "" holds the group's own
+
+    def parts_for(self, key: CloudKey) -> tuple[Part, ...]:
+        return (*self.parts.get((key[0], ""), ()), *(self.parts.get(key, ()) if key[1] else ()))
+
+
+async def read_wishes(database: Database, box: SecretBox) -> Wishes:
+    """Raises DatabaseError."""
+    async with database.read() as session:
+        groups = (await session.scalars(select(GroupRow).order_by(GroupRow.name))).all()
+        clouds = (await session.scalars(select(CloudRow).order_by(CloudRow.group_name, CloudRow.name))).all()
+        metadata = (await session.scalars(select(MetadataRow).order_by(MetadataRow.priority, MetadataRow.name))).all()
+    parts: dict[CloudKey, list[Part]] = {}
+    for row in metadata:
+        parts.setdefault((row.group_name, row.cloud), []).append(
+            Part(
+                name=row.name,
+                content=row.content,
+                mime_type=row.mime_type,
+                priority=row.priority,
+                scope="cloud" if row.cloud else "group",
+                enabled=row.enabled,
+                excluded_clouds=tuple(row.excluded_clouds),
+            )
+        )
+    return Wishes(
+        groups=tuple(_group(row) for row in groups),
+        clouds={(row.group_name, row.name): _cloud(row, box) for row in clouds},
+        parts={key: tuple(found) for key, found in parts.items()},
+    )
+
+
+def _group(row: GroupRow) -> Group:
+    return Group(
+        name=row.name,
+        keep_alive=row.keep_alive,
+        default_flavor=row.default_flavor,
+        default_image=row.default_image,
+        aliases={str(alias): tuple(clouds) for alias, clouds in (row.aliases or {}).items()},
+    )
+
+
+def _cloud(row: CloudRow, box: SecretBox) -> CloudWish:
+    problem = ""
+    secrets: dict[str, str] = {}
+    try:
+        if row.auth_secrets:
+            secrets = {str(key): str(value) for key, value in json.loads(box.open(row.auth_secrets)).items()}
+    except SecretError as error:
+        problem = f"{error}; give the cloud's secret anew"
+    cloud = Cloud(
+        name=row.name,
+        group=row.group_name,
+        region=row.region,
+        enabled=row.enabled,
+        frozen=row.frozen,
+        credential_expires_at=row.credential_expires_at,
+        priority=row.priority,
+        limits=Limits(row.max_vms, row.max_cores, row.max_ram_mib),
+        default_flavor=row.default_flavor,
+        default_image=row.default_image,
+        network=row.network,
+        attributes={str(key): str(value) for key, value in (row.attributes or {}).items()},
+    )
+    account = Account(
+        group=row.group_name,
+        name=row.name,
+        driver=row.driver,
+        region=row.region,
+        auth={str(key): str(value) for key, value in (row.auth or {}).items() if value is not None},
+        secrets=secrets,
+        ca_certificate=row.ca_certificate,
+        network=row.network,
+        security_groups=tuple(row.security_groups or ()),
+        keypair=row.keypair,
+    )
+    return CloudWish(cloud, account, frozenset(row.flavor_exclusions or ()), problem)

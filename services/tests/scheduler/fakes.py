@@ -1,0 +1,332 @@
+"""Clouds, pool and minter in memory, with a clock of their own: for faults that no real part can be made to have on demand.
+
+Every effect on this world passes `World.step`, where a test can have the scheduler die: before the effect, or right after it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from distcloud.common.database import Database
+from distcloud.scheduler.credentials import MinterUnavailable
+from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest
+from distcloud.scheduler.model import Demand, Flavor, Limits, Resources, Slot
+from distcloud.scheduler.pool.base import Job, PoolUnavailable
+from distcloud.scheduler.states import ServerStatus
+
+T = TypeVar("T")
+DOMAIN = "pool.test"
+FLAVOR = Flavor("small", Resources(1, 2048, 10.0), "f-1")
+BUILD_SECONDS, JOIN_SECONDS = 10.0, 20.0
+
+
+class Killed(BaseException):
+    """The scheduler died here (kill -9): nothing after this line of its code happens."""
+
+
+@dataclass
+class FakeServer:
+    server: Server
+    created_at: float
+    size: Resources
+    hidden_until: float = 0.0  # some clouds show a new server late
+    joins: bool = True
+
+
+@dataclass
+class FakeJob:
+    """A job of group atlas that wants one core for `seconds`."""
+
+    seconds: float = 60.0
+    started_at: float | None = None
+    machine: str | None = None
+    done: bool = False
+
+
+@dataclass
+class Worker:
+    """What the pool holds of one machine; it outlives the server until somebody takes the ad out."""
+
+    vm_id: str
+    total: Resources
+    draining: bool = False
+    heard: float = 0.0
+    gone: bool = False
+
+
+@dataclass
+class World:
+    """Time and everything outside of the scheduler."""
+
+    now: float = 1_000_000.0
+    jobs: list[FakeJob] = field(default_factory=list)
+    clouds: dict[str, FakeCloud] = field(default_factory=dict)
+    workers: dict[str, Worker] = field(default_factory=dict)
+    drain_keys: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, float] = field(default_factory=dict)
+    minted: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
+    kill_at: int | None = None
+    dead: bool = False
+    pool_down: bool = False
+    minter_down: bool = False
+    doubled: list[str] = field(default_factory=list)
+
+    def clock(self) -> float:
+        return self.now
+
+    def step(self, name: str) -> None:
+        if self.dead:
+            raise Killed(name)
+        self.steps.append(name)
+        if self.kill_at is not None and len(self.steps) == self.kill_at:
+            self.dead = True
+            raise Killed(name)
+
+    def cloud(self, name: str, **knobs: object) -> FakeCloud:
+        self.clouds[name] = cloud = FakeCloud(self, name)
+        for knob, value in knobs.items():
+            setattr(cloud, knob, value)
+        return cloud
+
+    def servers(self) -> list[FakeServer]:
+        return [server for cloud in self.clouds.values() for server in cloud.servers.values()]
+
+    def live_workers(self) -> list[Worker]:
+        return [worker for worker in self.workers.values() if not worker.gone]
+
+    def tick(self, seconds: float = 5.0) -> None:
+        """Time passes: servers come up, workers join, jobs start and end, drained workers leave."""
+        self.now += seconds
+        for cloud in self.clouds.values():
+            cloud.tick()
+        for job in self.jobs:
+            if job.machine is not None and not job.done and job.started_at is not None and self.now - job.started_at >= job.seconds:
+                worker = self.workers.get(job.machine)
+                job.done = worker is not None and not worker.gone
+                job.machine = None
+        for worker in [*self.workers.values()]:
+            claims = [job for job in self.jobs if job.machine == worker.vm_id]
+            if worker.gone:
+                for job in claims:
+                    job.machine, job.started_at = None, None
+                continue
+            worker.heard = self.now
+            if worker.draining:
+                if not claims:
+                    del self.workers[worker.vm_id]
+                continue
+            for job in [job for job in self.jobs if job.machine is None and not job.done][: worker.total.cores - len(claims)]:
+                job.machine, job.started_at = worker.vm_id, self.now
+
+
+@dataclass
+class FakeCloud:
+    """A cloud and, as it keeps no state of its own, its driver as well."""
+
+    world: World
+    name: str
+    servers: dict[str, FakeServer] = field(default_factory=dict)
+    created: list[str] = field(default_factory=list)
+    down: bool = False
+    whole: bool = True
+    lose_create_answers: int = 0
+    lose_delete_answers: int = 0
+    refuse_creates: CloudError | None = None
+    fail_builds: int = 0
+    show_after: float = 0.0
+    quota: Limits = Limits()
+    foreign: list[Server] = field(default_factory=list)
+    closed: int = 0
+    _ids: itertools.count[int] = field(default_factory=itertools.count)
+
+    def tick(self) -> None:
+        for entry in self.servers.values():
+            age = self.world.now - entry.created_at
+            if entry.server.status is ServerStatus.BUILD and age >= BUILD_SECONDS:
+                entry.server = replace(entry.server, status=ServerStatus.ACTIVE)
+            name = entry.server.name
+            up = entry.server.status is ServerStatus.ACTIVE and entry.joins
+            if up and age >= BUILD_SECONDS + JOIN_SECONDS and name not in self.world.workers and name not in self.world.refused:
+                self.world.workers[name] = Worker(name, FLAVOR.resources, heard=self.world.now)
+                entry.joins = False
+
+    def _reach(self) -> None:
+        if self.down:
+            raise CloudError(ErrorKind.UNREACHABLE, self.name, "is down", undone=True)
+
+    async def inventory(self) -> Inventory:
+        self._reach()
+        return Inventory((FLAVOR,), {"worker": "i-1"}, self.quota, f"project of {self.name}")
+
+    async def listing(self) -> Listing:
+        self._reach()
+        shown = [entry.server for entry in self.servers.values() if self.world.now >= entry.hidden_until]
+        return Listing((*shown, *self.foreign), self.whole)
+
+    async def create(self, request: ServerRequest) -> str:
+        self.world.step(f"{self.name}: before create")
+        self._reach()
+        if self.refuse_creates is not None:
+            raise self.refuse_creates
+        if any(entry.server.name == request.vm_id for entry in self.servers.values()):
+            self.world.doubled.append(request.vm_id)
+        server_id = f"{self.name}-server-{next(self._ids)}"
+        status = ServerStatus.BUILD
+        if self.fail_builds:
+            self.fail_builds -= 1
+            status = ServerStatus.ERROR
+        server = Server(server_id, request.vm_id, status, dict(request.metadata), FLAVOR.resources, request.flavor, "i-1")
+        self.servers[server_id] = FakeServer(server, self.world.now, FLAVOR.resources, self.world.now + self.show_after)
+        self.created.append(request.vm_id)
+        self.world.step(f"{self.name}: after create")
+        if self.lose_create_answers:
+            self.lose_create_answers -= 1
+            raise CloudError(ErrorKind.UNREACHABLE, self.name, "no answer within 30 s", undone=False)
+        return server_id
+
+    async def delete(self, server_id: str) -> None:
+        self.world.step(f"{self.name}: before delete")
+        self._reach()
+        entry = self.servers.pop(server_id, None)
+        if entry is not None and entry.server.name in self.world.workers:
+            self.world.workers[entry.server.name].gone = True
+        self.world.step(f"{self.name}: after delete")
+        if self.lose_delete_answers:
+            self.lose_delete_answers -= 1
+            raise CloudError(ErrorKind.UNREACHABLE, self.name, "no answer within 30 s", undone=False)
+
+    async def sweep(self, server_id: str) -> None:
+        self._reach()
+        self.world.step(f"{self.name}: sweep")
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+class FakeDriver:
+    """The driver of a fake cloud."""
+
+    def __init__(self, cloud: FakeCloud) -> None:
+        self._cloud = cloud
+
+    async def servers(self) -> Listing:
+        return await self._cloud.listing()
+
+    async def inventory(self) -> Inventory:
+        return await self._cloud.inventory()
+
+    async def create(self, request: ServerRequest) -> str:
+        return await self._cloud.create(request)
+
+    async def delete(self, server_id: str) -> None:
+        await self._cloud.delete(server_id)
+
+    async def sweep(self, server_id: str) -> None:
+        await self._cloud.sweep(server_id)
+
+    async def close(self) -> None:
+        await self._cloud.close()
+
+
+class FakePool:
+    """A pool with one owner's jobs, group atlas."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def _reach(self) -> None:
+        if self._world.pool_down:
+            raise PoolUnavailable("HTCondor: schedd: no answer within 20 s")
+
+    async def demand(self) -> list[Demand]:
+        self._reach()
+        jobs = [job for job in self._world.jobs if not job.done]
+        if not jobs:
+            return []
+        running = sum(1 for job in jobs if job.machine is not None)
+        return [Demand("atlas", "alice", "true", Resources(1, 512, 1.0), idle=len(jobs) - running, running=running)]
+
+    async def slots(self) -> list[Slot]:
+        self._reach()
+        found = []
+        for worker in self._world.workers.values():
+            claims = sum(1 for job in self._world.jobs if job.machine == worker.vm_id)
+            free = worker.total - Resources(claims, 512 * claims, 1.0 * claims)
+            found.append(Slot(f"{worker.vm_id}.{DOMAIN}", worker.vm_id, worker.total, free, claims, worker.draining, worker.heard))
+        return found
+
+    async def job(self, job_id: str) -> Job | None:
+        self._reach()
+        return None
+
+    async def drain(self, vm_id: str, key: str) -> None:
+        self._world.step("pool: before drain")
+        self._reach()
+        worker = self._world.workers.get(vm_id)
+        if worker is None or worker.gone:
+            raise PoolUnavailable(f"HTCondor: condor_drain: cannot find {vm_id}")
+        worker.draining = True
+        self._world.drain_keys[vm_id] = key
+        self._world.step("pool: after drain")
+
+    async def invalidate(self, vm_id: str) -> None:
+        self._world.step("pool: before invalidate")
+        self._reach()
+        self._world.workers.pop(vm_id, None)
+        self._world.step("pool: after invalidate")
+
+    async def close(self) -> None:
+        return None
+
+
+class FakeMinter:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def _reach(self) -> None:
+        if self._world.minter_down:
+            raise MinterUnavailable("minter: no answer")
+
+    async def mint(self, vm_id: str, lifetime: int) -> str:
+        self._world.step("minter: before mint")
+        self._reach()
+        self._world.minted.append(vm_id)
+        return "a.b.c"
+
+    async def refuse(self, vm_id: str, until: float) -> None:
+        self._world.step("minter: before refuse")
+        self._reach()
+        self._world.refused[vm_id] = until
+        self._world.step("minter: after refuse")
+
+
+class KillableDatabase(Database):
+    """A database whose every write transaction is two places to die: before it, and after its commit."""
+
+    def __init__(self, url: str, world: World) -> None:
+        super().__init__(url)
+        self._world = world
+
+    async def run(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        self._world.step("database: before transaction")
+        result = await super().run(work)
+        self._world.step("database: after commit")
+        return result
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        if self._world.dead:
+            raise Killed("read")
+        async with super().read() as session:
+            yield session
+
+
+def driver_for(world: World) -> Callable[[Account], FakeDriver]:
+    return lambda account: FakeDriver(world.clouds[account.name])

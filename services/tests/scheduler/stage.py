@@ -1,0 +1,101 @@
+"""A scheduler on a real database in front of the fakes' world, turned by hand: one turn is a look, a cycle and its orders."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from .fakes import DOMAIN, FakeMinter, FakePool, Killed, KillableDatabase, World, driver_for
+
+from distcloud.common.database import Database
+from distcloud.common.secrets import SecretBox
+from distcloud.scheduler.act import WorkerContext
+from distcloud.scheduler.engine import Engine
+from distcloud.scheduler.model import Policy, Vm, VmState
+from distcloud.scheduler.tables import CloudRow, GroupRow
+
+KEY = "c2VjcmV0LWtleS1vZi10aGUtdGVzdHMtMzItYnl0ZXM="
+POLICY = Policy(minimum_keep_alive=20, create_settle=60, max_idle_per_cloud=5)
+
+
+async def migrated(folder: Path, cloud_names: Sequence[str] = ("east",), *, max_vms: int = 1, enabled: bool = True) -> str:
+    """The URL of a copy of a migrated SQLite file with a group atlas and its clouds: migrating anew for each crash point would cost minutes."""
+    name = f"{'-'.join(cloud_names)}-{max_vms}-{enabled}"
+    original = folder / f"template-{name}.db"
+    if not original.exists():
+        database = Database(f"sqlite:///{original}")
+        await database.migrate("distcloud.scheduler")
+        async with database.begin() as session:
+            session.add(GroupRow(name="atlas", keep_alive=20, default_image="worker", aliases={}))
+            await session.flush()
+            for cloud in cloud_names:
+                session.add(CloudRow(group_name="atlas", name=cloud, region=cloud, enabled=enabled, max_vms=max_vms, auth={}, attributes={}))
+        await database.close()
+    copy = folder / f"{name}-{len(list(folder.iterdir()))}.db"
+    shutil.copy(original, copy)
+    return f"sqlite:///{copy}"
+
+
+class Stage:
+    """Keeps one scheduler turning, and puts a new one in its place when it is killed."""
+
+    def __init__(self, url: str, world: World, *, policy: Policy = POLICY) -> None:
+        self.url, self.world, self.policy = url, world, policy
+        self.box = SecretBox([KEY])
+        self.deaths = 0
+        self.database: KillableDatabase
+        self.engine: Engine
+
+    async def begin(self) -> None:
+        self.database = KillableDatabase(self.url, self.world)
+        self.engine = Engine(
+            self.database,
+            self.box,
+            FakePool(self.world),
+            FakeMinter(self.world),
+            driver_for(self.world),
+            worker=WorkerContext(DOMAIN, f"central.{DOMAIN}"),
+            policy=self.policy,
+            clock=self.world.clock,
+            chance=lambda: 0.5,
+        )
+        await self.engine.start()
+
+    async def turn(self, seconds: float = 5.0) -> None:
+        """Time passes, then the scheduler has one turn. A death in it is followed by a new start at the next turn."""
+        self.world.tick(seconds)
+        try:
+            for watch in [*self.engine._state.watches.values()]:
+                if watch.breaker.allows(self.world.now):
+                    await watch.look()
+            await self.engine.cycle()
+            await self.engine.settle()
+        except Killed:
+            pass
+        if self.world.dead:
+            await self._bury()
+
+    async def _bury(self) -> None:
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.database.close()
+        self.deaths += 1
+        self.world.dead, self.world.kill_at = False, None
+        await self.begin()
+
+    async def turns(self, count: int) -> None:
+        for _ in range(count):
+            await self.turn()
+
+    async def vms(self) -> list[Vm]:
+        page = await self.engine.vms(states=list(VmState), limit=1000)
+        return [detail.vm for detail in page.vms]
+
+    async def end(self) -> None:
+        await self.engine.close()
+        await self.database.close()
+
