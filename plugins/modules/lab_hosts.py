@@ -1,0 +1,367 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lab_hosts
+short_description: Start, stop or remove the hosts of a lab
+description:
+  - Runs Debian hosts with systemd and sshd as C(systemd-nspawn) machines, each on an overlay over a baked tree, in a cgroup of its own and
+    connected to the lab's bridge. All hosts are worked on side by side.
+  - A host is found by its cgroup. One that is half dead (its nspawn was killed, its init lives) is restarted; after a reboot of the outer machine the
+    hosts come back with their data.
+  - Names, addresses and keys of all hosts that the lab knows are written to every host's C(/etc/hosts), and returned for the caller's known_hosts.
+  - Has to run as root on the machine that carries the lab, after M(hep.distcloud.lab_images) and M(hep.distcloud.lab_network).
+version_added: 0.1.0
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+options:
+  lab:
+    description: Name of the lab.
+    type: str
+    required: true
+  state:
+    description: What to bring the hosts to.
+    type: str
+    choices: [started, stopped, absent]
+    default: started
+  hosts:
+    description:
+      - The hosts by name. Each has C(address); and as needed C(image) (V(base)), C(provider_port) (a second link C(ex0) into the bridge),
+        C(capabilities), C(devices) (bound where the outer machine has them), C(aliases) (further names of its address) and C(nspawn_args).
+      - Left out with O(state=stopped) or O(state=absent), all hosts that the lab knows are meant.
+      - Hosts of the lab that are not listed are left as they are.
+    type: dict
+  trees:
+    description: Root folder of each image, as M(hep.distcloud.lab_images) returns it.
+    type: dict
+    default: {}
+  authorized_keys:
+    description: Public keys that may log in as root and as C(lab).
+    type: str
+    default: ""
+  pip_environment:
+    description: Variables of pip (C(PIP_INDEX_URL) and the like) that go into the guests' C(/etc/pip.conf), over what the outer machine's says.
+    type: dict
+    default: {}
+  proxy:
+    description: Proxy variables for the guests.
+    type: dict
+    default: {}
+  recreate:
+    description: Make the listed hosts anew, on the current tree of their image. Their data is lost.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds until a started host has to answer.
+    type: int
+    default: 120
+  stop_timeout:
+    description: Seconds that a host may take to power off before it is killed.
+    type: int
+    default: 60
+  lock_timeout:
+    description: Seconds to wait for another run that works on the lab.
+    type: int
+    default: 600
+attributes:
+  check_mode:
+    description: Predicts what would be changed without changing anything.
+    support: full
+  diff_mode:
+    description: Shows the state before and after, with secrets hidden.
+    support: full
+  idempotent:
+    description: A second run with the same options changes nothing, except with O(recreate).
+    support: partial
+    details:
+      - With O(recreate=true) the hosts are made anew each time.
+"""
+
+EXAMPLES = r"""
+- name: Start a host
+  hep.distcloud.lab_hosts:
+    lab: site
+    hosts:
+      central:
+        address: 10.203.0.10
+        image: base
+    trees: "{{ images.trees }}"
+    authorized_keys: "{{ lookup('ansible.builtin.file', '~/.ssh/id_ed25519.pub') }}"
+  become: true
+
+- name: Stop all hosts of the lab
+  hep.distcloud.lab_hosts:
+    lab: site
+    state: stopped
+  become: true
+"""
+
+RETURN = r"""
+hosts:
+  description: Every host that the lab knows, with its address, image, condition and host key (empty where it is not made yet).
+  returned: always
+  type: dict
+  sample: {central: {address: 10.203.0.10, image: base, condition: running, host_key: ssh-ed25519 AAAA}}
+known_hosts:
+  description: The lines of a known_hosts file for all of them.
+  returned: always
+  type: str
+  sample: central,central.distcloud.lab,10.203.0.10 ssh-ed25519 AAAA
+actions:
+  description: What was, or in check mode would be, done to which host, with the reason.
+  returned: always
+  type: dict
+  sample: {central: ["start: it is not running"]}
+started:
+  description: Names of the hosts that were started.
+  returned: always
+  type: list
+  elements: str
+  sample: [central]
+"""
+
+import concurrent.futures
+import os
+
+from ansible_collections.hep.distcloud.plugins.module_utils import _lab_guest as guest
+from ansible_collections.hep.distcloud.plugins.module_utils import _lab_nspawn as nspawn
+from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
+from ansible_collections.hep.distcloud.plugins.module_utils import _lab_plan as plan
+from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseModule, Failure
+
+
+def read_text(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            return handle.read()
+    except OSError:
+        return ""
+
+
+def resolv_conf():
+    """Resolvers that a guest can use: behind a stub resolver on the loopback the real ones stand elsewhere."""
+    for path in ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"):
+        text = read_text(path)
+        if plan.usable_resolvers(text):
+            return text
+    raise Failure("no resolver for the guests: /etc/resolv.conf only names the loopback; let it name a reachable one", "lab", "resolver")
+
+
+class LabHosts(BaseModule):
+    """Find every host, plan it, and carry the plans out side by side."""
+
+    service = "lab"
+    result_key = "hosts"
+
+    @classmethod
+    def argument_spec(cls):
+        return dict(
+            lab=dict(type="str", required=True),
+            state=dict(type="str", choices=["started", "stopped", "absent"], default="started"),
+            hosts=dict(type="dict"),
+            trees=dict(type="dict", default={}),
+            authorized_keys=dict(type="str", default="", no_log=False),
+            pip_environment=dict(type="dict", default={}, no_log=True),
+            proxy=dict(type="dict", default={}, no_log=True),
+            recreate=dict(type="bool", default=False),
+            timeout=dict(type="int", default=120),
+            stop_timeout=dict(type="int", default=60),
+            lock_timeout=dict(type="int", default=600),
+        )
+
+    @classmethod
+    def constraints(cls):
+        return dict(required_if=[("state", "started", ["hosts"])])
+
+    def run(self):
+        self.lab = self.params["lab"]
+        try:
+            if self.module.check_mode:
+                result = self.bring()
+            else:
+                with outer.locked(self.lab, self.params["lock_timeout"]):
+                    result = self.bring()
+        except plan.WishError as error:
+            self.fail(Failure(str(error), "lab", "wish"))
+        except Failure as failure:
+            self.fail(failure)
+        self.module.exit_json(**result)
+
+    def bring(self):
+        self.records = outer.host_records(self.lab)
+        network = outer.lab_record(self.lab)
+        self.network = network or {"bridge": "", "network": "10.0.0.0/8", "gateway": "10.0.0.1", "domain": "invalid"}
+        state = self.params["state"]
+        if state == "started":
+            if network is None and not self.module.check_mode:
+                raise Failure("lab %s has no network yet; run lab_network first" % self.lab, "lab", "network")
+            wishes = self.wishes(network)
+        else:
+            names = self.records if self.params["hosts"] is None else self.params["hosts"]
+            wishes = {name: {} for name in names}
+        self.present = outer.links()
+        work = {name: self.look(name, wish) for name, wish in wishes.items()}
+        files = self.files(work) if state == "started" else {}
+        if not self.module.check_mode:
+            self.carry_out(work, files)
+        return self.result(work, files)
+
+    def wishes(self, network):
+        hosts = self.params["hosts"]
+        if network is None:
+            # Check mode on a machine without the lab: the network would be there; only the addresses' place in it cannot be checked.
+            wishes = plan.normalise_hosts(hosts, "0.0.0.0/0", "0.0.0.1")
+        else:
+            wishes = plan.normalise_hosts(hosts, network["network"], network["gateway"])
+        for name, wish in wishes.items():
+            clash = [other for other, record in self.records.items() if other not in wishes and record["address"] == wish["address"]]
+            if clash:
+                raise plan.WishError("hosts.%s.address: %s already belongs to host %s of this lab" % (name, wish["address"], clash[0]))
+            if wish["image"] not in self.params["trees"]:
+                raise plan.WishError("hosts.%s.image: there is no tree for %r; known are %s" % (name, wish["image"], ", ".join(sorted(self.params["trees"]))))
+            wish["start"] = plan.start_fields(wish, self.network["bridge"], self.network["network"])
+        return wishes
+
+    def look(self, name, wish):
+        """What is found of one host, and the steps for it."""
+        record = self.records.get(name)
+        found = nspawn.find(self.lab, name)
+        links = "attached"
+        if self.params["state"] == "started" and found.init:
+            links = nspawn.links_of(self.lab, name, wish, self.network["bridge"], self.present)
+        steps = plan.plan_host(self.params["state"], record, wish, found.condition, links, self.params["recreate"])
+        tree = self.params["trees"].get(wish.get("image", ""), "")
+        if record and steps[-1:] != [] and steps[-1].action == "start" and any(step.action == "create" for step in steps):
+            record = None
+        if record and wish and record["tree"] != tree:
+            self.module.warn(
+                "host %s stands on an older tree (%s) than its image %s has now (%s); it stays there until it is made anew (lab_host_recreate=true)"
+                % (name, os.path.dirname(record["tree"]), wish["image"], os.path.dirname(tree))
+            )
+        return {"wish": wish, "record": record, "found": found, "steps": steps, "tree": tree}
+
+    def files(self, work):
+        """The files that differ, by host: of the listed ones all that the lab keeps, of the others only their list of hosts."""
+        everyone = {name: record for name, record in self.records.items() if name not in work}
+        everyone.update({name: item["wish"] for name, item in work.items()})
+        block = plan.host_lines(everyone, self.network["domain"], self.network["gateway"])
+        settings = dict(
+            self.network,
+            resolv_conf=resolv_conf(),
+            authorized_keys=self.params["authorized_keys"].strip() + "\n",
+            pip_conf=plan.pip_configuration(read_text("/etc/pip.conf"), self.params["pip_environment"]),
+            proxy=self.params["proxy"],
+        )
+        self.settings, self.block = settings, block
+        drifts = {}
+        for name in everyone:
+            item = work.get(name)
+            made = item is None or item["record"] is not None
+            if item is None:
+                wanted = [plan.GuestFile("/etc/hosts", block, block=True)]
+            else:
+                wanted = plan.guest_files(name, item["wish"], settings, block, nspawn.host_keys(self.lab, name) if made else None)
+            found = item["found"] if item else nspawn.find(self.lab, name)
+            tree = nspawn.tree_of(self.lab, name, found, self.records[name]) if made else None
+            if tree is not None and os.path.isdir(tree.root):
+                drifts[name] = guest.drifted(tree, wanted)
+            else:
+                drifts[name] = guest.drifted(None, wanted)
+        return {name: found for name, found in drifts.items() if found}
+
+    def carry_out(self, work, files):
+        busy = {name: item for name, item in work.items() if item["steps"]}
+        with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(busy) + 1)) as pool:
+            futures = {name: pool.submit(self.bring_one, name, item, files.get(name, [])) for name, item in busy.items()}
+            for name in sorted(set(files) - set(busy)):
+                record = self.records[name]
+                guest.write(nspawn.tree_of(self.lab, name, nspawn.find(self.lab, name), record), files[name])
+            for name in sorted(set(work) - set(busy)):
+                record = dict(work[name]["wish"], tree=self.records.get(name, {}).get("tree"))
+                if work[name]["wish"] and record != self.records[name]:
+                    outer.write_json(os.path.join(outer.host_folder(self.lab, name), "host.json"), record)
+            errors = [future.exception() for future in futures.values() if future.exception()]
+        if errors:
+            unexpected = [error for error in errors if not isinstance(error, Failure)]
+            if unexpected:
+                raise unexpected[0]
+            raise Failure("\n\n".join(error.message for error in errors), "lab", errors[0].code)
+
+    def bring_one(self, name, item, drifts):
+        record = item["record"] or {}
+        wish = item["wish"]
+        for step in item["steps"]:
+            if step.action == "kill":
+                nspawn.kill(self.lab, name)
+            elif step.action == "stop":
+                nspawn.stop(self.lab, name, self.params["stop_timeout"])
+            elif step.action == "destroy":
+                nspawn.destroy(self.lab, name)
+            elif step.action == "create":
+                record = dict(wish, tree=item["tree"])
+                keys = nspawn.create(self.lab, name, record)
+                drifts = None
+            elif step.action == "attach":
+                nspawn.attach(self.lab, name, wish, self.network["bridge"])
+                guest.write(nspawn.tree_of(self.lab, name, item["found"], record), drifts)
+            elif step.action == "start":
+                tree = nspawn.tree_of(self.lab, name, nspawn.Found(plan.STOPPED, 0, 0), record)
+                if drifts is None:
+                    drifts = guest.drifted(tree, plan.guest_files(name, wish, self.settings, self.block, keys))
+                guest.write(tree, drifts)
+                # Leftovers of a host that died whole (its cgroup, a link without a namespace) would be in the way of the start.
+                nspawn.kill(self.lab, name)
+                record = dict(wish, tree=record["tree"])
+                outer.write_json(os.path.join(outer.host_folder(self.lab, name), "host.json"), record)
+                nspawn.start(self.lab, name, wish, record, self.network["bridge"])
+                nspawn.wait_ready(self.lab, name, wish["address"], self.params["timeout"])
+
+    def result(self, work, files):
+        check = self.module.check_mode
+        actions = {name: ["%s: %s" % step for step in item["steps"]] for name, item in work.items()}
+        for name, drifts in files.items():
+            actions[name] = actions.get(name, []) + ["write: %s" % drift.file.path for drift in drifts]
+        actions = {name: said for name, said in actions.items() if said}
+        records = outer.host_records(self.lab)
+        if check:
+            for name, item in work.items():
+                if self.params["state"] == "absent":
+                    records.pop(name, None)
+                elif item["wish"]:
+                    records[name] = item["wish"]
+        hosts = {}
+        for name, record in sorted(records.items()):
+            keys = nspawn.host_keys(self.lab, name)
+            hosts[name] = {
+                "address": record["address"], "image": record["image"], "aliases": record["aliases"],
+                "condition": nspawn.find(self.lab, name).condition, "host_key": keys["public"] if keys else "",
+            }
+        diff = [
+            dict(
+                before_header="lab host %s" % name, after_header="lab host %s" % name, before=work[name]["found"].condition + "\n",
+                after="".join("%s: %s\n" % step for step in work[name]["steps"]),
+            )
+            for name in sorted(work) if work[name]["steps"]
+        ]
+        diff += [
+            dict(before_header="%s:%s" % (name, drift.file.path), after_header="%s:%s" % (name, drift.file.path), before=drift.before, after=drift.after)
+            for name, drifts in sorted(files.items()) for drift in drifts
+        ]
+        return dict(
+            changed=bool(actions), hosts=hosts, actions=actions, diff=diff, known_hosts=plan.known_hosts(hosts, self.network["domain"]),
+            started=sorted(name for name, item in work.items() if any(step.action == "start" for step in item["steps"])),
+        )
+
+
+def main():
+    LabHosts.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lab_network
+short_description: Bring up or take away the network of a lab and the lab's record
+description:
+  - Keeps one bridge with the gateway's address, one nftables table that lets the lab's hosts out by masquerading, and IP forwarding, whose
+    value before the first lab is written down and set back after the last one.
+  - A lab is known by its record below C(/var/lib/distcloud-lab), whoever made it. One that is in the way (same bridge, or a network that
+    overlaps) is stopped with its data kept, or reported.
+  - Has to run as root on the machine that carries the lab.
+version_added: 0.1.0
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+options:
+  lab:
+    description: Name of the lab.
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) brings the network up, V(stopped) stops the lab's hosts and takes the network away, V(absent) removes hosts, network, folders and
+        record.
+    type: str
+    choices: [present, stopped, absent]
+    default: present
+  bridge:
+    description: Name of the bridge. Needed for O(state=present).
+    type: str
+  network:
+    description: The lab's IPv4 network. Needed for O(state=present).
+    type: str
+  gateway:
+    description: The outer machine's address in it. Needed for O(state=present).
+    type: str
+  domain:
+    description: Domain of the lab's hosts. Needed for O(state=present).
+    type: str
+  others:
+    description: What to do about another running lab that is in the way.
+    type: str
+    choices: [stop, fail]
+    default: stop
+  stop_timeout:
+    description: Seconds that a host may take to power off before it is killed.
+    type: int
+    default: 60
+  lock_timeout:
+    description: Seconds to wait for another run that works on the lab.
+    type: int
+    default: 600
+attributes:
+  check_mode:
+    description: Predicts what would be changed without changing anything.
+    support: full
+  diff_mode:
+    description: Shows the state before and after.
+    support: full
+  idempotent:
+    description: A second run with the same options changes nothing.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Bring up the lab's network
+  hep.distcloud.lab_network:
+    lab: site
+    bridge: dclab0
+    network: 10.203.0.0/24
+    gateway: 10.203.0.1
+    domain: distcloud.lab
+  become: true
+
+- name: Take the lab away
+  hep.distcloud.lab_network:
+    lab: site
+    state: absent
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was, or in check mode would be, done.
+  returned: always
+  type: list
+  elements: str
+  sample: [bridge dclab0, rules distcloud_lab_site]
+stopped_labs:
+  description: Names of other labs that were in the way and were stopped.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+"""
+
+import concurrent.futures
+import contextlib
+import os
+
+from ansible_collections.hep.distcloud.plugins.module_utils import _lab_nspawn as nspawn
+from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
+from ansible_collections.hep.distcloud.plugins.module_utils import _lab_plan as plan
+from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseModule, Failure
+
+FIELDS = ("bridge", "network", "gateway", "domain")
+
+
+class LabNetwork(BaseModule):
+    """Compare the outer machine with the wish; a list of (what is said, what does it) is the plan."""
+
+    service = "lab"
+    result_key = "actions"
+
+    @classmethod
+    def argument_spec(cls):
+        return dict(
+            lab=dict(type="str", required=True),
+            state=dict(type="str", choices=["present", "stopped", "absent"], default="present"),
+            bridge=dict(type="str"),
+            network=dict(type="str"),
+            gateway=dict(type="str"),
+            domain=dict(type="str"),
+            others=dict(type="str", choices=["stop", "fail"], default="stop"),
+            stop_timeout=dict(type="int", default=60),
+            lock_timeout=dict(type="int", default=600),
+        )
+
+    @classmethod
+    def constraints(cls):
+        return dict(required_if=[("state", "present", FIELDS)])
+
+    def run(self):
+        lab = self.params["lab"]
+        try:
+            if not plan.LAB_NAME.match(lab):
+                raise Failure("lab: %r; use up to 20 lower-case letters, digits and '-', starting with a letter" % lab, "lab", "name")
+            if self.module.check_mode:
+                stopped, steps = self.steps(lab)
+            else:
+                # One lock for all labs: they share forwarding, and one may have to stop another.
+                with outer.locked("network", self.params["lock_timeout"]), outer.locked(lab, self.params["lock_timeout"]):
+                    stopped, steps = self.steps(lab)
+                    for said, what in steps:
+                        what()
+        except plan.WishError as error:
+            self.fail(Failure(str(error), "lab", "wish"))
+        except Failure as failure:
+            self.fail(failure)
+        said = [said for said, what in steps]
+        self.module.exit_json(
+            changed=bool(steps), actions=said, stopped_labs=stopped,
+            diff=dict(before="", after="".join("%s\n" % line for line in said), before_header="lab " + lab, after_header="lab " + lab),
+        )
+
+    def steps(self, lab):
+        record = outer.lab_record(lab)
+        if self.params["state"] == "present":
+            return self.present(lab, record)
+        steps = self.stop_steps(lab, record)
+        if self.params["state"] == "absent":
+            folder = outer.lab_folder(lab)
+            if os.path.isdir(folder):
+                steps.append(("remove %s" % folder, lambda: outer.remove_tree(folder)))
+            if os.path.isdir(outer.STATE) and not set(os.listdir(outer.STATE)) - {lab, "outer.json"}:
+                steps.append(("remove %s" % outer.STATE, self.remove_last))
+        return [], steps
+
+    @staticmethod
+    def remove_last():
+        outer.drop_own_cgroup_mount()
+        outer.remove_state_if_empty()
+
+    def present(self, lab, record):
+        wish = {name: self.params[name] for name in FIELDS}
+        plan.check_network(wish["network"], wish["gateway"])
+        steps = []
+        present = outer.links()
+        in_the_way = [
+            other for other in outer.lab_records()
+            if other["lab"] in plan.clashes([other], lab, wish["bridge"], wish["network"]) and self.is_up(other, present)
+        ]
+        if in_the_way and self.params["others"] == "fail":
+            names = ", ".join("%s (bridge %s, network %s)" % (other["lab"], other["bridge"], other["network"]) for other in in_the_way)
+            raise Failure("another lab is in the way: %s; stop it first (playbook lab_stop), or set lab_host_others=stop" % names, "lab", "others")
+        for other in in_the_way:
+            steps += self.stop_steps(other["lab"], other)
+        if record is not None and record.get("up") and any(record[name] != wish[name] for name in ("bridge", "network", "gateway")):
+            # The lab moves: its hosts are restarted with the new addresses by the next module; the old bridge has to go now.
+            steps += self.stop_steps(lab, record)
+            present = {name: link for name, link in present.items() if name != record["bridge"]}
+        wished = dict(wish, lab=lab, up=True, format=plan.FORMAT)
+        if record != wished:
+            steps.append(("record of lab %s" % lab, lambda: outer.write_json(os.path.join(outer.lab_folder(lab), "lab.json"), wished)))
+        if outer.forwarding() != "1":
+            steps.append(("net.ipv4.ip_forward = 1", lambda: (outer.remember_forwarding(), outer.set_forwarding("1"))))
+        elif outer.read_json(os.path.join(outer.STATE, "outer.json")) is None:
+            steps.append(("remember net.ipv4.ip_forward", outer.remember_forwarding))
+        gone = {other["bridge"] for other in in_the_way}
+        wrong = outer.bridge_is(wish, {name: link for name, link in present.items() if name not in gone})
+        if wrong:
+            steps.append(("bridge %s (%s)" % (wish["bridge"], ", ".join(wrong)), lambda: outer.make_bridge(wish, wrong)))
+        if not outer.has_table(lab, wish["network"]):
+            steps.append(("rules %s" % plan.table_name(lab), lambda: outer.make_table(lab, wish["network"])))
+        return [other["lab"] for other in in_the_way], steps
+
+    @staticmethod
+    def is_up(record, present):
+        return record["bridge"] in present and record.get("up", False) or any(
+            nspawn.find(record["lab"], host).condition in (plan.RUNNING, plan.ORPHANED, plan.STUCK) for host in outer.host_records(record["lab"])
+        )
+
+    def stop_steps(self, lab, record):
+        """Stop a lab's hosts and take its network away. Its cgroups are looked for by name too: a record may have been lost."""
+        root = outer.cgroup_root()
+        prefix = plan.cgroup_name(lab, "")
+        left = [name[len(prefix):] for name in sorted(os.listdir(root)) if name.startswith(prefix)] if root else []
+        hosts = sorted(set(outer.host_records(lab)) | {name for name in left if self.belongs(lab, name)})
+        busy = [host for host in hosts if os.path.isdir(outer.cgroup_path(lab, host) or "/nonexistent")]
+        steps = []
+        if busy:
+            steps.append(("stop %s" % ", ".join(busy), lambda: self.stop_hosts(lab, busy)))
+        if record is not None:
+            if record["bridge"] in outer.links() and record.get("up"):
+                steps.append(("remove bridge %s" % record["bridge"], lambda: outer.remove_link(record["bridge"])))
+            if outer.has_table(lab, record["network"]):
+                steps.append(("remove rules %s" % plan.table_name(lab), lambda: outer.remove_table(lab)))
+            if record.get("up"):
+                down = dict(record, up=False)
+                steps.append(("lab %s is stopped" % lab, lambda: self.mark_down(lab, down)))
+        return steps
+
+    @staticmethod
+    def belongs(lab, host):
+        """Whether a cgroup named after this lab is not one of a lab whose name only begins alike (site and site-b)."""
+        full = "%s-%s" % (lab, host)
+        longer = [record["lab"] for record in outer.lab_records() if record["lab"] != lab and full.startswith(record["lab"] + "-")]
+        return not any(len(name) > len(lab) for name in longer)
+
+    @staticmethod
+    def mark_down(lab, record):
+        outer.write_json(os.path.join(outer.lab_folder(lab), "lab.json"), record)
+        outer.restore_forwarding()
+
+    def stop_hosts(self, lab, hosts):
+        # A lab that is to be removed loses its data anyway: no reason to wait for databases to close.
+        absent = self.params["state"] == "absent"
+        with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool, contextlib.ExitStack():
+            list(pool.map(lambda host: nspawn.kill(lab, host) if absent else nspawn.stop(lab, host, self.params["stop_timeout"]), hosts))
+
+
+def main():
+    LabNetwork.main()
+
+
+if __name__ == "__main__":
+    main()
