@@ -1,0 +1,174 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: clouds_yaml
+short_description: One entry of a clouds.yaml, beside entries of others
+description:
+  - Brings one entry of a C(clouds.yaml) to the wished content and leaves every other entry as it is.
+  - Several of these may run at the same time on one file; a lock beside the file lets each see what the one before wrote.
+  - The file is readable by its owner alone.
+version_added: 0.1.0
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+extends_documentation_fragment:
+  - hep.distcloud.attributes
+requirements:
+  - PyYAML
+options:
+  path:
+    description: The file; made where it is missing.
+    type: path
+    required: true
+  name:
+    description: The entry's name.
+    type: str
+    required: true
+  entry:
+    description: The whole entry, as the OpenStack SDK reads it. Not needed for O(state=absent).
+    type: dict
+  state:
+    description: Whether the entry shall be there.
+    type: str
+    choices: [present, absent]
+    default: present
+"""
+
+EXAMPLES = r"""
+- name: Let the administrator of a region log in
+  hep.distcloud.clouds_yaml:
+    path: ~/.config/openstack/clouds.yaml
+    name: region-a-admin
+    entry:
+      auth:
+        auth_url: https://region-a.example.org:5000/v3
+        username: admin
+        password: "{{ admin_password }}"
+        project_name: admin
+        user_domain_id: default
+        project_domain_id: default
+      region_name: region-a
+"""
+
+RETURN = r"""
+cloud:
+  description: The entry as it is, or in check mode would be, with its secrets hidden.
+  returned: always
+  type: dict
+"""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+import typing as t
+
+from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, ResourceModule
+from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import Plan
+
+SECRETS = ("auth.password", "auth.application_credential_secret", "auth.token")
+
+
+def at(entry: t.Any, dotted: str) -> t.Any:
+    """The value under a dotted name; None where there is none."""
+    for part in dotted.split("."):
+        entry = entry.get(part) if isinstance(entry, dict) else None
+    return entry
+
+
+class CloudsYaml(ResourceModule):
+    """Reads and writes the file under its lock."""
+
+    service = "clouds.yaml"
+    result_key = "cloud"
+    secrets = SECRETS
+
+    @classmethod
+    def argument_spec(cls) -> dict[str, t.Any]:
+        return {
+            "path": {"type": "path", "required": True},
+            "name": {"type": "str", "required": True},
+            "entry": {"type": "dict"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        }
+
+    @classmethod
+    def constraints(cls) -> dict[str, t.Any]:
+        return {"required_if": [("state", "present", ["entry"])]}
+
+    def connect(self) -> None:
+        try:
+            import yaml
+        except ImportError as error:
+            raise Failure("PyYAML is missing for this Python; install it", self.service, "yaml") from error
+        self.yaml = yaml
+        # The entry cannot be no_log as a whole, which would blank region names and addresses everywhere: its secrets are.
+        for name in SECRETS:
+            if at(self.params["entry"], name):
+                self.module.no_log_values.add(str(at(self.params["entry"], name)))
+
+    @contextlib.contextmanager
+    def locked(self) -> t.Iterator[None]:
+        folder = os.path.dirname(self.params["path"])
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        with open(self.params["path"] + ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def read(self) -> dict[str, t.Any]:
+        try:
+            with open(self.params["path"], encoding="utf-8") as file:
+                document = self.yaml.safe_load(file) or {}
+        except FileNotFoundError:
+            return {}
+        except self.yaml.YAMLError as error:
+            raise Failure("%s is no YAML: repair or remove it" % self.params["path"], self.service, "yaml") from error
+        if not isinstance(document, dict) or not isinstance(document.get("clouds", {}), dict):
+            raise Failure("%s: clouds must be a mapping; repair or remove the file" % self.params["path"], self.service, "clouds")
+        return document
+
+    def find(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+        found = self.read().get("clouds", {}).get(item["name"])
+        return None if found is None else dict(found)
+
+    def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+        return None if item["state"] == "absent" else dict(item["entry"])
+
+    def changed_secrets(self, item: dict[str, t.Any], current: t.Optional[dict[str, t.Any]]) -> t.Collection[str]:
+        return [name for name in SECRETS if item["entry"] and current and at(current, name) != at(item["entry"], name)]
+
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+        with self.locked():
+            document = self.read()
+            clouds = document.setdefault("clouds", {})
+            if item["state"] == "absent":
+                clouds.pop(item["name"], None)
+            else:
+                clouds[item["name"]] = dict(item["entry"])
+            self.write(document)
+        return plan.after
+
+    def write(self, document: dict[str, t.Any]) -> None:
+        path = self.params["path"]
+        handle, name = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".clouds.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                self.yaml.safe_dump(document, file, sort_keys=True)
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+
+
+def main() -> None:
+    CloudsYaml.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: command_lanes
+short_description: Run commands that are needed once, several side by side
+description:
+  - Runs lists of commands. The commands of one lane follow each other, the lanes run at the same time.
+  - A command that succeeded leaves a marker and is not run again until its fingerprint changes. The fingerprint covers the command, its
+    environment and O(lanes[].revision). A run that was killed goes on at the command that has no marker yet.
+version_added: 0.1.0
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+extends_documentation_fragment:
+  - hep.distcloud.attributes
+options:
+  lanes:
+    description: The commands of all lanes, in the order in which they follow each other within their lane.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      lane:
+        description: The lane that runs the command.
+        type: str
+        required: true
+      name:
+        description: What the command is called; also the name of its marker and its log.
+        type: str
+        required: true
+      argv:
+        description: The command. No secret belongs here, since every user of the host can read it.
+        type: list
+        elements: str
+        required: true
+      user:
+        description: The user who runs it.
+        type: str
+        default: root
+      environment:
+        description: Additional environment; its values may be secret.
+        type: dict
+        default: {}
+      revision:
+        description: Anything after whose change the command has to be run again, for example the version of a package.
+        type: str
+        default: ""
+      good_codes:
+        description: Exit codes that count as success.
+        type: list
+        elements: int
+        default: [0]
+      after:
+        description: Names of commands in other lanes that have to be finished first.
+        type: list
+        elements: str
+        default: []
+  state_dir:
+    description: Folder of the markers and logs, for root alone.
+    type: path
+    required: true
+  timeout:
+    description: Seconds that each command may take.
+    type: int
+    default: 300
+"""
+
+EXAMPLES = r"""
+- name: Database schemas
+  hep.distcloud.command_lanes:
+    state_dir: /var/lib/distcloud/schema
+    lanes:
+      - {lane: one, name: glance, user: glance, argv: [glance-manage, db_sync]}
+      - {lane: two, name: placement, user: placement, argv: [placement-manage, db, sync]}
+"""
+
+RETURN = r"""
+ran:
+  description: The commands that were, or in check mode would be, run, with the seconds each took.
+  returned: always
+  type: dict
+  sample: {glance: 3.1, placement: 2.2}
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import threading
+import time
+import typing as t
+
+from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseModule, Failure
+
+
+def fingerprint(command: dict[str, t.Any]) -> str:
+    """A digest of everything after whose change the command has to be run again."""
+    essence = [command["argv"], command["user"], sorted(command["environment"].items()), command["revision"]]
+    return hashlib.sha256(json.dumps(essence).encode("utf-8")).hexdigest()
+
+
+def lanes_of(commands: t.Iterable[dict[str, t.Any]]) -> dict[str, list[dict[str, t.Any]]]:
+    """The commands by lane, each lane in its order."""
+    lanes: dict[str, list[dict[str, t.Any]]] = {}
+    for command in commands:
+        lanes.setdefault(command["lane"], []).append(command)
+    return lanes
+
+
+class CommandLanes(BaseModule):
+    """One thread a lane; the first failure keeps every lane from starting another command."""
+
+    service = "command"
+    result_key = "ran"
+
+    @classmethod
+    def argument_spec(cls) -> dict[str, t.Any]:
+        return {
+            "lanes": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "lane": {"type": "str", "required": True},
+                    "name": {"type": "str", "required": True},
+                    "argv": {"type": "list", "elements": "str", "required": True},
+                    "user": {"type": "str", "default": "root"},
+                    "environment": {"type": "dict", "default": {}, "no_log": True},
+                    "revision": {"type": "str", "default": ""},
+                    "good_codes": {"type": "list", "elements": "int", "default": [0]},
+                    "after": {"type": "list", "elements": "str", "default": []},
+                },
+            },
+            "state_dir": {"type": "path", "required": True},
+            "timeout": {"type": "int", "default": 300},
+        }
+
+    def run(self) -> None:
+        folder = self.params["state_dir"]
+        todo = [command for command in self.params["lanes"] if self.marker(command) != fingerprint(command)]
+        self.ran: dict[str, float] = {command["name"]: 0.0 for command in todo}
+        diff = {"before": "", "after": "".join("run %s\n" % command["name"] for command in todo)}
+        if not todo or self.module.check_mode:
+            self.module.exit_json(changed=bool(todo), ran=self.ran, diff=diff if todo else {})
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        self.finished = {command["name"]: threading.Event() for command in self.params["lanes"]}
+        for command in self.params["lanes"]:
+            if command not in todo:
+                self.finished[command["name"]].set()
+        self.failures: list[Failure] = []
+        with open(os.path.join(folder, "lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            threads = [threading.Thread(target=self.drive, args=(lane,)) for lane in lanes_of(todo).values()]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        if self.failures:
+            self.fail(self.failures[0], changed=True, ran=self.ran)
+        self.module.exit_json(changed=True, ran=self.ran, diff=diff)
+
+    def marker(self, command: dict[str, t.Any]) -> str:
+        try:
+            with open(os.path.join(self.params["state_dir"], command["name"] + ".done")) as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def drive(self, lane: list[dict[str, t.Any]]) -> None:
+        for command in lane:
+            try:
+                for name in command["after"]:
+                    while not self.finished[name].wait(0.2):
+                        if self.failures:
+                            return
+                if self.failures:
+                    return
+                self.execute(command)
+                self.finished[command["name"]].set()
+            except Failure as failure:
+                self.failures.append(failure)
+                return
+            except (OSError, KeyError) as error:
+                self.failures.append(Failure("%s could not be started: %s" % (command["name"], error), self.service, "start"))
+                return
+
+    def execute(self, command: dict[str, t.Any]) -> None:
+        base = os.path.join(self.params["state_dir"], command["name"])
+        argv = list(command["argv"])
+        if command["user"] != "root":
+            argv = ["runuser", "-u", command["user"], "--", *argv]
+        environment = dict(os.environ, LC_ALL="C.UTF-8", **{key: str(value) for key, value in command["environment"].items()})
+        began = time.monotonic()
+        with open(base + ".log", "wb") as log:
+            os.fchmod(log.fileno(), 0o600)
+            try:
+                code = subprocess.run(
+                    argv, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=self.params["timeout"], check=False
+                ).returncode
+            except subprocess.TimeoutExpired as error:
+                raise Failure(
+                    "%s was not finished after %d s; see %s.log on the host" % (command["name"], self.params["timeout"], base),
+                    self.service,
+                    "timeout",
+                ) from error
+        self.ran[command["name"]] = round(time.monotonic() - began, 1)
+        if code not in command["good_codes"]:
+            with open(base + ".log", encoding="utf-8", errors="replace") as log_file:
+                tail = log_file.read()[-2000:]
+            raise Failure("%s ended with code %d; the end of its log: %s" % (command["name"], code, tail), self.service, code)
+        with open(base + ".new", "w") as file:
+            file.write(fingerprint(command))
+        os.replace(base + ".new", base + ".done")
+
+
+def main() -> None:
+    CommandLanes.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: config_files
+short_description: Write several configuration files of a host in one call
+description:
+  - Brings a list of files to the wished content, owner, group and mode, in one round trip instead of one task per file.
+  - Each file is replaced atomically, and only when its content differs.
+version_added: 0.1.0
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+extends_documentation_fragment:
+  - hep.distcloud.attributes
+options:
+  files:
+    description: The files, in the order in which they are written.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path:
+        description: Where the file stands. Missing parent folders are made, root-owned and with mode 0755.
+        type: path
+        required: true
+      content:
+        description:
+          - The whole content of the file. Never shown in the module's arguments.
+          - In the diff, values of keys that look like secrets (passwords, secrets, connection and transport URLs) are hidden.
+        type: str
+        required: true
+      owner:
+        description: The user who owns the file.
+        type: str
+        default: root
+      group:
+        description: The group that owns the file.
+        type: str
+        default: root
+      mode:
+        description: The permissions, as a quoted octal number.
+        type: str
+        default: "0644"
+      validate:
+        description:
+          - A command that accepts the new file before it takes its place, with C(%s) where the file's name belongs.
+          - Not run in check mode, where the files it may refer to are not written either.
+        type: str
+"""
+
+EXAMPLES = r"""
+- name: Configure the image service
+  hep.distcloud.config_files:
+    files:
+      - path: /etc/glance/glance-api.conf
+        content: "{{ lookup('ansible.builtin.template', 'glance-api.conf.j2') }}"
+        group: glance
+        mode: "0640"
+      - path: /etc/systemd/system/glance-api.service.d/restart.conf
+        content: "{{ lookup('ansible.builtin.template', 'restart.conf.j2') }}"
+  register: configuration
+"""
+
+RETURN = r"""
+paths:
+  description: The files that were, or in check mode would be, changed.
+  returned: always
+  type: list
+  elements: str
+  sample: [/etc/glance/glance-api.conf]
+"""
+
+import grp
+import os
+import pwd
+import re
+import shlex
+import stat
+import tempfile
+import typing as t
+
+from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseModule, Failure
+
+SECRET_WORD = r"(?:password|passwd|secret|connection|transport_url|token)"
+SECRETS = (
+    # key = value and key: value, to the end of the line
+    re.compile(r"^([ \t]*[\w.-]*" + SECRET_WORD + r"[\w.-]*[ \t]*[=:][ \t]*)\S.*$", re.IGNORECASE | re.MULTILINE),
+    # JSON
+    re.compile(r'("[\w.-]*' + SECRET_WORD + r'[\w.-]*"\s*:\s*)"[^"]*"', re.IGNORECASE),
+    # private keys
+    re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?=-----END)", re.DOTALL),
+)
+
+
+def hide(text: str) -> str:
+    """The text with all that looks like a secret replaced by a mark."""
+    for secret in SECRETS:
+        text = secret.sub(r"\1********", text)
+    return text
+
+
+class State(t.NamedTuple):
+    """What is to be compared of a file."""
+
+    content: bytes
+    uid: int
+    gid: int
+    mode: int
+
+
+def shown(path: str, state: t.Optional[State]) -> str:
+    """The state as the diff prints it."""
+    if state is None:
+        return ""
+    try:
+        text = hide(state.content.decode("utf-8"))
+    except UnicodeDecodeError:
+        text = "(not text, %d bytes)\n" % len(state.content)
+    return "%s(%d:%d %04o)\n%s" % (path + " ", state.uid, state.gid, state.mode, text)
+
+
+def difference(path: str, before: t.Optional[State], after: State) -> t.Optional[dict[str, str]]:
+    """One entry of the diff; None where nothing differs. A difference in hidden values alone is said in words."""
+    if before == after:
+        return None
+    old, new = shown(path, before), shown(path, after)
+    if old == new:
+        new += "(a hidden value differs)\n"
+    return {"before_header": path, "after_header": path, "before": old, "after": new}
+
+
+class ConfigFiles(BaseModule):
+    """Reads each file, compares, writes what differs."""
+
+    service = "file"
+    result_key = "paths"
+
+    @classmethod
+    def argument_spec(cls) -> dict[str, t.Any]:
+        return {
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "content": {"type": "str", "required": True, "no_log": True},
+                    "owner": {"type": "str", "default": "root"},
+                    "group": {"type": "str", "default": "root"},
+                    "mode": {"type": "str", "default": "0644"},
+                    "validate": {"type": "str"},
+                },
+            }
+        }
+
+    def run(self) -> None:
+        # Ansible would take each whole content for a secret and blank the diff with it. The diff hides single values instead,
+        # and what is shown of the arguments leaves the content out.
+        self.module.no_log_values = set()
+        told = {"module_args": {"files": [dict(item, content="VALUE_SPECIFIED_IN_NO_LOG_PARAMETER") for item in self.params["files"]]}}
+        changed, diffs = [], []
+        try:
+            for item in self.params["files"]:
+                before, after = self.current(item["path"]), self.wished(item)
+                entry = difference(item["path"], before, after)
+                if entry is None:
+                    continue
+                if not self.module.check_mode:
+                    self.write(item["path"], after, item["validate"])
+                changed.append(item["path"])
+                diffs.append(entry)
+        except Failure as failure:
+            self.fail(failure, changed=bool(changed), paths=changed, invocation=told)
+        except OSError as error:
+            self.fail(
+                Failure("cannot write %s: %s" % (item["path"], error.strerror), self.service, error.errno or 0),
+                changed=bool(changed),
+                paths=changed,
+                invocation=told,
+            )
+        self.module.exit_json(changed=bool(changed), paths=changed, diff=diffs, invocation=told)
+
+    def wished(self, item: dict[str, t.Any]) -> State:
+        try:
+            return State(
+                item["content"].encode("utf-8"),
+                pwd.getpwnam(item["owner"]).pw_uid,
+                grp.getgrnam(item["group"]).gr_gid,
+                int(item["mode"], 8),
+            )
+        except KeyError as error:
+            raise Failure(
+                "%s: there is no such user or group: %s; install the package that brings it first" % (item["path"], error),
+                self.service,
+                "owner",
+            ) from error
+        except ValueError as error:
+            raise Failure(
+                '%s: mode must be a quoted octal number such as "0640", not %s' % (item["path"], item["mode"]), self.service, "mode"
+            ) from error
+
+    def current(self, path: str) -> t.Optional[State]:
+        try:
+            status = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            raise Failure("%s is there, but is not a file; remove it first" % path, self.service, "kind")
+        with open(path, "rb") as file:
+            return State(file.read(), status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+
+    def write(self, path: str, state: State, validate: t.Optional[str]) -> None:
+        before = self.current(path)
+        if before is not None and before.content == state.content:
+            os.chown(path, state.uid, state.gid)
+            os.chmod(path, state.mode)
+            return
+        folder = os.path.dirname(path)
+        os.makedirs(folder, mode=0o755, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".%s." % os.path.basename(path))
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(state.content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chown(name, state.uid, state.gid)
+            os.chmod(name, state.mode)
+            if validate:
+                self.validate(path, validate, name)
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+
+    def validate(self, path: str, command: str, name: str) -> None:
+        if "%s" not in command:
+            raise Failure("%s: validate must say by %%s where the file's name belongs" % path, self.service, "validate")
+        code, out, err = self.module.run_command([word.replace("%s", name) for word in shlex.split(command)])
+        if code != 0:
+            raise Failure("%s stays as it was, its new content is refused: %s" % (path, hide((err + out).strip())), self.service, code)
+
+
+def main() -> None:
+    ConfigFiles.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mariadb_accounts
+short_description: Databases and the accounts that own them, in one call
+description:
+  - Makes databases, one account for each owner, and gives the account all rights in its own databases and in no other.
+  - Speaks to MariaDB through its local socket as the user who runs the module, so that no password is needed for it.
+  - Whether an account has the given password is decided by the server; passwords never appear in statements that are logged.
+version_added: 0.1.0
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+extends_documentation_fragment:
+  - hep.distcloud.attributes
+requirements:
+  - pymysql
+options:
+  accounts:
+    description: The accounts and what they own.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The account's name.
+        type: str
+        required: true
+      host:
+        description: From where the account may log in.
+        type: str
+        default: 127.0.0.1
+      password:
+        description: The account's password.
+        type: str
+        required: true
+      databases:
+        description: The databases that the account owns.
+        type: list
+        elements: str
+        required: true
+  login_unix_socket:
+    description: The server's socket.
+    type: path
+    default: /run/mysqld/mysqld.sock
+"""
+
+EXAMPLES = r"""
+- name: Databases of the compute service
+  hep.distcloud.mariadb_accounts:
+    accounts:
+      - name: nova
+        password: "{{ database_password }}"
+        databases: [nova, nova_api, nova_cell0]
+"""
+
+RETURN = r"""
+accounts:
+  description: The accounts as they are, or in check mode would be, without passwords.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{name: nova, host: 127.0.0.1, databases: [nova, nova_api, nova_cell0]}]
+"""
+
+import re
+import typing as t
+
+from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, ResourceModule
+from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import Plan
+
+NAME = re.compile(r"^[A-Za-z0-9_]{1,64}$")
+
+
+class MariadbAccounts(ResourceModule):
+    """Reads what there is from the server's own tables, gives what is missing."""
+
+    service = "mariadb"
+    plural_key = "accounts"
+    secrets = ("password",)
+
+    @classmethod
+    def argument_spec(cls) -> dict[str, t.Any]:
+        return {
+            "accounts": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "host": {"type": "str", "default": "127.0.0.1"},
+                    "password": {"type": "str", "required": True, "no_log": True},
+                    "databases": {"type": "list", "elements": "str", "required": True},
+                },
+            },
+            "login_unix_socket": {"type": "path", "default": "/run/mysqld/mysqld.sock"},
+        }
+
+    def connect(self) -> None:
+        for account in self.params["accounts"]:
+            for name in (account["name"], *account["databases"]):
+                if not NAME.match(name):
+                    raise Failure("accounts: %r is no plain name (letters, digits, underscore)" % name, self.service, "name")
+        try:
+            import pymysql
+        except ImportError as error:
+            raise Failure("python3-pymysql is missing on this host; install it", self.service, "pymysql") from error
+        self.cursor: t.Any = None
+        try:
+            self.cursor = pymysql.connect(unix_socket=self.params["login_unix_socket"], user="root", autocommit=True).cursor()
+        except pymysql.err.OperationalError as error:
+            # Before the first run there is no server yet, and check mode has started none.
+            if not self.module.check_mode:
+                raise Failure(
+                    "MariaDB does not answer on %s: %s" % (self.params["login_unix_socket"], error.args[-1]), self.service, error.args[0]
+                ) from error
+
+    def ask(self, statement: str, *values: t.Any) -> t.Any:
+        self.cursor.execute(statement, values)
+        return self.cursor.fetchall()
+
+    def find(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+        if self.cursor is None or not self.ask("SELECT 1 FROM mysql.global_priv WHERE User = %s AND Host = %s", item["name"], item["host"]):
+            return None
+        there = {row[0] for row in self.ask("SELECT schema_name FROM information_schema.schemata")}
+        owned = {row[0].replace("\\_", "_") for row in self.ask("SELECT Db FROM mysql.db WHERE User = %s AND Host = %s AND Drop_priv = 'Y'", item["name"], item["host"])}
+        return {"name": item["name"], "host": item["host"], "databases": sorted(there & owned)}
+
+    def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+        return {"name": item["name"], "host": item["host"], "databases": sorted(item["databases"])}
+
+    def changed_secrets(self, item: dict[str, t.Any], current: t.Optional[dict[str, t.Any]]) -> t.Collection[str]:
+        if current is None:
+            return ("password",)
+        same = self.ask(
+            "SELECT JSON_VALUE(Priv, '$.authentication_string') = PASSWORD(%s) FROM mysql.global_priv WHERE User = %s AND Host = %s",
+            item["password"],
+            item["name"],
+            item["host"],
+        )
+        return () if same and same[0][0] else ("password",)
+
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+        who = (item["name"], item["host"])
+        if plan.action == "create":
+            self.ask("CREATE USER %s@%s IDENTIFIED BY %s", *who, item["password"])
+        elif "password" in plan.secrets:
+            self.ask("ALTER USER %s@%s IDENTIFIED BY %s", *who, item["password"])
+        surplus = set((plan.before or {}).get("databases", ())) - set(item["databases"])
+        for name in sorted(surplus):
+            self.ask("REVOKE ALL ON `%s`.* FROM %%s@%%s" % name, *who)
+        for name in item["databases"]:
+            self.ask("CREATE DATABASE IF NOT EXISTS `%s` CHARACTER SET utf8mb4" % name)
+            self.ask("GRANT ALL ON `%s`.* TO %%s@%%s" % name, *who)
+        return plan.after
+
+
+def main() -> None:
+    MariadbAccounts.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: systemd_units
+short_description: Bring several systemd units to the wished state in one call
+description:
+  - Enables, starts, stops and restarts a list of units in one round trip, letting systemd order and parallelise the starts.
+  - A running unit is restarted when one of its files is younger than its start. That is decided from what is there and not from what
+    this run has changed, so that a run which broke off between writing a file and restarting is completed by the next one.
+version_added: 0.1.0
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+extends_documentation_fragment:
+  - hep.distcloud.attributes
+options:
+  units:
+    description: The units.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Full name of the unit; C(.service) may be left out.
+        type: str
+        required: true
+      state:
+        description: Whether the unit has to run.
+        type: str
+        choices: [started, stopped]
+        default: started
+      enabled:
+        description: Whether the unit starts with the host.
+        type: bool
+        default: true
+      files:
+        description: The files which the unit reads at its start.
+        type: list
+        elements: path
+        default: []
+  changed_files:
+    description: Files that would have been changed by earlier tasks in check mode, where their age does not tell.
+    type: list
+    elements: path
+    default: []
+  timeout:
+    description: Seconds that starting all units together may take.
+    type: int
+    default: 180
+"""
+
+EXAMPLES = r"""
+- name: Run the image service
+  hep.distcloud.systemd_units:
+    units:
+      - name: glance-api
+        files:
+          - /etc/glance/glance-api.conf
+      - name: haproxy
+        state: stopped
+        enabled: false
+    changed_files: "{{ configuration.paths }}"
+"""
+
+RETURN = r"""
+units:
+  description: What was, or in check mode would be, done to which unit.
+  returned: always
+  type: dict
+  sample: {glance-api.service: [enable, start]}
+"""
+
+import os
+import time
+import typing as t
+
+from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseModule, Failure
+
+ORDER = ("disable", "stop", "enable", "start", "restart")
+
+
+def full_name(name: str) -> str:
+    """The unit's name with its type."""
+    return name if "." in name else name + ".service"
+
+
+def steps(wish: dict[str, t.Any], is_enabled: bool, is_active: bool, is_stale: bool) -> list[str]:
+    """What has to be done to one unit, in the order in which it has to be done."""
+    todo = []
+    if wish["enabled"] != is_enabled:
+        todo.append("enable" if wish["enabled"] else "disable")
+    if wish["state"] == "stopped":
+        return todo + (["stop"] if is_active else [])
+    if not is_active:
+        return todo + ["start"]
+    return todo + (["restart"] if is_stale else [])
+
+
+def parse_show(text: str) -> list[dict[str, str]]:
+    """The blocks of `systemctl show`, one mapping a unit, in the order asked for."""
+    return [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.strip().split("\n\n")]
+
+
+class SystemdUnits(BaseModule):
+    """Looks at all units at once, then does the same verb to all units that need it."""
+
+    service = "systemd"
+    result_key = "units"
+
+    @classmethod
+    def argument_spec(cls) -> dict[str, t.Any]:
+        return {
+            "units": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
+                    "enabled": {"type": "bool", "default": True},
+                    "files": {"type": "list", "elements": "path", "default": []},
+                },
+            },
+            "changed_files": {"type": "list", "elements": "path", "default": []},
+            "timeout": {"type": "int", "default": 180},
+        }
+
+    def run(self) -> None:
+        try:
+            todo, diff = self.look()
+            if not self.module.check_mode:
+                self.act(todo)
+        except Failure as failure:
+            self.fail(failure)
+        changed = bool(todo)
+        self.module.exit_json(changed=changed, units=todo, diff=diff if changed else {})
+
+    def look(self) -> tuple[dict[str, list[str]], dict[str, t.Any]]:
+        wishes = {full_name(wish["name"]): wish for wish in self.params["units"]}
+        shown = parse_show(
+            self.systemctl(
+                "show", "-p", "LoadState,UnitFileState,ActiveState,NeedDaemonReload,InactiveExitTimestampMonotonic", *wishes
+            )
+        )
+        # A unit file that systemd has not read yet says nothing true about its unit.
+        if any(state.get("NeedDaemonReload") == "yes" or state.get("LoadState") == "not-found" for state in shown):
+            self.systemctl("daemon-reload")
+            shown = parse_show(
+                self.systemctl(
+                    "show", "-p", "LoadState,UnitFileState,ActiveState,NeedDaemonReload,InactiveExitTimestampMonotonic", *wishes
+                )
+            )
+        todo, before, after = {}, {}, {}
+        for (name, wish), state in zip(wishes.items(), shown):
+            is_enabled = state.get("UnitFileState") in ("enabled", "static", "indirect", "generated")
+            is_active = state.get("ActiveState") in ("active", "activating", "reloading")
+            missing = state.get("LoadState") == "not-found"
+            planned = missing and any(path.endswith("/" + name) for path in self.params["changed_files"])
+            if missing and not planned:
+                if wish["state"] == "stopped":
+                    continue
+                raise Failure("there is no unit %s on this host; install its package first" % name, self.service, "not-found")
+            if state.get("UnitFileState") == "static":
+                is_enabled = wish["enabled"]
+            what = steps(wish, is_enabled, is_active, is_active and self.stale(wish, state))
+            if what:
+                todo[name] = what
+                before[name] = {"enabled": is_enabled, "active": is_active}
+                after[name] = {"enabled": wish["enabled"], "active": wish["state"] == "started", "done": what}
+        return todo, {"before": before, "after": after}
+
+    def stale(self, wish: dict[str, t.Any], state: dict[str, str]) -> bool:
+        """Whether one of the unit's files is younger than the unit's start."""
+        age = time.clock_gettime(time.CLOCK_MONOTONIC) - int(state.get("InactiveExitTimestampMonotonic") or 0) / 1e6
+        started = time.time() - age
+        for path in wish["files"]:
+            if path in self.params["changed_files"] and self.module.check_mode:
+                return True
+            try:
+                if os.stat(path).st_mtime > started:
+                    return True
+            except FileNotFoundError:
+                continue
+        return False
+
+    def act(self, todo: dict[str, list[str]]) -> None:
+        for verb in ORDER:
+            names = [name for name, verbs in todo.items() if verb in verbs]
+            if not names:
+                continue
+            if verb in ("start", "restart"):
+                self.systemctl("reset-failed", *names, may_fail=True)
+            self.systemctl(verb, *names)
+
+    def systemctl(self, *words: str, may_fail: bool = False) -> str:
+        # Synchronising every unit with its old init script takes a second each and changes nothing under systemd.
+        command = ["timeout", str(self.params["timeout"]), "systemctl", *words]
+        code, out, err = self.module.run_command(command, environ_update={"SYSTEMCTL_SKIP_SYSV": "1", "LC_ALL": "C"})
+        if code == 0 or may_fail:
+            return out
+        raise Failure("systemctl %s failed: %s" % (words[0], err.strip() or out.strip()), self.service, code, {"units": self.journal(words)})
+
+    def journal(self, words: t.Sequence[str]) -> dict[str, str]:
+        """The last lines of what did not come up, since nobody should have to log in to read them."""
+        told = {}
+        for name in words[1:]:
+            if self.module.run_command(["systemctl", "is-active", "--quiet", name])[0] != 0:
+                told[name] = self.module.run_command(["journalctl", "--no-pager", "-n", "15", "-o", "cat", "-u", name])[1]
+        return told
+
+
+def main() -> None:
+    SystemdUnits.main()
+
+
+if __name__ == "__main__":
+    main()
