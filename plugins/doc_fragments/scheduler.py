@@ -21,8 +21,8 @@ options:
   api_token:
     description:
       - Bearer token for the API.
-      - Reading needs the scope C(viewer), changing things of a group C(group_admin) for this group, and groups themselves and
-        O(enabled) of a cloud C(cloud_admin).
+      - Reading needs the scope C(viewer), changing what belongs to a group C(group_admin) for this group. Creating and deleting groups, and
+        enabling clouds, needs C(cloud_admin).
     type: str
     required: true
   ca_path:

@@ -1,0 +1,178 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: scheduler_group
+short_description: Manage groups of the Cloud Scheduler
+version_added: 0.1.0
+description:
+  - Creates, changes and deletes groups, the tenants of the Cloud Scheduler. Jobs of a group run on workers in the group's clouds.
+  - An option that is left out keeps the value that the scheduler has, or takes the scheduler's default at creation.
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+options:
+  name:
+    description:
+      - Name of the group. Give this or O(groups).
+    type: str
+  state:
+    description: &state
+      - Whether the group exists. One that still has clouds is not deleted.
+    type: str
+    choices: [present, absent]
+    default: present
+  keep_alive: &keep_alive
+    description:
+      - Seconds for which a worker without jobs is kept.
+      - The scheduler's default is 300.
+    type: int
+  default_flavor: &default_flavor
+    description:
+      - Flavor for jobs that name none. Without it the smallest that fits is taken.
+    type: str
+  default_image: &default_image
+    description:
+      - Image for jobs that name none.
+    type: str
+  aliases: &aliases
+    description:
+      - Lists of clouds under a name that jobs can ask for as C(target_alias).
+      - The mapping given replaces the one in place as a whole.
+    type: dict
+  reset: &reset
+    description:
+      - Names of options that return to the scheduler's default.
+    type: list
+    elements: str
+    choices: [keep_alive, default_flavor, default_image, aliases]
+    default: []
+  groups:
+    description:
+      - Several groups in one call, each with the options above. Far quicker than a loop of tasks.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description:
+          - Name of the group.
+        type: str
+        required: true
+      state:
+        description: *state
+        type: str
+        choices: [present, absent]
+        default: present
+      keep_alive: *keep_alive
+      default_flavor: *default_flavor
+      default_image: *default_image
+      aliases: *aliases
+      reset: *reset
+extends_documentation_fragment:
+  - hep.distcloud.scheduler
+  - hep.distcloud.attributes
+seealso:
+  - module: hep.distcloud.scheduler_group_info
+  - module: hep.distcloud.scheduler_cloud
+"""
+
+EXAMPLES = r"""
+- name: A group for the ATLAS experiment
+  hep.distcloud.scheduler_group:
+    api_url: https://central.example.org:8443
+    api_token: "{{ scheduler_token }}"
+    name: atlas
+    keep_alive: 600
+    default_image: worker
+    aliases:
+      europe: [cern, desy]
+
+- name: Two groups in one call, and one that is no more
+  hep.distcloud.scheduler_group:
+    api_url: https://central.example.org:8443
+    api_token: "{{ scheduler_token }}"
+    groups:
+      - name: belle2
+      - name: babar
+        default_flavor: m1.large
+      - name: old
+        state: absent
+"""
+
+RETURN = r"""
+group:
+  description: The group as it is afterwards, or in check mode would be; null when it is absent.
+  returned: success, when O(name) is given
+  type: dict
+  sample:
+    name: atlas
+    keep_alive: 600
+    default_flavor: null
+    default_image: worker
+    aliases:
+      europe: [cern, desy]
+groups:
+  description: The groups that exist afterwards, in the order given.
+  returned: success, when O(groups) is given
+  type: list
+  elements: dict
+failure:
+  description: Who refused what, in a form that programs can read.
+  returned: failure
+  type: dict
+  contains:
+    service:
+      description: Who refused.
+      type: str
+      returned: always
+      sample: scheduler
+    code:
+      description: HTTP status, or a word where there was no answer.
+      type: raw
+      returned: always
+      sample: 409
+    details:
+      description: What else is known, such as the fields that are wrong.
+      type: dict
+      returned: always
+"""
+
+import typing as t
+
+from ansible_collections.hep.distcloud.plugins.module_utils._scheduler_resource import SchedulerResource
+
+
+class SchedulerGroup(SchedulerResource):
+    result_key = "group"
+    plural_key = "groups"
+    fields = ("keep_alive", "default_flavor", "default_image", "aliases")
+    whole = ("aliases",)
+
+    @classmethod
+    def item_options(cls) -> dict[str, t.Any]:
+        return {
+            "keep_alive": {"type": "int"},
+            "default_flavor": {"type": "str"},
+            "default_image": {"type": "str"},
+            "aliases": {"type": "dict"},
+        }
+
+    @classmethod
+    def resettable(cls) -> list[str]:
+        return ["keep_alive", "default_flavor", "default_image", "aliases"]
+
+    def path(self, item: dict[str, t.Any]) -> list[str]:
+        return ["groups", item["name"]]
+
+
+def main() -> None:
+    SchedulerGroup.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: scheduler_group_info
+short_description: Read groups of the Cloud Scheduler
+version_added: 0.1.0
+description:
+  - Reads groups, without secrets.
+  - What does not exist, or whose group or cloud does not exist, gives an empty list.
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+options:
+  name:
+    description:
+      - Name of the one to read. Without it all are read.
+    type: str
+extends_documentation_fragment:
+  - hep.distcloud.scheduler
+  - hep.distcloud.attributes.info
+seealso:
+  - module: hep.distcloud.scheduler_group
+"""
+
+EXAMPLES = r"""
+- name: All groups
+  hep.distcloud.scheduler_group_info:
+    api_url: https://central.example.org:8443
+    api_token: "{{ scheduler_token }}"
+  register: found
+
+- name: One of them
+  hep.distcloud.scheduler_group_info:
+    api_url: https://central.example.org:8443
+    api_token: "{{ scheduler_token }}"
+    name: atlas
+"""
+
+RETURN = r"""
+groups:
+  description: Those that exist, sorted as the scheduler sorts them.
+  returned: success
+  type: list
+  elements: dict
+failure:
+  description: Who refused what, in a form that programs can read.
+  returned: failure
+  type: dict
+  contains:
+    service:
+      description: Who refused.
+      type: str
+      returned: always
+      sample: scheduler
+    code:
+      description: HTTP status, or a word where there was no answer.
+      type: raw
+      returned: always
+      sample: 409
+    details:
+      description: What else is known, such as the fields that are wrong.
+      type: dict
+      returned: always
+"""
+
+from ansible_collections.hep.distcloud.plugins.module_utils._scheduler_resource import SchedulerInfo
+
+
+class SchedulerGroupInfo(SchedulerInfo):
+    result_key = "groups"
+
+    def path(self) -> list[str]:
+        return ["groups"]
+
+
+def main() -> None:
+    SchedulerGroupInfo.main()
+
+
+if __name__ == "__main__":
+    main()

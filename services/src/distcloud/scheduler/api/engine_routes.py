@@ -1,0 +1,79 @@
+"""Paths of what the engine knows and does: status, VMs, the last plan, and why a job waits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+
+from ...common.auth import Caller
+from ...common.http import CallerDep
+from ...common.problems import FieldError, Problem
+from ..bodies import NAME
+from ..model import VmState
+from ..view import EngineView, VmDetail
+from . import shapes
+from .explanation import Explainer
+
+VmId = Annotated[str, Path(pattern=r"^vm-[a-z2-7]{16}$", description="id in the ledger, also the server's name")]
+
+
+def engine_router(view: EngineView, *, domain: str, condor_host: str) -> APIRouter:
+    """Routes over a running engine."""
+    router = APIRouter(prefix="/v1", tags=["engine"])
+    explainer = Explainer(view, domain=domain, condor_host=condor_host)
+
+    @router.get("/status", summary="How the engine, the pool and each cloud are")
+    async def get_status(caller: CallerDep) -> dict[str, Any]:
+        return shapes.status(view.status(), caller)
+
+    @router.get("/vms", summary="VMs, newest first")
+    async def list_vms(
+        caller: CallerDep,
+        state: Annotated[list[VmState] | None, Query(description="repeat for several; default: all that are not gone")] = None,
+        cloud: Annotated[str | None, Query(pattern=NAME)] = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: Annotated[str | None, Query(max_length=256, pattern=r"^[A-Za-z0-9._:=,|+-]+$", description="of the page before")] = None,
+    ) -> dict[str, Any]:
+        groups = None if caller.groups is None else sorted(caller.groups)
+        try:
+            return shapes.page(await view.vms(states=state, groups=groups, cloud=cloud, limit=limit, cursor=cursor))
+        except ValueError as error:
+            raise Problem(422, "invalid", "cursor: is not one of ours", [FieldError("cursor", "is not one of ours")]) from error
+
+    @router.get("/vms/{vm}", summary="One VM with its history")
+    async def get_vm(caller: CallerDep, vm: VmId) -> dict[str, Any]:
+        return shapes.vm(await _seen(caller, vm), events=True)
+
+    @router.post("/vms/{vm}/retire", summary="Let a VM finish its jobs and go")
+    async def retire(caller: CallerDep, vm: VmId) -> dict[str, Any]:
+        found = await _seen(caller, vm)
+        caller.must_manage(found.vm.group)
+        try:
+            answer = await view.retire(vm, caller.name)
+        except KeyError as error:
+            raise _unknown(vm) from error
+        return {"changed": answer.changed, "before": {"state": answer.before.value}, "after": {"state": answer.after.value}}
+
+    @router.get("/plan", summary="The last plan, every decision with its reason")
+    async def get_plan(caller: CallerDep) -> dict[str, Any]:
+        return shapes.plan(view.last_plan(), caller)
+
+    @router.get("/explain", summary="Why a job waits, cloud by cloud")
+    async def explain(
+        caller: CallerDep,
+        job: Annotated[str, Query(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$", description="CLUSTER.PROC")],
+    ) -> dict[str, Any]:
+        return await explainer.explain(caller, job)
+
+    async def _seen(caller: Caller, vm: str) -> VmDetail:
+        found = await view.vm(vm)
+        if found is None or not caller.sees(found.vm.group):
+            raise _unknown(vm)
+        return found
+
+    return router
+
+
+def _unknown(vm: str) -> Problem:
+    return Problem(404, "no-such-vm", f"there is no VM {vm} in the ledger, or it is of a group that is not yours")

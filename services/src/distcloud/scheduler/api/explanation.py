@@ -1,0 +1,86 @@
+"""Answers why one job waits: asks the engine for the job, and the planner for its judgement of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ...common.auth import Caller
+from ...common.problems import Problem
+from ..explain import Explanation, explain, summary
+from ..matching import Matcher
+from ..model import Demand
+from ..planner import plan
+from ..pool.base import PoolUnavailable
+from ..view import EngineView, ExplainInputs, PlanRecord
+from . import shapes
+
+STATUS = {1: "idle", 2: "running", 3: "removed", 4: "completed", 5: "held", 6: "transferring output", 7: "suspended"}
+
+
+class Explainer:
+    """Explains one job at a time, in a thread: matching many clouds takes a while and must not hold up the engine."""
+
+    def __init__(self, view: EngineView, *, domain: str, condor_host: str) -> None:
+        self._view = view
+        self._matcher = Matcher(domain=domain, condor_host=condor_host)
+        self._turn = asyncio.Lock()
+
+    async def explain(self, caller: Caller, job: str) -> dict[str, Any]:
+        """Raises 404 for a job that is unknown or of a group the caller does not see, 503 when the pool does not answer."""
+        try:
+            inputs = await self._view.explain_inputs(job)
+        except PoolUnavailable as error:
+            raise Problem(503, "pool", f"the pool did not answer: {error}", headers={"Retry-After": "10"}) from error
+        hidden = not caller.sees(inputs.demand.group) if inputs.demand is not None else caller.groups is not None
+        if not inputs.found or hidden:
+            detail = f"the queue has no job {job}, or it is of a group that is not yours; condor_history may know it"
+            raise Problem(404, "no-such-job", detail)
+        sentence, judged = "", list[Explanation]()
+        if inputs.demand is not None:
+            async with self._turn:
+                sentence, judged = await asyncio.to_thread(self._judge, inputs, inputs.demand, self._view.last_plan())
+        return {
+            "job": inputs.job,
+            "status": STATUS.get(inputs.status or 0, "unknown"),
+            "demand": None if inputs.demand is None else shapes.demand(inputs.demand),
+            "summary": _summary(inputs) or sentence,
+            "clouds": [shapes.explanation(explanation) for explanation in judged],
+        }
+
+    def _judge(self, inputs: ExplainInputs, job: Demand, last: PlanRecord | None) -> tuple[str, list[Explanation]]:
+        """What the last plan said of jobs like this one; for a job that came after it, what a plan for it alone would say."""
+        world, judged, demand = inputs.world, None, job
+        if last is not None:
+            demand = _alike(job, last.world.demand) or job
+            if demand is not job:
+                world, judged = last.world, last.plan
+        if judged is None:
+            demand = replace(job, idle=max(1, job.idle))
+            judged = plan([demand], world.slots, world.vms, world.clouds, world.groups, world.policy, world.now, matcher=self._matcher)
+        return summary(demand, judged), explain(demand, judged, world.clouds, world.groups, self._matcher)
+
+
+def _alike(job: Demand, rows: Sequence[Demand]) -> Demand | None:
+    """The row that counts this job among its own."""
+    kind = _kind(job)
+    return next((row for row in rows if _kind(row) == kind), None)
+
+
+def _kind(demand: Demand) -> Demand:
+    return replace(demand, idle=0, running=0, waiting_since=None)
+
+
+def _summary(inputs: ExplainInputs) -> str:
+    """What the queue alone already says; empty for a job that waits for a worker."""
+    if inputs.demand is None:
+        return "The job is not for this scheduler: it is in no group (DistcloudGroup, or group_name in its Requirements)."
+    if inputs.status == 5:
+        return f"The job is held: {inputs.hold_reason or 'no reason given'}. Release it (condor_release) and it can get a worker."
+    if inputs.status == 2:
+        return "The job is running."
+    if inputs.status in (3, 4):
+        return "The job is finished; it needs no worker."
+    return ""
