@@ -1,7 +1,7 @@
 """Measures a newcomer's site: `make site` cold and again, and where the time goes between `condor_submit` and a job's start.
 
-Runs in a lab of its own (DISTCLOUD_LAB=bench) and takes it away afterwards. `--warm` keeps the bake cache, so that nothing is downloaded anew
-for the lab's hosts; `--keep` uses a lab that is already up and only measures jobs.
+Runs in a lab of its own (DISTCLOUD_LAB=bench) and takes it away afterwards. `--warm` keeps the bake cache: nothing is downloaded anew
+for the lab's hosts. `--keep` uses a lab that is already up and only measures jobs.
 Writes build/bench/site.json: rows of what, size, ours, peer, peer_name, unit, ratio; the peer of a duration is its target.
 """
 

@@ -2,7 +2,7 @@
 # Copyright: Contributors to the hep.distcloud project
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters that turn what commands and modules answer into facts of the site's report."""
+"""Filters of the site's playbooks: from what commands and modules answer to facts, and from an inventory's mappings to modules' lists."""
 
 from __future__ import annotations
 
@@ -24,8 +24,14 @@ def image_summary(image):
     return {"name": image["name"], "sha512": value, "size": int(image.get("size") or 0)}
 
 
+def named_wish(pair, without=()):
+    """Answer one item of dict2items as a mapping with its key as `name`, without the keys in `without`."""
+    wish = {key: value for key, value in (pair["value"] or {}).items() if key not in without}
+    return dict(wish, name=pair["key"])
+
+
 class FilterModule(object):
     """The filters by name."""
 
     def filters(self):
-        return {"json_or_none": json_or_none, "image_summary": image_summary}
+        return {"json_or_none": json_or_none, "image_summary": image_summary, "named_wish": named_wish}
