@@ -1,0 +1,94 @@
+"""Calls a service's API from the command line: where it is and who we are come from a file or the environment, never from arguments."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from .config import ConfigError, Settings, load
+
+DEFAULT_PATH = Path("/etc/distcloud/cli.yml")
+TIMEOUT = 30.0
+
+
+class CallError(Exception):
+    """The call was refused or got no answer, in words for the person at the terminal."""
+
+
+class ClientSettings(Settings):
+    """/etc/distcloud/cli.yml: address of the service, a file with a token, and the authority of its certificate."""
+
+    url: str
+    token_file: Path
+    ca: Path | None = None
+
+
+def client_settings(path: Path = DEFAULT_PATH) -> ClientSettings:
+    """The file, with DISTCLOUD_URL, DISTCLOUD_TOKEN_FILE and DISTCLOUD_CA laid over it. Raises ConfigError."""
+    given = {"url": "DISTCLOUD_URL", "token_file": "DISTCLOUD_TOKEN_FILE", "ca": "DISTCLOUD_CA"}
+    said = {key: os.environ[name] for key, name in given.items() if os.environ.get(name)}
+    if _present(path):
+        said = {**load(path, ClientSettings).model_dump(mode="json", exclude_none=True), **said}
+    missing = [f"{given[key]} (or {key} in {path})" for key in ("url", "token_file") if key not in said]
+    if missing:
+        raise ConfigError(f"say where the service is: set {' and '.join(missing)}")
+    return ClientSettings.model_validate(said)
+
+
+def _present(path: Path) -> bool:
+    """Whether there is such a file; one that we may not even look for counts as none, the environment may say enough."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+class ApiClient:
+    """One service; use as a context manager."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        try:
+            token = settings.token_file.read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{settings.token_file}: the token cannot be read: {getattr(error, 'strerror', error)}") from error
+        if not token or any(sign.isspace() for sign in token):
+            raise ConfigError(f"{settings.token_file}: should hold one token on one line")
+        try:
+            verify = ssl.create_default_context(cafile=str(settings.ca) if settings.ca else None)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"{settings.ca}: is not a readable PEM file of certificates") from error
+        self._url = settings.url.rstrip("/")
+        headers = {"Authorization": f"Bearer {token}"}
+        self._client = httpx.Client(base_url=self._url, headers=headers, verify=verify, timeout=TIMEOUT)
+
+    def __enter__(self) -> ApiClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def get(self, path: str, **params: Any) -> Any:
+        return self._call("GET", path, params)
+
+    def post(self, path: str) -> Any:
+        return self._call("POST", path, {})
+
+    def _call(self, method: str, path: str, params: dict[str, Any]) -> Any:
+        try:
+            answer = self._client.request(method, path, params={key: value for key, value in params.items() if value is not None})
+            body = answer.json()
+        except httpx.TimeoutException as error:
+            raise CallError(f"{self._url} did not answer within {TIMEOUT:.0f} s") from error
+        except httpx.HTTPError as error:
+            raise CallError(f"{self._url} cannot be reached: {error}") from error
+        except ValueError as error:
+            words = f"the answer is not JSON (HTTP status {answer.status_code}); is this the right address?"
+            raise CallError(f"{self._url}: {words}") from error
+        if answer.is_error:
+            detail = body.get("detail") if isinstance(body, dict) else None
+            raise CallError(str(detail or f"{self._url} answered with HTTP status {answer.status_code}"))
+        return body

@@ -1,0 +1,127 @@
+"""`distcloud scheduler`: runs the service, and asks a running one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ..common.apiclient import ApiClient, CallError, client_settings
+from ..common.config import ConfigError
+from ..common.database import DatabaseError
+from ..common.secrets import SecretError
+from . import cli_tables
+from .settings import DEFAULT_PATH, SchedulerSettings, load_settings
+
+MISCONFIGURED = 2
+FAILED = 1
+
+app = typer.Typer(no_args_is_help=True, help="The Cloud Scheduler: boots workers for waiting jobs.", pretty_exceptions_show_locals=False)
+
+Config = Annotated[Path, typer.Option("--config", help="Configuration of the service.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON.")]
+
+
+@app.command()
+def run(config: Config = DEFAULT_PATH) -> None:
+    """Run the service until it is told to stop; the database is migrated first."""
+    with _told():
+        settings = _settings(config)
+        from .service import run as run_service
+
+        run_service(settings)
+
+
+@app.command()
+def migrate(config: Config = DEFAULT_PATH) -> None:
+    """Bring the database to this version's schema."""
+    with _told():
+        settings = _settings(config)
+        from .service import migrate as migrate_database
+
+        migrate_database(settings)
+
+
+@app.command()
+def check(config: Config = DEFAULT_PATH) -> None:
+    """Check a configuration file, without reading the files that it names."""
+    with _told():
+        load_settings(config)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show how the engine, the pool and each cloud are."""
+    _show(lambda api: api.get("/v1/status"), as_json, cli_tables.status)
+
+
+@app.command()
+def vms(
+    state: Annotated[list[str] | None, typer.Option(help="Only VMs in this state; give it again for more. Default: all but gone.")] = None,
+    cloud: Annotated[str | None, typer.Option(help="Only VMs on this cloud.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Most VMs to show.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """List VMs, newest first."""
+
+    def ask(api: ApiClient) -> dict[str, Any]:
+        found: list[Any] = []
+        cursor: str | None = None
+        while len(found) < limit:
+            page = api.get("/v1/vms", state=state, cloud=cloud, limit=min(1000, limit - len(found)), cursor=cursor)
+            found += page["vms"]
+            cursor = page["cursor"]
+            if cursor is None:
+                break
+        return {"vms": found, "cursor": cursor}
+
+    _show(ask, as_json, cli_tables.vms)
+
+
+@app.command()
+def explain(job: Annotated[str, typer.Argument(help="CLUSTER.PROC, as condor_q shows it.")], as_json: AsJson = False) -> None:
+    """Say why a job waits, cloud by cloud."""
+    _show(lambda api: api.get("/v1/explain", job=job), as_json, cli_tables.explanation)
+
+
+@app.command()
+def retire(vm: Annotated[str, typer.Argument(help="Id of the VM, vm-...")], as_json: AsJson = False) -> None:
+    """Let a VM finish its jobs and go."""
+    if not vm.startswith("vm-") or "/" in vm:
+        raise typer.BadParameter("should be the id of a VM, such as vm-abcdefghijklmnop")
+    _show(lambda api: api.post(f"/v1/vms/{vm}/retire"), as_json, cli_tables.retired)
+
+
+def _show(ask: Callable[[ApiClient], Any], as_json: bool, table: Callable[[Any, Console], None]) -> None:
+    with _told(), ApiClient(client_settings()) as api:
+        answer = ask(api)
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2))
+    else:
+        table(answer, cli_tables.console())
+
+
+def _settings(config: Path) -> SchedulerSettings:
+    from ..common.logging import configure
+
+    settings = load_settings(config)
+    configure(settings.log)
+    return settings
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors that a person can mend, as words on standard error instead of a traceback."""
+    try:
+        yield
+    except (ConfigError, SecretError) as error:
+        typer.echo(f"distcloud: {error}", err=True)
+        raise typer.Exit(MISCONFIGURED) from error
+    except (CallError, DatabaseError) as error:
+        typer.echo(f"distcloud: {error}", err=True)
+        raise typer.Exit(FAILED) from error

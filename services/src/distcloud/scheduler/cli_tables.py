@@ -1,0 +1,99 @@
+"""The API's answers as tables for a terminal; as plain lines with tabs where the output is a pipe."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def console() -> Console:
+    """Standard output: as wide as the terminal, or unbounded and plain when piped."""
+    if sys.stdout.isatty():
+        return Console()
+    return Console(file=sys.stdout, width=10_000, no_color=True, highlight=False, soft_wrap=True)
+
+
+def rows(out: Console, headings: list[str], lines: list[list[Any]]) -> None:
+    """A table, or tab-separated lines with the headings first. Nothing in a cell is taken for markup."""
+    cells = [["" if cell is None else str(cell) for cell in line] for line in lines]
+    if not out.is_terminal:
+        for line in [headings, *cells]:
+            out.print(Text("\t".join(" ".join(cell.split()) for cell in line)), soft_wrap=True)
+        return
+    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
+    for line in cells:
+        table.add_row(*[Text(cell) for cell in line])
+    out.print(table)
+
+
+def status(answer: dict[str, Any], out: Console) -> None:
+    pool = answer["pool"]
+    well = "well" if answer["healthy"] else f"not well: {answer['problem']}"
+    out.print(Text(f"Engine: {well}; cycle {answer['cycle']}, the last one at {answer['last_cycle_at'] or 'no time yet'}"), soft_wrap=True)
+    reached = "" if pool["reachable"] else f" (no answer: {pool['error']})"
+    jobs = f"{pool['idle_jobs']} jobs wait, {pool['running_jobs']} run, {pool['slots']} workers"
+    out.print(Text(f"Pool: {jobs}{reached}"), soft_wrap=True)
+    out.print(Text(f"VMs: {_counts(answer['vms'])}"), soft_wrap=True)
+    lines = [
+        [cloud["group"], cloud["cloud"], cloud["region"], _state(cloud), _counts(cloud["vms"]), cloud["foreign_vms"], cloud["error"]]
+        for cloud in answer["clouds"]
+    ]
+    rows(out, ["GROUP", "CLOUD", "REGION", "STATE", "VMS", "FOREIGN", "ERROR"], lines)
+
+
+def vms(answer: dict[str, Any], out: Console) -> None:
+    lines = [
+        [vm["id"], vm["state"], vm["group"], vm["cloud"], vm["flavor"], _age(vm["requested_at"]), vm["reason"]] for vm in answer["vms"]
+    ]
+    rows(out, ["ID", "STATE", "GROUP", "CLOUD", "FLAVOR", "AGE", "REASON"], lines)
+    if answer["cursor"]:
+        print("there are more VMs; raise --limit", file=sys.stderr)  # noqa: T201
+
+
+def explanation(answer: dict[str, Any], out: Console) -> None:
+    out.print(Text(f"Job {answer['job']}: {answer['status']}. {answer['summary']}"), soft_wrap=True)
+    lines = []
+    for cloud in answer["clouds"]:
+        lines.append([cloud["cloud"], cloud["reason"], cloud["flavor"], cloud["sentence"]])
+        for mismatch in cloud["mismatches"]:
+            whys = [mismatch["error"]] if mismatch["error"] else [_clause(failure) for failure in mismatch["failures"]]
+            lines += [["", "", mismatch["flavor"], why] for why in whys]
+    if lines:
+        rows(out, ["CLOUD", "REASON", "FLAVOR", "WHY"], lines)
+
+
+def retired(answer: dict[str, Any], out: Console) -> None:
+    state = answer["after"]["state"]
+    out.print(f"the VM is now {state}" if answer["changed"] else f"nothing to do: the VM was {state} already")
+
+
+def _state(cloud: dict[str, Any]) -> str:
+    if not cloud["enabled"]:
+        return "disabled"
+    if cloud["frozen"]:
+        return "frozen"
+    return "ok" if cloud["reachable"] else "unreachable"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()) if count) or "none"
+
+
+def _clause(failure: dict[str, Any]) -> str:
+    because = f": {failure['because']}" if failure["because"] else ""
+    return f"{failure['clause']} is {failure['outcome']}{because}"
+
+
+def _age(moment: str | None) -> str:
+    if moment is None:
+        return ""
+    seconds = int((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{max(0, seconds)} s"
