@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -16,7 +16,7 @@ from ..common.config import ConfigError
 from ..common.database import DatabaseError
 from ..common.secrets import SecretError
 from . import cli_tables
-from .settings import DEFAULT_PATH, SchedulerSettings, load_settings
+from .settings import DEFAULT_PATH, load_settings
 
 MISCONFIGURED = 2
 FAILED = 1
@@ -31,20 +31,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as 
 def run(config: Config = DEFAULT_PATH) -> None:
     """Run the service until it is told to stop; the database is migrated first."""
     with _told():
-        settings = _settings(config)
-        from .service import run as run_service
-
-        run_service(settings)
+        _start("run", config)
 
 
 @app.command()
 def migrate(config: Config = DEFAULT_PATH) -> None:
     """Bring the database to this version's schema."""
     with _told():
-        settings = _settings(config)
-        from .service import migrate as migrate_database
-
-        migrate_database(settings)
+        _start("migrate", config)
 
 
 @app.command()
@@ -106,12 +100,18 @@ def _show(ask: Callable[[ApiClient], Any], as_json: bool, table: Callable[[Any, 
         table(answer, cli_tables.console())
 
 
-def _settings(config: Path) -> SchedulerSettings:
+def _start(what: Literal["run", "migrate"], config: Path) -> None:
+    """Enter the service; its code is loaded only now, since it needs HTCondor's bindings and asking a running one does not."""
     from ..common.logging import configure
 
     settings = load_settings(config)
     configure(settings.log)
-    return settings
+    from . import service
+
+    try:
+        service.run(settings) if what == "run" else service.migrate(settings)
+    except service.ServiceError as error:
+        raise ConfigError(str(error)) from error
 
 
 @contextmanager

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import typing as t
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from unittest import mock
 
 from ansible.module_utils import basic
+from ansible.module_utils.common import warnings as module_warnings
 from ansible.module_utils.testing import patch_module_args
 
 
@@ -37,11 +39,11 @@ def run_module(cls: t.Any, params: dict[str, t.Any], check: bool = False, diff: 
     """Give a module its options as Ansible would and return what it printed, argument validation and no_log included."""
     args = dict(params, _ansible_check_mode=check, _ansible_diff=diff, _ansible_remote_tmp="/tmp", _ansible_keep_remote_files=False)
     out = io.StringIO()
-    with patch_module_args(args), mock.patch("sys.stdout", out), mock.patch.object(basic.AnsibleModule, "_log_to_syslog", create=True):
-        try:
-            cls.main()
-        except SystemExit:
-            pass
+    quiet = mock.patch.object(basic.AnsibleModule, "_log_to_syslog", create=True)
+    # Warnings pile up in this process, where a real module has a process of its own.
+    fresh = mock.patch.dict(module_warnings._global_warnings, clear=True)
+    with patch_module_args(args), mock.patch("sys.stdout", out), quiet, fresh, contextlib.suppress(SystemExit):
+        cls.main()
     raw = out.getvalue()
     data = json.loads(raw)
     warnings = [item if isinstance(item, str) else str(item) for item in data.get("warnings", [])]

@@ -1,0 +1,37 @@
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Module scheduler_group_info against replayed HTTP."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.hep.distcloud.plugins.modules.scheduler_group_info import SchedulerGroupInfo
+from harness import run_module
+from replay import Call, problem, replay
+from scheduler_cases import CONNECTION
+
+PATH = "/v1/groups"
+OPTIONS = dict(CONNECTION, **{})
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_all_one_and_none(check):
+    found = [{"name": "a"}, {"name": "b"}]
+    with replay(Call("GET", PATH, found)):
+        result = run_module(SchedulerGroupInfo, OPTIONS, check=check)
+    assert (result.changed, result.data["groups"]) == (False, found)
+    with replay(Call("GET", PATH + "/a", found[0])):
+        assert run_module(SchedulerGroupInfo, dict(OPTIONS, name="a"), check=check).data["groups"] == [found[0]]
+    with replay(Call("GET", PATH + "/c", problem(404, "no-such-thing", "none"), status=404)):
+        assert run_module(SchedulerGroupInfo, dict(OPTIONS, name="c"), check=check).data["groups"] == []
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, "unauthorised"), (403, "other-group"), (404, "no-such-path"), (503, "database")])
+def test_a_refusal_is_a_failure(status, kind):
+    with replay(Call("GET", PATH, problem(status, kind, "in words"), status=status)):
+        result = run_module(SchedulerGroupInfo, OPTIONS)
+    assert result.failed
+    assert "in words" in result.data["msg"]
+    assert result.data["failure"] == {"service": "scheduler", "code": status, "details": {"type": kind}}

@@ -1,0 +1,42 @@
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Module scheduler_metadata_info against replayed HTTP."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.hep.distcloud.plugins.modules.scheduler_metadata_info import SchedulerMetadataInfo
+from harness import run_module
+from replay import Call, problem, replay
+from scheduler_cases import CONNECTION
+
+PATH = "/v1/groups/atlas/metadata"
+OPTIONS = dict(CONNECTION, **{"group": "atlas"})
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_all_one_and_none(check):
+    found = [{"name": "a"}, {"name": "b"}]
+    with replay(Call("GET", PATH, found)):
+        result = run_module(SchedulerMetadataInfo, OPTIONS, check=check)
+    assert (result.changed, result.data["parts"]) == (False, found)
+    with replay(Call("GET", PATH + "/a", found[0])):
+        assert run_module(SchedulerMetadataInfo, dict(OPTIONS, name="a"), check=check).data["parts"] == [found[0]]
+    with replay(Call("GET", PATH + "/c", problem(404, "no-such-thing", "none"), status=404)):
+        assert run_module(SchedulerMetadataInfo, dict(OPTIONS, name="c"), check=check).data["parts"] == []
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, "unauthorised"), (403, "other-group"), (404, "no-such-path"), (503, "database")])
+def test_a_refusal_is_a_failure(status, kind):
+    with replay(Call("GET", PATH, problem(status, kind, "in words"), status=status)):
+        result = run_module(SchedulerMetadataInfo, OPTIONS)
+    assert result.failed
+    assert "in words" in result.data["msg"]
+    assert result.data["failure"] == {"service": "scheduler", "code": status, "details": {"type": kind}}
+
+
+def test_parts_of_a_cloud():
+    with replay(Call("GET", "/v1/groups/atlas/clouds/victoria/metadata", [])):
+        assert run_module(SchedulerMetadataInfo, dict(CONNECTION, group="atlas", cloud="victoria")).data["parts"] == []
