@@ -23,11 +23,6 @@ attributes:
   idempotent:
     description: A second run with the same options changes nothing.
     support: full
-  action_group:
-    description: Takes defaults from C(group/hep.distcloud.distcloud) in C(module_defaults).
-    support: full
-    membership:
-      - hep.distcloud.distcloud
 """
 
     INFO = r"""
@@ -48,9 +43,4 @@ attributes:
     support: full
     details:
       - This module only reads.
-  action_group:
-    description: Takes defaults from C(group/hep.distcloud.distcloud) in C(module_defaults).
-    support: full
-    membership:
-      - hep.distcloud.distcloud
 """

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-
     DOCUMENTATION = r"""
 options:
   cloud:
@@ -53,6 +52,12 @@ options:
       - Seconds to wait for an answer to one request.
     type: int
     default: 30
+attributes:
+  action_group:
+    description: Takes defaults from C(group/hep.distcloud.region) in C(module_defaults).
+    support: full
+    membership:
+      - hep.distcloud.region
 requirements:
   - openstacksdk >= 4.0 on the machine where the module runs
 """

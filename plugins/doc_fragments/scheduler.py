@@ -40,6 +40,12 @@ options:
       - Seconds to wait for an answer to one request.
     type: int
     default: 30
+attributes:
+  action_group:
+    description: Takes defaults from C(group/hep.distcloud.distcloud) in C(module_defaults).
+    support: full
+    membership:
+      - hep.distcloud.distcloud
 notes:
   - In check mode a scheduler that nobody has installed yet (the connection is refused, or the file in O(ca_path) does not exist) counts
     as an empty one, with a warning, so that a whole site can be checked before it is built.

@@ -106,10 +106,10 @@ attributes:
     description: Shows the state before and after, with secrets hidden.
     support: full
   action_group:
-    description: Takes defaults from C(group/hep.distcloud.distcloud) in C(module_defaults).
+    description: Takes defaults from C(group/hep.distcloud.region) in C(module_defaults).
     support: full
     membership:
-      - hep.distcloud.distcloud
+      - hep.distcloud.region
 notes:
   - In check mode an account that does not exist yet counts as one without credentials, with a warning.
   - An account that itself logged in by an application credential may only make others if that one is unrestricted.
@@ -215,7 +215,6 @@ from ansible_collections.hep.distcloud.plugins.module_utils._openstack import (
 from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import CREATE, DELETE, NONE, UPDATE, Plan, difference
 from ansible_collections.hep.distcloud.plugins.module_utils._region import bad, describe
 from ansible_collections.hep.distcloud.plugins.module_utils._region_credential import (
-    MAKE,
     NOTHING,
     PRUNE,
     REMOVE,
@@ -313,7 +312,11 @@ class RegionCredential(ResourceModule):
         state = {key: document.get(key) for key in ("service", "name", "expires_at", "with_access_rules", "roles")}
         if document.get("application_credential_id"):
             state["id"] = document["application_credential_id"]
-        older = [entry["name"] for entry in own if entry["id"] != document.get("application_credential_id") and entry["name"] != document.get("name")]
+        older = [
+            entry["name"]
+            for entry in own
+            if entry["id"] != document.get("application_credential_id") and entry["name"] != document.get("name")
+        ]
         return dict(state, path=self.params["path"], superseded=older)
 
     def new_document(self, item: dict[str, t.Any], decision: Decision, now: datetime.datetime) -> Document:
@@ -398,7 +401,8 @@ class RegionCredential(ResourceModule):
             )
         self.module.warn(
             "the region does not support access rules (%s): the credential of %s can do all that its roles allow. "
-            "Its admin can help by setting service_type in [keystone_authtoken] of each service; then rotate the credential" % (why, item["name"])
+            "Its admin can help by setting service_type in [keystone_authtoken] of each service; then rotate the credential"
+            % (why, item["name"])
         )
         document = dict(document, with_access_rules=False, application_credential_id=None)
         write_yaml(item["path"] + PENDING, document, COMMENT)
