@@ -18,10 +18,8 @@ def json_or_none(text):
 
 
 def image_summary(image):
-    """Answer name, sha512 and size (bytes) of an image as openstack.cloud.image_info returns it."""
-    properties = image.get("properties") or {}
-    value = image.get("hash_value") or image.get("os_hash_value") or properties.get("os_hash_value") or ""
-    return {"name": image["name"], "sha512": value, "size": int(image.get("size") or 0)}
+    """Answer name, sha512 and size (bytes) of an image as region_image_info returns it."""
+    return {"name": image["name"], "sha512": image["hash"], "size": int(image["size"] or 0)}
 
 
 def named_wish(pair, without=()):

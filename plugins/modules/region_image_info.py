@@ -1,0 +1,114 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tells which images a region has, with the hash of their content."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: region_image_info
+short_description: Images of an OpenStack region
+version_added: 0.1.0
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+description:
+  - Lists images that the account can use, with the hash that Glance made of their content.
+options:
+  name:
+    description:
+      - Only images of this name.
+    type: str
+  property:
+    description:
+      - Only images that carry this property, whatever its value; V(distcloud_build) is carried by all that this collection built.
+    type: str
+extends_documentation_fragment:
+  - hep.distcloud.openstack
+  - hep.distcloud.attributes
+  - hep.distcloud.attributes.info
+"""
+
+EXAMPLES = r"""
+- name: Which worker images the region has
+  hep.distcloud.region_image_info:
+    cloud: region-a
+    property: distcloud_build
+  register: found
+"""
+
+RETURN = r"""
+images:
+  description: The images, by name and age.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: Id of the image.
+      type: str
+    name:
+      description: Name of the image.
+      type: str
+    status:
+      description: What Glance says of it; only V(active) ones boot.
+      type: str
+    size:
+      description: Size in bytes; null while it is not there yet.
+      type: int
+    hash_algorithm:
+      description: How Glance made the hash.
+      type: str
+    hash:
+      description: Hash of the content; null while it is not there yet.
+      type: str
+    created_at:
+      description: When it was made.
+      type: str
+"""
+
+import typing as t
+
+from ansible_collections.hep.distcloud.plugins.module_utils._module import InfoModule
+from ansible_collections.hep.distcloud.plugins.module_utils._openstack import connect, openstack_argument_spec
+
+
+class RegionImageInfo(InfoModule):
+    service = "glance"
+    result_key = "images"
+
+    @classmethod
+    def argument_spec(cls) -> dict[str, t.Any]:
+        return {"name": {"type": "str"}, "property": {"type": "str"}, **openstack_argument_spec()}
+
+    def connect(self) -> None:
+        self.client = connect(self.params)
+
+    def read(self) -> list[dict[str, t.Any]]:
+        query = {"name": self.params["name"]} if self.params["name"] else {}
+        wanted = self.params["property"]
+        found = [
+            {
+                "id": image["id"],
+                "name": image["name"],
+                "status": image["status"],
+                "size": image.get("size"),
+                "hash_algorithm": image.get("os_hash_algo"),
+                "hash": image.get("os_hash_value"),
+                "created_at": image["created_at"],
+            }
+            for image in self.client.list("image", "/images", "images", **query)
+            if not wanted or wanted in image
+        ]
+        return sorted(found, key=lambda one: (one["name"] or "", one["created_at"], one["id"]))
+
+
+def main() -> None:
+    RegionImageInfo.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""region_image_info: lists images by name and by property, and changes nothing."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.hep.distcloud.plugins.modules.region_image_info import RegionImageInfo
+from harness import run_module
+from region_http import LOGIN, Call, replay
+
+IMAGES: list[dict[str, t.Any]] = [
+    {"id": "2", "name": "worker", "status": "active", "size": 9, "os_hash_algo": "sha512", "os_hash_value": "ab", "created_at": "2", "distcloud_build": "b"},
+    {"id": "1", "name": "worker", "status": "queued", "created_at": "1", "distcloud_build": "a"},
+    {"id": "3", "name": "another", "status": "active", "size": 7, "os_hash_algo": "md5", "os_hash_value": "cd", "created_at": "0"},
+]
+
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("options,ids", [({}, ["3", "1", "2"]), ({"property": "distcloud_build"}, ["1", "2"]), ({"property": "none"}, [])])
+def test_lists_images(options: dict[str, str], ids: list[str], check: bool) -> None:
+    with replay(Call("GET", "image", "/images", {"images": IMAGES})):
+        result = run_module(RegionImageInfo, {**LOGIN, **options}, check=check)
+    assert not result.changed and [one["id"] for one in result.data["images"]] == ids
+    for one in result.data["images"]:
+        assert set(one) == {"id", "name", "status", "size", "hash_algorithm", "hash", "created_at"}
+
+
+def test_a_refused_log_in_is_structured() -> None:
+    with replay(login=401):
+        result = run_module(RegionImageInfo, dict(LOGIN))
+    assert result.failed and result.data["failure"]["code"] == 401 and "the-accounts-password" not in result.raw
