@@ -83,7 +83,7 @@ class Lab:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
         request = urllib.request.Request(f"https://{address}:8443{path}", data=data, method=method, headers=headers)
-        context = ssl.create_default_context(cafile=str(self.state / "ca" / "ca.crt"))
+        context = ssl.create_default_context(cafile=str(self.state / "ca" / "ca.pem"))
         try:
             with urllib.request.urlopen(request, timeout=30, context=context) as answer:
                 text = answer.read()
