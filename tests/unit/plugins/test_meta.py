@@ -1,0 +1,165 @@
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What has to hold for every module: it has tests, is in the action groups it names, and its examples can be run as they stand."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import typing as t
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import yaml
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+ROOT = Path(__file__).resolve().parents[3]
+MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py") if path.stem != "__init__")
+PREFIX = "hep.distcloud."
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md"), *(ROOT / "roles").glob("*/README.md")])
+CONSTRAINTS = ("mutually_exclusive", "required_together", "required_one_of", "required_if", "required_by")
+SAMPLES = {"int": 1, "float": 1.0, "bool": True, "list": [], "raw": "text"}
+
+
+class Captured(Exception):
+    """Carries what a module hands to AnsibleModule."""
+
+
+def module_named(name: str) -> t.Any:
+    return importlib.import_module("ansible_collections.hep.distcloud.plugins.modules." + name)
+
+
+def specification(name: str) -> dict[str, t.Any]:
+    """The keyword arguments that the module gives to AnsibleModule."""
+
+    def init(self: t.Any, argument_spec: t.Any = None, **options: t.Any) -> None:
+        raise Captured(dict(options, argument_spec=argument_spec))
+
+    with mock.patch.object(AnsibleModule, "__init__", init), pytest.raises(Captured) as caught:
+        module_named(name).main()
+    found: dict[str, t.Any] = caught.value.args[0]
+    return found
+
+
+def attributes_of(name: str) -> dict[str, t.Any]:
+    """The attributes in the module's documentation, those from our fragments included."""
+    doc = yaml.safe_load(module_named(name).DOCUMENTATION)
+    found = dict(doc.get("attributes") or {})
+    for fragment in doc.get("extends_documentation_fragment", []):
+        if fragment.startswith(PREFIX):
+            file, _, part = fragment[len(PREFIX) :].partition(".")
+            source = importlib.import_module("ansible_collections.hep.distcloud.plugins.doc_fragments." + file)
+            text = getattr(source.ModuleDocFragment, (part or "documentation").upper())
+            found = {**yaml.safe_load(text).get("attributes", {}), **found}
+    return found
+
+
+def sample(spec: dict[str, t.Any]) -> t.Any:
+    """A value that fits an option whose example is a template."""
+    if spec.get("choices"):
+        return spec["choices"][0]
+    kind = spec.get("type", "str")
+    if kind == "dict":
+        return {key: sample(inner) for key, inner in (spec.get("options") or {}).items() if inner.get("required")}
+    return SAMPLES.get(kind, "text") if isinstance(kind, str) else "text"
+
+
+def rendered(value: t.Any, spec: dict[str, t.Any]) -> t.Any:
+    """The value with a sample in place of every template."""
+    if isinstance(value, str) and ("{{" in value or "{%" in value):
+        return sample(spec)
+    inner = spec.get("options") or {}
+    if isinstance(value, dict):
+        return {key: rendered(item, inner.get(key, {})) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rendered(item, dict(spec, type=spec.get("elements", "str"))) for item in value]
+    return value
+
+
+def wrong_with(name: str, arguments: t.Any) -> list[str]:
+    """What Ansible would say of these arguments."""
+    options = specification(name)
+    spec = options["argument_spec"]
+    filled = {key: rendered(value, spec.get(key, {})) for key, value in (arguments or {}).items()}
+    rules = {key: options[key] for key in CONSTRAINTS if options.get(key)}
+    return list(ArgumentSpecValidator(spec, **rules).validate(filled).error_messages)
+
+
+def tasks_in(node: t.Any, defaults: t.Optional[dict[str, t.Any]] = None) -> t.Iterator[tuple[str, t.Any]]:
+    """Every use of a module of ours, in plays, blocks and lists of tasks, with the defaults that apply to it."""
+    defaults = dict(defaults or {})
+    if isinstance(node, list):
+        for item in node:
+            yield from tasks_in(item, defaults)
+    if not isinstance(node, dict):
+        return
+    for scope, given in (node.get("module_defaults") or {}).items():
+        if scope.startswith("group/" + PREFIX):
+            for member in groups().get(scope[len("group/" + PREFIX) :], []):
+                defaults[member] = dict(defaults.get(member, {}), **given)
+        elif scope.startswith(PREFIX):
+            defaults[scope[len(PREFIX) :]] = dict(defaults.get(scope[len(PREFIX) :], {}), **given)
+    for key, value in node.items():
+        name = str(key)[len(PREFIX) :] if str(key).startswith(PREFIX) else ""
+        if name in MODULES:
+            yield name, dict(defaults.get(name, {}), **(value or {}))
+        elif name:
+            yield name, None
+        elif key != "module_defaults":
+            yield from tasks_in(value, defaults)
+
+
+def groups() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text())["action_groups"]
+    return found
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_has_tests(name):
+    assert (ROOT / "tests/unit/plugins/modules" / ("test_%s.py" % name)).is_file()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_is_in_the_action_groups_that_it_names_and_in_no_other(name):
+    attributes = attributes_of(name)
+    named = attributes.get("action_group", {}).get("membership", [])
+    assert {group for group, members in groups().items() if name in members} == {group[len(PREFIX) :] for group in named}
+    assert {"check_mode", "diff_mode", "idempotent"} <= set(attributes)
+
+
+def test_action_groups_hold_modules_with_the_same_connection_and_nothing_else():
+    for group, members in groups().items():
+        assert set(members) <= set(MODULES), group
+    for group, members in groups().items():
+        connections = {name: set(specification(name)["argument_spec"]) for name in members}
+        shared = set.intersection(*connections.values())
+        assert {"distcloud": "api_url", "region": "cloud"}[group] in shared
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_check_mode_is_supported_everywhere(name):
+    assert specification(name).get("supports_check_mode") is True
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_fit_the_argument_spec(name):
+    uses = list(tasks_in(yaml.safe_load(module_named(name).EXAMPLES)))
+    assert name in [used for used, arguments in uses], "no example uses the module itself"
+    for used, arguments in uses:
+        if used in MODULES:
+            assert wrong_with(used, arguments) == []
+
+
+@pytest.mark.parametrize("document", [pytest.param(path, id=str(path.relative_to(ROOT))) for path in DOCUMENTS if path.exists()])
+def test_yaml_in_documents_fits_the_argument_specs(document):
+    for block in re.findall(r"^```ya?ml\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
+        for loaded in yaml.safe_load_all(block):
+            for name, arguments in tasks_in(loaded):
+                if arguments is None:
+                    assert (ROOT / "roles" / name).is_dir() or (ROOT / "playbooks" / (name + ".yml")).exists(), name
+                else:
+                    assert wrong_with(name, arguments) == []
