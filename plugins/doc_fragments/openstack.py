@@ -19,8 +19,8 @@ options:
     type: str
   auth:
     description:
-      - What the log-in needs, if there is no entry in C(clouds.yaml), for example C(auth_url), C(username), C(password), C(project_name) and
-        their domains.
+      - What the log-in needs, if there is no entry in C(clouds.yaml), for example C(auth_url), C(username), C(password), C(project_name)
+        and their domains.
     type: dict
   auth_type:
     description:

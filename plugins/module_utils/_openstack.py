@@ -18,7 +18,8 @@ import typing as t
 
 from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
 
-# What is asked of each service: the version in the path, and for Nova the microversion (flavor description 2.55, extra specs in lists 2.61).
+# What is asked of each service: the version in the path, and for Nova the microversion (flavor description 2.55, extra specs in
+# lists 2.61).
 VERSIONS = {"identity": "v3", "compute": "v2.1", "image": "v2", "network": "v2.0"}
 NOVA_MICROVERSION = "2.61"
 SERVICE_NAMES = {"identity": "keystone", "compute": "nova", "image": "glance", "network": "neutron"}
@@ -177,7 +178,9 @@ class Client:
         root = re.match(r"^[a-z]+://[^/]+", found)
         address = (root.group(0) if root else found) + path_prefix(found) + path
         answer = translated(
-            lambda: self.session.request(address, "GET", headers={"Accept": "application/json"}, raise_exc=False, connect_retries=2, allow_reauth=False),
+            lambda: self.session.request(
+                address, "GET", headers={"Accept": "application/json"}, raise_exc=False, connect_retries=2, allow_reauth=False
+            ),
             self.label,
             service,
         )
@@ -200,7 +203,9 @@ def login_with_credential(client: Client, document: dict[str, t.Any]) -> Client:
         application_credential_secret=document["application_credential_secret"],
     )
     verify = client.session.verify
-    return Client(session.Session(auth=auth, verify=verify, timeout=client.session.timeout), client.label, client.region_name, client.interface)
+    return Client(
+        session.Session(auth=auth, verify=verify, timeout=client.session.timeout), client.label, client.region_name, client.interface
+    )
 
 
 def unquoted(value: str) -> str:
@@ -250,7 +255,10 @@ def translated(call: t.Callable[[], t.Any], label: str, service: str) -> t.Any:
         )
     except exceptions.Unauthorized as error:
         raise Failure(
-            "%s: the log-in was refused; check user, password, project and their domains in clouds.yaml" % label, "keystone", 401, {"error": str(error)}
+            "%s: the log-in was refused; check user, password, project and their domains in clouds.yaml" % label,
+            "keystone",
+            401,
+            {"error": str(error)},
         )
     except exceptions.ClientException as error:
         raise Failure("%s: %s" % (label, error), SERVICE_NAMES[service], getattr(error, "http_status", None) or "error", {})
@@ -262,7 +270,12 @@ def connect(params: dict[str, t.Any]) -> Client:
         import openstack
         from openstack import exceptions as sdk_exceptions
     except ImportError as error:
-        raise Failure("openstacksdk is needed on the machine where this module runs: pip install openstacksdk", "python", "import", {"error": str(error)})
+        raise Failure(
+            "openstacksdk is needed on the machine where this module runs: pip install openstacksdk",
+            "python",
+            "import",
+            {"error": str(error)},
+        )
     label = params.get("cloud") or (params.get("auth") or {}).get("auth_url") or "the region"
     settings = {
         "cloud": params.get("cloud"),

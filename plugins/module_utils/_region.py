@@ -32,8 +32,8 @@ def is_ours(description: t.Optional[str], mark: str) -> bool:
 def foreign(kind: str, name: str, mark: str) -> Failure:
     """What is said when a resource of the wished name is there already and belongs to somebody else."""
     return Failure(
-        "%s %s exists and is not ours: its description lacks [%s]. Choose another name, say existing: true where it is to be used as it is, "
-        "or hand it over by adding the mark to its description" % (kind, name, mark),
+        "%s %s exists and is not ours: its description lacks [%s]. Choose another name, say existing: true where it is to be used "
+        "as it is, or hand it over by adding the mark to its description" % (kind, name, mark),
         SERVICE,
         "foreign",
         {"kind": kind, "name": name},
@@ -62,9 +62,8 @@ def address_of(field: str, value: str) -> t.Union[ipaddress.IPv4Address, ipaddre
 def check_subnet(field: str, subnet: dict[str, t.Any]) -> None:
     """Refuse a subnet whose addresses do not fit together."""
     cidr = network_of(field + ".cidr", subnet["cidr"])
-    if subnet.get("gateway_ip"):
-        if address_of(field + ".gateway_ip", subnet["gateway_ip"]) not in cidr:
-            raise bad(field + ".gateway_ip", subnet["gateway_ip"], "expected an address inside %s" % cidr)
+    if subnet.get("gateway_ip") and address_of(field + ".gateway_ip", subnet["gateway_ip"]) not in cidr:
+        raise bad(field + ".gateway_ip", subnet["gateway_ip"], "expected an address inside %s" % cidr)
     for index, pool in enumerate(subnet.get("allocation_pools") or []):
         place = "%s.allocation_pools[%d]" % (field, index)
         start, end = (address_of("%s.%s" % (place, key), pool[key]) for key in ("start", "end"))
@@ -126,7 +125,9 @@ def check_wishes(params: dict[str, t.Any]) -> None:
             check_rule("security_groups[%d].rules[%d]" % (index, number), rule)
     for index, pair in enumerate(params.get("key_pairs") or []):
         if len(pair["public_key"].split()) < 2:
-            raise bad("key_pairs[%d].public_key" % index, pair["public_key"][:40], "expected a public key such as 'ssh-ed25519 AAAA... comment'")
+            raise bad(
+                "key_pairs[%d].public_key" % index, pair["public_key"][:40], "expected a public key such as 'ssh-ed25519 AAAA... comment'"
+            )
 
 
 def rule_key(rule: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -176,7 +177,11 @@ def missing_of(expected: dict[str, t.Any], found: dict[str, t.Any]) -> list[dict
         if there is None:
             lack("flavor", wish["name"], "a flavor with %s that our project may use" % size)
         elif any(there[key] != wish[key] for key in ("vcpus", "ram", "disk")):
-            lack("flavor", wish["name"], "this flavor with %s; it has %s vCPU, %s MiB, %s GiB" % (size, there["vcpus"], there["ram"], there["disk"]))
+            lack(
+                "flavor",
+                wish["name"],
+                "this flavor with %s; it has %s vCPU, %s MiB, %s GiB" % (size, there["vcpus"], there["ram"], there["disk"]),
+            )
     networks = {network["name"] for network in found["networks"]}
     for wish in expected.get("networks") or []:
         if wish["name"] not in networks:

@@ -107,7 +107,10 @@ def decide(
     if state == ROTATED:
         unfinished = bool((stored or {}).get("previous")) and current in ids
         if unfinished:
-            note = "the rotation of %s begun earlier is not finished: its new credential is handed over now, then the old one removed" % service
+            note = (
+                "the rotation of %s begun earlier is not finished: its new credential is handed over now, then the old one removed"
+                % service
+            )
             return Decision(NOTHING, warnings=(note,))
         return Decision(MAKE, generation=latest + 1, doomed=tuple(ids))
     if stored is None:
@@ -143,7 +146,9 @@ def health(service: str, stored: Document, wish: Document, now: datetime.datetim
             {"expires_at": stored["expires_at"]},
         )
     if end is not None and end - now < datetime.timedelta(days=wish["renew_before"]):
-        notes.append("the credential %s expires on %s; renew it by the playbook rotate_credentials" % (stored["name"], stored["expires_at"]))
+        notes.append(
+            "the credential %s expires on %s; renew it by the playbook rotate_credentials" % (stored["name"], stored["expires_at"])
+        )
     fields = outdated_fields(stored, wish)
     if fields:
         notes.append(

@@ -16,6 +16,7 @@ import typing as t
 from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
 from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import CREATE, DELETE, Plan
 from ansible_collections.hep.distcloud.plugins.module_utils._region import bad, describe, is_ours
+from ansible_collections.hep.distcloud.plugins.module_utils._region_image import OWNER
 from ansible_collections.hep.distcloud.plugins.module_utils._region_kind import Kind, State, Wish
 
 
@@ -59,7 +60,7 @@ class Project(Kind):
         for group in self.client.list("network", "/security-groups", "security_groups", project_id=project_id, name="default"):
             self.client.request("DELETE", "network", "/security-groups/" + group["id"], allow=(404,))
 
-    def holdings(self) -> list[str]:
+    def holdings(self, images_of: t.Optional[str]) -> list[str]:
         """What stands in our project and is not ours to remove: servers, networks, ports, routers, security groups, images."""
         project_id = self.context.project_id()
         if not project_id:
@@ -74,7 +75,9 @@ class Project(Kind):
             for raw in self.listed("network", path, key, project_id=project_id):
                 if not is_ours(raw.get("description"), self.context.mark) and not (key == "security_groups" and raw["name"] == "default"):
                     left.append("%s %s" % (word, raw.get("name") or raw.get("floating_ip_address") or raw["id"]))
-        left.extend("image %s" % (image.get("name") or image["id"]) for image in self.listed("image", "/images", "images", owner=project_id))
+        for image in self.listed("image", "/images", "images", owner=project_id):
+            if images_of is None or image.get(OWNER) != images_of:
+                left.append("image %s" % (image.get("name") or image["id"]))
         return left
 
     def servers(self, project_id: str) -> list[dict[str, t.Any]]:
@@ -221,7 +224,7 @@ class Quota(Kind):
         project_id = self.context.project_id()
         for service, (path, key) in self.PLACES.items():
             start = service + "."
-            names = [field[len(start):] for field in plan.fields if field.startswith(start)]
+            names = [field[len(start) :] for field in plan.fields if field.startswith(start)]
             if plan.action == CREATE:
                 names = list(self.wished(wish).get(service) or {})
             if names:

@@ -39,7 +39,12 @@ class Context:
         if name not in self._domains:
             found = self.client.list("identity", "/domains", "domains", name=name)
             if not found:
-                raise Failure("domain %s does not exist in this region; see 'openstack domain list'" % name, "keystone", "no_domain", {"field": "domain"})
+                raise Failure(
+                    "domain %s does not exist in this region; see 'openstack domain list'" % name,
+                    "keystone",
+                    "no_domain",
+                    {"field": "domain"},
+                )
             self._domains[name] = found[0]["id"]
         return self._domains[name]
 
@@ -112,7 +117,8 @@ class Kind:
         elif raw is None:
             if existing:
                 raise Failure(
-                    "%s %s does not exist, or this account may not see it, but the inventory says existing: true" % (self.word, wish["name"]),
+                    "%s %s does not exist, or this account may not see it, but the inventory says existing: true"
+                    % (self.word, wish["name"]),
                     self.service or SERVICE,
                     "missing",
                     {"kind": self.word, "name": wish["name"]},

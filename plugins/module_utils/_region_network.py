@@ -55,7 +55,12 @@ class Network(NeutronKind):
         return ("provider", *("subnets.%s.%s" % (subnet["name"], field) for subnet in subnets for field in ("cidr", "ip_version")))
 
     def state_of(self, raw: dict[str, t.Any], wish: Wish) -> dict[str, t.Any]:
-        state: dict[str, t.Any] = {"name": raw["name"], "id": raw["id"], "description": raw.get("description") or "", "shared": raw["shared"]}
+        state: dict[str, t.Any] = {
+            "name": raw["name"],
+            "id": raw["id"],
+            "description": raw.get("description") or "",
+            "shared": raw["shared"],
+        }
         for field in ("mtu", "port_security_enabled"):
             if field in raw:
                 state[field] = raw[field]
@@ -91,7 +96,9 @@ class Network(NeutronKind):
         if plan.action == DELETE:
             self.request_with_advice("DELETE", "/networks/" + plan.before["id"], wish)
             return None
-        flat = {field: plan.after[field] for field in ("name", "description", "shared", "mtu", "port_security_enabled") if field in plan.after}
+        flat = {
+            field: plan.after[field] for field in ("name", "description", "shared", "mtu", "port_security_enabled") if field in plan.after
+        }
         if plan.action == CREATE:
             provider = {PROVIDER[field]: value for field, value in (plan.after.get("provider") or {}).items()}
             body = dict(flat, **provider, **self.owner())
@@ -178,7 +185,12 @@ class Router(NeutronKind):
     def id_of(self, path: str, key: str, name: str) -> str:
         found = self.client.list("network", path, key, name=name)
         if not found:
-            raise Failure("router needs %s %s, which this account cannot see" % (key[:-1], name), self.service, "missing", {"kind": key[:-1], "name": name})
+            raise Failure(
+                "router needs %s %s, which this account cannot see" % (key[:-1], name),
+                self.service,
+                "missing",
+                {"kind": key[:-1], "name": name},
+            )
         return str(found[0]["id"])
 
 

@@ -77,12 +77,17 @@ def resource_options() -> dict[str, t.Any]:
         "remote_ip_prefix": WORD,
     }
     return {
-        "project": {"type": "dict", "options": {"name": NAME, "domain": {"type": "str", "default": "Default"}, "description": TEXT, "existing": OFF}},
+        "project": {
+            "type": "dict",
+            "options": {"name": NAME, "domain": {"type": "str", "default": "Default"}, "description": TEXT, "existing": OFF},
+        },
         "users": listed(user),
         "quotas": quota_options(),
         "flavors": listed(flavor_options()),
         "networks": listed(network_options()),
         "routers": listed({"name": NAME, "external_network": NAME, "subnets": dict(WORDS, required=True), "description": TEXT}),
-        "security_groups": listed({"name": NAME, "description": TEXT, "egress": {"type": "bool", "default": True}, "rules": listed(rule, default=[])}),
+        "security_groups": listed(
+            {"name": NAME, "description": TEXT, "egress": {"type": "bool", "default": True}, "rules": listed(rule, default=[])}
+        ),
         "key_pairs": listed({"name": NAME, "public_key": {"type": "str", "required": True, "no_log": False}}, no_log=False),
     }

@@ -16,8 +16,8 @@ version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
 description:
-  - Makes an application credential with which a service (the Cloud Scheduler, for instance) reaches the region, with access rules that allow it
-    the calls it needs and no others.
+  - Makes an application credential with which a service (the Cloud Scheduler, for instance) reaches the region, with access rules that
+    allow it the calls it needs and no others.
   - The credential belongs to the account that the module logs in as, so log in as the service's user. It cannot make further credentials.
   - The secret is never shown. It is written to O(path), mode C(0600), before Keystone is asked, so that a run cut short at any moment
     is completed by the next.
@@ -39,7 +39,8 @@ options:
     default: present
   path:
     description:
-      - File on the machine where the module runs that holds the credential with its secret, in YAML. Folders are made where they are missing.
+      - File on the machine where the module runs that holds the credential with its secret, in YAML. Folders are made where they are
+        missing.
     type: path
     required: true
   region:
@@ -71,7 +72,8 @@ options:
         required: true
   fallback:
     description:
-      - Whether a credential without access rules is made, with a warning, where the region does not support them. Otherwise this is a failure.
+      - Whether a credential without access rules is made, with a warning, where the region does not support them. Otherwise this is a
+        failure.
     type: bool
     default: true
   roles:
@@ -99,17 +101,6 @@ attributes:
     support: partial
     details:
       - With O(state=rotated) every run after a finished rotation begins another.
-  check_mode:
-    description: Predicts what would be changed without changing anything.
-    support: full
-  diff_mode:
-    description: Shows the state before and after, with secrets hidden.
-    support: full
-  action_group:
-    description: Takes defaults from C(group/hep.distcloud.region) in C(module_defaults).
-    support: full
-    membership:
-      - hep.distcloud.region
 notes:
   - In check mode an account that does not exist yet counts as one without credentials, with a warning.
   - An account that itself logged in by an application credential may only make others if that one is unrestricted.

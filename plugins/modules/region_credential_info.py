@@ -109,7 +109,8 @@ class RegionCredentialInfo(InfoModule):
                     "expires_at": entry.get("expires_at"),
                     "roles": sorted(role["name"] for role in entry.get("roles") or []),
                     "access_rules": [
-                        {"service": rule["service"], "method": rule["method"], "path": rule["path"]} for rule in entry.get("access_rules") or []
+                        {"service": rule["service"], "method": rule["method"], "path": rule["path"]}
+                        for rule in entry.get("access_rules") or []
                     ],
                 }
             )

@@ -162,7 +162,8 @@ class RegionResourcesInfo(InfoModule):
                 for raw in self.client.list("compute", "/flavors/detail", "flavors")
             ],
             "networks": [
-                {"name": raw["name"], "id": raw["id"], "shared": raw["shared"]} for raw in self.client.list("network", "/networks", "networks")
+                {"name": raw["name"], "id": raw["id"], "shared": raw["shared"]}
+                for raw in self.client.list("network", "/networks", "networks")
             ],
             "quotas": {
                 "compute": self.client.get("compute", "/os-quota-sets/" + project_id)["quota_set"],

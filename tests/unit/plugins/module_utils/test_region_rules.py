@@ -1,0 +1,130 @@
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The pure parts of the region modules: addresses, marks, rules, decisions about credentials."""
+
+from __future__ import annotations
+
+import datetime
+import random
+import typing as t
+
+import pytest
+from ansible_collections.hep.distcloud.plugins.module_utils import _openstack, _region, _region_credential
+from hypothesis import given
+from hypothesis import strategies as st
+
+RULE = st.fixed_dictionaries(
+    {"direction": st.sampled_from(["ingress", "egress"]), "ethertype": st.sampled_from(["IPv4", "IPv6"])},
+    optional={
+        "protocol": st.sampled_from(["tcp", "udp"]),
+        "port_min": st.integers(1, 65535),
+        "remote_ip_prefix": st.sampled_from(["0.0.0.0/0", "10.0.0.0/8", "192.0.2.1/32"]),
+    },
+)
+
+
+@given(st.lists(RULE), st.randoms())
+def test_rules_in_any_order_and_twice_are_the_same_rules(rules: list[dict[str, t.Any]], chance: random.Random) -> None:
+    mixed = rules + rules[:1]
+    chance.shuffle(mixed)
+    assert _region.sorted_rules(rules) == _region.sorted_rules(mixed)
+
+
+@given(st.lists(RULE))
+def test_rules_that_neutron_gives_back_are_the_rules_that_were_sent(rules: list[dict[str, t.Any]]) -> None:
+    sent = _region.sorted_rules(rules)
+    names = {"port_min": "port_range_min", "port_max": "port_range_max"}
+    full = dict.fromkeys(("protocol", "port_range_min", "port_range_max", "remote_ip_prefix", "remote_group_id"))
+    back = [{**full, **{names.get(key, key): value for key, value in rule.items()}} for rule in sent]
+    assert _region.sorted_rules(back) == sent
+
+
+@given(st.text(), st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True))
+def test_what_we_describe_is_ours(text: str, mark: str) -> None:
+    assert _region.is_ours(_region.describe(text, mark), mark)
+    assert not _region.is_ours(_region.describe("", mark), mark + "2")
+
+
+@pytest.mark.parametrize(
+    "base,service,url,prefix",
+    [
+        ("http://h:5000", "identity", "http://h:5000/v3", ""),
+        ("http://h:5000/v2.0", "identity", "http://h:5000/v3", ""),
+        ("https://h/identity/v3/", "identity", "https://h/identity/v3", "/identity"),
+        ("https://h/compute/v2.1", "compute", "https://h/compute/v2.1", "/compute"),
+        ("http://h:8774/v2.1/abc", "compute", "http://h:8774/v2.1/abc", ""),
+        ("http://h:9696", "network", "http://h:9696/v2.0", ""),
+        ("http://h/networking/", "network", "http://h/networking/v2.0", "/networking"),
+        ("http://h:9292/v2", "image", "http://h:9292/v2", ""),
+    ],
+)
+def test_addresses_in_whatever_form_the_catalogue_has_them(base: str, service: str, url: str, prefix: str) -> None:
+    assert _openstack.endpoint_url(base, service) == url
+    assert _openstack.path_prefix(base) == prefix
+
+
+@pytest.mark.parametrize(
+    "body,words",
+    [
+        ({"error": {"message": "a"}}, "a"),
+        ({"NeutronError": {"type": "x", "message": "b"}}, "b"),
+        ({"badRequest": {"message": "c", "code": 400}}, "c"),
+        ("<html><body>bad  gateway</body></html>", "bad gateway"),
+        (None, "HTTP status 502"),
+    ],
+)
+def test_the_words_of_every_service_are_found(body: t.Any, words: str) -> None:
+    assert _openstack.message_of(502, body) == words
+
+
+NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.timezone.utc)
+WISH = {"mark": "m", "path": "/f", "roles": None, "access_rules": [], "renew_before": 30}
+NAMES = st.lists(st.integers(1, 9), unique=True, max_size=4)
+
+
+@given(
+    st.sampled_from(["present", "rotated", "pruned", "absent"]),
+    NAMES,
+    st.one_of(st.none(), st.integers(1, 9)),
+    st.booleans(),
+)
+def test_a_credential_in_force_is_never_removed_but_on_request(
+    state: str, generations: list[int], stored: int | None, pending: bool
+) -> None:
+    own = [{"id": f"c{number}", "name": f"m-s-{number}"} for number in sorted(generations)]
+    document = None if stored is None else {"application_credential_id": f"c{stored}", "name": f"m-s-{stored}", "generation": stored}
+    unfinished = {"generation": 10} if pending else None
+    try:
+        decision = _region_credential.decide(state, "s", own, document, unfinished, WISH, NOW)
+    except _region_credential.Failure as failure:
+        assert failure.code == "lost" and state in ("present", "pruned")
+        return
+    if decision.step == _region_credential.PRUNE:
+        assert document is not None and document["application_credential_id"] not in decision.doomed
+    if decision.step == _region_credential.MAKE:
+        assert all(decision.generation > number for number in generations)
+        assert state == "rotated" or (stored not in generations and not (stored is None and generations))
+    if decision.step == _region_credential.REMOVE:
+        assert state == "absent"
+
+
+@pytest.mark.parametrize(
+    "text,moment",
+    [
+        ("2027-01-02T03:04:05Z", datetime.datetime(2027, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)),
+        ("2027-01-02T03:04:05.000000", datetime.datetime(2027, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)),
+        ("2027-01-02 03:04:05+00:00", datetime.datetime(2027, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)),
+        (None, None),
+    ],
+)
+def test_times_in_every_form(text: str | None, moment: datetime.datetime | None) -> None:
+    assert _region_credential.moment(text) == moment
+
+
+def test_a_warning_comes_before_the_end() -> None:
+    stored = {"name": "m-s-1", "expires_at": "2026-06-20T00:00:00Z", "access_rules_wished": []}
+    assert "expires on" in _region_credential.health("s", stored, WISH, NOW)[0]
+    stored["expires_at"] = "2026-08-20T00:00:00Z"
+    assert _region_credential.health("s", stored, WISH, NOW) == ()

@@ -1,0 +1,322 @@
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""region_resources: every kind made, left alone, changed and removed, in normal, check and diff mode, on replayed HTTP."""
+
+from __future__ import annotations
+
+import copy
+import typing as t
+
+import pytest
+from ansible_collections.hep.distcloud.plugins.modules.region_resources import RegionResources
+from harness import Result, run_module
+from region_http import LOGIN, Call, replay
+
+SITE = {"id": "p1", "name": "site", "description": "[distcloud]", "enabled": True}
+DOMAIN = Call("GET", "identity", "/domains", {"domains": [{"id": "default", "name": "Default"}]}, query={"name": "Default"})
+PROJECT = Call("GET", "identity", "/projects", {"projects": [SITE]}, query={"name": "site", "domain_id": "default"})
+NO_PROJECT = Call("GET", "identity", "/projects", {"projects": []})
+EGRESS = [
+    {"id": f"r{number}", "direction": "egress", "ethertype": kind, "protocol": None, "remote_ip_prefix": None}
+    for number, kind in ((4, "IPv4"), (6, "IPv6"))
+]
+SSH = {
+    "direction": "ingress",
+    "ethertype": "IPv4",
+    "protocol": "tcp",
+    "port_range_min": 22,
+    "port_range_max": 22,
+    "remote_ip_prefix": "192.0.2.0/24",
+}
+GROUP_WISH = {"name": "workers", "rules": [{"protocol": "tcp", "port_min": 22, "remote_ip_prefix": "192.0.2.0/24"}]}
+NET_WISH = {"name": "net", "subnets": [{"name": "sub", "cidr": "10.1.0.0/24", "enable_dhcp": False}]}
+NETWORK = {
+    "id": "n1",
+    "name": "net",
+    "description": "[distcloud]",
+    "shared": False,
+    "mtu": 1450,
+    "port_security_enabled": True,
+    "subnets": ["s1"],
+}
+SUBNET = {
+    "id": "s1",
+    "name": "sub",
+    "description": "[distcloud]",
+    "cidr": "10.1.0.0/24",
+    "ip_version": 4,
+    "gateway_ip": "10.1.0.1",
+    "enable_dhcp": False,
+    "allocation_pools": [{"start": "10.1.0.2", "end": "10.1.0.254"}],
+    "dns_nameservers": [],
+}
+FLAVOR = {
+    "id": "f1",
+    "name": "small",
+    "vcpus": 1,
+    "ram": 512,
+    "disk": 4,
+    "os-flavor-access:is_public": True,
+    "description": "[distcloud]",
+    "extra_specs": {},
+}
+FLAVOR_WISH = {"name": "small", "vcpus": 1, "ram": 512, "disk": 4, "public": True}
+KEY = "ssh-ed25519 AAAAC3Nz site"
+MODES = [(False, False), (True, False), (False, True), (True, True)]
+
+
+def run(wish: dict[str, t.Any], check: bool = False, diff: bool = False, **more: t.Any) -> Result:
+    return run_module(RegionResources, {**copy.deepcopy(LOGIN), **copy.deepcopy(wish), **more}, check=check, diff=diff)
+
+
+def listed(path: str, key: str, *entries: dict[str, t.Any], service: str = "network") -> Call:
+    return Call("GET", service, path, {key: list(entries)})
+
+
+# What is found first, what is done then, the wish, and the state: one line a case, run in all modes.
+CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
+    "project created": (
+        {"project": {"name": "site", "description": "ours"}},
+        [DOMAIN, NO_PROJECT],
+        [
+            Call(
+                "POST",
+                "identity",
+                "/projects",
+                {"project": SITE},
+                201,
+                {"project": {"name": "site", "description": "ours [distcloud]", "enabled": True, "domain_id": "default"}},
+            )
+        ],
+    ),
+    "project updated": (
+        {"project": {"name": "site", "description": "other"}},
+        [DOMAIN, PROJECT],
+        [Call("PATCH", "identity", "/projects/p1", {"project": SITE}, body={"project": {"description": "other [distcloud]"}})],
+    ),
+    "flavor created": (
+        {"project": {"name": "site"}, "flavors": [{**FLAVOR_WISH, "public": False, "extra_specs": {"a": 1}}]},
+        [DOMAIN, PROJECT, listed("/flavors/detail", "flavors", service="compute")],
+        [
+            Call("POST", "compute", "/flavors", {"flavor": {"id": "f2"}}),
+            Call("POST", "compute", "/flavors/f2/os-extra_specs", {}, body={"extra_specs": {"a": "1"}}),
+            Call("POST", "compute", "/flavors/f2/action", {}, body={"addTenantAccess": {"tenant": "p1"}}),
+        ],
+    ),
+    "flavor updated": (
+        {"project": {"name": "site"}, "flavors": [{**FLAVOR_WISH, "description": "new", "extra_specs": {}}]},
+        [DOMAIN, PROJECT, listed("/flavors/detail", "flavors", {**FLAVOR, "extra_specs": {"old": "1"}}, service="compute")],
+        [
+            Call("PUT", "compute", "/flavors/f1", {}, body={"flavor": {"description": "new [distcloud]"}}),
+            Call("DELETE", "compute", "/flavors/f1/os-extra_specs/old", status=200),
+        ],
+    ),
+    "quota updated": (
+        {"project": {"name": "site"}, "quotas": {"compute": {"cores": 4, "instances": 10}, "network": {"port": 20}}},
+        [
+            DOMAIN,
+            PROJECT,
+            Call("GET", "compute", "/os-quota-sets/p1", {"quota_set": {"cores": 20, "instances": 10}}),
+            Call("GET", "network", "/quotas/p1", {"quota": {"port": 500}}),
+        ],
+        [
+            Call("PUT", "compute", "/os-quota-sets/p1", {}, body={"quota_set": {"cores": 4}}),
+            Call("PUT", "network", "/quotas/p1", {}, body={"quota": {"port": 20}}),
+        ],
+    ),
+    "network created": (
+        {"networks": [NET_WISH]},
+        [listed("/networks", "networks")],
+        [
+            Call("POST", "network", "/networks", {"network": NETWORK}, 201, {"network": {"name": "net", "description": "[distcloud]"}}),
+            Call("POST", "network", "/subnets", {"subnet": SUBNET}, 201),
+            Call("GET", "network", "/networks/n1", {"network": NETWORK}),
+            listed("/subnets", "subnets", SUBNET),
+        ],
+    ),
+    "subnet updated": (
+        {"networks": [{"name": "net", "subnets": [{"name": "sub", "cidr": "10.1.0.0/24", "enable_dhcp": True}]}]},
+        [listed("/networks", "networks", NETWORK), listed("/subnets", "subnets", SUBNET)],
+        [
+            Call("PUT", "network", "/subnets/s1", {}, body={"subnet": {"enable_dhcp": True}}),
+            Call("GET", "network", "/networks/n1", {"network": NETWORK}),
+            listed("/subnets", "subnets", SUBNET),
+        ],
+    ),
+    "security group created": (
+        {"security_groups": [GROUP_WISH]},
+        [listed("/security-groups", "security_groups")],
+        [
+            Call("POST", "network", "/security-groups", {"security_group": {"id": "g1", "security_group_rules": EGRESS}}, 201),
+            Call("POST", "network", "/security-group-rules", {}, 201, {"security_group_rules": [{**SSH, "security_group_id": "g1"}]}),
+        ],
+    ),
+    "a rule too many taken away": (
+        {"security_groups": [GROUP_WISH]},
+        [
+            listed(
+                "/security-groups",
+                "security_groups",
+                {
+                    "id": "g1",
+                    "name": "workers",
+                    "description": "[distcloud]",
+                    "security_group_rules": [*EGRESS, SSH, {**SSH, "id": "r9", "port_range_max": 99}],
+                },
+            )
+        ],
+        [
+            Call(
+                "GET",
+                "network",
+                "/security-groups/g1",
+                {"security_group": {"id": "g1", "security_group_rules": [*EGRESS, SSH, {**SSH, "id": "r9", "port_range_max": 99}]}},
+            ),
+            Call("DELETE", "network", "/security-group-rules/r9", status=204),
+        ],
+    ),
+    "key pair created": (
+        {"key_pairs": [{"name": "site", "public_key": KEY}]},
+        [Call("GET", "compute", "/os-keypairs/site", status=404)],
+        [
+            Call(
+                "POST", "compute", "/os-keypairs", {}, body={"keypair": {"name": "site", "type": "ssh", "public_key": KEY + " [distcloud]"}}
+            )
+        ],
+    ),
+    "key pair replaced": (
+        {"key_pairs": [{"name": "site", "public_key": KEY}]},
+        [Call("GET", "compute", "/os-keypairs/site", {"keypair": {"name": "site", "public_key": "ssh-ed25519 OLD site [distcloud]"}})],
+        [Call("DELETE", "compute", "/os-keypairs/site", status=202), Call("POST", "compute", "/os-keypairs", {})],
+    ),
+    "router created": (
+        {"routers": [{"name": "out", "external_network": "public", "subnets": ["sub"]}]},
+        [listed("/routers", "routers")],
+        [
+            listed("/networks", "networks", {"id": "x1", "name": "public"}),
+            Call("POST", "network", "/routers", {"router": {"id": "q1"}}, 201),
+            listed("/subnets", "subnets", SUBNET),
+            Call("PUT", "network", "/routers/q1/add_router_interface", {}, body={"subnet_id": "s1"}),
+        ],
+    ),
+    "network deleted": (
+        {"state": "absent", "networks": [NET_WISH]},
+        [listed("/networks", "networks", NETWORK), listed("/subnets", "subnets", SUBNET)],
+        [Call("DELETE", "network", "/networks/n1", status=204)],
+    ),
+    "security group deleted": (
+        {"state": "absent", "security_groups": [{"name": "workers"}]},
+        [
+            listed(
+                "/security-groups",
+                "security_groups",
+                {"id": "g1", "name": "workers", "description": "[distcloud]", "security_group_rules": EGRESS},
+            )
+        ],
+        [Call("DELETE", "network", "/security-groups/g1", status=204)],
+    ),
+    "key pair deleted": (
+        {"state": "absent", "key_pairs": [{"name": "site", "public_key": KEY}]},
+        [Call("GET", "compute", "/os-keypairs/site", {"keypair": {"name": "site", "public_key": KEY + " [distcloud]"}})],
+        [Call("DELETE", "compute", "/os-keypairs/site", status=202)],
+    ),
+    "router deleted": (
+        {"state": "absent", "routers": [{"name": "out", "external_network": "public", "subnets": ["sub"]}]},
+        [
+            listed(
+                "/routers",
+                "routers",
+                {"id": "q1", "name": "out", "description": "[distcloud]", "external_gateway_info": {"network_id": "x1"}},
+            ),
+            listed("/ports", "ports", {"fixed_ips": [{"subnet_id": "s1"}]}),
+            listed("/subnets", "subnets", SUBNET),
+            Call("GET", "network", "/networks/x1", {"network": {"name": "public"}}),
+        ],
+        [
+            listed("/subnets", "subnets", SUBNET),
+            Call("PUT", "network", "/routers/q1/remove_router_interface", {}, body={"subnet_id": "s1"}),
+            Call("DELETE", "network", "/routers/q1", status=204),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("check,diff", MODES)
+@pytest.mark.parametrize("case", CASES)
+def test_changes(case: str, check: bool, diff: bool) -> None:
+    wish, reads, writes = CASES[case]
+    with replay(*reads, *([] if check else writes)):
+        result = run(wish, check, diff)
+    assert result.changed and not result.failed, result.raw
+    assert all(set(entry) >= {"before", "after"} for entry in result.data["diff"])
+
+
+UNCHANGED: dict[str, tuple[dict[str, t.Any], list[Call]]] = {
+    "project": ({"project": {"name": "site"}}, [DOMAIN, PROJECT]),
+    "existing project of others": (
+        {"project": {"name": "site", "existing": True}},
+        [DOMAIN, Call("GET", "identity", "/projects", {"projects": [{**SITE, "description": "theirs"}]})],
+    ),
+    "flavor": (
+        {"project": {"name": "site"}, "flavors": [FLAVOR_WISH]},
+        [DOMAIN, PROJECT, listed("/flavors/detail", "flavors", FLAVOR, service="compute")],
+    ),
+    "network": ({"networks": [NET_WISH]}, [listed("/networks", "networks", NETWORK), listed("/subnets", "subnets", SUBNET)]),
+    "existing network of others": (
+        {"networks": [{"name": "net", "existing": True}]},
+        [listed("/networks", "networks", {**NETWORK, "description": "", "subnets": []})],
+    ),
+    "security group": (
+        {"security_groups": [GROUP_WISH]},
+        [
+            listed(
+                "/security-groups",
+                "security_groups",
+                {"id": "g1", "name": "workers", "description": "[distcloud]", "security_group_rules": [SSH, *EGRESS]},
+            )
+        ],
+    ),
+    "key pair": (
+        {"key_pairs": [{"name": "site", "public_key": KEY}]},
+        [Call("GET", "compute", "/os-keypairs/site", {"keypair": {"name": "site", "public_key": KEY + " [distcloud]\n"}})],
+    ),
+    "nothing to remove": ({"state": "absent", "networks": [NET_WISH]}, [listed("/networks", "networks")]),
+}
+
+
+@pytest.mark.parametrize("check,diff", MODES)
+@pytest.mark.parametrize("case", UNCHANGED)
+def test_no_change(case: str, check: bool, diff: bool) -> None:
+    wish, reads = UNCHANGED[case]
+    with replay(*reads):
+        result = run(wish, check, diff)
+    assert not result.changed and not result.failed, result.raw
+    assert "diff" not in result.data
+
+
+FOREIGN: dict[str, tuple[dict[str, t.Any], list[Call]]] = {
+    "network": ({"networks": [NET_WISH]}, [listed("/networks", "networks", {**NETWORK, "description": "theirs"})]),
+    "security group": (
+        {"security_groups": [GROUP_WISH]},
+        [listed("/security-groups", "security_groups", {"id": "g1", "name": "workers", "description": "", "security_group_rules": []})],
+    ),
+    "key pair": (
+        {"key_pairs": [{"name": "site", "public_key": KEY}]},
+        [Call("GET", "compute", "/os-keypairs/site", {"keypair": {"name": "site", "public_key": KEY}})],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_a_stranger_of_that_name_is_refused_and_never_removed(case: str) -> None:
+    wish, reads = FOREIGN[case]
+    with replay(*copy.deepcopy(reads)):
+        result = run(wish)
+    assert result.failed and result.data["failure"]["code"] == "foreign"
+    assert "existing: true" in result.data["msg"]
+    with replay(*copy.deepcopy(reads)):
+        result = run(wish, state="absent")
+    assert not result.failed and not result.changed
+    assert "left alone" in result.raw

@@ -1,0 +1,278 @@
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""region_resources: users, whole projects, refusals and bad input, on replayed HTTP."""
+
+from __future__ import annotations
+
+import copy
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.hep.distcloud.plugins.modules.region_resources import RegionResources
+from harness import Result, run_module
+from region_http import LOGIN, Call, replay
+
+SITE = {"id": "p1", "name": "site", "description": "[distcloud]", "enabled": True}
+DOMAIN = Call("GET", "identity", "/domains", {"domains": [{"id": "default", "name": "Default"}]}, query={"name": "Default"})
+PROJECT = Call("GET", "identity", "/projects", {"projects": [SITE]}, query={"name": "site", "domain_id": "default"})
+NO_PROJECT = Call("GET", "identity", "/projects", {"projects": []})
+EGRESS = [
+    {"id": f"r{number}", "direction": "egress", "ethertype": kind, "protocol": None, "remote_ip_prefix": None}
+    for number, kind in ((4, "IPv4"), (6, "IPv6"))
+]
+SSH = {
+    "direction": "ingress",
+    "ethertype": "IPv4",
+    "protocol": "tcp",
+    "port_range_min": 22,
+    "port_range_max": 22,
+    "remote_ip_prefix": "192.0.2.0/24",
+}
+GROUP_WISH = {"name": "workers", "rules": [{"protocol": "tcp", "port_min": 22, "remote_ip_prefix": "192.0.2.0/24"}]}
+NET_WISH = {"name": "net", "subnets": [{"name": "sub", "cidr": "10.1.0.0/24", "enable_dhcp": False}]}
+NETWORK = {
+    "id": "n1",
+    "name": "net",
+    "description": "[distcloud]",
+    "shared": False,
+    "mtu": 1450,
+    "port_security_enabled": True,
+    "subnets": ["s1"],
+}
+SUBNET = {
+    "id": "s1",
+    "name": "sub",
+    "description": "[distcloud]",
+    "cidr": "10.1.0.0/24",
+    "ip_version": 4,
+    "gateway_ip": "10.1.0.1",
+    "enable_dhcp": False,
+    "allocation_pools": [{"start": "10.1.0.2", "end": "10.1.0.254"}],
+    "dns_nameservers": [],
+}
+FLAVOR = {
+    "id": "f1",
+    "name": "small",
+    "vcpus": 1,
+    "ram": 512,
+    "disk": 4,
+    "os-flavor-access:is_public": True,
+    "description": "[distcloud]",
+    "extra_specs": {},
+}
+FLAVOR_WISH = {"name": "small", "vcpus": 1, "ram": 512, "disk": 4, "public": True}
+KEY = "ssh-ed25519 AAAAC3Nz site"
+MODES = [(False, False), (True, False), (False, True), (True, True)]
+
+
+def run(wish: dict[str, t.Any], check: bool = False, diff: bool = False, **more: t.Any) -> Result:
+    return run_module(RegionResources, {**copy.deepcopy(LOGIN), **copy.deepcopy(wish), **more}, check=check, diff=diff)
+
+
+def listed(path: str, key: str, *entries: dict[str, t.Any], service: str = "network") -> Call:
+    return Call("GET", service, path, {key: list(entries)})
+
+
+def user_calls(roles: list[str], password: int | None = 201, enabled: bool = True) -> list[Call]:
+    user = {"id": "u1", "name": "site", "description": "[distcloud]", "enabled": enabled}
+    assignments = [{"role": {"name": role, "id": role}, "scope": {"project": {"id": "p1"}}} for role in roles]
+    calls = [
+        Call("GET", "identity", "/users", {"users": [user]}),
+        Call("GET", "identity", "/role_assignments", {"role_assignments": assignments}),
+    ]
+    return calls if password is None else [*calls, Call("POST", "identity", "/auth/tokens", {"token": {}}, password)]
+
+
+USERS = {"project": {"name": "site"}, "users": [{"name": "site", "password": "the-new-users-password"}]}
+
+
+def test_a_user_is_made_with_its_role_and_its_password_is_never_shown() -> None:
+    user = {"id": "u1", "name": "site", "description": "[distcloud]", "enabled": True}
+    with replay(
+        DOMAIN,
+        PROJECT,
+        Call("GET", "identity", "/users", {"users": []}),
+        Call("POST", "identity", "/users", {"user": user}, 201),
+        Call("GET", "identity", "/roles", {"roles": [{"id": "m1", "name": "member"}]}),
+        Call("PUT", "identity", "/projects/p1/users/u1/roles/m1", status=204),
+        Call("GET", "identity", "/role_assignments", {"role_assignments": [{"role": {"name": "member", "id": "m1"}, "scope": {}}]}),
+    ):
+        result = run(USERS, diff=True)
+    assert result.changed and result.data["resources"]["user"][0]["roles"] == ["member"]
+    assert "the-new-users-password" not in result.raw
+
+
+def test_a_user_with_the_right_password_and_roles_is_left_alone() -> None:
+    with replay(DOMAIN, PROJECT, *user_calls(["member"])):
+        assert not run(USERS).changed
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_another_password_is_found_out_by_a_log_in(check: bool) -> None:
+    user = {"id": "u1", "name": "site", "description": "[distcloud]", "enabled": True}
+    writes = [
+        Call("PATCH", "identity", "/users/u1", {"user": user}, body={"user": {"password": "the-new-users-password"}}),
+        Call("GET", "identity", "/role_assignments", {"role_assignments": []}),
+    ]
+    with replay(DOMAIN, PROJECT, *user_calls(["member"], 401), *([] if check else writes)):
+        result = run(USERS, check, diff=True)
+    assert result.changed and "the-new-users-password" not in result.raw and "another value" in result.raw
+
+
+def test_a_role_too_many_is_taken_away() -> None:
+    with replay(
+        DOMAIN,
+        PROJECT,
+        *user_calls(["admin", "member"]),
+        Call("GET", "identity", "/users/u1", {"user": {"id": "u1", "name": "site", "enabled": True}}),
+        Call("GET", "identity", "/roles", {"roles": [{"id": "a1", "name": "admin"}]}),
+        Call("DELETE", "identity", "/projects/p1/users/u1/roles/a1", status=204),
+        Call("GET", "identity", "/role_assignments", {"role_assignments": []}),
+    ):
+        assert run(USERS).changed
+
+
+def test_a_password_file_that_is_not_there_yet_is_no_password(tmp_path: Path) -> None:
+    wish = {"project": {"name": "site"}, "users": [{"name": "site", "password_file": str(tmp_path / "none")}]}
+    with replay(DOMAIN, PROJECT, Call("GET", "identity", "/users", {"users": []})):
+        assert run(wish, check=True).changed
+    with replay(DOMAIN, PROJECT, Call("GET", "identity", "/users", {"users": []})):
+        result = run(wish)
+    assert result.failed and result.data["failure"]["details"]["field"] == "users.password"
+
+
+HOLDINGS = [
+    Call("GET", "compute", "/servers/detail", {"servers": [{"name": "their-vm"}]}),
+    listed("/networks", "networks", {"id": "n9", "name": "theirs", "description": ""}, NETWORK),
+    Call("GET", "network", "/routers", status=404, answer={"message": "no such extension"}),
+    listed("/security-groups", "security_groups", {"name": "default", "description": ""}),
+    Call("GET", "network", "/floatingips", status=404),
+    Call("GET", "image", "/images", {"images": []}),
+]
+
+
+def test_a_project_that_holds_foreign_resources_is_not_removed_and_nothing_else_is() -> None:
+    with replay(DOMAIN, PROJECT, *copy.deepcopy(HOLDINGS)):
+        result = run({"state": "absent", "project": {"name": "site"}, "networks": [NET_WISH]})
+    assert result.failed and result.data["failure"]["details"]["holdings"] == ["server their-vm", "network theirs"]
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_an_empty_project_is_removed_with_its_quotas(check: bool) -> None:
+    empty = [
+        Call("GET", "compute", "/servers/detail", {"servers": []}),
+        listed("/networks", "networks"),
+        listed("/routers", "routers"),
+        listed("/security-groups", "security_groups"),
+        listed("/floatingips", "floatingips"),
+        Call("GET", "image", "/images", {"images": []}),
+    ]
+    writes = [
+        Call("DELETE", "compute", "/os-quota-sets/p1", status=202),
+        Call("DELETE", "network", "/quotas/p1", status=204),
+        listed("/security-groups", "security_groups", {"id": "d1", "name": "default"}),
+        Call("DELETE", "network", "/security-groups/d1", status=204),
+        Call("DELETE", "identity", "/projects/p1", status=204),
+    ]
+    with replay(DOMAIN, PROJECT, *empty, *([] if check else writes)):
+        result = run({"state": "absent", "project": {"name": "site"}, "quotas": {"compute": {"cores": 1}}}, check)
+    assert result.changed, result.raw
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_only_the_images_of_the_site_are_removed(check: bool) -> None:
+    ours = {"id": "i1", "name": "worker", "distcloud_owner": "site-x"}
+    query = {"owner": "project-1", "distcloud_owner": "site-x"}
+    reads = [Call("GET", "image", "/images", {"images": [ours, {"id": "i2", "name": "theirs"}]}, query=query)]
+    with replay(*reads, *([] if check else [Call("DELETE", "image", "/images/i1", status=204)])):
+        result = run({"state": "absent", "images_of": "site-x"}, check, diff=True)
+    assert result.changed and "theirs" not in result.raw
+    with replay():
+        assert not run({"images_of": "site-x"}).changed
+
+
+def test_a_flavor_of_another_size_is_refused() -> None:
+    with replay(DOMAIN, PROJECT, listed("/flavors/detail", "flavors", {**FLAVOR, "ram": 1024}, service="compute")):
+        result = run({"project": {"name": "site"}, "flavors": [FLAVOR_WISH]})
+    assert result.failed and result.data["failure"]["details"]["fields"] == ["ram"]
+
+
+def test_a_network_in_use_is_named_with_advice() -> None:
+    with replay(
+        listed("/networks", "networks", NETWORK),
+        listed("/subnets", "subnets", SUBNET),
+        Call("DELETE", "network", "/networks/n1", {"NeutronError": {"message": "ports still in use"}}, 409),
+    ):
+        result = run({"state": "absent", "networks": [NET_WISH]})
+    assert result.failed and "ports still in use" in result.data["msg"] and "retire" in result.data["msg"]
+
+
+def test_pages_of_a_listing_are_followed() -> None:
+    with replay(
+        Call(
+            "GET",
+            "network",
+            "/networks",
+            {"networks": [], "networks_links": [{"rel": "next", "href": "http://elsewhere/v2.0/networks?marker=m1&limit=1"}]},
+        ),
+        Call("GET", "network", "/networks", {"networks": [NETWORK]}, query={"name": "net", "marker": "m1", "limit": "1"}),
+        listed("/subnets", "subnets", SUBNET),
+    ):
+        assert not run({"networks": [NET_WISH]}).changed
+
+
+def test_a_refused_log_in_is_an_empty_region_only_in_a_check() -> None:
+    with replay(login=401):
+        result = run({"networks": [NET_WISH]})
+    assert result.failed and result.data["failure"]["code"] == 401
+    with replay(login=401):
+        result = run({"networks": [NET_WISH]}, check=True)
+    assert result.changed and "only a check" in result.raw
+    assert "the-accounts-password" not in result.raw
+
+
+BAD: dict[str, tuple[dict[str, t.Any], str]] = {
+    "cidr": ({"networks": [{"name": "n", "subnets": [{"name": "s", "cidr": "10.0.0.0/33"}]}]}, "networks[0].subnets[0].cidr"),
+    "gateway": (
+        {"networks": [{"name": "n", "subnets": [{"name": "s", "cidr": "10.0.0.0/24", "gateway_ip": "10.1.0.1"}]}]},
+        "networks[0].subnets[0].gateway_ip",
+    ),
+    "pool": (
+        {
+            "networks": [
+                {
+                    "name": "n",
+                    "subnets": [{"name": "s", "cidr": "10.0.0.0/24", "allocation_pools": [{"start": "10.0.0.9", "end": "10.0.0.3"}]}],
+                }
+            ]
+        },
+        "networks[0].subnets[0].allocation_pools[0].end",
+    ),
+    "ports": ({"security_groups": [{"name": "g", "rules": [{"port_min": 22}]}]}, "security_groups[0].rules[0].protocol"),
+    "port": (
+        {"security_groups": [{"name": "g", "rules": [{"protocol": "tcp", "port_min": 70000}]}]},
+        "security_groups[0].rules[0].port_min",
+    ),
+    "flavor": ({"project": {"name": "p"}, "flavors": [{**FLAVOR_WISH, "vcpus": 0}]}, "flavors[0].vcpus"),
+    "twice": ({"networks": [{"name": "n"}, {"name": "n"}]}, "networks[1].name"),
+    "key": ({"key_pairs": [{"name": "k", "public_key": "nokey"}]}, "key_pairs[0].public_key"),
+    "no project": ({"users": [{"name": "u"}]}, "users"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_names_the_field_before_anything_is_asked(case: str) -> None:
+    wish, field = BAD[case]
+    with replay() as region:
+        result = run(wish)
+    assert result.failed and result.data["failure"]["details"]["field"] == field
+    assert field in result.data["msg"] and not region.seen
+
+
+def test_an_unknown_quota_is_named() -> None:
+    with replay(DOMAIN, PROJECT, Call("GET", "compute", "/os-quota-sets/p1", {"quota_set": {"cores": 1}})):
+        result = run({"project": {"name": "site"}, "quotas": {"compute": {"coers": 1}}})
+    assert result.failed and "coers" in result.data["msg"] and "cores" in result.data["msg"]
