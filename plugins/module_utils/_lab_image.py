@@ -180,28 +180,36 @@ def bake(of: t.Mapping[str, t.Any], cache: str, trusted: t.Mapping[str, str], pr
     name = digest(of)
     final = os.path.join(cache, name)
     os.makedirs(cache, mode=0o755, exist_ok=True)
-    # The lock's descriptor goes to mmdebstrap too: if this process is killed, the next run waits for the child instead of working beside it.
     with outer.locked("bake-%s" % name, timeout) as lock:
-        if os.path.isdir(final):
-            return 0.0
-        began = time.monotonic()
-        temporary = os.path.join(cache, ".bake-%s" % name)
+        try:
+            return 0.0 if os.path.isdir(final) else _bake(of, cache, final, trusted, proxies, timeout, lock)
+        finally:
+            outer.drop_lock("bake-%s" % name)
+
+
+def _bake(
+    of: t.Mapping[str, t.Any], cache: str, final: str, trusted: t.Mapping[str, str], proxies: t.Mapping[str, str], timeout: int, lock: int
+) -> float:
+    began = time.monotonic()
+    temporary = os.path.join(cache, ".bake-%s" % os.path.basename(final))
+    outer.remove_tree(temporary)
+    tree = os.path.join(temporary, "root")
+    os.makedirs(tree)
+    log = os.path.join(cache, "bake-%s.log" % of["kind"])
+    with open(log, "wb") as handle:
+        # The lock's descriptor goes to mmdebstrap too: if this process is killed, the next run waits for the child instead of working beside it.
+        done = subprocess.run(
+            ["unshare", "--mount", "--propagation", "private", *command(of, tree)], stdin=subprocess.DEVNULL, stdout=handle, stderr=handle,
+            env=dict(outer.ENVIRONMENT, DEBIAN_FRONTEND="noninteractive", **proxies), cwd="/", pass_fds=(lock,), timeout=timeout, check=False,
+        )
+    if done.returncode != 0:
+        with open(log, encoding="utf-8", errors="replace") as handle:
+            lines = [line for line in handle.read().splitlines() if line.startswith(("E:", "W:", "dpkg: error"))] or ["see the log"]
         outer.remove_tree(temporary)
-        tree = os.path.join(temporary, "root")
-        os.makedirs(tree)
-        log = os.path.join(cache, "bake-%s.log" % of["kind"])
-        with open(log, "wb") as handle:
-            done = subprocess.run(
-                ["unshare", "--mount", "--propagation", "private", *command(of, tree)], stdin=subprocess.DEVNULL, stdout=handle, stderr=handle,
-                env=dict(outer.ENVIRONMENT, DEBIAN_FRONTEND="noninteractive", **proxies), cwd="/", pass_fds=(lock,), timeout=timeout, check=False,
-            )
-        if done.returncode != 0:
-            with open(log, encoding="utf-8", errors="replace") as handle:
-                lines = [line for line in handle.read().splitlines() if line.startswith(("E:", "W:", "dpkg: error"))] or ["see the log"]
-            outer.remove_tree(temporary)
-            raise Failure("baking %s failed (log: %s):\n%s" % (of["kind"], log, "\n".join(lines[-15:])), "lab", "bake", {"log": log})
-        finish(tree, of, trusted)
-        seconds = round(time.monotonic() - began, 1)
-        outer.write_json(os.path.join(temporary, "recipe.json"), dict(of, seconds=seconds))
-        os.rename(temporary, final)
-        return seconds
+        raise Failure("baking %s failed (log: %s):\n%s" % (of["kind"], log, "\n".join(lines[-15:])), "lab", "bake", {"log": log})
+    finish(tree, of, trusted)
+    os.unlink(log)
+    seconds = round(time.monotonic() - began, 1)
+    outer.write_json(os.path.join(temporary, "recipe.json"), dict(of, seconds=seconds))
+    os.rename(temporary, final)
+    return seconds

@@ -207,7 +207,13 @@ class LabHosts(BaseModule):
             wishes = {name: {} for name in names}
         self.present = outer.links()
         work = {name: self.look(name, wish) for name, wish in wishes.items()}
-        files = self.files(work) if state == "started" else {}
+        if state == "started":
+            files = self.files(work)
+        elif state == "absent" and network is not None:
+            # Those that stay must not go on telling the address of one that has gone.
+            files = self.name_files({name: record for name, record in self.records.items() if name not in work}, {})
+        else:
+            files = {}
         if not self.module.check_mode:
             self.carry_out(work, files)
         return self.result(work, files)
@@ -250,29 +256,28 @@ class LabHosts(BaseModule):
         """The files that differ, by host: of the listed ones all that the lab keeps, of the others only their list of hosts."""
         everyone = {name: record for name, record in self.records.items() if name not in work}
         everyone.update({name: item["wish"] for name, item in work.items()})
-        block = plan.host_lines(everyone, self.network["domain"], self.network["gateway"])
-        settings = dict(
+        self.settings = dict(
             self.network,
             resolv_conf=resolv_conf(),
             authorized_keys=self.params["authorized_keys"].strip() + "\n",
             pip_conf=plan.pip_configuration(read_text("/etc/pip.conf"), self.params["pip_environment"]),
             proxy=self.params["proxy"],
         )
-        self.settings, self.block = settings, block
+        return self.name_files(everyone, work)
+
+    def name_files(self, everyone, work):
+        self.block = plan.host_lines(everyone, self.network["domain"], self.network["gateway"])
         drifts = {}
         for name in everyone:
             item = work.get(name)
             made = item is None or item["record"] is not None
             if item is None:
-                wanted = [plan.GuestFile("/etc/hosts", block, block=True)]
+                wanted = [plan.GuestFile("/etc/hosts", self.block, block=True)]
             else:
-                wanted = plan.guest_files(name, item["wish"], settings, block, nspawn.host_keys(self.lab, name) if made else None)
+                wanted = plan.guest_files(name, item["wish"], self.settings, self.block, nspawn.host_keys(self.lab, name) if made else None)
             found = item["found"] if item else nspawn.find(self.lab, name)
             tree = nspawn.tree_of(self.lab, name, found, self.records[name]) if made else None
-            if tree is not None and os.path.isdir(tree.root):
-                drifts[name] = guest.drifted(tree, wanted)
-            else:
-                drifts[name] = guest.drifted(None, wanted)
+            drifts[name] = guest.drifted(tree if tree is not None and os.path.isdir(tree.root) else None, wanted)
         return {name: found for name, found in drifts.items() if found}
 
     def carry_out(self, work, files):

@@ -101,7 +101,6 @@ stopped_labs:
 """
 
 import concurrent.futures
-import contextlib
 import os
 
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_nspawn as nspawn
@@ -149,6 +148,10 @@ class LabNetwork(BaseModule):
                     stopped, steps = self.steps(lab)
                     for said, what in steps:
                         what()
+                    if self.params["state"] == "absent":
+                        outer.drop_lock(lab)
+                        if not os.path.isdir(outer.STATE):
+                            outer.drop_lock("network")
         except plan.WishError as error:
             self.fail(Failure(str(error), "lab", "wish"))
         except Failure as failure:
@@ -251,7 +254,7 @@ class LabNetwork(BaseModule):
     def stop_hosts(self, lab, hosts):
         # A lab that is to be removed loses its data anyway: no reason to wait for databases to close.
         absent = self.params["state"] == "absent"
-        with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool, contextlib.ExitStack():
+        with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
             list(pool.map(lambda host: nspawn.kill(lab, host) if absent else nspawn.stop(lab, host, self.params["stop_timeout"]), hosts))
 
 

@@ -1,0 +1,286 @@
+"""The lab's hosts on the real machine: up, again, resumed after every kind of death, moved aside, and away without a trace.
+
+Needs root or passwordless sudo. Uses a lab, a bridge and a network of its own, beside whatever lab is running.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+LAB, OTHER = "hosttest", "hosttest-b"
+NETWORK, BRIDGE = "10.205.0.0/24", "dclabt0"
+STATE = Path("/var/lib/distcloud-lab")
+SUDO = [] if os.geteuid() == 0 else ["sudo", "-n"]
+INVENTORY = """
+all:
+  children:
+    lab_hosts:
+      hosts:
+        one: {ansible_host: "{{ lab_prefix }}.10"}
+        two:
+          ansible_host: "{{ lab_prefix }}.11"
+          lab_machine: {image: base, provider_port: true, capabilities: [all], devices: [/dev/net/tun, /dev/kvm]}
+"""
+
+pytestmark = pytest.mark.skipif(
+    subprocess.run([*SUDO, "true"], capture_output=True, check=False).returncode != 0, reason="needs root or passwordless sudo"
+)
+
+
+def root(*command: str, check: bool = True) -> str:
+    done = subprocess.run([*SUDO, *command], capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+def shell(script: str) -> str:
+    return root("/bin/sh", "-c", script)
+
+
+class Machine:
+    """Runs the lab's playbooks from this checkout and reads what they say."""
+
+    def __init__(self, folder: Path) -> None:
+        self.inventory = folder / "inventory"
+        self.inventory.mkdir()
+        (self.inventory / "hosts.yml").write_text(INVENTORY)
+        (self.inventory / "group_vars").symlink_to(ROOT / "inventories/lab/group_vars")
+        self.home = folder / "state"
+
+    def environment(self, lab: str) -> dict[str, str]:
+        return os.environ | {
+            "DISTCLOUD_LAB": lab, "DISTCLOUD_LAB_NETWORK": NETWORK, "DISTCLOUD_LAB_BRIDGE": BRIDGE, "XDG_STATE_HOME": str(self.home),
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"
+        }
+
+    def play(self, name: str, *arguments: str, lab: str = LAB, fails: bool = False) -> dict[str, Any]:
+        command = [str(BIN / "ansible-playbook"), "-i", str(self.inventory), f"playbooks/{name}.yml", "--skip-tags", "lab_regions", *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=self.environment(lab), capture_output=True, text=True, timeout=1500, check=False)
+        assert (done.returncode != 0) == fails, done.stdout[-6000:] + done.stderr[-2000:]
+        found: dict[str, Any] = json.JSONDecoder().raw_decode(done.stdout, done.stdout.index("{"))[0]
+        return found
+
+    def guest(self, host: str, script: str, lab: str = LAB, check: bool = True) -> str:
+        ssh = self.home / "distcloud" / f"lab-{lab}" / "ssh"
+        address = {"one": "10.205.0.10", "two": "10.205.0.11"}[host]
+        options = [f"UserKnownHostsFile={ssh}/known_hosts", "StrictHostKeyChecking=yes", "BatchMode=yes", "ConnectTimeout=5"]
+        command = ["ssh", "-i", f"{ssh}/id_ed25519", *(word for option in options for word in ("-o", option)), f"root@{address}", script]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+
+def changed(result: dict[str, Any]) -> int:
+    return int(sum(stats["changed"] for stats in result["stats"].values()))
+
+
+def actions(result: dict[str, Any]) -> dict[str, list[str]]:
+    """What the task that starts the hosts says it did."""
+    for play in result["plays"]:
+        for task in play["tasks"]:
+            if task["task"]["name"].endswith(("Start the hosts", "Remove the hosts")) and "localhost" in task["hosts"]:
+                found: dict[str, list[str]] = task["hosts"]["localhost"]["actions"]
+                return found
+    raise AssertionError("the hosts' task did not run")
+
+
+def processes(host: str, lab: str = LAB) -> list[int]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if f"distcloud-lab-{lab}-{host}" in (folder / "cgroup").read_text():
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+    return found
+
+
+def nspawn(host: str) -> int:
+    return next(pid for pid in processes(host) if Path(f"/proc/{pid}/comm").read_text().startswith("systemd-nspawn"))
+
+
+def boot_times(machine: Machine) -> list[str]:
+    return [machine.guest(host, "cat /proc/1/stat | cut -d' ' -f22") for host in ("one", "two")]
+
+
+def outer_machine() -> dict[str, set[str]]:
+    """What a lab could leave behind on the outer machine."""
+    ours = (f"-{LAB}", BRIDGE, "distcloud_lab_hosttest")
+    every = {
+        "mounts": set(Path("/proc/self/mounts").read_text().splitlines()),
+        "links": {line.split(": ")[1].split("@")[0] for line in shell("ip -o link show").splitlines()},
+        "addresses": {line.split("inet ")[1] for line in shell("ip -4 -o address show").splitlines()},
+        "rules": set(shell("nft list tables").splitlines()),
+        "forwarding": {Path("/proc/sys/net/ipv4/ip_forward").read_text(), Path("/proc/sys/net/ipv4/conf/all/forwarding").read_text()},
+        "cgroups": set(shell("find /sys/fs/cgroup -maxdepth 3 -type d -name 'distcloud-lab-*'").splitlines()),
+        "processes": {line for line in shell("ps -eo args").splitlines() if "nspawn" in line or "ssh-" in line or "ssh:" in line},
+        "folders": {
+            str(path) for folder in (STATE.parent, Path("/run"), Path("/run/lock"), STATE) if folder.exists()
+            for path in folder.iterdir() if "distcloud" in path.name or path.name.startswith(LAB)
+        },
+    }
+    # Other labs on this machine live their own life meanwhile.
+    others = [folder.name for folder in STATE.iterdir() if folder.is_dir() and not folder.name.startswith(LAB)] if STATE.exists() else []
+    return {
+        kind: {line for line in lines if any(word in line for word in ours) or not any(f"-{other}-" in line or f"-{other}.lock" in line for other in others)}
+        for kind, lines in every.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def before() -> dict[str, set[str]]:
+    return outer_machine()
+
+
+@pytest.fixture(scope="module")
+def machine(before: dict[str, set[str]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    machine = Machine(tmp_path_factory.mktemp("lab"))
+    yield machine
+    for lab in (LAB, OTHER):
+        machine.play("lab_down", lab=lab)
+
+
+def test_check_mode_on_a_fresh_machine_predicts_and_changes_nothing(machine: Machine) -> None:
+    result = machine.play("lab", "--check", "--diff")
+    assert any(step.startswith("create") for step in actions(result)["one"])
+    assert not (STATE / LAB).exists() and not processes("one")
+
+
+def test_hosts_come_up_as_predicted_and_answer_by_ssh(machine: Machine) -> None:
+    predicted = actions(machine.play("lab", "--check"))
+    done = actions(machine.play("lab"))
+    assert done == predicted
+    for host in ("one", "two"):
+        assert machine.guest(host, "systemctl is-system-running") == "running"
+        assert machine.guest(host, "hostname -f") == f"{host}.distcloud.lab"
+        assert machine.guest(host, "getent hosts one two one.distcloud.lab two.distcloud.lab | wc -l") == "4"
+    assert "ex0" in machine.guest("two", "ls /sys/class/net") and "ex0" not in machine.guest("one", "ls /sys/class/net")
+    assert machine.guest("two", "test -c /dev/net/tun && echo tun") == "tun"
+    keys = {machine.guest(host, "cat /etc/ssh/ssh_host_ed25519_key.pub /etc/machine-id") for host in ("one", "two")}
+    assert len(keys) == 2
+
+
+def test_guests_reach_the_package_mirror(machine: Machine) -> None:
+    assert "Err:" not in machine.guest("one", "apt-get update 2>&1 || echo Err: failed")
+
+
+def test_second_run_changes_nothing(machine: Machine) -> None:
+    began = boot_times(machine)
+    assert changed(machine.play("lab")) == 0
+    assert changed(machine.play("lab", "--check")) == 0
+    assert boot_times(machine) == began
+
+
+def test_drift_is_predicted_as_it_is_then_applied(machine: Machine) -> None:
+    machine.guest("one", "echo nameserver 192.0.2.99 > /etc/resolv.conf; sed -i '/two/d' /etc/hosts; echo 192.0.2.7 mine >> /etc/hosts")
+    bridge_link = next(iter(Path(f"/sys/class/net/{BRIDGE}/brif").iterdir())).name
+    root("ip", "link", "set", bridge_link, "nomaster")
+    predicted = actions(machine.play("lab", "--check", "--diff"))
+    assert predicted["one"][-2:] == ["write: /etc/hosts", "write: /etc/resolv.conf"]
+    assert any(step.startswith("attach") for steps in predicted.values() for step in steps)
+    assert actions(machine.play("lab")) == predicted
+    assert changed(machine.play("lab")) == 0
+    assert machine.guest("one", "grep -c -e mine -e two /etc/hosts") == "2"
+
+
+def test_two_hosts_do_not_share_cgroups(machine: Machine) -> None:
+    machine.guest("one", "systemctl kill --kill-whom=all systemd-journald || true")
+    assert machine.guest("two", "systemctl is-active systemd-journald") == "active"
+
+
+def test_nspawn_killed_but_init_alive_is_recognised_and_restarted(machine: Machine) -> None:
+    machine.guest("one", "echo kept > /root/data; sync")
+    os.kill(nspawn("one"), signal.SIGKILL) if os.geteuid() == 0 else root("kill", "-9", str(nspawn("one")))
+    time.sleep(0.5)
+    assert processes("one"), "its init was expected to live on"
+    done = actions(machine.play("lab"))
+    assert done == {"one": ["stop: its supervisor is gone", "start: it was half dead"]}
+    assert machine.guest("one", "cat /root/data") == "kept"
+    assert changed(machine.play("lab")) == 0
+
+
+def test_every_process_killed_comes_back_with_its_data(machine: Machine) -> None:
+    machine.guest("two", "echo kept > /root/data; sync")
+    root("kill", "-9", *(str(pid) for host in ("one", "two") for pid in processes(host)), check=False)
+    done = actions(machine.play("lab"))
+    assert done == {host: ["start: it is not running"] for host in ("one", "two")}
+    assert [machine.guest(host, "cat /root/data") for host in ("one", "two")] == ["kept", "kept"]
+
+
+def test_rebooted_outer_machine_brings_everything_back(machine: Machine) -> None:
+    """After a reboot there are no processes, links, rules, cgroups or namespaces; only the folders are left."""
+    keys = [machine.guest(host, "cat /etc/machine-id") for host in ("one", "two")]
+    root("kill", "-9", *(str(pid) for host in ("one", "two") for pid in processes(host)), check=False)
+    deadline = time.monotonic() + 20
+    while (processes("one") or processes("two")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    shell(f"ip link delete {BRIDGE}; nft delete table ip distcloud_lab_hosttest")
+    shell("find /sys/fs/cgroup -depth -type d -path '*distcloud-lab-hosttest-*' -exec rmdir {} ;")
+    machine.play("lab")
+    assert [machine.guest(host, "cat /etc/machine-id") for host in ("one", "two")] == keys
+    assert [machine.guest(host, "cat /root/data") for host in ("one", "two")] == ["kept", "kept"]
+    assert changed(machine.play("lab")) == 0
+
+
+def test_stopped_lab_keeps_its_data_and_leaves_the_network(machine: Machine) -> None:
+    assert changed(machine.play("lab_stop")) == 1
+    assert not processes("one") and not Path(f"/sys/class/net/{BRIDGE}").exists()
+    assert changed(machine.play("lab_stop")) == 0
+    machine.play("lab")
+    assert machine.guest("one", "cat /root/data") == "kept"
+
+
+def test_another_lab_in_the_way_is_reported_or_stopped_and_comes_back(machine: Machine) -> None:
+    refused = machine.play("lab", "-e", "lab_host_others=fail", lab=OTHER, fails=True)
+    assert "another lab is in the way: hosttest (bridge dclabt0" in json.dumps(refused)
+    machine.play("lab", lab=OTHER)
+    assert not processes("one", LAB) and processes("one", OTHER)
+    machine.play("lab")
+    assert not processes("one", OTHER)
+    assert machine.guest("one", "cat /root/data") == "kept"
+    machine.play("lab_down", lab=OTHER)
+    assert machine.guest("one", "true") == ""
+    assert changed(machine.play("lab")) == 0
+
+
+def test_left_over_lab_is_taken_over_from_elsewhere(machine: Machine) -> None:
+    """Another checkout or user has another key and an empty state; the record on the outer machine leads it to the same hosts."""
+    elsewhere = machine.home
+    machine.home = machine.home.with_name("elsewhere")
+    try:
+        done = actions(machine.play("lab"))
+        assert all(step.startswith("write: /") and step.endswith("authorized_keys") for steps in done.values() for step in steps)
+        assert machine.guest("one", "cat /root/data") == "kept"
+    finally:
+        machine.home = elsewhere
+    machine.play("lab")
+
+
+def test_a_lost_folder_with_living_processes_is_cleared_away(machine: Machine) -> None:
+    shell(f"rm -rf {STATE}/{LAB}/hosts/two/host.json")
+    done = actions(machine.play("lab"))
+    assert done["two"][:3] == ["kill: left over without a record", "create: it is not there", "start: it is not there"]
+    assert machine.guest("two", "test -e /root/data || echo fresh") == "fresh"
+    assert changed(machine.play("lab")) == 0
+
+
+def test_nothing_is_left_behind(machine: Machine, before: dict[str, set[str]]) -> None:
+    assert changed(machine.play("lab_down")) > 0
+    after = outer_machine()
+    assert {kind: after[kind] - before[kind] for kind in before} == {kind: set() for kind in before}
+    assert {kind: before[kind] - after[kind] for kind in ("links", "rules", "forwarding")} == {"links": set(), "rules": set(), "forwarding": set()}
+    assert not (STATE / LAB).exists() and not (machine.home / "distcloud").exists()
+    assert changed(machine.play("lab_down")) == 0
