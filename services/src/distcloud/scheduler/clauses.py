@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
+from distcloud.scheduler.bindings import Bindings
+
 _LEXEME: Final = re.compile(
     r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|&&|\|\||=\?=|=!=|[<>=!]=|\?:|[()\[\]{}]|[?:]|[^"\'&|()\[\]{}?:=<>!]+|.', re.DOTALL
 )
@@ -66,7 +68,7 @@ def _unwrapped(text: str) -> str:
     return text
 
 
-def failing(requirements: str, bindings: Any, mine: Any, other: Any, whose: str, names: dict[str, str]) -> list[Failure]:
+def failing(requirements: str, bindings: Bindings, mine: Any, other: Any, whose: str, names: dict[str, str]) -> list[Failure]:
     """The clauses of `requirements` that do not hold for `mine` (its ClassAd) against `other`; `whose` names the other side.
 
     `names` maps the lower-case attributes of the other ad to their spelling there.
@@ -74,18 +76,21 @@ def failing(requirements: str, bindings: Any, mine: Any, other: Any, whose: str,
     failures = []
     for clause, expression in _parsed(requirements, bindings):
         value = expression.eval(mine, other)
-        if value is True or (isinstance(value, int | float) and not isinstance(value, bindings.Value) and value):
+        if isinstance(value, type(bindings.Undefined)):  # a number to Python, so it is asked for first
+            outcome = "error" if value is bindings.Error else "undefined"
+        elif isinstance(value, int | float) and value:
             continue
-        outcome = "undefined" if value is bindings.Value.Undefined else "error" if value is bindings.Value.Error else "false"
+        else:
+            outcome = "false"
         failures.append(Failure(clause, outcome, _because(expression, mine, other, whose, names)))
     return failures
 
 
-def _parsed(requirements: str, bindings: Any) -> list[tuple[str, Any]]:
+def _parsed(requirements: str, bindings: Bindings) -> list[tuple[str, Any]]:
     """The clauses with their expressions; text that the bindings read otherwise than `split` stays whole."""
     try:
         return [(clause, bindings.ExprTree(clause)) for clause in split(requirements)]
-    except bindings.ClassAdException:
+    except bindings.refusals:
         return [(requirements, bindings.ExprTree(requirements))]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from distcloud.scheduler.bindings import load
 from distcloud.scheduler.clauses import Failure, failing
 from distcloud.scheduler.model import Cloud, Demand, Flavor, Resources
 from distcloud.scheduler.worker.configuration import SettingsError, WorkerSettings
@@ -26,10 +27,6 @@ _NO_ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType({})
 
 JobKey = tuple[object, ...]
 WorkerKey = tuple[object, ...]
-
-
-class MatchingUnavailable(RuntimeError):
-    """HTCondor's Python bindings are not there, or are not what we know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +78,7 @@ class Matcher:
         self._condor_host = condor_host
         self._constants = dict(constants)
         self._job_attributes = dict(job_attributes)
-        self._bindings = _load()
+        self._bindings = load()
         self._jobs: dict[JobKey, Job] = {}
         self._workers: dict[WorkerKey, Worker] = {}
         self._answers: dict[tuple[int, int], bool] = {}
@@ -232,7 +229,7 @@ class Matcher:
         for name, expression in text.items():
             try:
                 ad[name] = self._bindings.ExprTree(expression)
-            except self._bindings.ClassAdException:
+            except self._bindings.refusals:
                 return None, f"{name} is no ClassAd expression: {expression}"
         return ad, ""
 
@@ -248,22 +245,3 @@ class Matcher:
             wanted = failing(worker.text["WithinResourceLimits"], self._bindings, worker.ad, job.ad, "job", jobs_names)
         detail = "; ".join(f"{worker.label}: {each}" for each in wanted) or f"{worker.label}: the match fails"
         return Match(False, detail, tuple(wanted))
-
-
-def _load() -> Any:
-    """HTCondor's ClassAd bindings, proven to follow the rules of matchmaking.
-
-    `classad2` alone knows neither HTCondor's functions (stringListMember ...) nor that a name without a scope may be the
-    other side's; importing `htcondor2` brings both. Nothing of it is called: it could block.
-    """
-    try:
-        import htcondor2  # noqa: F401
-        import classad2  # isort: skip
-    except ImportError as problem:
-        raise MatchingUnavailable(
-            "HTCondor's Python bindings (htcondor2, classad2) are missing: install Debian's python3-htcondor or PyPI's htcondor"
-        ) from problem
-    mine, other = classad2.ClassAd(), classad2.ClassAd({"here": "a"})
-    if classad2.ExprTree('stringListMember(here, "b,a")').eval(mine, other) is not True:
-        raise MatchingUnavailable(f"the ClassAd bindings ({classad2.version()}) do not evaluate as HTCondor's matchmaking does")
-    return classad2

@@ -9,6 +9,7 @@ from distcloud.scheduler.model import Cloud, Limits, Resources, Usage
 from distcloud.scheduler.planning.situation import CloudKey, ProjectKey, Situation, added, of_server, project_of
 
 DIMENSIONS = (("vms", "VMs"), ("cores", "cores"), ("ram_mib", "MiB of memory"))
+_UNBOUNDED = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +24,30 @@ class Bound:
     used: int
     others: int
     project: ProjectKey | None  # None: of the cloud alone
+    soft: bool  # keeps from ordering more, but is no reason to take away
 
 
-def bounds(cloud: Cloud, used: Usage, used_in_project: Usage) -> Iterator[Bound]:
-    """All bounds that hold for our VMs on the cloud; those that are unbounded are left out."""
-    for name, limits, counted, others, project in (
-        ("limit of the cloud", cloud.limits, used, Usage(), None),
-        ("quota of the project", cloud.quota, used_in_project, cloud.foreign, project_of(cloud)),
-        ("soft limit of the project", cloud.soft_limits, used_in_project, cloud.foreign, project_of(cloud)),
-    ):
-        if limits == Limits():
-            continue
-        for dimension, unit in DIMENSIONS:
-            limit: int | None = getattr(limits, dimension)
-            if limit is not None:
-                other: int = getattr(others, dimension)
-                yield Bound(name, dimension, unit, limit, max(0, limit - other), getattr(counted, dimension), other, project)
+def bounds(situation: Situation, cloud: Cloud, used: Usage, used_in_project: Usage) -> Iterator[Bound]:
+    """All bounds that hold for our VMs on the cloud; those that are unbounded are left out.
+
+    A quota is the project's: what any cloud that shares it was told holds for all. A soft limit is the cloud's own
+    regard for the others in the project.
+    """
+    yield from _of("limit of the cloud", cloud.limits, used, Usage(), None)
+    for member in situation.members[project_of(cloud)]:
+        if member.reachable:  # else its quota and foreign servers are old news
+            yield from _of("quota of the project", member.quota, used_in_project, member.foreign, project_of(cloud))
+    yield from _of("soft limit of the project", cloud.soft_limits, used_in_project, cloud.foreign, project_of(cloud), soft=True)
+
+
+def _of(name: str, limits: Limits, used: Usage, others: Usage, project: ProjectKey | None, soft: bool = False) -> Iterator[Bound]:
+    if limits == _UNBOUNDED:
+        return
+    for dimension, unit in DIMENSIONS:
+        stated: int | None = getattr(limits, dimension)
+        if stated is not None:
+            other: int = getattr(others, dimension)
+            yield Bound(name, dimension, unit, stated, max(0, stated - other), getattr(used, dimension), other, project, soft)
 
 
 class Rooms:
@@ -52,7 +61,7 @@ class Rooms:
     def refusal(self, cloud: Cloud, server: Resources) -> str:
         """Why one more server of that size may not be ordered; empty if it may."""
         key, wanted = (cloud.group, cloud.name), of_server(server)
-        for bound in bounds(cloud, self._used[key], self._in_project[project_of(cloud)]):
+        for bound in bounds(self._situation, cloud, self._used[key], self._in_project[project_of(cloud)]):
             more: int = getattr(wanted, bound.dimension)
             if bound.used + more > bound.limit:
                 others = f" and others {bound.others}" if bound.others else ""

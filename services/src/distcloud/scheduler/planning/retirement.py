@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 
 from distcloud.scheduler.model import Cloud, Delete, Reason, Retire, Vm, VmState
 from distcloud.scheduler.planning.limits import bounds
-from distcloud.scheduler.planning.situation import IN_POOL, LEAVING, TO_COME, ProjectKey, Situation, project_of, span
+from distcloud.scheduler.planning.situation import IN_POOL, LEAVING, TO_COME, Situation, project_of, span
 
 Leave = Retire | Delete
 
@@ -162,29 +162,23 @@ def _groups_with_unseen_jobs(situation: Situation) -> set[str]:
 def _excess(situation: Situation, leaves: Mapping[str, Leave]) -> Iterable[Leave]:
     """As many VMs as a bound is exceeded by, the least useful first: still to come, then idle, then with few jobs; young before old."""
     going = {vm.id for vm in situation.vms if vm.state in LEAVING} | set(leaves)
-    members: dict[ProjectKey, list[Cloud]] = defaultdict(list)
-    for cloud in situation.clouds.values():
-        members[project_of(cloud)].append(cloud)
-    for cloud in situation.clouds.values():
-        if not cloud.reachable:
-            continue  # its quota and foreign servers are old news
-        key = (cloud.group, cloud.name)
-        for bound in bounds(cloud, situation.used[key], situation.used_in_project[project_of(cloud)]):
-            if bound.used <= bound.limit:
+    for (group, name), cloud in situation.clouds.items():
+        for bound in bounds(situation, cloud, situation.used[group, name], situation.used_in_project[project_of(cloud)]):
+            if bound.soft or bound.used <= bound.limit:
                 continue
-            around = [cloud] if bound.project is None else members[bound.project]
+            around = [cloud] if bound.project is None else situation.members[bound.project]
             vms = sorted((vm for one in around for vm in situation.vms_on[one.group, one.name]), key=_worth(situation))
             over = bound.used - bound.limit - sum(_amount(vm, bound.dimension) for vm in vms if vm.id in going)
             for vm in vms:
                 if over <= 0:
                     break
-                if vm.id in going or vm.manual:
+                unused = vm.state in TO_COME and vm.id not in situation.slots
+                if vm.id in going or vm.manual or (unused and not _can_be_asked(situation.cloud_of(vm))):
                     continue
                 going.add(vm.id)
                 over -= _amount(vm, bound.dimension)
-                detail = f"the {bound.name} {cloud.name} is {bound.stated} {bound.unit}, ours use {bound.used} and others {bound.others}"
-                unused = vm.state in TO_COME and vm.id not in situation.slots
-                yield Delete(vm.id, Reason.OVER_LIMIT, detail) if unused else Retire(vm.id, Reason.OVER_LIMIT, detail)
+                detail = f"{name}: the {bound.name} is {bound.stated} {bound.unit}, ours use {bound.used} and others {bound.others}"
+                yield (Delete if unused else Retire)(vm.id, Reason.OVER_LIMIT, detail)
 
 
 def _amount(vm: Vm, dimension: str) -> int:

@@ -64,7 +64,9 @@ class Situation:
             self.vms_on[vm.group, vm.cloud].append(vm)
         self.used = {key: usage(self.vms_on[key]) for key in self.clouds}
         self.used_in_project: dict[ProjectKey, Usage] = defaultdict(Usage)
+        self.members: dict[ProjectKey, list[Cloud]] = defaultdict(list)
         for key, cloud in self.clouds.items():
+            self.members[project_of(cloud)].append(cloud)
             self.used_in_project[project_of(cloud)] = added(self.used_in_project[project_of(cloud)], self.used[key])
         self._workers: dict[tuple[CloudKey, str, Resources, str | None, str], Worker] = {}
         self._known = self._known_offers()

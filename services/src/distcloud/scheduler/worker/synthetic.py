@@ -10,7 +10,8 @@ from typing import Final
 from distcloud.scheduler.model import Resources
 from distcloud.scheduler.worker.configuration import WorkerSettings, worker_file
 
-# What the worker image is (role worker_image builds it) and what every HTCondor worker says of itself, as ClassAd text.
+# What the worker image is (role worker_image builds it) and what its HTCondor says of itself, as ClassAd text: the ad of a
+# real worker of HTCondor 23.9.6 on Debian 13 without what only the running machine knows.
 IMAGE_CONSTANTS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "MyType": '"Machine"',
@@ -19,42 +20,57 @@ IMAGE_CONSTANTS: Final[Mapping[str, str]] = MappingProxyType(
         "OpSys": '"LINUX"',
         "OpSysAndVer": '"Debian13"',
         "OpSysLegacy": '"LINUX"',
-        "OpSysLongName": '"Debian GNU/Linux 13 (trixie)"',
+        "OpSysLongName": '"Debian GNU/Linux 13"',
         "OpSysMajorVer": "13",
         "OpSysName": '"Debian"',
         "OpSysShortName": '"Debian"',
         "OpSysVer": "1300",
+        "UtsnameMachine": '"x86_64"',
+        "UtsnameSysname": '"Linux"',
+        "CondorPlatform": '"$CondorPlatform: X86_64-Debian_13 $"',
         "CondorVersion": '"$CondorVersion: 23.9.6 2024-08-08 $"',
         "HasFileTransfer": "true",
-        "HasFileTransferPluginMethods": '"data,ftp,file,http,https"',
+        "HasFileTransferPluginMethods": '"box,https,gdrive,dav,davs,http,onedrive,data,ftp,file,s3,gs"',
+        "HasIOProxy": "true",
         "HasJICLocalConfig": "true",
         "HasJICLocalStdin": "true",
         "HasJobDeferral": "true",
-        "HasJobTransfer": "true",
+        "HasJobTransferPlugins": "true",
+        "HasMPI": "true",
         "HasPerFileEncryption": "true",
         "HasReconnect": "true",
-        "HasRemoteSyscalls": "true",
+        "HasSelfCheckpointTransfers": "true",
+        "HasSshd": "true",
         "HasTDP": "true",
         "HasTransferInputRemaps": "true",
         "HasVM": "false",
+        "IsLocalStartd": "false",
         "SlotID": "1",
+        "SlotTypeID": "1",
         "SlotType": '"Partitionable"',
+        "SlotWeight": "Cpus",
         "PartitionableSlot": "true",
+        "NumDynamicSlots": "0",
+        "AcceptedWhileDraining": "false",
         "State": '"Unclaimed"',
         "Activity": '"Idle"',
-        "IsOwner": "false",
         "LoadAvg": "0.0",
         "TotalLoadAvg": "0.0",
         "CondorLoadAvg": "0.0",
+        "TotalCondorLoadAvg": "0.0",
         "KeyboardIdle": "86400",
         "ConsoleIdle": "86400",
         "CurrentRank": "0.0",
         "Rank": "0.0",
+        "GPUs": "0",
+        "DetectedGPUs": "0",
+        "TotalGPUs": "0",
+        "TotalSlotGPUs": "0",
         "WithinResourceLimits": (
-            "MY.Cpus > 0 && MY.Memory > 0 && MY.Disk > 0 && "
-            "(TARGET.RequestCpus ?: 1) <= MY.Cpus && (TARGET.RequestMemory ?: 1) <= MY.Memory && (TARGET.RequestDisk ?: 1) <= MY.Disk"
+            "MY.Cpus > 0 && TARGET.RequestCpus <= MY.Cpus && MY.Memory > 0 && TARGET.RequestMemory <= MY.Memory && "
+            "MY.Disk > 0 && TARGET.RequestDisk <= MY.Disk && (TARGET.RequestGPUs =?= undefined || MY.GPUs >= TARGET.RequestGPUs)"
         ),
-        "Requirements": "(START) && (WithinResourceLimits)",
+        "Requirements": "START && (WithinResourceLimits)",
     }
 )
 
