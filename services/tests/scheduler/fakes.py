@@ -141,7 +141,7 @@ class FakeCloud:
     refuse_creates: CloudError | None = None
     fail_builds: int = 0
     show_after: float = 0.0
-    quota: Limits = Limits()
+    quota: Limits = field(default_factory=Limits)
     foreign: list[Server] = field(default_factory=list)
     closed: int = 0
     _ids: itertools.count[int] = field(default_factory=itertools.count)

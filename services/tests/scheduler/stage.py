@@ -67,7 +67,7 @@ class Stage:
         """Time passes, then the scheduler has one turn. A death in it is followed by a new start at the next turn."""
         self.world.tick(seconds)
         try:
-            for watch in [*self.engine._state.watches.values()]:
+            for watch in self.engine._watches:
                 if watch.breaker.allows(self.world.now):
                     await watch.look()
             await self.engine.cycle()
@@ -90,6 +90,11 @@ class Stage:
     async def turns(self, count: int) -> None:
         for _ in range(count):
             await self.turn()
+
+    def at_rest(self) -> bool:
+        """No job waits or runs, no server stands, and the last cycle saw no live row."""
+        last = self.engine.last_plan()
+        return all(job.done for job in self.world.jobs) and not self.world.servers() and last is not None and not last.world.vms
 
     async def vms(self) -> list[Vm]:
         page = await self.engine.vms(states=list(VmState), limit=1000)

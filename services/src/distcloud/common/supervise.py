@@ -40,7 +40,7 @@ class JsonChild:
         self._errors: asyncio.Task[None] | None = None
         self._last_words = bytearray()
         self._turn = asyncio.Lock()
-        self.restarts = 0
+        self.starts = 0
 
     async def ask(self, request: Mapping[str, Any], seconds: float) -> Any:
         """Raises ChildTimeout or ChildError. `seconds` bounds the whole call, waiting for one's turn included."""
@@ -64,8 +64,11 @@ class JsonChild:
         await process.stdin.drain()
         line = await process.stdout.readline()
         if not line.endswith(b"\n"):
+            errors = self._errors
             self._kill()
             await process.wait()
+            if errors is not None:
+                await asyncio.wait([errors])
             words = self._last_words.decode("utf-8", "replace").strip()
             raise ChildError(f"{self.name}: the child process ended ({process.returncode}) {words}".rstrip())
         answer = json.loads(line)
@@ -76,9 +79,8 @@ class JsonChild:
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is None:
             return self._process
-        if self._process is not None:
-            self.restarts += 1
         self._last_words.clear()
+        self.starts += 1
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.PIPE,
@@ -99,17 +101,16 @@ class JsonChild:
             del self._last_words[:-_ERROR_KEPT]
 
     def _kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-
-    async def close(self) -> None:
+        """Kills the child and forgets it at once: until it is reaped it would still pass for running."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        if process.returncode is None:
+        if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+    async def close(self) -> None:
+        process = self._process
+        self._kill()
+        if process is not None:
             await process.wait()
         if self._errors is not None:
             await asyncio.wait([self._errors])

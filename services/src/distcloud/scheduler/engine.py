@@ -11,7 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -20,23 +20,23 @@ from ..common.locks import Exclusive
 from ..common.secrets import SecretBox, SecretError
 from .act import Actor, WorkerContext
 from .credentials import Minter, new_drain_key, token_lifetime
-from .drivers.base import META_VM, Account, CloudDriver, CloudError, Server
+from .drivers.base import Server
 from .ledger import Ledger
 from .matching import Matcher
 from .meters import Meters
-from .model import Action, Boot, Cloud, Delete, Demand, Policy, Reason, Retire, Slot, Usage, Vm, VmState
-from .observe import CloudWatch, Pace
+from .model import Action, Boot, Delete, Demand, Policy, Reason, Retire, Slot, Vm, VmState
+from .observe import Pace
 from .planner import plan
 from .pool.base import Pool, PoolUnavailable
-from .reconcile import CloudFacts, cloud_as_planned, read_listing, with_slots
+from .reconcile import with_slots
 from .standing import PoolView, Standing, cloud_status
 from .states import Event, Observation
 from .view import EngineStatus, ExplainInputs, PlanRecord, RetireAnswer, VmDetail, VmPage, World
+from .watches import DriverFactory, Watches
 from .wishes import CloudKey, Wishes, read_wishes
 
 log = structlog.get_logger(__name__)
 
-DriverFactory = Callable[[Account], CloudDriver]
 _SHUTDOWN_SECONDS = 20.0
 _CYCLES_UNTIL_SICK = 12
 
@@ -50,9 +50,6 @@ class _State:
     """What the engine remembers between cycles. Losing it costs nothing but a moment: the ledger and the clouds know the rest."""
 
     wishes: Wishes = field(default_factory=Wishes)
-    watches: dict[CloudKey, CloudWatch] = field(default_factory=dict)
-    tasks: dict[CloudKey, asyncio.Task[None]] = field(default_factory=dict)
-    read: dict[CloudKey, int] = field(default_factory=dict)  # number of the last listing that was read
     busy: dict[str, asyncio.Task[str]] = field(default_factory=dict)  # ledger id -> the order under way
     pool: PoolView = field(default_factory=PoolView)
     standing: Standing = field(default_factory=Standing)
@@ -81,7 +78,6 @@ class Engine:
         self._box = box
         self._pool = pool
         self._minter = minter
-        self._make_driver = make_driver
         self._worker = worker
         self._policy = policy or Policy()
         self._pace = pace or Pace()
@@ -91,6 +87,7 @@ class Engine:
         self._ledger = Ledger(database, box)
         self._matcher = Matcher(domain=worker.domain, condor_host=worker.condor_host)
         self._state = _State()
+        self._watches = Watches(make_driver, pace=self._pace, clock=clock, on_news=self.wake, meters=self._meters)
         self._news = asyncio.Event()
         self._uuid = ""
         self._actor: Actor | None = None
@@ -123,6 +120,7 @@ class Engine:
                     await _first(stop, seconds=self._pace.cycle)
                     continue
                 self._lock = lock
+                self._watches.begin_tasks = True
                 self._state.standing.problem = ""
                 await self.start()
                 log.info("engine_started", scheduler=self._uuid)
@@ -152,15 +150,17 @@ class Engine:
         state.wishes = await read_wishes(self._database, self._box)
         pool_answer = asyncio.create_task(self._ask_pool())
         vms = await self._ledger.live()
-        await self._keep_watches(vms)
+        await self._watches.keep(state.wishes, vms)
         await pool_answer
         slots = state.pool.slots if state.pool.reachable else ()
-        observations, orphans = await self._read_clouds(vms)
+        observations, orphans = await self._watches.read(vms, self._ledger, self._uuid, self._settled)
+        # An order under way knows more than a listing that may have begun before it.
+        observations = {vm_id: seen for vm_id, seen in observations.items() if vm_id not in state.busy}
         await self._bring_up_to_date(with_slots(observations, vms, slots), now)
         for key, server in orphans:
             await self._adopt(key, server, now)
         vms = await self._ledger.live()
-        world = World(state.pool.demand, slots, tuple(vms), self._clouds(), state.wishes.groups, self._policy, now)
+        world = World(state.pool.demand, slots, tuple(vms), self._watches.clouds(), state.wishes.groups, self._policy, now)
         if state.pool.reachable:
             made = plan(world.demand, slots, vms, world.clouds, world.groups, self._policy, now, matcher=self._matcher)
             failures = [failure for action in made.actions if (failure := await self._order(action, vms, now))]
@@ -193,73 +193,11 @@ class Engine:
             pool.reachable, pool.error, pool.asked_at = True, "", self._clock()
             pool.demand, pool.slots = tuple(demand.result()), tuple(slots.result())
 
-    async def _keep_watches(self, vms: Sequence[Vm]) -> None:
-        """A watch for every enabled cloud and every one with VMs; a changed account gets a new one."""
-        state = self._state
-        wanted = {key for key, wish in state.wishes.clouds.items() if wish.cloud.enabled}
-        wanted |= {(vm.group, vm.cloud) for vm in vms if (vm.group, vm.cloud) in state.wishes.clouds}
-        for key in [*state.watches]:
-            if key not in wanted or state.watches[key].wish.account != state.wishes.clouds[key].account:
-                await self._end_watch(key)
-            else:
-                state.watches[key].wish = state.wishes.clouds[key]
-        problems: dict[CloudKey, str] = {}
-        for key in sorted(wanted - set(state.watches)):
-            wish = state.wishes.clouds[key]
-            if wish.problem:
-                continue
-            try:
-                driver = self._make_driver(wish.account)
-            except CloudError as error:
-                problems[key] = str(error)
-                continue
-            watch = CloudWatch(key, wish, driver, pace=self._pace, clock=self._clock, on_news=self.wake, meters=self._meters)
-            state.watches[key] = watch
-            if self._lock is not None:
-                state.tasks[key] = asyncio.create_task(watch.run(), name=f"watch {watch.label}")
-        if problems:
-            clouds = {key: replace(wish, problem=problems.get(key, wish.problem)) for key, wish in state.wishes.clouds.items()}
-            state.wishes = replace(state.wishes, clouds=clouds)
-
-    async def _end_watch(self, key: CloudKey) -> None:
-        watch, task = self._state.watches.pop(key), self._state.tasks.pop(key, None)
-        self._state.read.pop(key, None)
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-        await watch.driver.close()
-
-    async def _read_clouds(self, vms: Sequence[Vm]) -> tuple[dict[str, Observation], list[tuple[CloudKey, Server]]]:
-        """What listings that were not read yet say of VMs, and the servers of ours without a row."""
-        state, observations, orphans = self._state, dict[str, Observation](), list[tuple[CloudKey, Server]]()
-        for key, watch in state.watches.items():
-            seen = watch.seen
-            if seen is None or state.read.get(key) == seen.number:
-                continue
-            state.read[key] = seen.number
-            known = {vm.id for vm in vms}
-            closed = await self._ledger.gone_among(
-                vm_id for server in seen.listing.servers if (vm_id := server.metadata.get(META_VM, "")) and vm_id not in known
-            )
-            reading = read_listing(
-                key,
-                seen.listing,
-                seen.began_at,
-                [*vms, *closed],
-                scheduler_uuid=self._uuid,
-                known_clouds=frozenset(state.wishes.clouds),
-                settled=lambda vm, began_at=seen.began_at: self._settled(vm, began_at),  # type: ignore[misc]
-            )
-            watch.foreign = reading.foreign
-            # An order under way knows more than a listing that may have begun before it.
-            observations |= {vm_id: seen for vm_id, seen in reading.observations.items() if vm_id not in state.busy}
-            orphans += [(key, server) for server in reading.orphans]
-        return observations, orphans
-
     def _settled(self, vm: Vm, listing_began_at: float) -> bool:
         """Whether a create of this VM was surely over long enough before the listing began.
 
-        The engine's own start counts too: the call may have been under way when the engine before this one died.
+        The engine's own start counts too: the call may have been under way when the engine before this one died. It holds for
+        servers that answered as well: a cloud may show them late, after their worker is already seen in the pool.
         """
         assert self._actor is not None
         over = max(vm.requested_at, self._started_at, self._actor.create_ended.get(vm.id, 0.0))
@@ -270,7 +208,7 @@ class Engine:
     async def _bring_up_to_date(self, observations: Mapping[str, Observation], now: float) -> None:
         assert self._actor is not None
         for before, after in await self._ledger.observe(observations, now, self._policy):
-            watch = self._state.watches.get((after.group, after.cloud))
+            watch = self._watches.of(after)
             if after.state is before.state:
                 continue
             if after.state is VmState.GONE:
@@ -295,18 +233,6 @@ class Engine:
         )
         log.warning("orphan_adopted", vm=vm.id, cloud=wish.account.label, server=server.id)
 
-    def _clouds(self) -> tuple[Cloud, ...]:
-        """The clouds as the planner shall see them."""
-        clouds = []
-        for key, wish in self._state.wishes.clouds.items():
-            watch = self._state.watches.get(key)
-            if watch is None:
-                facts = CloudFacts(None, foreign=Usage(), problem=wish.problem or ("" if wish.cloud.enabled else "not watched"))
-            else:
-                facts = CloudFacts(watch.inventory, watch.foreign, watch.problem(), watch.failures, watch.last_failure_at)
-            clouds.append(cloud_as_planned(wish, facts))
-        return tuple(clouds)
-
     # --- acting
 
     async def _order(self, action: Action, vms: Sequence[Vm], now: float) -> str:
@@ -318,7 +244,7 @@ class Engine:
         if vm is None or vm.id in self._state.busy:
             return ""
         reason = f"{action.reason.value}: {action.detail}" if action.detail else action.reason.value
-        watch = self._state.watches.get((vm.group, vm.cloud))
+        watch = self._watches.of(vm)
         match action:
             case Retire():
                 slot = next((slot for slot in self._state.pool.slots if slot.vm_id == vm.id), None)
@@ -330,7 +256,7 @@ class Engine:
 
     async def _begin_boot(self, boot: Boot, now: float) -> str:
         assert self._actor is not None
-        watch = self._state.watches.get((boot.group, boot.cloud))
+        watch = self._watches.get((boot.group, boot.cloud))
         if watch is None:
             return f"cloud {boot.group}/{boot.cloud}: not watched"
         if not self._actor.minter_breaker.allows(now):
@@ -377,8 +303,7 @@ class Engine:
                 task.cancel()
             if pending:
                 await asyncio.wait(pending)
-        for key in [*self._state.watches]:
-            await self._end_watch(key)
+        await self._watches.close()
         self._lock = None
 
     # --- EngineView
@@ -393,7 +318,7 @@ class Engine:
         problem = standing.problem
         if not problem and age is not None and age > max(60.0, _CYCLES_UNTIL_SICK * self._pace.cycle):
             problem = f"no cycle was finished for {age:.0f} s"
-        clouds = {(cloud.group, cloud.name): cloud for cloud in self._clouds()}
+        clouds = {(cloud.group, cloud.name): cloud for cloud in self._watches.clouds()}
         return EngineStatus(
             scheduler_uuid=self._uuid,
             started_at=self._started_at,
@@ -404,7 +329,7 @@ class Engine:
             healthy=not problem and standing.cycles > 0,
             problem=problem or ("" if standing.cycles else "the first cycle is not finished yet"),
             pool=state.pool.status(),
-            clouds=tuple(cloud_status(clouds[key], state.watches.get(key), standing.vms, now, self._policy) for key in sorted(clouds)),
+            clouds=tuple(cloud_status(clouds[key], self._watches.get(key), standing.vms, now, self._policy) for key in sorted(clouds)),
             vms=dict(sum((Counter(counts) for counts in standing.vms.values()), Counter[str]())),
         )
 
@@ -435,7 +360,7 @@ class Engine:
         demand: tuple[Demand, ...] = self._state.pool.demand
         slots: tuple[Slot, ...] = self._state.pool.slots
         wishes = self._state.wishes
-        world = World(demand, slots, tuple(await self._ledger.live()), self._clouds(), wishes.groups, self._policy, self._clock())
+        world = World(demand, slots, tuple(await self._ledger.live()), self._watches.clouds(), wishes.groups, self._policy, self._clock())
         if found is None:
             return ExplainInputs(job, found=False, status=None, demand=None, world=world)
         return ExplainInputs(found.id, True, found.status, found.demand, world, found.hold_reason)
@@ -453,7 +378,7 @@ class Engine:
             jobs[demand.group, "running"] += demand.running
         self._meters.jobs(jobs)
         self._meters.pool(state.pool.reachable)
-        for watch in state.watches.values():
+        for watch in self._watches:
             self._meters.reachable(watch.label, not watch.problem())
 
 

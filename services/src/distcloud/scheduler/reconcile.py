@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 
 from .drivers.base import META_CLOUD, META_GROUP, META_SCHEDULER, META_VM, Inventory, Listing, Server
@@ -28,12 +28,12 @@ def read_listing(
     *,
     scheduler_uuid: str,
     known_clouds: frozenset[CloudKey],
-    settled: Callable[[Vm], bool],
+    settled: Set[str],
 ) -> Reading:
     """Match the servers of one cloud's project with the rows of the ledger.
 
-    `vms` are the live rows of all clouds, and the closed ones whose id a listed server carries. `settled(vm)` says whether a
-    create of that VM can no longer be on its way, so that its absence means something.
+    `vms` are the live rows of all clouds, and the closed ones whose id a listed server carries. `settled` are the ids
+    whose create can no longer be on its way, so that their absence means something.
     """
     rows = list(vms)
     by_server = {vm.server_id: vm for vm in rows if vm.server_id is not None}
@@ -63,7 +63,7 @@ def read_listing(
                 ram += server.resources.ram_mib
     for vm in rows:
         if (vm.group, vm.cloud) == key and vm.state is not VmState.GONE and vm.id not in observations:
-            absent = listing.whole and (vm.server_id is not None or settled(vm))
+            absent = listing.whole and vm.id in settled
             observations[vm.id] = Observation(ServerStatus.MISSING if absent else ServerStatus.UNKNOWN, listing_began_at=began_at)
     return Reading(observations, tuple(orphans), Usage(vms_used, cores, ram))
 

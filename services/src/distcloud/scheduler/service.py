@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Coroutine
-from dataclasses import replace
 
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -84,7 +83,7 @@ async def _run(settings: SchedulerSettings) -> None:
             MinterSocket(settings.minter_socket),
             make_driver,
             worker=WorkerContext(settings.pool.domain, settings.condor_host, settings.central_address),
-            policy=replace(settings.policy, create_settle=int(settings.create_settle)),
+            policy=settings.policy,
             pace=Pace(cycle=settings.cycle_seconds, listing=settings.cycle_seconds),
             meters=Meters(registry),
         )

@@ -149,8 +149,11 @@ def demands(rows: Iterable[Mapping[str, Any]]) -> list[Demand]:
 def one(row: Mapping[str, Any]) -> Demand | None:
     """The demand of one job or row of like jobs, without counts; None when it is nobody's of ours."""
     requirements = str(row.get("Requirements") or "true")
-    group = named_in(requirements, "group_name") or _text(row.get("DistcloudGroup"))
-    if not group or group == "nogroup":
+    # The schedd's own word comes first: it has checked that the owner is a member, which nobody has of the requirements' text.
+    group = _text(row.get("DistcloudGroup"))
+    if group is None:
+        group = named_in(requirements, "group_name")
+    if group is None or group == "nogroup":
         return None
     keep_alive = _number(row.get("VMKeepAlive"))
     return Demand(

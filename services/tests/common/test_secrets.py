@@ -1,0 +1,57 @@
+"""Secrets at rest: sealed, opened, compared, and never shown in an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from distcloud.common.secrets import SecretBox, SecretError
+
+
+def test_what_is_sealed_opens_and_compares(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    SecretBox.create_file(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    box = SecretBox.from_file(path)
+    token = box.seal("geheim-ä")
+    assert "geheim" not in token and box.open(token) == "geheim-ä"
+    assert box.same(token, "geheim-ä") and not box.same(token, "other") and not box.same(None, "geheim-ä")
+    with pytest.raises(FileExistsError):
+        SecretBox.create_file(path)
+
+
+def test_a_new_key_on_top_still_opens_the_old(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+    token = SecretBox([old]).seal("x")
+    path.write_text(f"# newest first\n{new}\n\n{old}\n")
+    path.chmod(0o640)
+    box = SecretBox.from_file(path)
+    assert box.open(token) == "x"
+    with pytest.raises(SecretError, match="does not open"):
+        SecretBox([old]).open(box.seal("y"))
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "words"),
+    [
+        ("not a key\n", 0o600, "not a Fernet key"),
+        ("", 0o600, "no key"),
+        ("x", 0o644, "open to everybody"),
+        ("\udcff", 0o600, "cannot be read"),
+    ],
+)
+def test_unusable_files_are_named(tmp_path: Path, text: str, mode: int, words: str) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    path.chmod(mode)
+    with pytest.raises(SecretError, match=words) as caught:
+        SecretBox.from_file(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SecretError, match="missing"):
+        SecretBox.from_file(tmp_path / "key")

@@ -1,0 +1,86 @@
+"""Child processes, real ones: answers, errors, deaths, hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+
+import pytest
+
+from distcloud.common.supervise import ChildError, ChildTimeout, JsonChild, run_command
+
+CHILD = """
+import json, os, sys, time
+for line in sys.stdin:
+    q = json.loads(line)
+    if q["do"] == "hang": time.sleep(600)
+    if q["do"] == "die": print("last words", file=sys.stderr, flush=True); os._exit(3)
+    if q["do"] == "noise": sys.stderr.write("x" * 1_000_000)
+    if q["do"] == "nonsense": print("not json", flush=True); continue
+    if q["do"] == "fail": print(json.dumps({"error": "ValueError: no"}), flush=True); continue
+    print(json.dumps({"result": [os.getpid(), q["do"], os.environ.get("SPECIAL")]}), flush=True)
+"""
+
+
+def child() -> JsonChild:
+    return JsonChild("child", [sys.executable, "-c", CHILD], {"SPECIAL": "yes"})
+
+
+def test_answers_one_after_the_other_in_one_process() -> None:
+    async def main() -> None:
+        one = child()
+        answers = await asyncio.gather(*(one.ask({"do": str(number)}, 20) for number in range(20)))
+        assert [answer[1] for answer in answers] == [str(number) for number in range(20)]
+        assert len({answer[0] for answer in answers}) == 1 and answers[0][2] == "yes"
+        assert (await one.ask({"do": "noise"}, 20))[1] == "noise"
+        with pytest.raises(ChildError, match="ValueError: no"):
+            await one.ask({"do": "fail"}, 20)
+        assert (await one.ask({"do": "on"}, 20))[0] == answers[0][0], "an error is an answer, the child lives on"
+        await one.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "words"),
+    [("hang", ChildTimeout, "no answer within"), ("die", ChildError, r"\(3\) last words"), ("nonsense", ChildError, "child: ")],
+)
+def test_a_child_that_hangs_dies_or_raves_is_replaced(what: str, kind: type[ChildError], words: str) -> None:
+    async def main() -> None:
+        one = child()
+        pid = (await one.ask({"do": "x"}, 20))[0]
+        with pytest.raises(kind, match=words):
+            await one.ask({"do": what}, 1.0)
+        after = (await one.ask({"do": "y"}, 20))[0]
+        assert after != pid
+        assert one.starts == 2
+        await one.close()
+        for number in (pid, after):
+            with pytest.raises(ProcessLookupError):
+                os.kill(number, 0)
+
+    asyncio.run(main())
+
+
+def test_a_program_that_is_not_there_is_named() -> None:
+    async def main() -> None:
+        with pytest.raises(ChildError, match="child"):
+            await JsonChild("child", ["/nowhere/program"]).ask({}, 5)
+        with pytest.raises(ChildError, match="/nowhere/program"):
+            await run_command(["/nowhere/program"], seconds=5)
+
+    asyncio.run(main())
+
+
+def test_commands_are_cut_off_with_all_they_started() -> None:
+    async def main() -> None:
+        done = await run_command([sys.executable, "-c", "import sys; print(sys.stdin.read()); sys.exit(4)"], seconds=20, stdin=b"hello")
+        assert (done.code, done.output.strip()) == (4, "hello")
+        began = time.monotonic()
+        with pytest.raises(ChildTimeout):
+            await run_command(["/bin/sh", "-c", "sleep 600 & sleep 600"], seconds=0.5)
+        assert time.monotonic() - began < 30
+
+    asyncio.run(main())

@@ -1,0 +1,100 @@
+"""The scheduler is killed at every step it takes, one after the other: nothing may leak, nothing may be doubled, jobs end."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from distcloud.scheduler.drivers.base import CloudError, ErrorKind
+from distcloud.scheduler.model import VmState
+
+from .fakes import FakeJob, World
+from .stage import Stage, migrated
+
+TURNS = 110
+
+
+def the_world(scenario: str) -> World:
+    """One job, one cloud that takes one VM, and what goes wrong there besides the death."""
+    world = World(jobs=[FakeJob(seconds=30)])
+    east = world.cloud("east")
+    if scenario == "lost answers":
+        east.lose_create_answers = east.lose_delete_answers = 1
+    elif scenario == "shown late":
+        east.show_after = 40.0
+    elif scenario == "late and lost":
+        east.show_after, east.lose_create_answers = 40.0, 1
+    elif scenario == "failed build":
+        east.fail_builds = 1
+    return world
+
+
+async def play(folder: Path, scenario: str, kill_at: int | None) -> tuple[World, Stage]:
+    world = the_world(scenario)
+    world.kill_at = kill_at
+    stage = Stage(await migrated(folder), world)
+    await stage.begin()
+    quiet = turn = 0
+    while turn < TURNS and quiet < 4:  # a few turns beyond the end: nothing may come back
+        if scenario == "refused once" and turn < 2:
+            world.clouds["east"].refuse_creates = CloudError(ErrorKind.QUOTA, "east", "quota exceeded", undone=True)
+        else:
+            world.clouds["east"].refuse_creates = None
+        await stage.turn()
+        turn += 1
+        quiet = quiet + 1 if stage.at_rest() else 0
+    return world, stage
+
+
+async def check(world: World, stage: Stage, expected_servers: int) -> None:
+    assert all(job.done for job in world.jobs), "the job did not run"
+    assert not world.servers(), f"leaked: {[entry.server.name for entry in world.servers()]}"
+    assert not world.workers, "a dead slot stays in the pool"
+    assert not world.doubled
+    created = world.clouds["east"].created
+    assert len(created) == len(set(created)) == expected_servers, f"{len(created)} servers were made"
+    vms = await stage.vms()
+    assert {vm.state for vm in vms} == {VmState.GONE}
+    assert set(created) <= {vm.id for vm in vms}, "a server never had a row"
+    for vm in vms:
+        detail = await stage.engine.vm(vm.id)
+        assert detail is not None
+        changes = [(event.from_state, event.to_state) for event in detail.events]
+        assert changes[0] == (None, VmState.REQUESTED)
+        assert all(before[1] is after[0] for before, after in pairwise(changes)), "the history has a gap"
+        assert Counter(to for _, to in changes)[VmState.GONE] == 1
+    for vm_id in created:
+        assert vm_id in world.refused, "the identity of a deleted VM is still trusted"
+    await stage.end()
+
+
+@pytest.mark.parametrize(
+    ("scenario", "servers"),
+    [("nothing", 1), ("lost answers", 1), ("shown late", 1), ("late and lost", 1), ("failed build", 2), ("refused once", 1)],
+)
+def test_killed_at_every_step(scenario: str, servers: int) -> None:
+    # A folder in memory where there is one: the test writes some hundred small databases.
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
+        folder = Path(name)
+
+        async def main() -> int:
+            world, stage = await play(folder, scenario, None)
+            steps = list(world.steps)
+            await check(world, stage, servers)
+            deaths = 0
+            for number in range(1, len(steps) + 1):
+                world, stage = await play(folder, scenario, number)
+                deaths += stage.deaths
+                try:
+                    await check(world, stage, servers)
+                except AssertionError as error:
+                    raise AssertionError(f"killed at step {number} of {len(steps)}, {world.steps[number - 1]}: {error}") from error
+            assert deaths == len(steps)
+            return deaths
+
+        assert asyncio.run(main()) > 15
