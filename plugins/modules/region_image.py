@@ -1,0 +1,305 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Keeps one image in a region's Glance, known by its name and the hash of its content."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: region_image
+short_description: Image in an OpenStack region, known by name and hash
+version_added: 0.1.0
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+description:
+  - Uploads a file as an image into the project of the account that the module logs in as, unless that project has an image of this name
+    whose content has the same hash.
+  - Glance's own hash of what arrived is compared with O(sha512) afterwards. An upload that arrived otherwise is taken back and reported.
+  - What an upload left over that was cut short (an image that never became active) is removed and the upload made anew.
+  - Properties, tags, visibility and limits of an image that is there are brought to what is said. Those that are not said stay.
+options:
+  name:
+    description:
+      - Name of the image.
+    type: str
+    required: true
+  state:
+    description:
+      - V(absent) removes all images of this name from the project.
+    type: str
+    choices: [present, absent]
+    default: present
+  path:
+    description:
+      - File with the image on the machine where the module runs. It is read only when there is something to upload.
+    type: path
+  sha512:
+    description:
+      - SHA-512 of the file, 128 hexadecimal digits. Together with O(name) it says which image this is.
+    type: str
+  disk_format:
+    description:
+      - Format of the file.
+    type: str
+    default: qcow2
+  container_format:
+    description:
+      - What the file is packed into.
+    type: str
+    default: bare
+  visibility:
+    description:
+      - Who can use the image. V(public) and V(community) often need an admin's rights.
+    type: str
+    choices: [private, shared, community, public]
+    default: private
+  min_disk:
+    description:
+      - Smallest disk in GiB that the image boots from.
+    type: int
+  min_ram:
+    description:
+      - Smallest memory in MiB that the image boots with.
+    type: int
+  protected:
+    description:
+      - Whether Glance refuses to delete the image.
+    type: bool
+  tags:
+    description:
+      - Tags of the image.
+    type: list
+    elements: str
+  properties:
+    description:
+      - Further properties, for example C(hw_disk_bus). All values are kept as text.
+    type: dict
+    default: {}
+  timeout:
+    description:
+      - Seconds that the upload may stand still, and then Glance may take to make the image active.
+    type: int
+    default: 900
+extends_documentation_fragment:
+  - hep.distcloud.openstack
+  - hep.distcloud.attributes
+"""
+
+EXAMPLES = r"""
+- name: The worker image is in the region
+  hep.distcloud.region_image:
+    cloud: region-a
+    name: distcloud-worker-trixie-0123456789ab
+    path: /srv/images/worker.qcow2
+    sha512: "{{ worker.sha512 }}"
+    min_disk: 1
+    properties:
+      hw_disk_bus: virtio
+
+- name: An image is gone
+  hep.distcloud.region_image:
+    cloud: region-a
+    name: distcloud-worker-trixie-0123456789ab
+    state: absent
+"""
+
+RETURN = r"""
+image:
+  description: The image as it is, or in check mode would be; null when it is absent.
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: Id of the image. Missing while it would only be made.
+      type: str
+    name:
+      description: Name of the image.
+      type: str
+    sha512:
+      description: Hash of its content.
+      type: str
+    visibility:
+      description: Who can use it.
+      type: str
+    properties:
+      description: Its further properties.
+      type: dict
+failure:
+  description: Who refused what, when the module fails.
+  returned: failure
+  type: dict
+  contains:
+    service:
+      description: The service.
+      type: str
+    code:
+      description: HTTP status or a stable word.
+      type: str
+    details:
+      description: Whatever helps.
+      type: dict
+"""
+
+import hashlib
+import os
+import time
+import typing as t
+
+from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, ResourceModule
+from ansible_collections.hep.distcloud.plugins.module_utils._openstack import connect, openstack_argument_spec
+from ansible_collections.hep.distcloud.plugins.module_utils._openstack_transfer import patch_image, send_file
+from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import DELETE, Plan
+
+# What Glance says of an image beside its properties.
+OWN_FIELDS = frozenset(
+    "id name status visibility owner checksum size virtual_size disk_format container_format min_disk min_ram protected os_hidden os_hash_algo "
+    "os_hash_value created_at updated_at file self schema tags direct_url locations stores os_glance_importing_to_stores "
+    "os_glance_failed_import owner_specified.openstack.object".split()
+)
+USABLE = ("active", "deactivated")
+
+
+def shown(image: dict[str, t.Any], sha512: t.Optional[str]) -> dict[str, t.Any]:
+    """An image of Glance in the words of the module's options."""
+    properties = {key: value for key, value in image.items() if key not in OWN_FIELDS}
+    kept = ("id", "name", "visibility", "min_disk", "min_ram", "protected", "disk_format", "container_format")
+    return dict({key: image.get(key) for key in kept}, sha512=sha512, tags=sorted(image.get("tags") or []), properties=properties)
+
+
+def file_hash(path: str, algorithm: str) -> str:
+    """Hash of a file, in pieces, as hexadecimal digits."""
+    digest = hashlib.new(algorithm)
+    with open(path, "rb") as stream:
+        for piece in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+class RegionImage(ResourceModule):
+    """The image, and left-overs of earlier uploads under its name."""
+
+    service = "glance"
+    result_key = "image"
+    immutable = ("sha512", "disk_format", "container_format")
+
+    @classmethod
+    def argument_spec(cls) -> dict[str, t.Any]:
+        return dict(
+            openstack_argument_spec(),
+            name={"type": "str", "required": True},
+            state={"type": "str", "choices": ["present", "absent"], "default": "present"},
+            path={"type": "path"},
+            sha512={"type": "str"},
+            disk_format={"type": "str", "default": "qcow2"},
+            container_format={"type": "str", "default": "bare"},
+            visibility={"type": "str", "choices": ["private", "shared", "community", "public"], "default": "private"},
+            min_disk={"type": "int"},
+            min_ram={"type": "int"},
+            protected={"type": "bool"},
+            tags={"type": "list", "elements": "str"},
+            properties={"type": "dict", "default": {}},
+            timeout={"type": "int", "default": 900},
+        )
+
+    @classmethod
+    def constraints(cls) -> dict[str, t.Any]:
+        return {"required_if": [("state", "present", ("path", "sha512"))]}
+
+    def connect(self) -> None:
+        self.client = connect(self.params)
+        self.left_over: list[dict[str, t.Any]] = []
+
+    def find(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+        mine = self.client.me()["project_id"]
+        images = [image for image in self.client.list("image", "/images", "images", name=item["name"]) if image.get("owner") == mine]
+        if item["state"] == "absent":
+            self.left_over = images
+            return {"name": item["name"], "images": sorted(image["id"] for image in images)} if images else None
+        usable = [image for image in images if image["status"] in USABLE]
+        self.left_over = [image for image in images if image not in usable]
+        same = sorted((image for image in usable if self.has_content(item, image)), key=lambda image: (image["created_at"], image["id"]))
+        if same:
+            # A second one with the same content does no harm; what never arrived makes the name ambiguous for others.
+            return shown(same[0], item["sha512"])
+        return shown(usable[0], usable[0].get("os_hash_value")) if usable else None
+
+    def has_content(self, item: dict[str, t.Any], image: dict[str, t.Any]) -> bool:
+        """Whether the image's content is the file's, by the hash that this Glance makes."""
+        algorithm = image.get("os_hash_algo") or "sha512"
+        if algorithm == "sha512":
+            return image.get("os_hash_value") == item["sha512"].lower()
+        return bool(image.get("os_hash_value") == file_hash(self.readable(item), algorithm))
+
+    def readable(self, item: dict[str, t.Any]) -> str:
+        path = str(item["path"])
+        if not os.access(path, os.R_OK):
+            raise Failure("path: there is no readable file %s; build the image first" % path, "file", "missing")
+        return path
+
+    def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+        if item["state"] == "absent":
+            return None
+        wish = self.said(item, "name", "disk_format", "container_format", "visibility", "min_disk", "min_ram", "protected")
+        wish["sha512"] = item["sha512"].lower()
+        if item["tags"] is not None:
+            wish["tags"] = sorted(set(item["tags"]))
+        if item["properties"]:
+            wish["properties"] = {key: str(value) for key, value in item["properties"].items()}
+        return wish
+
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+        if plan.action == DELETE or plan.before is None:
+            for image in self.left_over:
+                self.client.request("DELETE", "image", "/images/" + image["id"], allow=(404,))
+        if plan.action == DELETE or plan.after is None:
+            return None
+        if plan.before is None:
+            return self.upload(item, plan.after)
+        image = plan.before["id"]
+        patch_image(self.client, image, plan.before, plan.after)
+        return shown(self.client.get("image", "/images/" + image), item["sha512"])
+
+    def upload(self, item: dict[str, t.Any], after: dict[str, t.Any]) -> dict[str, t.Any]:
+        path = self.readable(item)
+        if file_hash(path, "sha512") != item["sha512"].lower():
+            raise Failure("sha512: %s has another content than was said; build the image again" % path, "file", "mismatch")
+        body = {key: value for key, value in after.items() if key not in ("sha512", "properties")}
+        made = self.client.request("POST", "image", "/images", dict(after.get("properties") or {}, **body))
+        try:
+            send_file(self.client, made["id"], path, item["timeout"])
+            image = self.wait_active(made["id"], item)
+            if not self.has_content(item, image):
+                raise Failure(
+                    "%s: what arrived has %s %s, not that of the file; the upload was taken back, try again"
+                    % (item["name"], image.get("os_hash_algo"), image.get("os_hash_value")),
+                    "glance",
+                    "mismatch",
+                )
+        except Failure:
+            self.client.request("DELETE", "image", "/images/" + made["id"], allow=(403, 404, 409))
+            raise
+        return shown(image, item["sha512"])
+
+    def wait_active(self, image_id: str, item: dict[str, t.Any]) -> dict[str, t.Any]:
+        deadline = time.monotonic() + item["timeout"]
+        while True:
+            image: dict[str, t.Any] = self.client.get("image", "/images/" + image_id)
+            if image["status"] == "active":
+                return image
+            if image["status"] in ("killed", "deleted", "pending_delete") or time.monotonic() > deadline:
+                raise Failure(
+                    "%s: Glance says %s instead of active after the upload; its log says why" % (item["name"], image["status"]), "glance", image["status"]
+                )
+            time.sleep(0.5)
+
+
+def main() -> None:
+    RegionImage.main()
+
+
+if __name__ == "__main__":
+    main()

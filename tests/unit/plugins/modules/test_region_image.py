@@ -1,0 +1,170 @@
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""region_image: by name and hash, left-overs replaced, what arrived is checked, nothing done in check mode."""
+
+from __future__ import annotations
+
+import hashlib
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.hep.distcloud.plugins.modules.region_image import RegionImage
+from harness import run_module
+from region_http import LOGIN, Call, replay
+
+CONTENT = b"an image"
+SHA512 = hashlib.sha512(CONTENT).hexdigest()
+MODES = [(False, False), (True, False), (False, True), (True, True)]
+
+
+@pytest.fixture
+def wish(tmp_path: Path) -> dict[str, t.Any]:
+    path = tmp_path / "worker.qcow2"
+    path.write_bytes(CONTENT)
+    return {**LOGIN, "name": "worker", "path": str(path), "sha512": SHA512, "min_disk": 1, "properties": {"hw_disk_bus": "virtio", "distcloud_build": 7}}
+
+
+def image(**changes: t.Any) -> dict[str, t.Any]:
+    """An image as Glance shows it: what the wish asks for, with changes."""
+    base = {
+        "id": "i1",
+        "name": "worker",
+        "status": "active",
+        "owner": "project-1",
+        "visibility": "private",
+        "disk_format": "qcow2",
+        "container_format": "bare",
+        "min_disk": 1,
+        "min_ram": 0,
+        "protected": False,
+        "tags": [],
+        "os_hash_algo": "sha512",
+        "os_hash_value": SHA512,
+        "created_at": "2026-01-01",
+        "file": "/v2/images/i1/file",
+        "hw_disk_bus": "virtio",
+        "distcloud_build": "7",
+        "others": "own",
+    }
+    return {**base, **changes}
+
+
+def listing(*images: dict[str, t.Any]) -> Call:
+    return Call("GET", "image", "/images", {"images": list(images)}, query={"name": "worker"})
+
+
+CREATED = {
+    "name": "worker",
+    "disk_format": "qcow2",
+    "container_format": "bare",
+    "visibility": "private",
+    "min_disk": 1,
+    "hw_disk_bus": "virtio",
+    "distcloud_build": "7",
+}
+
+
+def upload(*after: dict[str, t.Any]) -> list[Call]:
+    return [
+        Call("POST", "image", "/images", image(status="queued", os_hash_value=None), status=201, body=CREATED),
+        Call("PUT", "image", "/images/i1/file", status=204),
+        *(Call("GET", "image", "/images/i1", one) for one in after),
+    ]
+
+
+@pytest.mark.parametrize("check,diff", MODES)
+def test_uploads_what_is_not_there(wish: dict[str, t.Any], check: bool, diff: bool) -> None:
+    with replay(listing(), *([] if check else upload(image(status="saving"), image()))) as region:
+        result = run_module(RegionImage, wish, check=check, diff=diff)
+        sent = [one for one in region.mocker.request_history if one.method == "PUT"]
+    assert result.changed and not result.failed, result.data
+    assert result.data["diff"]["before"] == {}
+    assert len(sent) == (0 if check else 1)
+    if not check:
+        assert result.data["image"]["id"] == "i1" and result.data["image"]["sha512"] == SHA512
+
+
+@pytest.mark.parametrize("check,diff", MODES)
+def test_the_same_content_stays(wish: dict[str, t.Any], check: bool, diff: bool) -> None:
+    with replay(listing(image())):
+        result = run_module(RegionImage, wish, check=check, diff=diff)
+    assert not result.changed and not result.failed, result.data
+    assert result.data["image"]["properties"]["others"] == "own"
+
+
+@pytest.mark.parametrize("check,diff", MODES)
+def test_changes_properties_in_place(wish: dict[str, t.Any], check: bool, diff: bool) -> None:
+    there = image(distcloud_build="6", min_disk=2)
+    patch = [{"op": "replace", "path": "/distcloud_build", "value": "7"}, {"op": "replace", "path": "/min_disk", "value": 1}]
+    calls = [] if check else [Call("PATCH", "image", "/images/i1", image(), body=patch), Call("GET", "image", "/images/i1", image())]
+    with replay(listing(there), *calls):
+        result = run_module(RegionImage, wish, check=check, diff=diff)
+    builds = [result.data["diff"][when]["properties"]["distcloud_build"] for when in ("before", "after")]
+    assert result.changed and builds == ["6", "7"]
+
+
+@pytest.mark.parametrize("status", ["queued", "saving", "killed"])
+@pytest.mark.parametrize("check", [False, True])
+def test_replaces_what_an_upload_left_over(wish: dict[str, t.Any], status: str, check: bool) -> None:
+    calls = [] if check else [Call("DELETE", "image", "/images/i0", status=204), *upload(image())]
+    with replay(listing(image(id="i0", status=status, os_hash_value=None)), *calls):
+        result = run_module(RegionImage, wish, check=check)
+    assert result.changed and not result.failed, result.data
+
+
+def test_an_image_of_another_project_is_not_ours(wish: dict[str, t.Any]) -> None:
+    with replay(listing(image(id="foreign", owner="project-2")), *upload(image())):
+        assert run_module(RegionImage, wish).changed
+
+
+def test_takes_back_what_arrived_otherwise(wish: dict[str, t.Any]) -> None:
+    with replay(listing(), *upload(image(os_hash_value="00")), Call("DELETE", "image", "/images/i1", status=204)):
+        result = run_module(RegionImage, wish)
+    assert result.failed and result.data["failure"]["code"] == "mismatch"
+
+
+def test_takes_back_what_was_refused(wish: dict[str, t.Any]) -> None:
+    refused = Call("PUT", "image", "/images/i1/file", {"error": {"message": "no room"}}, status=413)
+    with replay(listing(), upload()[0], refused, Call("DELETE", "image", "/images/i1", status=204)):
+        result = run_module(RegionImage, wish)
+    assert result.failed and result.data["failure"]["code"] == 413 and "no room" in result.data["msg"]
+
+
+def test_the_same_name_with_other_content_is_refused(wish: dict[str, t.Any]) -> None:
+    with replay(listing(image(os_hash_value="00"))):
+        result = run_module(RegionImage, wish)
+    assert result.failed and result.data["failure"]["code"] == "immutable"
+
+
+def test_a_glance_that_hashes_otherwise(wish: dict[str, t.Any]) -> None:
+    with replay(listing(image(os_hash_algo="sha256", os_hash_value=hashlib.sha256(CONTENT).hexdigest()))):
+        assert not run_module(RegionImage, wish).changed
+
+
+def test_a_changed_file_is_not_uploaded(wish: dict[str, t.Any]) -> None:
+    Path(wish["path"]).write_bytes(b"something else")
+    with replay(listing()):
+        result = run_module(RegionImage, wish)
+    assert result.failed and result.data["failure"]["service"] == "file"
+
+
+@pytest.mark.parametrize("check,diff", MODES)
+def test_absent_removes_all_of_the_name(wish: dict[str, t.Any], check: bool, diff: bool) -> None:
+    calls = [] if check else [Call("DELETE", "image", f"/images/{name}", status=204) for name in ("i1", "i2")]
+    with replay(listing(image(), image(id="i2", status="queued"), image(id="foreign", owner="other")), *calls):
+        result = run_module(RegionImage, {**LOGIN, "name": "worker", "state": "absent"}, check=check, diff=diff)
+    assert result.changed and result.data["image"] is None
+
+
+def test_absent_twice() -> None:
+    with replay(listing()):
+        assert not run_module(RegionImage, {**LOGIN, "name": "worker", "state": "absent"}).changed
+
+
+def test_a_refused_log_in_is_structured(wish: dict[str, t.Any]) -> None:
+    with replay(login=401):
+        result = run_module(RegionImage, wish)
+    assert result.failed and result.data["failure"]["code"] == 401 and "the-accounts-password" not in result.raw
