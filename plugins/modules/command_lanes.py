@@ -68,7 +68,7 @@ options:
   timeout:
     description: Seconds that each command may take.
     type: int
-    default: 300
+    default: 900
 """
 
 EXAMPLES = r"""
@@ -139,7 +139,7 @@ class CommandLanes(BaseModule):
                 },
             },
             "state_dir": {"type": "path", "required": True},
-            "timeout": {"type": "int", "default": 300},
+            "timeout": {"type": "int", "default": 900},
         }
 
     def run(self) -> None:

@@ -90,7 +90,7 @@ options:
   timeout:
     description: Seconds to wait for Keystone to answer.
     type: int
-    default: 60
+    default: 180
 """
 
 EXAMPLES = r"""
@@ -165,7 +165,7 @@ class KeystoneCatalogue(BaseModule):
                 "default": [],
                 "options": {name: {"type": "str", "required": True} for name in ("name", "type", "public", "internal")},
             },
-            "timeout": {"type": "int", "default": 60},
+            "timeout": {"type": "int", "default": 180},
         }
 
     def connect(self) -> None:

@@ -50,7 +50,7 @@ options:
   timeout:
     description: Seconds to wait.
     type: int
-    default: 180
+    default: 600
 """
 
 EXAMPLES = r"""
@@ -101,7 +101,7 @@ class OpenstackHostReady(InfoModule):
             "host": {"type": "str"},
             "compute_unit": {"type": "str", "default": "nova-compute.service"},
             "network_unit": {"type": "str", "default": "neutron-openvswitch-agent.service"},
-            "timeout": {"type": "int", "default": 180},
+            "timeout": {"type": "int", "default": 600},
         }
 
     def connect(self) -> None:

@@ -52,7 +52,7 @@ options:
   timeout:
     description: Seconds that starting all units together may take.
     type: int
-    default: 180
+    default: 600
 """
 
 EXAMPLES = r"""
@@ -128,7 +128,7 @@ class SystemdUnits(BaseModule):
                 },
             },
             "changed_files": {"type": "list", "elements": "path", "default": []},
-            "timeout": {"type": "int", "default": 180},
+            "timeout": {"type": "int", "default": 600},
         }
 
     def run(self) -> None:
