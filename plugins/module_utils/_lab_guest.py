@@ -39,7 +39,9 @@ class Tree:
             except FileNotFoundError:
                 return None
             except OSError as error:
-                raise Failure("%s in %s: %s is no folder (%s)" % ("/".join(parts), base, part, error.strerror), "lab", "guest_file") from error
+                raise Failure(
+                    "%s in %s: %s is no folder (%s)" % ("/".join(parts), base, part, error.strerror), "lab", "guest_file"
+                ) from error
             finally:
                 os.close(handle)
             handle = following

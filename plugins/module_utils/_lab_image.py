@@ -29,19 +29,28 @@ FORMAT = 1
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 EXTRA_AUTHORITIES = "/usr/local/share/ca-certificates"
 DPKG_OPTIONS = (
-    "path-exclude=/usr/share/doc/*", "path-exclude=/usr/share/man/*", "path-exclude=/usr/share/locale/*", "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/doc/*",
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/info/*",
     "force-unsafe-io",
 )
 APT_OPTIONS = (
-    'APT::Install-Recommends "false"', 'Acquire::Languages "none"', 'Acquire::Retries "5"', 'DPkg::Lock::Timeout "300"',
+    'APT::Install-Recommends "false"',
+    'Acquire::Languages "none"',
+    'Acquire::Retries "5"',
+    'DPkg::Lock::Timeout "300"',
 )
 PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.S)
 # What a lab host needs to be a lab host; no pattern of units to disable touches these.
 KEPT = ("ssh.service", "systemd-networkd*", "dbus*", "remote-fs.target", "getty.target", "multi-user.target", "nftables.service")
 FILES = {
-    "etc/ssh/sshd_config.d/10-lab.conf": "PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUseDNS no\n",
-    "etc/systemd/system/systemd-networkd-wait-online.service.d/lab.conf":
-        "[Service]\nExecStart=\nExecStart=/usr/lib/systemd/systemd-networkd-wait-online --interface=host0 --timeout=20\n",
+    "etc/ssh/sshd_config.d/10-lab.conf": (
+        "PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUseDNS no\n"
+    ),
+    "etc/systemd/system/systemd-networkd-wait-online.service.d/lab.conf": (
+        "[Service]\nExecStart=\nExecStart=/usr/lib/systemd/systemd-networkd-wait-online --interface=host0 --timeout=20\n"
+    ),
     "etc/sudoers.d/lab": "lab ALL=(ALL) NOPASSWD: ALL\n",
     "etc/hosts": "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
     "etc/machine-id": "",
@@ -76,7 +85,10 @@ def choose_mirror(sources: t.Iterable[tuple[str, list[str], list[str]]], codenam
 
 def mirror_of_this_machine() -> str:
     texts = []
-    for path in ["/etc/apt/sources.list", *sorted(glob.glob("/etc/apt/sources.list.d/*.list") + glob.glob("/etc/apt/sources.list.d/*.sources"))]:
+    for path in [
+        "/etc/apt/sources.list",
+        *sorted(glob.glob("/etc/apt/sources.list.d/*.list") + glob.glob("/etc/apt/sources.list.d/*.sources")),
+    ]:
         if os.path.isfile(path):
             with open(path, encoding="utf-8", errors="replace") as handle:
                 texts.append(handle.read())
@@ -102,10 +114,16 @@ def authorities() -> dict[str, str]:
 def recipe(name: str, spec: t.Mapping[str, t.Any], common: t.Mapping[str, t.Any], trusted: t.Mapping[str, str]) -> dict[str, t.Any]:
     """Everything that decides what a tree contains."""
     return {
-        "format": FORMAT, "kind": name, "suite": common["suite"], "components": list(common["components"]), "mirror": common["mirror"],
+        "format": FORMAT,
+        "kind": name,
+        "suite": common["suite"],
+        "components": list(common["components"]),
+        "mirror": common["mirror"],
         "packages": sorted(set(common["packages"]) | set(spec.get("packages") or [])),
         "disabled_units": sorted(set(common["disabled_units"]) | set(spec.get("disabled_units") or [])),
-        "dpkg": list(DPKG_OPTIONS), "apt": list(APT_OPTIONS), "files": FILES,
+        "dpkg": list(DPKG_OPTIONS),
+        "apt": list(APT_OPTIONS),
+        "files": FILES,
         "authorities": {path: hashlib.sha256(text.encode()).hexdigest() for path, text in sorted(trusted.items())},
     }
 
@@ -116,17 +134,24 @@ def digest(of: t.Mapping[str, t.Any]) -> str:
 
 def command(of: t.Mapping[str, t.Any], target: str) -> list[str]:
     """The mmdebstrap command line. The package lists stay, so that a role's first installation needs no download of them."""
-    argv = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", "--skip=cleanup/apt/lists",
-            "--include=%s" % ",".join(of["packages"])]
+    argv = [
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        "--format=directory",
+        "--skip=cleanup/apt/lists",
+        "--include=%s" % ",".join(of["packages"]),
+    ]
     argv += ["--dpkgopt=%s" % option for option in of["dpkg"]]
     argv += ["--aptopt=%s" % option for option in of["apt"]]
-    return argv + [of["suite"], target, "deb %s %s %s" % (of["mirror"], of["suite"], " ".join(of["components"]))]
+    return [*argv, of["suite"], target, "deb %s %s %s" % (of["mirror"], of["suite"], " ".join(of["components"]))]
 
 
 def units_to_disable(enabled: t.Iterable[str], patterns: t.Iterable[str]) -> list[str]:
     patterns = list(patterns)
     return sorted(
-        unit for unit in set(enabled)
+        unit
+        for unit in set(enabled)
         if any(fnmatch.fnmatch(unit, pattern) for pattern in patterns) and not any(fnmatch.fnmatch(unit, pattern) for pattern in KEPT)
     )
 
@@ -169,7 +194,11 @@ def finish(tree: str, of: t.Mapping[str, t.Any], trusted: t.Mapping[str, str]) -
     if units:
         outer.run(["systemctl", "--root=%s" % tree, "--quiet", "disable", *units], what)
     outer.run(["systemctl", "--root=%s" % tree, "--quiet", "enable", "systemd-networkd.service", "ssh.service"], what)
-    outer.run(["systemctl", "--root=%s" % tree, "--quiet", "mask", "console-getty.service", "systemd-hostnamed-varlink.service"], what, check=False)
+    outer.run(
+        ["systemctl", "--root=%s" % tree, "--quiet", "mask", "console-getty.service", "systemd-hostnamed-varlink.service"],
+        what,
+        check=False,
+    )
     for path in glob.glob(os.path.join(tree, "etc/rc[0-6S].d/[SK]*")):
         if units_to_disable([re.sub(r"^[SK]\d+", "", os.path.basename(path)) + ".service"], of["disabled_units"]):
             os.unlink(path)
@@ -197,10 +226,18 @@ def _bake(
     os.makedirs(tree)
     log = os.path.join(cache, "bake-%s.log" % of["kind"])
     with open(log, "wb") as handle:
-        # The lock's descriptor goes to mmdebstrap too: if this process is killed, the next run waits for the child instead of working beside it.
+        # The lock's descriptor goes to mmdebstrap too: if this process is killed, the next run waits for the child
+        # instead of working beside it.
         done = subprocess.run(
-            ["unshare", "--mount", "--propagation", "private", *command(of, tree)], stdin=subprocess.DEVNULL, stdout=handle, stderr=handle,
-            env=dict(outer.ENVIRONMENT, DEBIAN_FRONTEND="noninteractive", **proxies), cwd="/", pass_fds=(lock,), timeout=timeout, check=False,
+            ["unshare", "--mount", "--propagation", "private", *command(of, tree)],
+            stdin=subprocess.DEVNULL,
+            stdout=handle,
+            stderr=handle,
+            env=dict(outer.ENVIRONMENT, DEBIAN_FRONTEND="noninteractive", **proxies),
+            cwd="/",
+            pass_fds=(lock,),
+            timeout=timeout,
+            check=False,
         )
     if done.returncode != 0:
         with open(log, encoding="utf-8", errors="replace") as handle:

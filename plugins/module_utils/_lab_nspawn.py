@@ -24,6 +24,7 @@ from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_plan as plan
 from ansible_collections.hep.distcloud.plugins.module_utils._lab_guest import Tree
 from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
+import contextlib
 
 # Everything that only this host shall see (its overlay, on old machines the unified cgroups) is mounted in a namespace of its own: it goes
 # with the host's last process, and no other host's namespace keeps it busy.
@@ -100,7 +101,9 @@ def attach(lab: str, host: str, wish: t.Mapping[str, t.Any], bridge: str, timeou
     for port, inner in (("h", "host0"), ("x", "ex0")) if wish["provider_port"] else (("h", "host0"),):
         name = plan.link_name(lab, host, port)
         if not outer.wait_for(lambda name=name: os.path.isdir("/sys/class/net/%s" % name), timeout, 0.02):
-            raise Failure("host %s: its link %s did not appear within %d s\n%s" % (host, name, timeout, last_words(lab, host)), "lab", "link")
+            raise Failure(
+                "host %s: its link %s did not appear within %d s\n%s" % (host, name, timeout, last_words(lab, host)), "lab", "link"
+            )
         outer.attach_link(name, bridge, "distcloud-lab %s %s %s" % (lab, host, inner))
 
 
@@ -138,8 +141,10 @@ def start(lab: str, host: str, wish: t.Mapping[str, t.Any], record: t.Mapping[st
     tree = record["tree"]
     if not os.path.isdir(os.path.join(tree, "usr")):
         raise Failure(
-            "host %s: the baked tree %s that it stands on is gone; make the host anew (lab_host_recreate=true), its data will be lost" % (host, tree),
-            "lab", "tree",
+            "host %s: the baked tree %s that it stands on is gone; make the host anew (lab_host_recreate=true), its data will be lost"
+            % (host, tree),
+            "lab",
+            "tree",
         )
     cgroup = outer.cgroup_root(make=True)
     assert cgroup is not None
@@ -148,12 +153,28 @@ def start(lab: str, host: str, wish: t.Mapping[str, t.Any], record: t.Mapping[st
     present = [device for device in wish["devices"] if os.path.exists(device)]
     arguments = plan.nspawn_arguments(lab, host, wish, os.path.join(folder, "root"), present)
     launch = [
-        "unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", LAUNCH, "distcloud-lab", plan.cgroup_name(lab, host),
-        "no" if outer.unified_cgroups() else "yes", tree, *(os.path.join(folder, name) for name in ("upper", "work", "root")),
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "/bin/sh",
+        "-c",
+        LAUNCH,
+        "distcloud-lab",
+        plan.cgroup_name(lab, host),
+        "no" if outer.unified_cgroups() else "yes",
+        tree,
+        *(os.path.join(folder, name) for name in ("upper", "work", "root")),
     ]
     with open(os.path.join(folder, "console.log"), "ab") as console:
         subprocess.Popen(
-            launch + arguments, stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=outer.ENVIRONMENT, cwd="/", start_new_session=True
+            launch + arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            env=outer.ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,
         )
     attach(lab, host, wish, bridge)
 
@@ -163,10 +184,8 @@ def stop(lab: str, host: str, timeout: float) -> None:
     found = find(lab, host)
     path = outer.cgroup_path(lab, host)
     if found.init:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(found.init, POWEROFF)
-        except ProcessLookupError:
-            pass
         outer.wait_for(lambda: not outer.cgroup_processes(path), timeout)
     kill(lab, host)
 
@@ -194,7 +213,9 @@ def destroy(lab: str, host: str) -> None:
 def enter(found: Found, argv: list[str], timeout: int = 15) -> subprocess.CompletedProcess[str]:
     return outer.run(
         ["nsenter", "--target", str(found.init), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--", *argv],
-        "running %s in the guest" % argv[0], timeout=timeout, check=False,
+        "running %s in the guest" % argv[0],
+        timeout=timeout,
+        check=False,
     )
 
 
@@ -245,6 +266,8 @@ def wait_ready(lab: str, host: str, address: str, timeout: float) -> str:
     if not outer.wait_for(ready, timeout, 0.2):
         raise Failure(
             "host %s: not ready within %d s (systemd says %s, sshd at %s answers: %s)\n%s"
-            % (host, timeout, said or "nothing", address, answers_ssh(address), last_words(lab, host)), "lab", "not_ready",
+            % (host, timeout, said or "nothing", address, answers_ssh(address), last_words(lab, host)),
+            "lab",
+            "not_ready",
         )
     return said

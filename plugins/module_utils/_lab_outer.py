@@ -44,7 +44,9 @@ def run(argv: list[str], what: str, stdin: str = "", timeout: int = 60, check: b
         raise Failure("%s: %s did not end within %d s" % (what, argv[0], timeout), "lab", "timeout") from error
     if check and done.returncode != 0:
         said = (done.stderr or done.stdout).strip()[-2000:]
-        raise Failure("%s: %s" % (what, said or "%s ended with %d" % (argv[0], done.returncode)), "lab", done.returncode, {"command": argv[0]})
+        raise Failure(
+            "%s: %s" % (what, said or "%s ended with %d" % (argv[0], done.returncode)), "lab", done.returncode, {"command": argv[0]}
+        )
     return done
 
 
@@ -86,7 +88,9 @@ def locked(name: str, timeout: float) -> t.Iterator[int]:
     if not taken:
         with open(path, encoding="utf-8", errors="replace") as stream:
             holder = stream.read(20).strip() or "unknown"
-        raise Failure("another run (process %s) has been working on %s for more than %d s" % (holder, name, timeout), "lab", "locked", {"lock": path})
+        raise Failure(
+            "another run (process %s) has been working on %s for more than %d s" % (holder, name, timeout), "lab", "locked", {"lock": path}
+        )
     try:
         os.ftruncate(taken[0], 0)
         os.pwrite(taken[0], str(os.getpid()).encode(), 0)
@@ -111,7 +115,9 @@ def read_json(path: str) -> t.Optional[dict[str, t.Any]]:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise Failure("%s is no readable record (%s); remove this lab by hand or restore the file" % (path, error), "lab", "record") from error
+        raise Failure(
+            "%s is no readable record (%s); remove this lab by hand or restore the file" % (path, error), "lab", "record"
+        ) from error
     return found
 
 
@@ -138,7 +144,9 @@ def lab_record(lab: str) -> t.Optional[dict[str, t.Any]]:
     if record is not None and record.get("format") != plan.FORMAT:
         raise Failure(
             "lab %s was made by another version (record format %s, expected %s); take it away with that version's lab-down"
-            % (lab, record.get("format"), plan.FORMAT), "lab", "format",
+            % (lab, record.get("format"), plan.FORMAT),
+            "lab",
+            "format",
         )
     return record
 
@@ -198,7 +206,7 @@ def cgroup_processes(path: t.Optional[str]) -> list[int]:
     """Every process in a cgroup or below."""
     found: list[int] = []
     if path:
-        for folder, below, files in os.walk(path):
+        for folder, _below, _files in os.walk(path):
             with contextlib.suppress(OSError), open(os.path.join(folder, "cgroup.procs"), encoding="utf-8") as handle:
                 found += [int(word) for word in handle.read().split()]
     return found
@@ -225,7 +233,7 @@ def remove_cgroup(path: t.Optional[str]) -> None:
         return
 
     def gone() -> bool:
-        for folder, below, files in os.walk(path, topdown=False):
+        for folder, _below, _files in os.walk(path, topdown=False):
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
         return not os.path.isdir(path)
@@ -261,7 +269,10 @@ def make_bridge(wished: t.Mapping[str, t.Any], wrong: list[str]) -> None:
     bridge, prefix = wished["bridge"], wished["network"].split("/")[1]
     if "absent" in wrong:
         what = "making the bridge %s" % bridge
-        run(["ip", "link", "add", bridge, "address", plan.bridge_mac(bridge), "type", "bridge", "forward_delay", "0", "stp_state", "0"], what)
+        run(
+            ["ip", "link", "add", bridge, "address", plan.bridge_mac(bridge), "type", "bridge", "forward_delay", "0", "stp_state", "0"],
+            what,
+        )
     run(["ip", "address", "flush", "dev", bridge, "scope", "global"], "addressing the bridge")
     run(["ip", "address", "add", "%s/%s" % (wished["gateway"], prefix), "dev", bridge], "addressing the bridge")
     run(["ip", "link", "set", bridge, "up"], "bringing the bridge up")
@@ -285,7 +296,9 @@ def has_table(lab: str, network: str) -> bool:
 def make_table(lab: str, network: str) -> None:
     # One transaction: add (harmless where it exists), delete, and load again.
     name = plan.table_name(lab)
-    run(["nft", "-f", "-"], "loading the rules", stdin="table ip %s {}\ndelete table ip %s\n%s" % (name, name, plan.nat_rules(lab, network)))
+    run(
+        ["nft", "-f", "-"], "loading the rules", stdin="table ip %s {}\ndelete table ip %s\n%s" % (name, name, plan.nat_rules(lab, network))
+    )
 
 
 def remove_table(lab: str) -> None:

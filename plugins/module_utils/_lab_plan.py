@@ -150,8 +150,8 @@ def plan_host(
 ) -> list[Step]:
     """The steps that bring one host to ``state`` (started, stopped, absent).
 
-    ``record`` is what was written down when the host was made (None: there is none), ``links`` one of attached, detached (not in the bridge),
-    missing. Steps are create, start, stop (orderly), kill, attach, destroy.
+    ``record`` is what was written down when the host was made (None: there is none), ``links`` one of attached,
+    detached (not in the bridge), missing. Steps are create, start, stop (orderly), kill, attach, destroy.
     """
     alive = condition in (RUNNING, ORPHANED, STUCK)
     if state == "absent":
@@ -167,7 +167,7 @@ def plan_host(
         steps = [Step("kill", "left over without a record" if record is None else why)] if alive else []
         if record is not None:
             steps.append(Step("destroy", why))
-        return steps + [Step("create", why), Step("start", why)]
+        return [*steps, Step("create", why), Step("start", why)]
     if condition == STUCK:
         return [Step("kill", "it has processes but no init"), Step("start", "it was half dead")]
     if condition == ORPHANED:
@@ -201,7 +201,7 @@ def host_lines(addresses: t.Mapping[str, t.Mapping[str, t.Any]], domain: str, ga
     """Lines of /etc/hosts for all hosts of the lab: full name first, so that `hostname -f` says it."""
     lines = ["%s gateway.%s gateway" % (gateway, domain)]
     for name, host in sorted(addresses.items(), key=lambda pair: ipaddress.IPv4Address(pair[1]["address"])):
-        lines.append(" ".join([host["address"], "%s.%s" % (name, domain), name] + list(host.get("aliases") or [])))
+        lines.append(" ".join([host["address"], "%s.%s" % (name, domain), name, *list(host.get("aliases") or [])]))
     return "\n".join(lines) + "\n"
 
 
@@ -263,7 +263,11 @@ def guest_files(
     proxies = {key: value for key, value in sorted((outer.get("proxy") or {}).items()) if value}
     if proxies:
         files.append(GuestFile("/etc/environment", "".join('%s="%s"\n' % pair for pair in proxies.items()), secret=True))
-        lines = ['Acquire::%s::Proxy "%s";\n' % (key[: -len("_proxy")], value) for key, value in proxies.items() if key in ("http_proxy", "https_proxy")]
+        lines = [
+            'Acquire::%s::Proxy "%s";\n' % (key[: -len("_proxy")], value)
+            for key, value in proxies.items()
+            if key in ("http_proxy", "https_proxy")
+        ]
         files.append(GuestFile("/etc/apt/apt.conf.d/91lab-proxy", "".join(lines), secret=True))
     if keys is not None:
         files.append(GuestFile("/etc/machine-id", keys["machine_id"] + "\n", 0o444))
@@ -275,7 +279,14 @@ def guest_files(
 def nspawn_arguments(lab: str, name: str, wish: t.Mapping[str, t.Any], root: str, present_devices: t.Iterable[str]) -> list[str]:
     """The command line of a host's systemd-nspawn."""
     arguments = [
-        "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--link-journal=no", "--resolv-conf=off", "--timezone=off",
+        "systemd-nspawn",
+        "--quiet",
+        "--boot",
+        "--register=no",
+        "--keep-unit",
+        "--link-journal=no",
+        "--resolv-conf=off",
+        "--timezone=off",
         "--directory=%s" % root,
         "--machine=%s" % machine_name(lab, name),
         "--hostname=%s" % name,

@@ -13,9 +13,10 @@ short_description: Start, stop or remove the hosts of a lab
 description:
   - Runs Debian hosts with systemd and sshd as C(systemd-nspawn) machines, each on an overlay over a baked tree, in a cgroup of its own and
     connected to the lab's bridge. All hosts are worked on side by side.
-  - A host is found by its cgroup. One that is half dead (its nspawn was killed, its init lives) is restarted; after a reboot of the outer machine the
-    hosts come back with their data.
-  - Names, addresses and keys of all hosts that the lab knows are written to every host's C(/etc/hosts), and returned for the caller's known_hosts.
+  - A host is found by its cgroup. One that is half dead (its nspawn was killed, its init lives) is restarted; after a reboot of the
+    outer machine the hosts come back with their data.
+  - Names and addresses of all hosts that the lab knows are written to every host's C(/etc/hosts), their keys are returned for the
+    caller's known_hosts.
   - Has to run as root on the machine that carries the lab, after M(hep.distcloud.lab_images) and M(hep.distcloud.lab_network).
 version_added: 0.1.0
 author:
@@ -46,7 +47,7 @@ options:
     type: str
     default: ""
   pip_environment:
-    description: Variables of pip (C(PIP_INDEX_URL) and the like) that go into the guests' C(/etc/pip.conf), over what the outer machine's says.
+    description: Variables of pip (C(PIP_INDEX_URL) and the like) that go into the guests' C(/etc/pip.conf), over the outer machine's own.
     type: dict
     default: {}
   proxy:
@@ -230,7 +231,9 @@ class LabHosts(BaseModule):
             if clash:
                 raise plan.WishError("hosts.%s.address: %s already belongs to host %s of this lab" % (name, wish["address"], clash[0]))
             if wish["image"] not in self.params["trees"]:
-                raise plan.WishError("hosts.%s.image: there is no tree for %r; known are %s" % (name, wish["image"], ", ".join(sorted(self.params["trees"]))))
+                raise plan.WishError(
+                    "hosts.%s.image: there is no tree for %r; known are %s" % (name, wish["image"], ", ".join(sorted(self.params["trees"])))
+                )
             wish["start"] = plan.start_fields(wish, self.network["bridge"], self.network["network"])
         return wishes
 
@@ -247,7 +250,8 @@ class LabHosts(BaseModule):
             record = None
         if record and wish and record["tree"] != tree:
             self.module.warn(
-                "host %s stands on an older tree (%s) than its image %s has now (%s); it stays there until it is made anew (lab_host_recreate=true)"
+                "host %s stands on an older tree (%s) than its image %s has now (%s); "
+                "it stays there until it is made anew (lab_host_recreate=true)"
                 % (name, os.path.dirname(record["tree"]), wish["image"], os.path.dirname(tree))
             )
         return {"wish": wish, "record": record, "found": found, "steps": steps, "tree": tree}
@@ -344,22 +348,38 @@ class LabHosts(BaseModule):
         for name, record in sorted(records.items()):
             keys = nspawn.host_keys(self.lab, name)
             hosts[name] = {
-                "address": record["address"], "image": record["image"], "aliases": record["aliases"],
-                "condition": nspawn.find(self.lab, name).condition, "host_key": keys["public"] if keys else "",
+                "address": record["address"],
+                "image": record["image"],
+                "aliases": record["aliases"],
+                "condition": nspawn.find(self.lab, name).condition,
+                "host_key": keys["public"] if keys else "",
             }
         diff = [
             dict(
-                before_header="lab host %s" % name, after_header="lab host %s" % name, before=work[name]["found"].condition + "\n",
+                before_header="lab host %s" % name,
+                after_header="lab host %s" % name,
+                before=work[name]["found"].condition + "\n",
                 after="".join("%s: %s\n" % step for step in work[name]["steps"]),
             )
-            for name in sorted(work) if work[name]["steps"]
+            for name in sorted(work)
+            if work[name]["steps"]
         ]
         diff += [
-            dict(before_header="%s:%s" % (name, drift.file.path), after_header="%s:%s" % (name, drift.file.path), before=drift.before, after=drift.after)
-            for name, drifts in sorted(files.items()) for drift in drifts
+            dict(
+                before_header="%s:%s" % (name, drift.file.path),
+                after_header="%s:%s" % (name, drift.file.path),
+                before=drift.before,
+                after=drift.after,
+            )
+            for name, drifts in sorted(files.items())
+            for drift in drifts
         ]
         return dict(
-            changed=bool(actions), hosts=hosts, actions=actions, diff=diff, known_hosts=plan.known_hosts(hosts, self.network["domain"]),
+            changed=bool(actions),
+            hosts=hosts,
+            actions=actions,
+            diff=diff,
+            known_hosts=plan.known_hosts(hosts, self.network["domain"]),
             started=sorted(name for name, item in work.items() if any(step.action == "start" for step in item["steps"])),
         )
 

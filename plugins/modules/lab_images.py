@@ -21,8 +21,8 @@ author:
 options:
   images:
     description:
-      - The kinds of host, by name. Each has C(packages), a list of Debian packages over those in O(packages), and C(disabled_units), a list of
-        patterns of systemd units that the packages enable and that the tree shall not start.
+      - The kinds of host, by name. Each has C(packages), a list of Debian packages over those in O(packages), and C(disabled_units), a
+        list of patterns of systemd units that the packages enable and that the tree shall not start.
     type: dict
     required: true
   packages:
@@ -163,7 +163,9 @@ class LabImages(BaseModule):
         for name, spec in self.params["images"].items():
             unknown = sorted(set(spec or {}) - {"packages", "disabled_units"})
             if unknown:
-                raise Failure("images.%s: unknown field %s; known are packages and disabled_units" % (name, ", ".join(unknown)), "lab", "images")
+                raise Failure(
+                    "images.%s: unknown field %s; known are packages and disabled_units" % (name, ", ".join(unknown)), "lab", "images"
+                )
             found[name] = image.recipe(name, spec or {}, common, trusted)
         return found
 

@@ -26,8 +26,8 @@ options:
     required: true
   state:
     description:
-      - V(present) brings the network up, V(stopped) stops the lab's hosts and takes the network away, V(absent) removes hosts, network, folders and
-        record.
+      - V(present) brings the network up, V(stopped) stops the lab's hosts and takes the network away, V(absent) removes hosts, network,
+        folders and record.
     type: str
     choices: [present, stopped, absent]
     default: present
@@ -101,6 +101,7 @@ stopped_labs:
 """
 
 import concurrent.futures
+import contextlib
 import os
 
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_nspawn as nspawn
@@ -146,7 +147,7 @@ class LabNetwork(BaseModule):
                 # One lock for all labs: they share forwarding, and one may have to stop another.
                 with outer.locked("network", self.params["lock_timeout"]), outer.locked(lab, self.params["lock_timeout"]):
                     stopped, steps = self.steps(lab)
-                    for said, what in steps:
+                    for _said, what in steps:
                         what()
                     if self.params["state"] == "absent":
                         outer.drop_lock(lab)
@@ -158,7 +159,9 @@ class LabNetwork(BaseModule):
             self.fail(failure)
         said = [said for said, what in steps]
         self.module.exit_json(
-            changed=bool(steps), actions=said, stopped_labs=stopped,
+            changed=bool(steps),
+            actions=said,
+            stopped_labs=stopped,
             diff=dict(before="", after="".join("%s\n" % line for line in said), before_header="lab " + lab, after_header="lab " + lab),
         )
 
@@ -186,12 +189,15 @@ class LabNetwork(BaseModule):
         steps = []
         present = outer.links()
         in_the_way = [
-            other for other in outer.lab_records()
+            other
+            for other in outer.lab_records()
             if other["lab"] in plan.clashes([other], lab, wish["bridge"], wish["network"]) and self.is_up(other, present)
         ]
         if in_the_way and self.params["others"] == "fail":
             names = ", ".join("%s (bridge %s, network %s)" % (other["lab"], other["bridge"], other["network"]) for other in in_the_way)
-            raise Failure("another lab is in the way: %s; stop it first (playbook lab_stop), or set lab_host_others=stop" % names, "lab", "others")
+            raise Failure(
+                "another lab is in the way: %s; stop it first (playbook lab_stop), or set lab_host_others=stop" % names, "lab", "others"
+            )
         for other in in_the_way:
             steps += self.stop_steps(other["lab"], other)
         if record is not None and record.get("up") and any(record[name] != wish[name] for name in ("bridge", "network", "gateway")):
@@ -215,15 +221,16 @@ class LabNetwork(BaseModule):
 
     @staticmethod
     def is_up(record, present):
-        return record["bridge"] in present and record.get("up", False) or any(
-            nspawn.find(record["lab"], host).condition in (plan.RUNNING, plan.ORPHANED, plan.STUCK) for host in outer.host_records(record["lab"])
+        return (record["bridge"] in present and record.get("up", False)) or any(
+            nspawn.find(record["lab"], host).condition in (plan.RUNNING, plan.ORPHANED, plan.STUCK)
+            for host in outer.host_records(record["lab"])
         )
 
     def stop_steps(self, lab, record):
         """Stop a lab's hosts and take its network away. Its cgroups are looked for by name too: a record may have been lost."""
         root = outer.cgroup_root()
         prefix = plan.cgroup_name(lab, "")
-        left = [name[len(prefix):] for name in sorted(os.listdir(root)) if name.startswith(prefix)] if root else []
+        left = [name[len(prefix) :] for name in sorted(os.listdir(root)) if name.startswith(prefix)] if root else []
         hosts = sorted(set(outer.host_records(lab)) | {name for name in left if self.belongs(lab, name)})
         busy = [host for host in hosts if os.path.isdir(outer.cgroup_path(lab, host) or "/nonexistent")]
         steps = []
@@ -254,7 +261,9 @@ class LabNetwork(BaseModule):
     def stop_hosts(self, lab, hosts):
         # A lab that is to be removed loses its data anyway: no reason to wait for databases to close.
         absent = self.params["state"] == "absent"
-        with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
+        # Our own lab's lock is held already; another lab that is in the way may be worked on by somebody else.
+        held = contextlib.nullcontext() if lab == self.params["lab"] else outer.locked(lab, self.params["lock_timeout"])
+        with held, concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
             list(pool.map(lambda host: nspawn.kill(lab, host) if absent else nspawn.stop(lab, host, self.params["stop_timeout"]), hosts))
 
 

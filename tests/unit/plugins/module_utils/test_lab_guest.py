@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from ansible_collections.hep.distcloud.plugins.module_utils._lab_guest import Tree, drifted, write
 from ansible_collections.hep.distcloud.plugins.module_utils._lab_plan import GuestFile
 from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure

@@ -9,11 +9,10 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_image as image
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_plan as plan
+from hypothesis import given
+from hypothesis import strategies as st
 
 NET, GATEWAY = "10.203.0.0/24", "10.203.0.1"
 CONDITIONS = (plan.ABSENT, plan.STOPPED, plan.RUNNING, plan.ORPHANED, plan.STUCK)
@@ -45,7 +44,9 @@ def follow(steps: list[plan.Step], condition: str, record: bool, links: str) -> 
 
 @pytest.mark.parametrize(
     ("state", "condition", "record", "links", "recreate"),
-    list(itertools.product(("started", "stopped", "absent"), CONDITIONS, (True, False), ("attached", "detached", "missing"), (True, False))),
+    list(
+        itertools.product(("started", "stopped", "absent"), CONDITIONS, (True, False), ("attached", "detached", "missing"), (True, False))
+    ),
 )
 def test_every_situation_leads_to_the_wish_and_then_rests(state: str, condition: str, record: bool, links: str, recreate: bool) -> None:
     steps = plan.plan_host(state, WISH if record else None, WISH, condition, links, recreate)
@@ -122,7 +123,9 @@ def test_resolvers_on_the_loopback_do_not_help_a_guest() -> None:
 
 
 def test_pip_configuration_follows_the_environment_and_the_guests_own_bundle() -> None:
-    said = plan.pip_configuration("[global]\ncert = /opt/own.pem\nindex-url = https://a/\n", {"PIP_INDEX_URL": "https://b/", "PIP_DEFAULT_TIMEOUT": "9"})
+    said = plan.pip_configuration(
+        "[global]\ncert = /opt/own.pem\nindex-url = https://a/\n", {"PIP_INDEX_URL": "https://b/", "PIP_DEFAULT_TIMEOUT": "9"}
+    )
     assert said == "[global]\ncert = /etc/ssl/certs/ca-certificates.crt\nindex-url = https://b/\ntimeout = 9\n"
     assert plan.pip_configuration("", {}) == ""
 
@@ -135,20 +138,40 @@ def test_known_hosts_names_every_way_to_a_host_and_skips_those_without_a_key() -
 def test_secrets_among_the_files_are_marked() -> None:
     wish = plan.normalise_hosts({"a": {"address": "10.203.0.9"}}, NET, GATEWAY)["a"]
     outer = {
-        "network": NET, "gateway": GATEWAY, "resolv_conf": "nameserver 192.0.2.1\n", "authorized_keys": "k\n",
-        "pip_conf": "[global]\n", "proxy": {"http_proxy": "http://user:word@proxy/"},
+        "network": NET,
+        "gateway": GATEWAY,
+        "resolv_conf": "nameserver 192.0.2.1\n",
+        "authorized_keys": "k\n",
+        "pip_conf": "[global]\n",
+        "proxy": {"http_proxy": "http://user:word@proxy/"},
     }
     files = {file.path: file for file in plan.guest_files("a", wish, outer, "", {"private": "p", "public": "q", "machine_id": "m"})}
     assert {path for path, file in files.items() if file.secret} == {
-        "/etc/pip.conf", "/etc/environment", "/etc/apt/apt.conf.d/91lab-proxy", "/etc/ssh/ssh_host_ed25519_key",
+        "/etc/pip.conf",
+        "/etc/environment",
+        "/etc/apt/apt.conf.d/91lab-proxy",
+        "/etc/ssh/ssh_host_ed25519_key",
     }
     assert files["/etc/ssh/ssh_host_ed25519_key"].mode == 0o600
 
 
 # -- images ------------------------------------------------------------------------------------------------------------------------------
 
-ONE_LINE = "deb [signed-by=/k.gpg] http://mirror.example/debian bookworm main\ndeb-src http://src.example/debian bookworm main\n# deb http://no bookworm main\n"
-DEB822 = "Types: deb\n# a remark\nURIs: http://mirror2.example/debian/\nSuites: trixie trixie-updates\nComponents: main\n\nTypes: deb\nURIs: http://sec.example\nSuites: trixie-security\nComponents: main\n"
+ONE_LINE = """deb [signed-by=/k.gpg] http://mirror.example/debian bookworm main
+deb-src http://src.example/debian bookworm main
+# deb http://no bookworm main
+"""
+DEB822 = """Types: deb
+# a remark
+URIs: http://mirror2.example/debian/
+Suites: trixie trixie-updates
+Components: main
+
+Types: deb
+URIs: http://sec.example
+Suites: trixie-security
+Components: main
+"""
 
 
 def test_the_mirror_is_where_the_machines_own_release_comes_from() -> None:
@@ -167,8 +190,10 @@ def test_the_hash_follows_everything_that_goes_in_and_no_order() -> None:
     first = image.digest(image.recipe("base", {}, common(), {"/ca": "x"}))
     assert first == image.digest(image.recipe("base", {}, common(packages=["b", "a", "a"]), {"/ca": "x"}))
     others = [
-        image.recipe("base", {"packages": ["c"]}, common(), {"/ca": "x"}), image.recipe("base", {}, common(suite="forky"), {"/ca": "x"}),
-        image.recipe("base", {}, common(mirror="http://n"), {"/ca": "x"}), image.recipe("base", {}, common(), {"/ca": "y"}),
+        image.recipe("base", {"packages": ["c"]}, common(), {"/ca": "x"}),
+        image.recipe("base", {}, common(suite="forky"), {"/ca": "x"}),
+        image.recipe("base", {}, common(mirror="http://n"), {"/ca": "x"}),
+        image.recipe("base", {}, common(), {"/ca": "y"}),
         image.recipe("base", {"disabled_units": ["*"]}, common(), {"/ca": "x"}),
     ]
     assert len({first, *(image.digest(other) for other in others)}) == 6
