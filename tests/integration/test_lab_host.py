@@ -71,15 +71,8 @@ class Machine:
         }
 
     def play(self, name: str, *arguments: str, lab: str = LAB, fails: bool = False) -> dict[str, Any]:
-        command = [
-            str(BIN / "ansible-playbook"),
-            "-i",
-            str(self.inventory),
-            f"playbooks/{name}.yml",
-            "--skip-tags",
-            "lab_regions",
-            *arguments,
-        ]
+        options = ["-i", str(self.inventory), f"playbooks/{name}.yml", "--skip-tags", "lab_regions", *arguments]
+        command = [*self.prefix, str(BIN / "ansible-playbook"), *options]
         done = subprocess.run(command, cwd=ROOT, env=self.environment(lab), capture_output=True, text=True, timeout=1500, check=False)
         assert (done.returncode != 0) == fails, done.stdout[-6000:] + done.stderr[-2000:]
         found: dict[str, Any] = json.JSONDecoder().raw_decode(done.stdout, done.stdout.index("{"))[0]
