@@ -54,7 +54,7 @@ class User:
 
     def run(self, *command: str, check: bool = True) -> str:
         return run(
-            "runuser", "-u", USER, "--", *command, check=check, cwd=self.checkout if self.checkout.exists() else HOME, env=self.environment
+            "/usr/sbin/runuser", "-u", USER, "--", *command, check=check, cwd=self.checkout if self.checkout.exists() else HOME, env=self.environment
         )
 
     def play(self, name: str, *arguments: str) -> str:
@@ -78,7 +78,7 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
         person.run("mkdir", "-p", ".collections/ansible_collections/hep")
         person.run("ln", "-sfn", "../../..", ".collections/ansible_collections/hep/distcloud")
         if subprocess.run(
-            ["runuser", "-u", USER, "--", str(BIN / "ansible-playbook"), "--version"], capture_output=True, check=False
+            ["/usr/sbin/runuser", "-u", USER, "--", str(BIN / "ansible-playbook"), "--version"], capture_output=True, check=False
         ).returncode:
             person.run("make", ".venv/.control")
             person.environment["PATH"] = f"{person.checkout}/.venv/bin:/usr/bin:/bin"
