@@ -195,7 +195,8 @@ class FakeCloud:
         self.world.step(f"{self.name}: before delete")
         self._reach()
         entry = self.servers.pop(server_id, None)
-        if entry is not None and entry.server.name in self.world.workers:
+        twins = [other for other in self.servers.values() if entry is not None and other.server.name == entry.server.name]
+        if entry is not None and not twins and entry.server.name in self.world.workers:
             self.world.workers[entry.server.name].gone = True
         self.world.step(f"{self.name}: after delete")
         if self.lose_delete_answers:

@@ -1,34 +1,338 @@
-"""The engine from a waiting job to a deleted VM, in a world of fakes on a real database."""
+"""The engine from a waiting job to a deleted VM, and what it does when parts of the world fail. Fakes around a real database."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from distcloud.scheduler.model import VmState
+import pytest
 
-from .fakes import FakeJob, World
+from distcloud.common.database import Database
+from distcloud.scheduler.drivers.base import META_CLOUD, META_GROUP, META_SCHEDULER, META_VM, CloudError, ErrorKind, Server
+from distcloud.scheduler.ids import new_vm_id
+from distcloud.scheduler.model import Limits, Reason, Resources, VmState
+from distcloud.scheduler.states import ServerStatus
+from distcloud.scheduler.tables import CloudRow, GroupRow
+
+from .fakes import FLAVOR, FakeJob, FakeServer, World
 from .stage import Stage, migrated
+
+Play = Callable[[Stage], Awaitable[None]]
+
+
+def play(
+    folder: Path, world: World, script: Play, *, clouds: Sequence[str] = ("east",), max_vms: int = 1, enabled: bool = True, url: str = ""
+) -> None:
+    for name in clouds:
+        if name not in world.clouds:
+            world.cloud(name)
+
+    async def main() -> None:
+        stage = Stage(url or await migrated(folder, clouds, max_vms=max_vms, enabled=enabled), world)
+        await stage.begin()
+        await script(stage)
+        await stage.end()
+
+    asyncio.run(main())
+
+
+def server_of_ours(
+    stage: Stage, vm_id: str, *, server_id: str = "srv", cloud: str = "east", status: ServerStatus = ServerStatus.ACTIVE
+) -> FakeServer:
+    metadata = {META_SCHEDULER: stage.engine.status().scheduler_uuid, META_VM: vm_id, META_GROUP: "atlas", META_CLOUD: cloud}
+    return FakeServer(
+        Server(server_id, vm_id, status, metadata, FLAVOR.resources, "small", "i-1"), stage.world.now, FLAVOR.resources, joins=False
+    )
 
 
 def test_a_waiting_job_gets_a_worker_and_the_worker_goes_afterwards(tmp_path: Path) -> None:
     world = World(jobs=[FakeJob()])
-    east = world.cloud("east")
+
+    async def script(stage: Stage) -> None:
+        await stage.turns(3)
+        assert len(world.servers()) == 1
+        await stage.turns(40)
+        assert stage.at_rest() and not world.workers
+        (vm,) = await stage.vms()
+        detail = await stage.engine.vm(vm.id)
+        assert detail is not None and detail.gone_at is not None and detail.region == "east"
+        states = [event.to_state.value for event in detail.events]
+        assert states == ["requested", "starting", "unregistered", "running", "idle", "retiring", "deleting", "gone"]
+        assert all(event.reason for event in detail.events)
+        assert vm.token_expires_at is not None and world.refused[vm.id] == pytest.approx(vm.token_expires_at)
+        assert len(world.drain_keys[vm.id]) == 64
+
+    play(tmp_path, world, script)
+
+
+def test_the_same_on_postgresql(tmp_path: Path, postgres_url: str) -> None:
+    world = World(jobs=[FakeJob()])
+
+    async def script(stage: Stage) -> None:
+        await stage.turns(43)
+        assert stage.at_rest()
+
+    async def prepare() -> None:
+        database = Database(postgres_url)
+        await database.migrate("distcloud.scheduler")
+        async with database.begin() as session:
+            session.add(GroupRow(name="atlas", keep_alive=20, default_image="worker", aliases={}))
+            await session.flush()
+            session.add(CloudRow(group_name="atlas", name="east", region="east", enabled=True, max_vms=1, auth={}))
+        await database.close()
+
+    asyncio.run(prepare())
+    play(tmp_path, world, script, url=postgres_url)
+
+
+def test_a_disabled_cloud_gets_nothing_and_an_enabled_one_at_once(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob()])
+
+    async def script(stage: Stage) -> None:
+        await stage.turns(5)
+        assert not world.servers() and not world.minted
+        (cloud,) = stage.engine.status().clouds
+        assert not cloud.enabled
+        async with stage.database.begin() as session:
+            (await session.get_one(CloudRow, ("atlas", "east"))).enabled = True
+        await stage.turns(2)
+        assert len(world.servers()) == 1
+
+    play(tmp_path, world, script, enabled=False)
+
+
+def test_a_dead_cloud_slows_nobody_and_its_vms_stay(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(400) for _ in range(4)])
+
+    async def script(stage: Stage) -> None:
+        await stage.turns(12)
+        assert {name: len(cloud.servers) for name, cloud in world.clouds.items()} == {"east": 2, "west": 2}
+        world.clouds["west"].down = True
+        world.jobs += [FakeJob(30)]
+        await stage.turns(30)
+        status = {cloud.cloud: cloud for cloud in stage.engine.status().clouds}
+        assert not status["west"].reachable and "is down" in status["west"].error and status["west"].breaker != "closed"
+        assert status["east"].reachable
+        assert sum(status["west"].vms.values()) == 2, "its VMs are not given up"
+        assert stage.engine.status().healthy
+        world.clouds["west"].down = False
+        await stage.turns(120)
+        assert stage.at_rest()
+        assert len(world.clouds["west"].created) == 2
+
+    play(tmp_path, world, script, clouds=("east", "west"), max_vms=2)
+
+
+def test_a_pool_that_does_not_answer_neither_boots_nor_retires(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(30)])
+
+    async def script(stage: Stage) -> None:
+        await stage.turns(12)
+        assert len(world.servers()) == 1
+        world.pool_down = True
+        world.jobs.append(FakeJob(30))
+        await stage.turns(60)  # long beyond keep-alive
+        assert len(world.servers()) == 1 and len(world.clouds["east"].created) == 1
+        pool = stage.engine.status().pool
+        assert not pool.reachable and "no answer" in pool.error
+        world.pool_down = False
+        await stage.turns(60)
+        assert stage.at_rest()
+
+    play(tmp_path, world, script)
+
+
+def test_without_the_minter_nothing_is_asked_of_a_cloud(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(30)], minter_down=True)
+
+    async def script(stage: Stage) -> None:
+        await stage.turns(10)
+        assert not world.clouds["east"].created
+        assert len(await stage.vms()) < 10, "the breaker keeps rows from piling up"
+        record = stage.engine.last_plan()
+        assert record is not None and any("minter" in failure for failure in record.failures)
+        world.minter_down = False
+        await stage.turns(80)
+        assert stage.at_rest() and len(world.clouds["east"].created) == 1
+
+    play(tmp_path, world, script)
+
+
+def test_a_row_is_closed_only_after_its_farewell(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(30)])
+
+    async def script(stage: Stage) -> None:
+        while not world.jobs[0].done:
+            await stage.turn()
+        world.minter_down = True
+        await stage.turns(40)
+        (vm,) = await stage.vms()
+        assert not world.servers() and vm.state is VmState.DELETING, "the server is gone, its identity is not refused yet"
+        world.minter_down = False
+        await stage.turns(3)
+        assert stage.at_rest() and vm.id in world.refused
+
+    play(tmp_path, world, script)
+
+
+def test_an_orphan_is_adopted_and_goes(tmp_path: Path) -> None:
+    world = World()
+
+    async def script(stage: Stage) -> None:
+        orphan = new_vm_id()
+        world.clouds["east"].servers["srv"] = server_of_ours(stage, orphan)
+        await stage.turns(30)
+        assert not world.servers()
+        (vm,) = await stage.vms()
+        assert vm.id == orphan and vm.state is VmState.GONE and orphan in world.refused
+        detail = await stage.engine.vm(orphan)
+        assert detail is not None and detail.events[0].reason.startswith(Reason.ORPHAN.value)
+
+    play(tmp_path, world, script)
+
+
+def test_an_orphan_with_jobs_may_finish_them(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(60)])
+
+    async def script(stage: Stage) -> None:
+        orphan = new_vm_id()
+        entry = server_of_ours(stage, orphan)
+        entry.joins, entry.created_at = True, world.now - 100
+        world.clouds["east"].servers["srv"] = entry
+        await stage.turns(5)
+        (vm,) = await stage.vms()
+        assert vm.state is VmState.RETIRING and world.servers()
+        await stage.turns(90)
+        assert all(job.done for job in world.jobs) and not world.servers()
+
+    play(tmp_path, world, script)
+
+
+def test_a_copy_under_a_taken_id_gets_a_row_of_its_own_and_goes(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(300)])
+
+    async def script(stage: Stage) -> None:
+        await stage.turns(12)
+        (vm,) = await stage.vms()
+        world.clouds["east"].servers["copy"] = server_of_ours(stage, vm.id, server_id="copy")
+        await stage.turns(25)
+        assert [entry.server.id for entry in world.servers()] == [vm.server_id]
+        states = {found.id: found.state for found in await stage.vms()}
+        assert states.pop(vm.id) is VmState.RUNNING and [*states.values()] == [VmState.GONE]
+
+    play(tmp_path, world, script)
+
+
+def test_strangers_are_counted_and_never_touched(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(30), FakeJob(30)])
+    stranger = Server(
+        "theirs",
+        "vm-aaaaaaaaaaaaaaaa",
+        ServerStatus.ACTIVE,
+        {META_SCHEDULER: "another", META_VM: "vm-aaaaaaaaaaaaaaaa"},
+        Resources(4, 8192, 20),
+    )
+    world.cloud("east", foreign=[stranger], quota=Limits(2, 100, 100000))
+
+    async def script(stage: Stage) -> None:
+        await stage.turns(4)
+        assert len(world.clouds["east"].created) == 1, "the stranger takes half of the quota"
+        (cloud,) = stage.engine.status().clouds
+        assert (cloud.foreign_vms, cloud.quota_vms) == (1, 2)
+        await stage.turns(60)
+        assert world.clouds["east"].foreign == [stranger]
+        assert all(vm.id != stranger.name for vm in await stage.vms())
+
+    play(tmp_path, world, script, max_vms=10)
+
+
+def test_a_listing_that_is_not_whole_proves_no_absence(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(30)])
+
+    async def script(stage: Stage) -> None:
+        await stage.turns(3)
+        (entry,) = world.servers()
+        entry.hidden_until = world.now + 300
+        world.clouds["east"].whole = False
+        await stage.turns(50)
+        assert len(world.clouds["east"].created) == 1
+        world.clouds["east"].whole = True
+        await stage.turns(40)
+        assert stage.at_rest()
+
+    play(tmp_path, world, script)
+
+
+def test_a_quota_refusal_pauses_boots_there(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(30)])
+    refusal = CloudError(ErrorKind.QUOTA, "east", "Quota exceeded", undone=True)
+    world.cloud("east", refuse_creates=refusal)
+
+    async def script(stage: Stage) -> None:
+        await stage.turns(20)
+        rows = await stage.vms()
+        assert len(rows) == 3 and {vm.state for vm in rows} == {VmState.GONE}
+        assert "Quota exceeded" in rows[0].reason
+        (cloud,) = stage.engine.status().clouds
+        assert cloud.boots_paused_until is not None
+
+    play(tmp_path, world, script)
+
+
+def test_a_person_retires_a_vm_and_an_unknown_one_is_an_error(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(100)])
+
+    async def script(stage: Stage) -> None:
+        await stage.turns(12)
+        (vm,) = await stage.vms()
+        answer = await stage.engine.retire(vm.id, "anna")
+        assert (answer.changed, answer.before, answer.after) == (True, VmState.RUNNING, VmState.RETIRING)
+        assert not (await stage.engine.retire(vm.id, "anna")).changed
+        await stage.turns(40)
+        assert stage.at_rest() and len(world.clouds["east"].created) == 1, "its job could finish"
+        with pytest.raises(KeyError):
+            await stage.engine.retire("vm-zzzzzzzzzzzzzzzz", "anna")
+
+    play(tmp_path, world, script)
+
+
+def test_the_engine_turns_by_itself_alone_on_its_database_and_hands_over(tmp_path: Path) -> None:
+    """Two engines, real time: the second waits, and goes on with the first one's VMs when that ends."""
+    world = World(jobs=[FakeJob(30)])
+    world.cloud("east")
 
     async def main() -> None:
-        stage = Stage(await migrated(tmp_path), world)
-        await stage.begin()
-        await stage.turns(3)
-        assert len(east.servers) == 1
-        await stage.turns(60)
-        assert all(job.done for job in world.jobs)
-        assert not east.servers and not world.workers
-        (vm,) = await stage.vms()
-        assert vm.state is VmState.GONE
-        detail = await stage.engine.vm(vm.id)
-        assert detail is not None
-        print([(event.to_state.value, event.reason) for event in detail.events])
-        assert vm.id in world.refused and world.drain_keys[vm.id]
-        await stage.end()
+        url = await migrated(tmp_path)
+        first, second = Stage(url, world), Stage(url, world)
+        await first.begin()
+        await second.begin()
+        stop_first, stop_second = asyncio.Event(), asyncio.Event()
+        for stage in (first, second):
+            stage.fast()
+        running = asyncio.create_task(first.engine.run(stop_first))
+        await until(lambda: len(world.servers()) == 1)
+        waiting = asyncio.create_task(second.engine.run(stop_second))
+        await until(lambda: "another engine" in second.engine.status().problem)
+        assert not second.engine.status().healthy and first.engine.status().healthy
+        stop_first.set()
+        await running
+
+        def time_passes() -> bool:
+            world.tick(1.0)
+            return second.at_rest()
+
+        await until(time_passes)
+        assert len(world.clouds["east"].created) == 1
+        stop_second.set()
+        await waiting
+        for stage in (first, second):
+            await stage.database.close()
 
     asyncio.run(main())
+
+
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - a condition on fakes that have no events
+            await asyncio.sleep(0.05)

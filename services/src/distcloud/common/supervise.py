@@ -16,6 +16,7 @@ from typing import Any
 
 _ANSWER_LIMIT = 64 * 1024 * 1024  # one line: ten thousand grouped jobs are a few MiB
 _ERROR_KEPT = 4096
+_WORDS_SHOWN = 300
 
 
 class ChildError(Exception):
@@ -69,7 +70,7 @@ class JsonChild:
             await process.wait()
             if errors is not None:
                 await asyncio.wait([errors])
-            words = self._last_words.decode("utf-8", "replace").strip()
+            words = " ".join(self._last_words.decode("utf-8", "replace").split())[-_WORDS_SHOWN:]
             raise ChildError(f"{self.name}: the child process ended ({process.returncode}) {words}".rstrip())
         answer = json.loads(line)
         if "error" in answer:

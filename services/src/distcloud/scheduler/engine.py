@@ -184,7 +184,8 @@ class Engine:
                 raise unknown from group
             assert known is not None
             error = str(known.exceptions[0])
-            if error != pool.error:
+            # Said once when it begins: the words of a failure often carry the time, and would fill the journal.
+            if not pool.error:
                 log.warning("pool_failed", error=error)
             pool.reachable, pool.error = False, error
         else:

@@ -151,9 +151,9 @@ class Ledger:
         await self._database.run(write)
 
     async def drain_key(self, vm_id: str) -> str | None:
-        """The VM's own key in the clear; None for an adopted server. Raises SecretError when it does not open."""
+        """The VM's own key in the clear; None for an adopted server. Raises SecretError."""
         async with self._database.read() as session:
-            sealed = (await _row(session, vm_id)).drain_key
+            sealed = (await session.get_one(VmRow, vm_id)).drain_key
         return None if sealed is None else self._box.open(sealed)
 
     async def detail(self, vm_id: str) -> VmDetail | None:

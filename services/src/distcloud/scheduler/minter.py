@@ -181,6 +181,7 @@ def _write(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o644)  # whatever the umask: every tool of HTCondor reads this folder, as whoever runs it
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

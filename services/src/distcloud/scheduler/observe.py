@@ -152,7 +152,7 @@ class CloudWatch:
 
     def failed(self, error: str) -> None:
         """A call failed in a way that says something of the cloud, not of the request."""
-        if error != self.error:
+        if not self.error:
             log.warning("cloud_failed", cloud=self.label, error=error)
         self.breaker = self.breaker.failed(self._clock(), random.random(), error)  # noqa: S311 - spreads retries
         self.error = error

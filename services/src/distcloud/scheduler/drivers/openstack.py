@@ -28,12 +28,12 @@ _PAGES_AT_MOST = 200
 
 
 class OpenStackDriver:
-    """One account in one OpenStack region. `seconds` bounds every single HTTP call."""
+    """One account in one OpenStack region. `seconds` bounds every single HTTP call; `client` may be another way to HTTP (a replay)."""
 
-    def __init__(self, account: Account, *, seconds: float = 30.0) -> None:
+    def __init__(self, account: Account, *, seconds: float = 30.0, client: httpx.AsyncClient | None = None) -> None:
         self._account = account
         self._seconds = seconds
-        self._client = client_for(account, seconds)
+        self._client = client or client_for(account, seconds)
         self._keystone = Keystone(account, self._client, seconds)
         self._flavors: dict[str, str] = {}
         self._images: dict[str, str] = {}

@@ -1,0 +1,81 @@
+"""The minter's client over a real Unix socket, and what a VM is trusted with."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from distcloud.scheduler.credentials import MinterSocket, MinterUnavailable, new_drain_key, token_lifetime
+from distcloud.scheduler.model import Policy
+
+VM = "vm-aaaaaaaaaaaaaaaa"
+
+
+def served(folder: Path, reply: bytes | None, script: Callable[[MinterSocket, list[bytes]], Awaitable[None]]) -> None:
+    async def main() -> None:
+        asked: list[bytes] = []
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append(await reader.readline())
+            if reply is None:
+                await reader.read()
+            else:
+                writer.write(reply)
+            writer.close()
+
+        server = await asyncio.start_unix_server(handle, folder / "s")
+        await script(MinterSocket(folder / "s", seconds=0.5), asked)
+        server.close()
+
+    asyncio.run(main())
+
+
+def test_asks_one_line_and_takes_the_token(tmp_path: Path) -> None:
+    async def script(minter: MinterSocket, asked: list[bytes]) -> None:
+        assert await minter.mint(VM, 3600) == "a.b.c"
+        assert json.loads(asked[0]) == {"verb": "mint", "worker": VM, "lifetime": 3600}
+
+    served(tmp_path, b'{"token": "a.b.c"}\n', script)
+
+
+def test_refuses_until_a_whole_second(tmp_path: Path) -> None:
+    async def script(minter: MinterSocket, asked: list[bytes]) -> None:
+        await minter.refuse(VM, 1000.2)
+        assert json.loads(asked[0]) == {"verb": "refuse", "worker": VM, "until": 1001}
+
+    served(tmp_path, b'{"refused": 1}\n', script)
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (b'{"error": "lifetime: too long"}\n', "too long"),
+        (b"", "socket"),
+        (b"{}\n", "without a token"),
+        (b"[]\n", "no JSON object"),
+        (None, "no answer"),
+    ],
+)
+def test_whatever_goes_wrong_is_said(tmp_path: Path, reply: bytes | None, words: str) -> None:
+    async def script(minter: MinterSocket, asked: list[bytes]) -> None:
+        with pytest.raises(MinterUnavailable, match=words):
+            await minter.mint(VM, 3600)
+
+    served(tmp_path, reply, script)
+
+
+def test_a_minter_that_does_not_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MinterUnavailable, match=r"distcloud-minter\.socket"):
+        asyncio.run(MinterSocket(tmp_path / "none").mint(VM, 3600))
+
+
+def test_keys_are_text_of_48_random_bytes_and_tokens_outlive_the_drain() -> None:
+    keys = {new_drain_key() for _ in range(50)}
+    assert len(keys) == 50 and all(len(base64.b64decode(key)) == 48 for key in keys)
+    policy = Policy(max_vm_age=1000, drain_timeout=500)
+    assert token_lifetime(policy) > 1500

@@ -1,0 +1,148 @@
+"""The ledger on SQLite and PostgreSQL: rows before orders, events with every change, pages that neither skip nor repeat."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from sqlalchemy import select
+
+from distcloud.common.database import Database
+from distcloud.common.secrets import SecretBox
+from distcloud.scheduler.drivers.base import META_VM, Server
+from distcloud.scheduler.ids import is_vm_id
+from distcloud.scheduler.ledger import Ledger
+from distcloud.scheduler.model import Boot, Policy, Reason, Resources, Slot, VmState
+from distcloud.scheduler.states import Event, Observation, ServerStatus
+from distcloud.scheduler.tables import VmRow
+
+from .stage import KEY
+
+BOOT = Boot(
+    "atlas", "east", "small", "worker", Resources(1, 2048, 10.0), "near", Reason.DEMAND, "one job waits", network="n1", keep_alive=77
+)
+POLICY = Policy(create_settle=60)
+
+
+def on(url: str, script: Callable[[Ledger, Database], Awaitable[None]]) -> None:
+    async def main() -> None:
+        database = Database(url)
+        await database.migrate("distcloud.scheduler")
+        await script(Ledger(database, SecretBox([KEY])), database)
+        await database.close()
+
+    asyncio.run(main())
+
+
+async def request(ledger: Ledger, now: float = 100.0) -> str:
+    return (await ledger.request(BOOT, region="r1", now=now, token_expires_at=now + 1000, drain_key="the-key")).id
+
+
+def test_a_request_is_a_whole_row_with_its_key_sealed(database_url: str) -> None:
+    async def script(ledger: Ledger, database: Database) -> None:
+        vm_id = await request(ledger)
+        assert is_vm_id(vm_id)
+        (vm,) = await ledger.live()
+        assert (vm.id, vm.group, vm.cloud, vm.flavor, vm.image, vm.alias) == (vm_id, "atlas", "east", "small", "worker", "near")
+        assert (vm.resources, vm.network, vm.keep_alive, vm.token_expires_at) == (BOOT.resources, "n1", 77, 1100)
+        assert vm.state is VmState.REQUESTED and vm.reason == "demand: one job waits"
+        async with database.read() as session:
+            row = (await session.scalars(select(VmRow))).one()
+        assert row.drain_key is not None and "the-key" not in row.drain_key
+        assert await ledger.drain_key(vm_id) == "the-key"
+        detail = await ledger.detail(vm_id)
+        assert detail is not None and detail.region == "r1"
+        assert [(event.from_state, event.to_state) for event in detail.events] == [(None, VmState.REQUESTED)]
+        assert await ledger.detail("vm-zzzzzzzzzzzzzzzz") is None
+
+    on(database_url, script)
+
+
+def test_orders_and_sightings_change_the_row_with_an_event_each(database_url: str) -> None:
+    async def script(ledger: Ledger, database: Database) -> None:
+        vm_id = await request(ledger)
+        before, after = await ledger.order(vm_id, Event.CREATE_ANSWERED, 101, server_id="s1")
+        assert (before.state, after.state, after.server_id) == (VmState.REQUESTED, VmState.STARTING, "s1")
+        slot = Slot(f"{vm_id}.d", vm_id, Resources(1, 2000, 9), Resources(0, 1000, 8), 1, False, 140.0)
+        seen = Observation(ServerStatus.ACTIVE, "s1", listing_began_at=139, slot=slot)
+        ((_, after),) = await ledger.observe({vm_id: seen}, 141, POLICY)
+        assert (after.state, after.registered_at, after.ever_used) == (VmState.RUNNING, 141, True)
+        assert await ledger.observe({vm_id: seen}, 142, POLICY) == [], "the same again changes nothing"
+        assert (await ledger.order(vm_id, Event.CREATE_ANSWERED, 143))[0] == (await ledger.live())[0]
+        await ledger.stamp(vm_id, drain_requested_at=150)
+        await ledger.stamp(vm_id, delete_requested_at=160)
+        (vm,) = await ledger.live()
+        assert (vm.drain_requested_at, vm.delete_requested_at) == (150, 160)
+        detail = await ledger.detail(vm_id)
+        assert detail is not None
+        assert [event.to_state.value for event in detail.events] == ["requested", "starting", "running"]
+        with pytest.raises(KeyError):
+            await ledger.order("vm-zzzzzzzzzzzzzzzz", Event.RETIRE_ORDERED, 1)
+
+    on(database_url, script)
+
+
+def test_a_row_is_closed_only_for_those_whose_farewell_is_said(database_url: str) -> None:
+    async def script(ledger: Ledger, database: Database) -> None:
+        vm_id = await request(ledger)
+        missing = {vm_id: Observation(ServerStatus.MISSING, listing_began_at=500)}
+        ((_, after),) = await ledger.observe(missing, 501, POLICY)
+        assert after.state is VmState.GONE
+        assert (await ledger.live())[0].state is VmState.REQUESTED
+        await ledger.observe(missing, 502, POLICY, closing=frozenset({vm_id}))
+        assert await ledger.live() == []
+        detail = await ledger.detail(vm_id)
+        assert detail is not None and detail.gone_at == 502
+        assert [vm.id for vm in await ledger.gone_among([vm_id, "vm-zzzzzzzzzzzzzzzz"])] == [vm_id]
+        back = {vm_id: Observation(ServerStatus.ACTIVE, "s9", listing_began_at=600)}
+        ((_, after),) = await ledger.observe(back, 601, POLICY)
+        assert after.state is VmState.RETIRING and after.server_id == "s9"
+        detail = await ledger.detail(vm_id)
+        assert detail is not None and detail.gone_at is None
+
+    on(database_url, script)
+
+
+def test_adopted_servers_keep_their_id_where_it_is_free(database_url: str) -> None:
+    async def script(ledger: Ledger, database: Database) -> None:
+        taken = await request(ledger)
+        for given, kept in (("vm-bbbbbbbbbbbbbbbb", True), (taken, False), ("nonsense", False), ("", False)):
+            server = Server(f"s-{given}", given, ServerStatus.ACTIVE, {META_VM: given}, Resources(1, 2, 3.0))
+            vm = await ledger.adopt(server, group="atlas", cloud="east", region="r1", now=5, token_expires_at=9)
+            assert is_vm_id(vm.id) and (vm.id == given) is kept
+            assert vm.state is VmState.RETIRING and vm.server_id == server.id and await ledger.drain_key(vm.id) is None
+        assert len(await ledger.live()) == 5
+
+    on(database_url, script)
+
+
+def test_pages_show_every_vm_once_newest_first(database_url: str) -> None:
+    async def script(ledger: Ledger, database: Database) -> None:
+        ids = [await request(ledger, now=100.0 + number // 3) for number in range(10)]
+        seen: list[str] = []
+        cursor = None
+        while True:
+            page = await ledger.page(states=None, groups=["atlas"], cloud="east", limit=3, cursor=cursor)
+            seen += [detail.vm.id for detail in page.vms]
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert sorted(seen) == sorted(ids) and len(seen) == 10
+        assert (await ledger.page(states=[VmState.GONE], groups=None, cloud=None, limit=5, cursor=None)).vms == ()
+        assert (await ledger.page(states=None, groups=["other"], cloud=None, limit=5, cursor=None)).vms == ()
+        with pytest.raises(ValueError, match="nonsense"):
+            await ledger.page(states=None, groups=None, cloud=None, limit=5, cursor="nonsense")
+
+    on(database_url, script)
+
+
+def test_orders_side_by_side_make_one_change(database_url: str) -> None:
+    async def script(ledger: Ledger, database: Database) -> None:
+        vm_id = await request(ledger)
+        answers = await asyncio.gather(*(ledger.order(vm_id, Event.RETIRE_ORDERED, 200.0 + number) for number in range(8)))
+        assert sum(before.state is not after.state for before, after in answers) == 1
+        detail = await ledger.detail(vm_id)
+        assert detail is not None and len(detail.events) == 2
+
+    on(database_url, script)

@@ -1,0 +1,139 @@
+"""The minter: what it grants, what it refuses, and that the list of refused workers is always one that HTCondor can read."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcloud.scheduler.minter import MinterError, MinterSettings, answer, read_refused, read_settings, serve
+
+WORKER, OTHER = "vm-aaaaaaaaaaaaaaaa", "vm-bbbbbbbbbbbbbbbb"
+NOW = 1_000_000.0
+
+
+class Tools:
+    """Stands for HTCondor's commands: keeps what is run, and reads the file as condor_config_val would."""
+
+    def __init__(self, refused: Path, *, reads: str | None = None, fails: str = "") -> None:
+        self.refused, self.reads, self.fails = refused, reads, fails
+        self.commands: list[Sequence[str]] = []
+
+    def __call__(self, command: Sequence[str]) -> str:
+        self.commands.append(command)
+        if command[0] == self.fails:
+            raise MinterError(f"{command[0]} failed (1)")
+        if command[0] == "condor_token_create":
+            return "aaa.bbb-_1.ccc\n"
+        if command[0] == "condor_config_val":
+            if self.reads is not None:
+                return self.reads
+            return next(line.split(" = ")[1] for line in self.refused.read_text().splitlines() if line.startswith("REVOKED"))
+        return ""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> MinterSettings:
+    return MinterSettings("pool.test", 7200, tmp_path / "60-refused-workers.conf")
+
+
+def ask(settings: MinterSettings, tools: Tools, **request: Any) -> dict[str, Any]:
+    return answer(json.dumps(request), settings, run=tools, now=NOW)
+
+
+def test_a_worker_gets_a_token_to_join_and_no_more(settings: MinterSettings) -> None:
+    tools = Tools(settings.refused_file)
+    assert ask(settings, tools, verb="mint", worker=WORKER, lifetime=7200) == {"token": "aaa.bbb-_1.ccc"}
+    (command,) = tools.commands
+    assert " ".join(command) == (
+        f"condor_token_create -identity worker-{WORKER}@pool.test -lifetime 7200 -authz ADVERTISE_STARTD -authz ADVERTISE_MASTER"
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ({"verb": "mint", "worker": WORKER, "lifetime": 7201}, "lifetime"),
+        ({"verb": "mint", "worker": WORKER, "lifetime": 59}, "lifetime"),
+        ({"verb": "mint", "worker": WORKER, "lifetime": "3600"}, "lifetime"),
+        ({"verb": "mint", "worker": WORKER, "lifetime": True}, "lifetime"),
+        ({"verb": "mint", "worker": WORKER, "lifetime": 36.5}, "lifetime"),
+        ({"verb": "mint", "worker": WORKER}, "exactly the keys"),
+        ({"verb": "mint", "worker": WORKER, "lifetime": 3600, "authz": "ADMINISTRATOR"}, "exactly the keys"),
+        ({"verb": "mint", "worker": "scheduler", "lifetime": 3600}, "worker"),
+        ({"verb": "mint", "worker": f"{WORKER}\n", "lifetime": 3600}, "worker"),
+        ({"verb": "mint", "worker": "vm-AAAAAAAAAAAAAAAA", "lifetime": 3600}, "worker"),
+        ({"verb": "mint", "worker": [WORKER], "lifetime": 3600}, "worker"),
+        ({"verb": "refuse", "worker": "x,condor@family", "until": 1}, "worker"),
+        ({"verb": "sign", "worker": WORKER, "lifetime": 3600}, "verb"),
+        ({}, "verb"),
+    ],
+)
+def test_anything_else_is_refused_and_nothing_is_run(settings: MinterSettings, request_: dict[str, Any], words: str) -> None:
+    tools = Tools(settings.refused_file)
+    with pytest.raises(MinterError, match=words):
+        ask(settings, tools, **request_)
+    assert tools.commands == [] and not settings.refused_file.exists()
+
+
+@pytest.mark.parametrize("line", ["", "x", "[]", "null", '"mint"', "{"])
+def test_a_line_that_is_no_request(settings: MinterSettings, line: str) -> None:
+    with pytest.raises(MinterError, match=r"JSON|verb"):
+        answer(line, settings, run=Tools(settings.refused_file), now=NOW)
+
+
+def test_refusals_are_listed_until_the_token_has_expired(settings: MinterSettings) -> None:
+    tools = Tools(settings.refused_file)
+    assert ask(settings, tools, verb="refuse", worker=WORKER, until=int(NOW) + 100) == {"refused": 1}
+    assert ask(settings, tools, verb="refuse", worker=OTHER, until=int(NOW) + 10**9) == {"refused": 2}
+    assert read_refused(settings.refused_file) == {WORKER: NOW + 100, OTHER: NOW + 7200}, "no longer than any token can live"
+    names = f"worker-none@pool.test,worker-{WORKER}@pool.test,worker-{OTHER}@pool.test"
+    assert f"REVOKED_WORKERS = {names}" in settings.refused_file.read_text().splitlines()
+    assert [command[0] for command in tools.commands] == ["condor_config_val", "condor_reconfig"] * 2
+    tools.commands.clear()
+    assert ask(settings, tools, verb="refuse", worker=OTHER, until=int(NOW) + 50) == {"refused": 2}
+    assert tools.commands == [], "nothing new: the pool is left alone"
+    assert answer(json.dumps({"verb": "refuse", "worker": OTHER, "until": 0}), settings, run=tools, now=NOW + 101) == {"refused": 1}
+    assert read_refused(settings.refused_file) == {OTHER: NOW + 7200}
+    assert settings.refused_file.stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in settings.refused_file.parent.iterdir()] == [settings.refused_file.name]
+
+
+@pytest.mark.parametrize("broken", [{"reads": "something else"}, {"fails": "condor_config_val"}])
+def test_a_list_that_htcondor_does_not_read_is_taken_back(settings: MinterSettings, broken: dict[str, str]) -> None:
+    with pytest.raises(MinterError):
+        ask(settings, Tools(settings.refused_file, **broken), verb="refuse", worker=WORKER, until=int(NOW) + 100)
+    assert not settings.refused_file.exists()
+    ask(settings, Tools(settings.refused_file), verb="refuse", worker=WORKER, until=int(NOW) + 100)
+    before = settings.refused_file.read_bytes()
+    with pytest.raises(MinterError):
+        ask(settings, Tools(settings.refused_file, **broken), verb="refuse", worker=OTHER, until=int(NOW) + 100)
+    assert settings.refused_file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "cannot be read"),
+        ("{}", "exactly the keys"),
+        ('{"domain": "A b", "max_lifetime": 600, "refused_file": "/x"}', "domain"),
+        ('{"domain": "d", "max_lifetime": "600", "refused_file": "/x"}', "max_lifetime"),
+        ('{"domain": "d", "max_lifetime": 600, "refused_file": "x"}', "refused_file"),
+    ],
+)
+def test_settings_errors_name_file_and_key(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "minter.json"
+    path.write_text(content)
+    with pytest.raises(MinterError, match=words) as caught:
+        read_settings(path)
+    assert str(path) in str(caught.value)
+
+
+def test_errors_are_answers_too(tmp_path: Path) -> None:
+    sink = io.StringIO()
+    assert serve(io.StringIO('{"verb": "mint"}\n'), sink, tmp_path / "missing.json") == 1
+    assert "missing.json" in json.loads(sink.getvalue())["error"]

@@ -1,0 +1,298 @@
+"""The OpenStack driver against replayed HTTP: what it asks, how it reads the answers, and what it makes of refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from distcloud.scheduler.drivers import make_driver
+from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, ServerRequest
+from distcloud.scheduler.drivers.openstack import OpenStackDriver
+from distcloud.scheduler.model import Limits, Resources
+from distcloud.scheduler.states import ServerStatus
+
+ACCOUNT = Account(
+    "atlas",
+    "east",
+    "openstack",
+    "r1",
+    {"auth_url": "http://keystone:5000", "auth_type": "v3applicationcredential", "application_credential_id": "id"},
+    {"application_credential_secret": "hush-hush"},
+    network="11111111-2222-3333-4444-555555555555",
+    security_groups=("workers",),
+    keypair="site",
+)
+CATALOG = [
+    {"type": "compute", "endpoints": [{"interface": "public", "region_id": "r1", "url": "http://nova:8774/v2.1"}]},
+    {"type": "image", "endpoints": [{"interface": "public", "region_id": "r1", "url": "http://glance:9292"}]},
+    {"type": "network", "endpoints": [{"interface": "public", "region_id": "r1", "url": "http://neutron:9696/"}]},
+    {"type": "compute", "endpoints": [{"interface": "public", "region_id": "r2", "url": "http://elsewhere/v2.1"}]},
+]
+FLAVOR = {
+    "id": "f1",
+    "name": "small",
+    "vcpus": 2,
+    "ram": 4096,
+    "disk": 20,
+    "OS-FLV-EXT-DATA:ephemeral": 5,
+    "OS-FLV-DISABLED:disabled": False,
+}
+LIMITS = {"limits": {"absolute": {"maxTotalInstances": 10, "maxTotalCores": -1, "maxTotalRAMSize": 51200}}}
+REQUEST = ServerRequest("vm-aaaaaaaaaaaaaaaa", "small", "worker", b"#cloud-config\n", {"distcloud_vm": "vm-aaaaaaaaaaaaaaaa"})
+
+
+class Cloud:
+    """Answers by method and URL; every call is kept."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.calls: list[httpx.Request] = []
+        self.logins = 0
+        self.answers: dict[str, Any] = {
+            "GET http://nova:8774/v2.1/flavors/detail": {"flavors": [FLAVOR, {**FLAVOR, "name": "off", "OS-FLV-DISABLED:disabled": True}]},
+            "GET http://glance:9292/v2/images": {
+                "images": [
+                    {"id": "new", "name": "worker", "created_at": "2026-02-01T00:00:00Z"},
+                    {"id": "old", "name": "worker", "created_at": "2026-01-01T00:00:00Z"},
+                ]
+            },
+            "GET http://nova:8774/v2.1/limits": LIMITS,
+            "GET http://nova:8774/v2.1/servers/detail": {"servers": []},
+            **answers,
+        }
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        self.calls.append(request)
+        name = f"{request.method} {str(request.url).split('?')[0]}"
+        if name == "POST http://keystone:5000/v3/auth/tokens" and name not in self.answers:
+            self.logins += 1
+            token = {"expires_at": "2099-01-01T00:00:00.000000Z", "project": {"id": "p1"}, "catalog": CATALOG}
+            return httpx.Response(201, json={"token": token}, headers={"X-Subject-Token": f"t{self.logins}"})
+        answer = self.answers[name]
+        if callable(answer):
+            answer = answer(request)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer if isinstance(answer, httpx.Response) else httpx.Response(200, json=answer)
+
+    def driver(self, account: Account = ACCOUNT, seconds: float = 5.0) -> OpenStackDriver:
+        return OpenStackDriver(account, seconds=seconds, client=httpx.AsyncClient(transport=httpx.MockTransport(self.handle)))
+
+
+def ask(cloud: Cloud, what: Callable[[OpenStackDriver], Any], account: Account = ACCOUNT) -> Any:
+    async def main() -> Any:
+        driver = cloud.driver(account)
+        try:
+            return await what(driver)
+        finally:
+            await driver.close()
+
+    return asyncio.run(main())
+
+
+def refusal(cloud: Cloud, what: Callable[[OpenStackDriver], Any], account: Account = ACCOUNT) -> CloudError:
+    with pytest.raises(CloudError) as caught:
+        ask(cloud, what, account)
+    assert "atlas/east" in str(caught.value) and "hush-hush" not in str(caught.value)
+    return caught.value
+
+
+def test_inventory_is_what_can_be_used() -> None:
+    cloud = Cloud()
+    inventory = ask(cloud, lambda driver: driver.inventory())
+    (flavor,) = inventory.flavors
+    assert (flavor.name, flavor.id, flavor.resources) == ("small", "f1", Resources(2, 4096, 25.0))
+    assert inventory.images == {"worker": "new"}, "of two images of one name the newest counts"
+    assert inventory.quota == Limits(10, None, 51200) and inventory.project == "p1"
+    assert cloud.logins == 1, "calls side by side log in once"
+    body = json.loads(cloud.calls[0].content)["auth"]
+    assert body == {"identity": {"methods": ["application_credential"], "application_credential": {"id": "id", "secret": "hush-hush"}}}
+
+
+def test_a_password_is_sent_with_user_and_project() -> None:
+    auth = {
+        "auth_url": "http://keystone:5000/v3/",
+        "username": "u",
+        "project_name": "p",
+        "user_domain_name": "D",
+        "project_domain_id": "pd",
+    }
+    cloud = Cloud()
+    ask(cloud, lambda driver: driver.servers(), Account("atlas", "east", "openstack", "r1", auth, {"password": "hush-hush"}))
+    assert json.loads(cloud.calls[0].content)["auth"] == {
+        "identity": {"methods": ["password"], "password": {"user": {"name": "u", "domain": {"name": "D"}, "password": "hush-hush"}}},
+        "scope": {"project": {"name": "p", "domain": {"id": "pd"}}},
+    }
+
+
+def test_servers_come_page_by_page_whatever_host_the_links_name() -> None:
+    def page(request: httpx.Request) -> httpx.Response:
+        marker = request.url.params.get("marker")
+        numbers = {None: (0, 1), "s1": (2, 3), "s3": (4,)}[marker]
+        body: dict[str, Any] = {
+            "servers": [
+                {"id": f"s{n}", "name": f"n{n}", "status": "ACTIVE", "flavor": {"vcpus": 1, "ram": 512, "disk": 4}} for n in numbers
+            ]
+        }
+        if numbers[-1] != 4:
+            body["servers_links"] = [{"rel": "next", "href": "http://wrong-host/v2.1/servers/detail"}]
+        return httpx.Response(200, json=body)
+
+    listing = ask(Cloud(**{"GET http://nova:8774/v2.1/servers/detail": page}), lambda driver: driver.servers())
+    assert [server.id for server in listing.servers] == ["s0", "s1", "s2", "s3", "s4"]
+    assert listing.whole and listing.servers[0].resources == Resources(1, 512, 4.0)
+
+
+def test_a_cell_that_is_down_makes_a_listing_prove_nothing() -> None:
+    servers = [
+        {"id": "a", "status": "UNKNOWN", "tenant_id": "p1"},
+        {"id": "b", "name": "vm", "status": "ERROR", "fault": {"message": "no  host"}},
+    ]
+    cloud = Cloud(**{"GET http://nova:8774/v2.1/servers/detail": {"servers": servers}})
+    listing = ask(cloud, lambda driver: driver.servers())
+    assert not listing.whole
+    assert [(server.status, server.fault) for server in listing.servers] == [(ServerStatus.UNKNOWN, ""), (ServerStatus.ERROR, "no host")]
+    assert cloud.calls[-1].headers["OpenStack-API-Version"] == "compute 2.69"
+
+
+def test_a_server_is_asked_for_with_all_that_makes_it_ours() -> None:
+    cloud = Cloud(**{"POST http://nova:8774/v2.1/servers": httpx.Response(202, json={"server": {"id": "new-id"}})})
+    assert ask(cloud, lambda driver: driver.create(REQUEST)) == "new-id"
+    assert json.loads(cloud.calls[-1].content)["server"] == {
+        "name": "vm-aaaaaaaaaaaaaaaa",
+        "flavorRef": "f1",
+        "imageRef": "new",
+        "networks": [{"uuid": "11111111-2222-3333-4444-555555555555"}],
+        "user_data": base64.b64encode(b"#cloud-config\n").decode(),
+        "config_drive": True,
+        "metadata": {"distcloud_vm": "vm-aaaaaaaaaaaaaaaa"},
+        "security_groups": [{"name": "workers"}],
+        "key_name": "site",
+    }
+
+
+def test_a_network_by_name_is_looked_up_and_must_be_one() -> None:
+    named = replace(REQUEST, network="prov")
+    url = "GET http://neutron:9696/v2.0/networks"
+    cloud = Cloud(**{url: {"networks": [{"id": "n1"}]}, "POST http://nova:8774/v2.1/servers": {"server": {"id": "x"}}})
+    ask(cloud, lambda driver: driver.create(named))
+    assert json.loads(cloud.calls[-1].content)["server"]["networks"] == [{"uuid": "n1"}]
+    error = refusal(Cloud(**{url: {"networks": [{"id": "a"}, {"id": "b"}]}}), lambda driver: driver.create(named))
+    assert error.kind is ErrorKind.NOT_FOUND and error.undone and "2 networks called prov" in str(error)
+
+
+def nova_says(status: int, message: str = "because") -> httpx.Response:
+    return httpx.Response(status, json={"badRequest": {"code": status, "message": message}})
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "undone", "words"),
+    [
+        (nova_says(403, "Quota exceeded for cores: Requested 1"), ErrorKind.QUOTA, True, "raise the quota"),
+        (nova_says(403, "Policy doesn't allow it"), ErrorKind.REJECTED, True, "Policy"),
+        (nova_says(400, "secret hush-hush is bad"), ErrorKind.REJECTED, True, r"secret \*\*\*\*\*\*\*\* is bad"),
+        (nova_says(409), ErrorKind.REJECTED, True, "409"),
+        (nova_says(500), ErrorKind.UNREACHABLE, False, "500"),
+        (nova_says(503), ErrorKind.UNREACHABLE, False, "503"),
+        (nova_says(429), ErrorKind.UNREACHABLE, True, "429"),
+        (httpx.Response(406, text="no"), ErrorKind.REJECTED, True, "older than Stein"),
+        (httpx.Response(200, text="<html>"), ErrorKind.UNREACHABLE, False, "not JSON"),
+        (httpx.Response(200, json={"nothing": 1}), ErrorKind.UNREACHABLE, False, "without naming the server"),
+        (httpx.ConnectError("refused"), ErrorKind.UNREACHABLE, True, "cannot be reached"),
+        (httpx.ReadTimeout("late"), ErrorKind.UNREACHABLE, False, "no answer within"),
+        (httpx.RemoteProtocolError("closed"), ErrorKind.UNREACHABLE, False, "cannot be reached"),
+    ],
+)
+def test_what_a_failed_create_says_of_the_server(answer: Any, kind: ErrorKind, undone: bool, words: str) -> None:
+    error = refusal(Cloud(**{"POST http://nova:8774/v2.1/servers": answer}), lambda driver: driver.create(REQUEST))
+    assert (error.kind, error.undone) == (kind, undone)
+    assert re.search(words, str(error))
+
+
+def test_a_revoked_token_is_replaced_once_and_a_forbidden_call_named() -> None:
+    def fresh(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"servers": []}) if request.headers["X-Auth-Token"] == "t2" else httpx.Response(401, text="expired")
+
+    cloud = Cloud(**{"GET http://nova:8774/v2.1/servers/detail": fresh})
+    ask(cloud, lambda driver: driver.servers())
+    assert cloud.logins == 2
+    error = refusal(Cloud(**{"GET http://nova:8774/v2.1/servers/detail": httpx.Response(401)}), lambda driver: driver.servers())
+    assert error.kind is ErrorKind.AUTH and "access rules" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (httpx.Response(401), ErrorKind.AUTH, "refuses the credential"),
+        (httpx.Response(404), ErrorKind.AUTH, "no Keystone v3"),
+        (httpx.Response(503), ErrorKind.UNREACHABLE, "503"),
+        (httpx.Response(201, json={"token": {}}), ErrorKind.AUTH, "project"),
+        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"), ErrorKind.UNREACHABLE, "give the CA"),
+        (httpx.ConnectTimeout("x"), ErrorKind.UNREACHABLE, "no answer within"),
+    ],
+)
+def test_log_in_that_fails_says_what_to_do(answer: Any, kind: ErrorKind, words: str) -> None:
+    error = refusal(Cloud(**{"POST http://keystone:5000/v3/auth/tokens": answer}), lambda driver: driver.servers())
+    assert error.kind is kind and error.undone and words in str(error)
+
+
+def test_a_region_that_is_not_in_the_catalogue_is_named_with_those_that_are() -> None:
+    error = refusal(Cloud(), lambda driver: driver.servers(), replace(ACCOUNT, region="r9"))
+    assert "region r9" in str(error) and "r1, r2" in str(error)
+
+
+def test_deleting_what_is_gone_is_no_error_and_left_over_ports_go() -> None:
+    deleted: list[str] = []
+
+    def delete(request: httpx.Request) -> httpx.Response:
+        deleted.append(str(request.url))
+        return httpx.Response(204)
+
+    cloud = Cloud(
+        **{
+            "DELETE http://nova:8774/v2.1/servers/s": httpx.Response(404, json={"itemNotFound": {"message": "gone"}}),
+            "GET http://neutron:9696/v2.0/ports": {"ports": [{"id": "p1"}, {"id": "p2"}]},
+            "DELETE http://neutron:9696/v2.0/ports/p1": delete,
+            "DELETE http://neutron:9696/v2.0/ports/p2": delete,
+        }
+    )
+
+    async def both(driver: OpenStackDriver) -> None:
+        await driver.delete("s")
+        await driver.sweep("s")
+
+    ask(cloud, both)
+    assert len(deleted) == 2
+    ask(Cloud(**{"GET http://neutron:9696/v2.0/ports": httpx.Response(401)}), lambda driver: driver.sweep("s"))
+
+
+def test_a_cloud_that_hangs_is_cut_off() -> None:
+    async def main() -> None:
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(silent, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        account = Account("atlas", "east", "openstack", "r1", {"auth_url": f"http://127.0.0.1:{port}"}, {"password": "x"})
+        driver = OpenStackDriver(account, seconds=0.3)
+        with pytest.raises(CloudError, match=r"no answer within 0\.3 s"):
+            await driver.servers()
+        await driver.close()
+        server.close()
+
+    asyncio.run(main())
+
+
+def test_unusable_accounts_are_refused_when_the_driver_is_made() -> None:
+    with pytest.raises(CloudError, match="ca_certificate"):
+        make_driver(replace(ACCOUNT, ca_certificate="not a certificate"))
+    with pytest.raises(CloudError, match="driver: there is none called vax"):
+        make_driver(replace(ACCOUNT, driver="vax"))

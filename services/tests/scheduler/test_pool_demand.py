@@ -1,0 +1,116 @@
+"""From the schedd's grouped answer to demand, and from slot ads to slots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distcloud.scheduler.model import Resources
+from distcloud.scheduler.pool.demand import DEFAULT_REQUEST, attributes_of, demands, named_in, one
+from distcloud.scheduler.pool.htcondor import slot_of
+
+VM = "vm-aaaaaaaaaaaaaaaa"
+
+
+@pytest.mark.parametrize(
+    ("requirements", "group"),
+    [
+        ('group_name =?= "atlas"', "atlas"),
+        ('(TARGET.Arch == "X86_64") && (group_name is "atlas") && (TARGET.Disk >= RequestDisk)', "atlas"),
+        ('((TARGET.group_name == "at\\"las") && Cpus > 0)', 'at"las'),
+        ('"atlas" =?= GROUP_NAME', "atlas"),
+        ('(group_name=?="a")&&(target_alias=?="b")', "a"),
+        ('group_name =?= "a" || true', None),
+        ('!(group_name =?= "a")', None),
+        ('group_name =!= "a"', None),
+        ('my_group_name =?= "a"', None),
+        ('Name == "group_name =?= \\"a\\""', None),
+        ('x ? group_name =?= "a" : true', None),
+        ("true", None),
+        ("", None),
+        ("((((", None),
+    ],
+)
+def test_the_group_that_requirements_name(requirements: str, group: str | None) -> None:
+    assert named_in(requirements, "group_name") == group
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_survived(text: str) -> None:
+    named_in(text, "group_name")
+    attributes_of([text])
+
+
+def test_attributes_that_may_be_the_jobs_own_are_found_and_bounded() -> None:
+    text = '(TARGET.Arch == "MY.x y") && (MY.Site == siteWanted) && regexp("a", Project) && ProcId > 3 && 1.5e3 < Foo && a.b'
+    assert attributes_of([text]) == ("Foo", "Project", "Site", "siteWanted")
+    assert len(attributes_of(f"A{number}" for number in range(1000))) <= 24
+
+
+def row(**more: Any) -> dict[str, Any]:
+    return {
+        **{"DistcloudGroup": "atlas", "Owner": "alice", "Requirements": "true", "JobStatus": 1, "count": 3},
+        **{"RequestCpus": 2, "RequestMemory": 1000, "RequestDisk": 1048576, "JobPrio": 0, "attributes": {}},
+        **more,
+    }
+
+
+def test_rows_that_differ_in_status_alone_are_one_demand() -> None:
+    found = demands([row(), row(JobStatus=2, count=4), row(JobStatus=6, count=1), row(JobStatus=5, count=9), row(JobStatus=4)])
+    (demand,) = found
+    assert (demand.group, demand.owner, demand.idle, demand.running) == ("atlas", "alice", 3, 5)
+    assert demand.request == Resources(2, 1000, 1.0)
+
+
+def test_jobs_of_nobody_are_left_alone_and_the_schedds_word_comes_first() -> None:
+    assert demands([row(DistcloudGroup=None), row(DistcloudGroup="nogroup"), row(JobStatus=5)]) == []
+    named = 'group_name =?= "belle" && target_alias =?= "near"'
+    (demand,) = demands([row(DistcloudGroup=None, Requirements=named)])
+    assert (demand.group, demand.alias) == ("belle", "near")
+    (demand,) = demands([row(Requirements=named)])
+    assert demand.group == "atlas", "what a user writes into requirements is not checked by anybody"
+
+
+def test_wishes_of_the_job_and_gaps_in_its_ad() -> None:
+    wished = one(row(VMInstanceType="big", VMImage="img", VMNetwork="net", VMKeepAlive=60, JobPrio=-5, attributes={"Site": '"x"'}))
+    assert wished is not None
+    assert (wished.flavor, wished.image, wished.network, wished.keep_alive, wished.priority) == ("big", "img", "net", 60, -5)
+    assert wished.attributes == {"Site": '"x"'}
+    bare = one({"DistcloudGroup": "atlas", "RequestCpus": True, "RequestMemory": None, "RequestDisk": -1})
+    assert bare is not None and bare.request == DEFAULT_REQUEST and bare.requirements == "true" and bare.keep_alive is None
+
+
+def ad(**more: Any) -> dict[str, Any]:
+    return {
+        **{"Machine": f"{VM}.pool.test", "DistcloudVm": VM, "TotalSlotCpus": 4, "TotalSlotMemory": 8000, "TotalSlotDisk": 2097152},
+        **{"Cpus": 1, "Memory": 2000, "Disk": 1048576, "NumDynamicSlots": 3, "LastHeardFrom": 123, "Draining": None},
+        **{"ChildState": ["Claimed", "Claimed", "Unclaimed"], "ChildRemoteOwner": ["b@d", "a@d", None]},
+        **more,
+    }
+
+
+def test_a_slot_ad_becomes_a_slot() -> None:
+    slot = slot_of(ad(), "pool.test")
+    assert slot is not None
+    assert (slot.vm_id, slot.machine, slot.claimed_slots, slot.draining, slot.last_heard) == (VM, f"{VM}.pool.test", 2, False, 123.0)
+    assert (slot.total, slot.free, slot.owners) == (Resources(4, 8000, 2.0), Resources(1, 2000, 1.0), ("a@d", "b@d"))
+    draining = slot_of(ad(Draining=True, ChildState=None), "pool.test")
+    assert draining is not None and draining.draining and draining.claimed_slots == 3
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"DistcloudVm": "vm-bbbbbbbbbbbbbbbb"},
+        {"DistcloudVm": None},
+        {"Machine": f"{VM}.elsewhere"},
+        {"Machine": "login.pool.test", "DistcloudVm": "login"},
+    ],
+)
+def test_a_machine_that_only_claims_to_be_ours_is_nobodys(more: dict[str, Any]) -> None:
+    slot = slot_of(ad(**more), "pool.test")
+    assert slot is not None and slot.vm_id is None
+    assert slot_of(ad(Machine=None), "pool.test") is None
