@@ -39,7 +39,7 @@ class Reason(StrEnum):
     SILENT = "silent"  # was in the pool and vanished without a drain
     DRAINED = "drained"  # no slot left: delete now
     DRAIN_TIMEOUT = "drain_timeout"
-    TOKEN_EXPIRING = "token_expiring"  # maximum age reached: the pool token ends soon
+    TOKEN_EXPIRING = "token_expiring"  # noqa: S105  maximum age reached: the pool token ends soon
     OVER_LIMIT = "over_limit"
     ORPHAN = "orphan"  # carries our id, has no row
     ORDERED = "ordered"  # a person asked

@@ -37,10 +37,7 @@ class Eligibility:
     def __init__(self, situation: Situation) -> None:
         self._situation = situation
         self._closed = {key: _closed(cloud, situation) for key, cloud in situation.clouds.items()}
-        self._flavors: dict[tuple[str, str], list[tuple[Flavor, Resources]]] = {}
-        for key, cloud in situation.clouds.items():
-            sized = sorted(cloud.flavors, key=lambda flavor: (*_size(flavor.resources), flavor.name))
-            self._flavors[key] = [(flavor, situation.offer(key, flavor.name, flavor.resources)) for flavor in sized]
+        self._flavors: dict[tuple[str, str, str | None], list[tuple[Flavor, Resources]]] = {}
 
     def offers(self, demand: Demand, job: Job) -> list[Offer]:
         """One answer of every cloud of the demand's group."""
@@ -76,28 +73,37 @@ class Eligibility:
     ) -> tuple[tuple[Choice, ...], tuple[Reason, str]]:
         """The job's flavor if it names one; else the default if it will do, and the smallest that does."""
         situation, request = self._situation, demand.request
-        flavors = self._flavors[cloud.group, cloud.name]
+        flavors = self._in_order(cloud, usual)
         if wished:
             flavors = [pair for pair in flavors if pair[0].name == wished]
             if not flavors:
                 return (), (Reason.NO_FLAVOR, f"{cloud.name} has no flavor {wished}, which the job asks for")
-        fitting = [pair for pair in flavors if request.fits_in(pair[1])]
-        if not fitting:
-            return (), (Reason.NO_FLAVOR, _too_small(cloud, flavors, request))
-        if usual is not None:
-            fitting = [pair for pair in fitting if pair[0].name == usual] + [pair for pair in fitting if pair[0].name != usual]
         choices: list[Choice] = []
-        worker = None
-        for flavor, offer in fitting:
-            worker = situation.worker(cloud, flavor.name, flavor.resources, demand.alias, image)
-            if situation.matcher.matches(job, worker):
-                choices.append(Choice(flavor, worker, offer))
+        tried = None
+        for flavor, offer in flavors:
+            if not request.fits_in(offer):
+                continue
+            tried = situation.worker(cloud, flavor.name, flavor.resources, demand.alias, image)
+            if situation.matcher.matches(job, tried):
+                choices.append(Choice(flavor, tried, offer))
                 if flavor.name != usual:
                     break
         if choices:
             return tuple(choices), (Reason.DEMAND, "")
-        assert worker is not None  # the last one tried is the largest: what fails there fails everywhere
-        return (), (Reason.REQUIREMENTS_MISMATCH, situation.matcher.why(job, worker).detail)
+        if tried is None:
+            return (), (Reason.NO_FLAVOR, _too_small(cloud, flavors, request))
+        # The last one tried is the largest: what fails there mostly fails everywhere.
+        return (), (Reason.REQUIREMENTS_MISMATCH, situation.matcher.why(job, tried).detail)
+
+    def _in_order(self, cloud: Cloud, usual: str | None) -> list[tuple[Flavor, Resources]]:
+        """The cloud's flavors by size, the usual one in front."""
+        key = (cloud.group, cloud.name, usual)
+        found = self._flavors.get(key)
+        if found is None:
+            sized = sorted(cloud.flavors, key=lambda flavor: (flavor.name != usual, *_size(flavor.resources), flavor.name))
+            offer = self._situation.offer
+            self._flavors[key] = found = [(flavor, offer(key[:2], flavor.name, flavor.resources)) for flavor in sized]
+        return found
 
 
 def per_cloud(value: str | None, cloud: str) -> str | None:
@@ -148,7 +154,7 @@ def _too_small(cloud: Cloud, flavors: list[tuple[Flavor, Resources]], request: R
     if not flavors:
         return f"{cloud.name} offers no flavor"
     flavor, offer = max(flavors, key=lambda pair: (_size(pair[1]), pair[0].name))
-    what = "the wished flavor" if len(flavors) == 1 else f"none of {len(flavors)} flavors fits; the largest,"
+    what = "flavor" if len(flavors) == 1 else f"none of {len(flavors)} flavors fits; the largest,"
     return f"{cloud.name}: {what} {flavor.name} offers {words(offer)}, the job asks for {words(request)}"
 
 

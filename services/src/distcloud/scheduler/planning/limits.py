@@ -57,9 +57,17 @@ class Rooms:
         self._situation = situation
         self._used = dict(situation.used)
         self._in_project = dict(situation.used_in_project)
+        self._said: dict[tuple[str, str, Resources], str] = {}  # until something is ordered, the answer stays
 
     def refusal(self, cloud: Cloud, server: Resources) -> str:
         """Why one more server of that size may not be ordered; empty if it may."""
+        question = (cloud.group, cloud.name, server)
+        said = self._said.get(question)
+        if said is None:
+            self._said[question] = said = self._refusal(cloud, server)
+        return said
+
+    def _refusal(self, cloud: Cloud, server: Resources) -> str:
         key, wanted = (cloud.group, cloud.name), of_server(server)
         for bound in bounds(self._situation, cloud, self._used[key], self._in_project[project_of(cloud)]):
             more: int = getattr(wanted, bound.dimension)
@@ -72,6 +80,7 @@ class Rooms:
     def take(self, cloud: Cloud, server: Resources) -> None:
         key: CloudKey = (cloud.group, cloud.name)
         project = project_of(cloud)
+        self._said.clear()
         self._used[key] = added(self._used[key], of_server(server))
         self._in_project[project] = added(self._in_project[project], of_server(server))
 

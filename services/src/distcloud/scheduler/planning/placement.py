@@ -111,7 +111,8 @@ class Placement:
         most = 1 if failing_in_a_row(cloud, self._situation) else policy.max_starting_per_cloud
         if self._starting[key] >= most:
             return Reason.THROTTLED, f"{cloud.name}: {self._starting[key]} workers start there already, at most {most} may"
-        waiting = sum(1 for bin in self._idle.get(key, ()) if self._situation.matcher.matches(wish.job, bin.worker))
+        idle = self._idle.get(key, ())
+        waiting = sum(1 for bin in idle if self._situation.matcher.matches(wish.job, bin.worker)) if idle else 0
         if waiting > policy.max_idle_per_cloud:
             return Reason.THROTTLED, f"{cloud.name}: {waiting} workers that would do are idle; the pool hands out jobs first"
         return None

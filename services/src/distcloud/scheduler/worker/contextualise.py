@@ -165,8 +165,9 @@ def _filled(part: Part, values: Mapping[str, str]) -> str:
     where = f"metadata {part.name} of the {part.scope}"
     if "/" not in part.media_type:
         raise ContextError(f"{where}: mime_type {part.mime_type!r} is neither one of {', '.join(sorted(_TYPES))} nor a media type")
-    if any(char in part.media_type + part.name for char in '\r\n"'):
-        raise ContextError(f"{where}: its name and mime_type may not hold quotes or line breaks")
+    heading = part.media_type + part.name
+    if not heading.isascii() or not heading.isprintable() or '"' in heading:
+        raise ContextError(f"{where}: its name and mime_type must be plain ASCII without quotes and line breaks")
     try:
         text = fill_in(part.content, values)
     except TemplateRefused as problem:
@@ -190,16 +191,24 @@ def _multipart(bodies: Sequence[tuple[str, str, str]]) -> bytes:
     boundary = f"==distcloud-{digest[:32]}=="  # taken from the content, so it cannot be guessed into it
     lines = ["MIME-Version: 1.0", f'Content-Type: multipart/mixed; boundary="{boundary}"', ""]
     for name, media_type, text in bodies:
+        encoding, body = _encoded(text.removesuffix("\n"))
         lines += [
             f"--{boundary}",
             f'Content-Type: {media_type}; charset="utf-8"',
-            "Content-Transfer-Encoding: 8bit",
+            f"Content-Transfer-Encoding: {encoding}",
             f'Content-Disposition: attachment; filename="{name}"',
             *([f"Merge-Type: {_MERGE}"] if media_type == "text/cloud-config" else []),
             "",
-            text.removesuffix("\n"),
+            body,
         ]
     return "\n".join([*lines, f"--{boundary}--", ""]).encode()
+
+
+def _encoded(text: str) -> tuple[str, str]:
+    """Plain where it can be, which compresses best; cloud-init garbles anything but ASCII that is not in base64."""
+    if text.isascii():
+        return "7bit", text
+    return "base64", base64.encodebytes(text.encode()).decode().rstrip("\n")
 
 
 def _check_size(data: bytes, worker: WorkerSettings, bodies: Sequence[tuple[str, str, str]]) -> None:

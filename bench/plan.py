@@ -1,0 +1,166 @@
+"""Measures the planner: a cycle in which nothing can be done, with 10,000 idle jobs in 1,000 kinds, 20 clouds and 2,000 workers.
+
+The peer is what a scheduler does that asks HTCondor's own matching for every idle job and cloud (the bindings' symmetricMatch,
+one job ad a job, one slot ad a cloud), without limits, packing or reasons. Prints rows and writes build/bench/plan.json: what, size,
+ours, peer, peer_name, unit, ratio (ours / peer; below 1 is better). `--profile` tells where the time goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import os
+import pstats
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "services" / "src"))
+
+from distcloud.scheduler.matching import Matcher  # noqa: E402
+from distcloud.scheduler.model import Cloud, Demand, Flavor, Group, Limits, Plan, Policy, Resources, Slot, Vm, VmState  # noqa: E402
+from distcloud.scheduler.planner import plan  # noqa: E402
+from distcloud.scheduler.worker.offer import offered  # noqa: E402
+
+NOW = 1_000_000.0
+KINDS, JOBS_PER_KIND, CLOUDS, VMS_PER_CLOUD = 1000, 10, 20, 100
+PEER = "symmetricMatch per job and cloud"
+SUBMIT = (
+    '(TARGET.Arch == "X86_64") && (TARGET.OpSys == "LINUX") && (TARGET.Disk >= RequestDisk) && '
+    "(TARGET.Memory >= RequestMemory) && (TARGET.HasFileTransfer)"
+)
+FLAVORS = tuple(Flavor(f"f{cores}", Resources(cores, 3000 * cores, 20.0 * cores)) for cores in (1, 2, 4, 8, 16))
+
+
+def demand() -> list[Demand]:
+    """1,000 kinds: a hundred owners, each with ten sets of requirements and requests."""
+    return [
+        Demand(
+            group="hep",
+            owner=f"user{number % 100}",
+            requirements=f'{SUBMIT} && (group_name =?= "hep") && (TARGET.Memory >= {200 + number})',
+            request=Resources(1 + number % 3, 1000 + number % 700, 5.0),
+            idle=JOBS_PER_KIND,
+            running=2,
+            waiting_since=NOW - number,
+        )
+        for number in range(KINDS)
+    ]
+
+
+def clouds() -> list[Cloud]:
+    """20 clouds, full: as many workers as their limit lets them have."""
+    return [
+        Cloud(
+            f"c{number}",
+            "hep",
+            f"r{number}",
+            enabled=True,
+            flavors=FLAVORS,
+            images=frozenset({"worker"}),
+            default_image="worker",
+            limits=Limits(vms=VMS_PER_CLOUD),
+        )
+        for number in range(CLOUDS)
+    ]
+
+
+def workers(busy: bool) -> tuple[list[Vm], list[Slot]]:
+    """Running workers; busy ones have no free core, the others are half free."""
+    vms, slots = [], []
+    for number in range(CLOUDS * VMS_PER_CLOUD):
+        flavor = FLAVORS[number % len(FLAVORS)]
+        vm = Vm(
+            f"vm-{number:016d}",
+            "hep",
+            f"c{number % CLOUDS}",
+            flavor.name,
+            "worker",
+            flavor.resources,
+            VmState.RUNNING,
+            NOW - 9000,
+            NOW - 900,
+        )
+        total = offered(flavor.resources)
+        free = Resources() if busy else Resources(total.cores // 2, total.ram_mib // 2, total.disk_gib / 2)
+        vms.append(vm)
+        slots.append(Slot(f"{vm.id}.example.org", vm.id, total, free, 2, False, NOW - 5, ("somebody", "somebody")))
+    return vms, slots
+
+
+def seconds(work: Callable[[], Any], times: int) -> float:
+    """Median of the processor time, which other work on the machine does not lengthen."""
+    taken = []
+    for _ in range(times):
+        begin = time.process_time()
+        work()
+        taken.append(time.process_time() - begin)
+    return statistics.median(taken)
+
+
+def naive() -> int:
+    """One question per idle job and cloud."""
+    matcher = Matcher()
+    targets = [matcher.worker(cloud, FLAVORS[2], None, "worker").ad for cloud in clouds()]
+    matched = 0
+    for each in demand():
+        for _ in range(each.idle):
+            ad = matcher._make_job(each, ()).ad
+            matched += sum(1 for target in targets if ad.symmetricMatch(target))
+    return matched
+
+
+def row(what: str, ours: float, peer: float | None, peer_name: str | None = PEER) -> dict[str, Any]:
+    ratio = None if peer is None else round(ours / peer, 4)
+    known = None if peer is None else round(peer, 3)
+    size = KINDS * JOBS_PER_KIND
+    return {"what": what, "size": size, "ours": round(ours, 3), "peer": known, "peer_name": peer_name, "unit": "s", "ratio": ratio}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", action="store_true", help="show the functions that take longest in a warm plan, and measure nothing")
+    options = parser.parse_args()
+    wanted, places, groups, policy, matcher = demand(), clouds(), [Group("hep")], Policy(), Matcher()
+    vms, full = workers(busy=True)
+    _, half = workers(busy=False)
+
+    def cycle(slots: list[Slot], keeping: Matcher) -> Plan:
+        return plan(wanted, slots, vms, places, groups, policy, NOW, matcher=keeping)
+
+    if options.profile:
+        cycle(full, matcher)
+        profile = cProfile.Profile()
+        profile.runcall(cycle, full, matcher)
+        pstats.Stats(profile).sort_stats("tottime").print_stats(18)
+        return 0
+    cold = seconds(lambda: cycle(full, Matcher()), 3)
+    answer = cycle(full, matcher)
+    assert answer.actions == (), answer.actions[:3]
+    assert len(answer.verdicts) == KINDS * (CLOUDS + 1)
+    warm = seconds(lambda: cycle(full, matcher), 5)
+    assert cycle(half, matcher).actions == ()
+    packing = seconds(lambda: cycle(half, matcher), 5)
+    peer = seconds(naive, 1)
+    rows = [
+        row("no-op plan, every cloud at its limit", warm, peer),
+        row("no-op plan, 2000 workers half free, jobs packed", packing, peer),
+        row("the same as the first, nothing remembered (first cycle)", cold, peer),
+    ]
+    for each in rows:
+        print(f"{each['what']}: {each['ours']:.3f} s; {each['peer_name']}: {each['peer']:.3f} s; ratio {each['ratio']}")
+    target = ROOT / "build" / "bench" / "plan.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    target.write_text(json.dumps({"commit": commit, "cpus": os.cpu_count(), "rows": rows}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,39 @@
+"""Short words for the planner's tests: one plan of a small world, and what to ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distcloud.scheduler.matching import Matcher
+from distcloud.scheduler.model import Boot, Cloud, Delete, Demand, Group, Plan, Policy, Reason, Retire, Slot, Vm
+from distcloud.scheduler.planner import plan
+
+from .strategies import NOW, cloud, group
+
+MATCHER = Matcher()
+FREELY = Policy(max_new_per_cloud_and_cycle=99, max_starting_per_cloud=99, max_idle_per_cloud=99)
+
+
+def made(
+    wanted: Sequence[Demand] = (),
+    vms: Sequence[Vm] = (),
+    slots: Sequence[Slot] = (),
+    clouds: Sequence[Cloud] = (),
+    groups: Sequence[Group] = (),
+    policy: Policy = FREELY,
+) -> Plan:
+    return plan(wanted, slots, vms, clouds or [cloud()], groups or [group()], policy, NOW, matcher=MATCHER)
+
+
+def boots(answer: Plan) -> list[Boot]:
+    return [action for action in answer.actions if isinstance(action, Boot)]
+
+
+def reasons(answer: Plan) -> dict[str | None, Reason]:
+    return {verdict.cloud: verdict.reason for verdict in answer.verdicts}
+
+
+def only(answer: Plan) -> Retire | Delete:
+    (action,) = answer.actions
+    assert isinstance(action, Retire | Delete)
+    return action

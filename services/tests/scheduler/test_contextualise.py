@@ -1,0 +1,310 @@
+"""The worker's configuration and its user data: what is in it, what is kept out, what is refused."""
+
+from __future__ import annotations
+
+import base64
+import email
+import gzip
+import io
+import json
+import sys
+from dataclasses import replace
+from email.message import Message
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distcloud.scheduler.model import Policy
+from distcloud.scheduler.worker.__main__ import main
+from distcloud.scheduler.worker.configuration import SettingsError, WorkerSettings, configuration, settings_for
+from distcloud.scheduler.worker.contextualise import NOVA_LIMIT, ContextError, Part, check_part, render, select, template_variables
+from distcloud.scheduler.worker.synthetic import parse
+
+from .strategies import cloud, vm
+
+TOKEN = "eyJ.the.token"
+KEY = b"the key \x00\xff\n"
+WORKER = WorkerSettings(
+    host="vm-abcdefghijklmnop",
+    domain="distcloud.lab",
+    condor_host="central.distcloud.lab",
+    group="atlas",
+    cloud="region-a",
+    region="region-a",
+    flavor="w512",
+    image="worker",
+    cores=2,
+    memory_mib=448,
+    central_address="10.203.0.10",
+)
+
+
+def messages(data: bytes) -> list[Message]:
+    whole = email.message_from_bytes(gzip.decompress(data))
+    assert whole.get_content_type() == "multipart/mixed"
+    found = whole.get_payload()
+    assert isinstance(found, list)
+    return found  # type: ignore[return-value]
+
+
+def text(message: Message) -> str:
+    body = message.get_payload(decode=True)
+    assert isinstance(body, bytes)
+    return body.decode()
+
+
+def contents(data: bytes) -> list[Any]:
+    return [yaml.safe_load(text(each)) for each in messages(data) if each.get_content_type() == "text/cloud-config"]
+
+
+def files(data: bytes) -> dict[str, dict[str, Any]]:
+    return {each["path"]: each for each in contents(data)[0]["write_files"]}
+
+
+def made(*parts: Part, worker: WorkerSettings = WORKER) -> bytes:
+    return render(worker, parts, token=TOKEN, drain_key=KEY)
+
+
+class TestUserData:
+    def test_secrets_are_for_root_alone_and_byte_for_byte(self) -> None:
+        written = files(made())
+        token, key = written["/etc/condor/tokens.d/worker"], written[f"/etc/condor/passwords.d/{WORKER.host}"]
+        assert (token["owner"], token["permissions"], token["content"]) == ("root:root", "0600", TOKEN + "\n")
+        assert (key["owner"], key["permissions"]) == ("root:root", "0600")
+        assert base64.b64decode(key["content"]) == KEY
+        others = [json.dumps(each) for path, each in written.items() if each is not token and each is not key]
+        assert not any(TOKEN in each for each in others)
+
+    def test_condor_is_started_last_and_not_waited_for(self) -> None:
+        early = Part("early", "runcmd: [[mine]]\n", priority=-100)
+        late = Part("late", "runcmd: [[yours]]\n", priority=100, scope="cloud")
+        commands = [command for each in contents(made(late, early)) for command in each.get("runcmd", [])]
+        assert commands == [["mine"], ["yours"], ["systemctl", "daemon-reload"], ["systemctl", "start", "--no-block", "condor"]]
+
+    def test_parts_are_merged_by_appending_and_ours_stand(self) -> None:
+        for each in messages(made(Part("x", "hostname: evil\n"))):
+            assert each["Merge-Type"] == "list(append)+dict(no_replace,recurse_array)+str()"
+        assert contents(made(Part("x", "hostname: evil\n")))[0]["hostname"] == WORKER.host
+
+    def test_the_worker_can_resolve_itself_and_the_pool(self) -> None:
+        hosts = files(made())["/etc/hosts"]
+        assert hosts["append"] is True
+        assert "127.0.1.1 vm-abcdefghijklmnop.distcloud.lab vm-abcdefghijklmnop" in hosts["content"]
+        assert "10.203.0.10 central.distcloud.lab central" in hosts["content"]
+        assert "central" not in files(made(worker=replace(WORKER, central_address=None)))["/etc/hosts"]["content"]
+
+    def test_a_big_worker_gets_the_slot_users_that_the_image_lacks(self) -> None:
+        commands = contents(made(worker=replace(WORKER, cores=10)))[-1]["runcmd"]
+        assert [command[-1] for command in commands if command[0] == "useradd"] == ["slotu9", "slotu10"]
+
+    def test_the_same_input_gives_the_same_bytes(self) -> None:
+        assert made(Part("a", "packages: [x]\n")) == made(Part("a", "packages: [x]\n"))
+
+    def test_other_than_ascii_and_other_types_arrive_unharmed(self) -> None:
+        script = "#!/bin/sh\necho é {{ cs_host_id }}\nFrom here\n"
+        message = messages(made(Part("hello", script, mime_type="shell-script")))[1]
+        assert message.get_content_type() == "text/x-shellscript"
+        assert message.get_filename() == "hello"
+        assert text(message).rstrip() == f"#!/bin/sh\necho é {WORKER.host}\nFrom here"
+
+    def test_parts_are_chosen_and_ordered(self) -> None:
+        parts = [
+            Part("cloud-b", "", scope="cloud"),
+            Part("b", ""),
+            Part("a", ""),
+            Part("first", "", priority=-1, scope="cloud"),
+            Part("off", "", enabled=False),
+            Part("elsewhere", "", excluded_clouds=("region-a",)),
+        ]
+        assert [part.name for part in select(parts, "region-a")] == ["first", "a", "b", "cloud-b"]
+        assert "elsewhere" in [part.name for part in select(parts, "region-b")]
+
+    def test_too_much_is_refused_with_the_culprits(self) -> None:
+        import random
+
+        noise = "".join(random.Random(1).choices("0123456789abcdefghijklmnopqrstuvwxyz", k=120_000))
+        with pytest.raises(
+            ContextError, match=r"group atlas on cloud region-a is \d+ characters .* 65535; largest parts: big \(120"
+        ) as caught:
+            made(Part("big", f"#!/bin/sh\n# {noise}\n", mime_type="shell-script"))
+        assert TOKEN not in str(caught.value)
+        assert len(base64.b64encode(made())) < NOVA_LIMIT / 5
+
+
+class TestTemplates:
+    def test_variables_as_cloud_scheduler_names_them(self) -> None:
+        assert template_variables(replace(WORKER, alias="west")) == {
+            "cs_user": "scheduler",
+            "cs_host": "central.distcloud.lab",
+            "cs_host_id": WORKER.host,
+            "cs_group_name": "atlas",
+            "cs_cloud_name": "region-a",
+            "cs_cloud_type": "openstack",
+            "cs_cloud_alias": "west",
+            "cs_flavor": "w512",
+            "cs_condor_host": "central.distcloud.lab",
+            "cs_condor_submitters": "",
+        }
+
+    def test_conditions_and_filters(self) -> None:
+        source = "{% if cs_cloud_alias %}alias: {{ cs_cloud_alias }}{% else %}who: {{ cs_group_name | upper }}{% endif %}\n"
+        assert contents(made(Part("x", source)))[1] == {"who": "ATLAS"}
+        assert contents(made(Part("x", source), worker=replace(WORKER, alias="west")))[1] == {"alias": "west"}
+
+    def test_variables_of_the_caller_are_added(self) -> None:
+        data = render(
+            WORKER, [Part("x", "who: {{ cs_condor_submitters }}\n")], token=TOKEN, drain_key="k", variables={"cs_condor_submitters": "a,b"}
+        )
+        assert contents(data)[1] == {"who": "a,b"}
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "{{ cs_host.__class__.__mro__ }}",
+            "{{ ''['__class__'] }}",
+            "{{ cs_host | attr('__class__') }}",
+            "{{ self.__init__.__globals__ }}",
+            "{{ cycler.__init__ }}",
+            "{{ lipsum() }}",
+            "{{ range(9999999999) | join }}",
+            "{{ 'a' * 9999999999 }}",
+            "{{ 10 ** 10 ** 10 }}",
+            "{{ '%99999999d' % 1 }}",
+            "{{ 'a'.ljust(99999999999) }}",
+            "{% for i in [1,2,3] %}{{ i }}{% endfor %}",
+            "{% set a = 'b' %}",
+            "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+            "{% include '/etc/passwd' %}",
+            "{% import 'os' as os %}",
+            "{{ cs_host ~ cs_host }}",
+            "{{ config }}",
+            "{{ unknown }}",
+            "{{ cs_host",
+            "{% if %}",
+            "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+            "{{ cs_host" + "|upper" * 9 + " }}",
+        ],
+    )
+    def test_hostile_or_broken_templates_are_refused_by_the_parts_name(self, source: str) -> None:
+        with pytest.raises(ContextError, match="metadata rogue of the cloud"):
+            made(Part("rogue", source, scope="cloud"))
+        with pytest.raises(ContextError, match="rogue"):
+            check_part(Part("rogue", source))
+
+    @given(st.text(alphabet="{}%#'\"()[]|.ab_ \n0*~", max_size=60))
+    @settings(max_examples=150, deadline=None)
+    def test_any_template_is_filled_in_or_refused(self, source: str) -> None:
+        try:
+            made(Part("any", "#!/bin/sh\n" + source, mime_type="shell-script"))
+        except ContextError as problem:
+            assert "metadata any of the group" in str(problem)
+
+    @pytest.mark.parametrize(
+        ("part", "words"),
+        [
+            (Part("p", "- a\n"), "must be a mapping"),
+            (Part("p", "a: [\n"), "is no YAML"),
+            (Part("p", "a: 1", mime_type="nonsense"), "neither one of"),
+            (Part('p"', "a: 1"), "plain ASCII"),
+            (Part("p\nX: y", "a: 1"), "plain ASCII"),
+            (Part("p", "a: 1", mime_type="text/x\r\nEvil: 1"), "plain ASCII"),
+        ],
+    )
+    def test_parts_that_cloud_init_could_not_use(self, part: Part, words: str) -> None:
+        with pytest.raises(ContextError, match=words):
+            check_part(part)
+
+
+class TestConfiguration:
+    def test_it_follows_the_pools_least_privilege(self) -> None:
+        macros = parse("".join(configuration(WORKER).values()))
+        assert macros["startd.allow_administrator"] == "condor@*, root@*, scheduler@distcloud.lab"
+        assert macros["sec_default_authentication_methods"] == "FS, IDTOKENS"
+        for name in ("sec_enable_remote_administration", "sec_enable_token_request", "sec_enable_token_fetch", "starter_allow_runas_owner"):
+            assert macros[name] == "False"
+        for name in ("sec_default_authentication", "sec_client_authentication", "sec_read_authentication", "sec_read_encryption"):
+            assert macros[name] == "REQUIRED"
+        assert macros["slot1_8_user"] == "slotu8"
+        assert macros["ccb_address"] == "$(COLLECTOR_HOST)"
+        assert int(macros["maxjobretirementtime"]) > 0
+        assert macros["network_hostname"] == "vm-abcdefghijklmnop.distcloud.lab"
+
+    def test_condor_waits_for_the_firewall(self) -> None:
+        found = configuration(WORKER)
+        assert "ExecStartPre=+/usr/sbin/nft -f /etc/distcloud/worker.nft" in found["/etc/systemd/system/condor.service.d/50-distcloud.conf"]
+        assert "169.254.169.254 meta skuid != 0 reject" in found["/etc/distcloud/worker.nft"]
+        assert [path for path in configuration(replace(WORKER, firewall=False)) if "condor/config.d" not in path] == []
+
+    def test_settings_follow_from_the_ledger_and_the_policy(self) -> None:
+        made_for = settings_for(
+            vm(alias="west", keep_alive=99999),
+            cloud(attributes={"Site": "here"}),
+            domain="d.example",
+            condor_host="c.d.example",
+            policy=Policy(drain_timeout=777),
+        )
+        assert (made_for.host, made_for.vm_id, made_for.alias, made_for.region) == (vm().id, vm().id, "west", "r-a")
+        assert (made_for.cores, made_for.memory_mib, made_for.retirement_seconds) == (1, 960, 777)
+        assert made_for.noclaim_shutdown is not None and made_for.noclaim_shutdown > 99999
+        assert made_for.slot_attributes()["Site"] == "here"
+        assert made_for.slot_attributes()["target_alias"] == "west"
+        assert "target_alias" not in replace(made_for, alias=None).slot_attributes()
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"host": "a b"}, "host: 'a b' is no host name"),
+            ({"domain": "x\nSTART = true"}, "domain"),
+            ({"condor_host": ""}, "condor_host"),
+            ({"group": "x\nSTART = true"}, "group: control characters"),
+            ({"flavor": "x\ry"}, "attribute flavor: control characters"),
+            ({"attributes": {"Site": "a\nb"}}, "attribute Site"),
+            ({"attributes": {"START": "true"}}, "scheduler's own or a configuration variable"),
+            ({"attributes": {"startd.allow_administrator": "*"}}, "a name has letters"),
+            ({"attributes": {"condor_host": "evil"}}, "scheduler's own or a configuration variable"),
+            ({"attributes": {"Group_Name": "belle"}}, "scheduler's own or a configuration variable"),
+            ({"attributes": {"a b": "c"}}, "a name has letters"),
+            ({"scheduler_identity": "a@b, *"}, "must be one identity"),
+            ({"central_address": "10.0.0.1 evil"}, "is no address"),
+        ],
+    )
+    def test_what_would_change_the_files_meaning_is_refused(self, changes: dict[str, object], words: str) -> None:
+        worker = replace(WORKER, **changes)  # type: ignore[arg-type]
+        with pytest.raises(SettingsError, match=words):
+            configuration(worker)
+        with pytest.raises(ContextError, match="cloud region-a"):
+            made(worker=worker)
+
+    def test_the_command_renders_for_a_static_worker(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        given_settings = {
+            "host": "w1",
+            "domain": "distcloud.lab",
+            "condor_host": "central.distcloud.lab",
+            "group": "test",
+            "firewall": False,
+        }
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(given_settings)))
+        assert main([]) == 0
+        assert set(json.loads(capsys.readouterr().out)) == set(configuration(WorkerSettings(**given_settings)))  # type: ignore[arg-type]
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(given_settings)))
+        assert main(["--file", "50-distcloud-worker.conf"]) == 0
+        assert "NUM_CPUS" not in capsys.readouterr().out  # HTCondor detects what the settings do not say
+
+    @pytest.mark.parametrize(
+        ("given_text", "words"),
+        [
+            ("{", "expected a JSON object"),
+            ("[]", "expected a JSON object"),
+            ('{"hots": 1}', "unknown keys: hots"),
+            ("{}", "missing keys: condor_host"),
+        ],
+    )
+    def test_the_command_names_what_is_wrong(
+        self, given_text: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(given_text))
+        assert main([]) == 2
+        assert words in capsys.readouterr().err

@@ -1,0 +1,245 @@
+"""The planner's decisions one by one, in worlds small enough to see why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from distcloud.scheduler.model import (
+    Boot,
+    Flavor,
+    Limits,
+    Policy,
+    Reason,
+    Resources,
+    Usage,
+    VmState,
+)
+from distcloud.scheduler.planning.eligibility import per_cloud
+from distcloud.scheduler.worker.offer import offered
+
+from .planning import boots, made, reasons
+from .strategies import FLAVORS, IMAGE, NOW, SUBMIT, cloud, demand, group, slot, vm
+
+S = VmState
+
+
+class TestWhichCloud:
+    @pytest.mark.parametrize(
+        ("changes", "reason", "words"),
+        [
+            ({"enabled": False}, Reason.CLOUD_DISABLED, "a is disabled"),
+            ({"frozen": True}, Reason.CLOUD_FROZEN, "a is frozen"),
+            ({"reachable": False, "unreachable_reason": "time-out"}, Reason.CLOUD_UNREACHABLE, "time-out"),
+            ({"credential_expires_at": NOW + 3600}, Reason.CREDENTIAL_EXPIRING, "expires in 60 min"),
+            ({"credential_expires_at": NOW - 1}, Reason.CREDENTIAL_EXPIRING, "has expired"),
+            ({"images": frozenset()}, Reason.NO_IMAGE, "has no image worker"),
+            ({"default_image": None}, Reason.NO_IMAGE, "neither the job nor the cloud"),
+            ({"flavors": ()}, Reason.NO_FLAVOR, "offers no flavor"),
+            ({"limits": Limits(vms=0)}, Reason.LIMIT_REACHED, "limit of the cloud is 0 VMs"),
+            ({"quota": Limits(cores=4), "foreign": Usage(cores=4)}, Reason.LIMIT_REACHED, "quota of the project is 4 cores"),
+            ({"soft_limits": Limits(ram_mib=2000), "foreign": Usage(ram_mib=1500)}, Reason.LIMIT_REACHED, "soft limit"),
+            ({"failures": 3, "last_failure_at": NOW - 5}, Reason.CLOUD_FROZEN, "the last 3 servers failed"),
+        ],
+    )
+    def test_a_cloud_that_may_not_serve_says_why(self, changes: dict[str, Any], reason: Reason, words: str) -> None:
+        answer = made([demand()], clouds=[cloud(**changes)])
+        assert answer.actions == ()
+        assert reasons(answer) == {None: reason, "a": reason}
+        assert all(words in verdict.detail for verdict in answer.verdicts)
+
+    def test_a_group_without_clouds_and_an_unknown_group_are_told_apart(self) -> None:
+        assert reasons(made([demand()], clouds=[cloud(group="belle")])) == {None: Reason.NO_CLOUD}
+        assert reasons(made([demand(group="nobody")])) == {None: Reason.GROUP_UNKNOWN}
+
+    def test_a_frozen_cloud_is_probed_by_one_server_when_it_has_cooled_down(self) -> None:
+        answer = made([demand(9)], clouds=[cloud(failures=5, last_failure_at=NOW - 901)])
+        assert len(boots(answer)) == 1
+
+    def test_an_alias_holds_exactly_the_clouds_that_it_names(self) -> None:
+        wanted = demand(9, alias="x", requirements='target_alias =?= "x"')
+        both = [cloud("cloud1"), cloud("cloud10")]
+        answer = made([wanted], clouds=both, groups=[group(aliases={"x": ("cloud10",)})])
+        assert {boot.cloud for boot in boots(answer)} == {"cloud10"}
+        assert {boot.alias for boot in boots(answer)} == {"x"}
+        assert reasons(answer)["cloud1"] is Reason.ALIAS_EXCLUDES
+
+    def test_the_higher_priority_goes_first_and_equals_share(self) -> None:
+        answer = made([demand(4)], clouds=[cloud("a"), cloud("b", priority=5)])
+        assert {boot.cloud for boot in boots(answer)} == {"b"}
+        answer = made([demand(4)], clouds=[cloud("a"), cloud("b")])
+        assert Counter(boot.cloud for boot in boots(answer)) == {"a": 2, "b": 2}
+
+    def test_what_one_limit_keeps_out_goes_to_the_next_cloud(self) -> None:
+        answer = made([demand(5)], clouds=[cloud("a", priority=9, limits=Limits(cores=2)), cloud("b")])
+        assert Counter(boot.cloud for boot in boots(answer)) == {"a": 2, "b": 3}
+
+    def test_unpinned_jobs_of_two_users_beyond_each_limit_go_to_both_regions(self) -> None:
+        answer = made([demand(6), demand(6, owner="bob")], clouds=[cloud("a", limits=Limits(vms=3)), cloud("b", limits=Limits(vms=3))])
+        assert Counter(boot.cloud for boot in boots(answer)) == {"a": 3, "b": 3}
+        assert Counter(boot.detail.split(" of ")[1].split()[0] for boot in boots(answer)) == {"alice": 3, "bob": 3}
+
+    def test_a_pin_by_requirements_is_kept(self) -> None:
+        answer = made([demand(3, requirements=f'{SUBMIT} && DistcloudRegion == "r-b"')], clouds=[cloud("a"), cloud("b")])
+        assert {boot.cloud for boot in boots(answer)} == {"b"}
+        assert reasons(answer)["a"] is Reason.REQUIREMENTS_MISMATCH
+
+
+class TestWhichServer:
+    def test_the_smallest_flavor_that_fits(self) -> None:
+        assert boots(made([demand()]))[0].flavor == "small"
+        assert boots(made([demand(request=Resources(1, 2000, 1.0))]))[0].flavor == "medium"
+        assert boots(made([demand(request=Resources(4, 2000, 1.0))]))[0].flavor == "large"
+
+    def test_the_memory_that_counts_is_what_the_worker_offers(self) -> None:
+        assert boots(made([demand(request=Resources(1, 1024, 1.0))]))[0].flavor == "medium"
+        assert offered(FLAVORS[0].resources).ram_mib < 1024
+
+    def test_the_default_goes_before_the_smallest_and_the_jobs_own_before_both(self) -> None:
+        clouds = [cloud(default_flavor="medium")]
+        assert boots(made([demand()], clouds=clouds))[0].flavor == "medium"
+        assert boots(made([demand(flavor="large")], clouds=clouds))[0].flavor == "large"
+        assert boots(made([demand(request=Resources(8, 100, 1.0))], clouds=clouds))[0].flavor == "large"
+        assert boots(made([demand()], groups=[group(default_flavor="large")]))[0].flavor == "large"
+
+    def test_a_default_that_the_limit_has_no_room_for_gives_way(self) -> None:
+        assert boots(made([demand()], clouds=[cloud(default_flavor="large", limits=Limits(cores=4))]))[0].flavor == "small"
+
+    def test_a_flavor_must_match_besides_fitting(self) -> None:
+        assert boots(made([demand(requirements="TARGET.Cpus >= 2")]))[0].flavor == "medium"
+
+    def test_a_flavor_that_is_not_there_is_named(self) -> None:
+        answer = made([demand(flavor="huge")])
+        assert reasons(answer)["a"] is Reason.NO_FLAVOR
+        assert "no flavor huge" in answer.verdicts[1].detail
+        answer = made([demand(request=Resources(64, 100, 1.0))])
+        assert "the largest, large offers 8 cores, 15729 MiB" in answer.verdicts[1].detail
+
+    def test_wishes_per_cloud(self) -> None:
+        assert per_cloud("x", "a") == "x"
+        assert per_cloud("a:x, b:y", "b") == "y"
+        assert per_cloud("a:x, z", "b") == "z"
+        assert per_cloud("a:x", "b") is None
+        assert per_cloud("cloud1:x", "cloud10") is None
+        assert per_cloud(None, "a") is None
+        answer = made(
+            [demand(2, image="a:old, b:new")], clouds=[cloud("a", images=frozenset({"old"})), cloud("b", images=frozenset({"new"}))]
+        )
+        assert {(boot.cloud, boot.image) for boot in boots(answer)} == {("a", "old"), ("b", "new")}
+
+    def test_broken_requirements_are_a_verdict(self) -> None:
+        answer = made([demand(requirements="((")])
+        assert reasons(answer)["a"] is Reason.REQUIREMENTS_MISMATCH
+        assert "no ClassAd expression" in answer.verdicts[0].detail
+
+
+class TestHowMany:
+    def test_workers_on_their_way_count(self) -> None:
+        for state in (S.REQUESTED, S.STARTING, S.UNREGISTERED):
+            assert boots(made([demand(1)], [vm(state=state, changed_at=NOW - 5)])) == []
+            assert len(boots(made([demand(2)], [vm(state=state, changed_at=NOW - 5)]))) == 1
+
+    def test_free_single_cores_do_not_serve_a_job_of_four(self) -> None:
+        vms = [vm(number) for number in range(4)]
+        answer = made([demand(1, request=Resources(4, 500, 1.0))], vms, [slot(each) for each in vms])
+        assert [boot.flavor for boot in boots(answer)] == ["large"]
+
+    def test_several_jobs_share_a_worker(self) -> None:
+        answer = made([demand(8, request=Resources(1, 500, 1.0), flavor="large")])
+        assert len(boots(answer)) == 1
+        assert "this worker takes 8" in boots(answer)[0].detail
+
+    def test_room_left_in_a_worker_just_ordered_serves_the_next_demand(self) -> None:
+        answer = made([demand(1, request=Resources(6, 500, 1.0)), demand(2, owner="bob", request=Resources(1, 500, 1.0))])
+        assert [boot.flavor for boot in boots(answer)] == ["large"]
+
+    def test_a_draining_retiring_failed_or_leaving_worker_is_no_room(self) -> None:
+        draining = vm(1)
+        assert len(boots(made([demand()], [draining], [slot(draining, draining=True)]))) == 1
+        for state in (S.RETIRING, S.DELETING, S.ERROR):
+            assert len(boots(made([demand()], [vm(state=state, changed_at=NOW - 1)]))) == 1
+
+    def test_a_worker_of_another_group_or_alias_is_no_room(self) -> None:
+        other = vm(group="belle")
+        clouds = [cloud(), cloud(group="belle")]
+        assert len(boots(made([demand()], [other], [slot(other)], clouds))) == 1
+        plain = vm()
+        pinned = demand(alias="x", requirements='target_alias =?= "x"')
+        assert len(boots(made([pinned], [plain], [slot(plain)], groups=[group(aliases={"x": ("a",)})]))) == 1
+        aliased = vm(alias="x")
+        assert boots(made([pinned], [aliased], [slot(aliased)], groups=[group(aliases={"x": ("a",)})])) == []
+
+    def test_a_job_that_has_a_claim_but_still_shows_as_idle_needs_no_worker(self) -> None:
+        busy = vm(state=S.RUNNING)
+        shown = slot(busy, offered(busy.resources), ("alice@distcloud.lab",))
+        assert boots(made([demand(1, running=0)], [busy], [shown])) == []
+        assert len(boots(made([demand(1, running=1)], [busy], [shown]))) == 1
+        assert len(boots(made([demand(1, owner="bob")], [busy], [shown]))) == 1
+
+    def test_workers_that_show_less_than_computed_do_not_order_for_ever(self) -> None:
+        small = vm(1, S.IDLE, idle_since=NOW - 10)
+        poor = replace(slot(small), total=Resources(1, 300, 5.0), free=Resources(1, 300, 5.0))
+        answer = made([demand(request=Resources(1, 500, 1.0))], [small], [poor])
+        assert [boot.flavor for boot in boots(answer)] == ["medium"]
+
+    def test_throttles(self) -> None:
+        usual = Policy()
+        assert len(boots(made([demand(99)], policy=usual))) == usual.max_new_per_cloud_and_cycle
+        starting = [vm(number, S.STARTING) for number in range(3)]
+        answer = made([demand(99)], starting, policy=usual)
+        assert len(boots(answer)) == 2
+        idle = [vm(number, S.IDLE, idle_since=NOW - 5) for number in range(6)]
+        answer = made([demand(99)], idle, [slot(each) for each in idle], policy=usual)
+        assert answer.actions == ()
+        assert reasons(answer) == {None: Reason.THROTTLED, "a": Reason.THROTTLED}
+
+    def test_clouds_of_one_project_share_its_quota(self) -> None:
+        shared: dict[str, Any] = {"region": "r", "project": "p", "quota": Limits(vms=3)}
+        clouds = [cloud("a", **shared), cloud("a", "belle", **shared)]
+        running = [vm(1, S.STARTING, group="belle"), vm(2, S.STARTING, group="belle")]
+        assert len(boots(made([demand(9)], running, clouds=clouds, groups=[group(), group("belle")]))) == 1
+
+    def test_every_vm_that_is_not_gone_uses_the_limit(self) -> None:
+        for state in VmState:
+            room = made([demand(9)], [vm(state=state, manual=True, changed_at=NOW - 1)], clouds=[cloud(limits=Limits(vms=2))])
+            assert len(boots(room)) == (2 if state is S.GONE else 1)
+
+
+class TestWhoFirst:
+    def test_owners_take_turns_the_least_served_first(self) -> None:
+        clouds = [cloud(limits=Limits(vms=4))]
+        answer = made([demand(50), demand(50, owner="bob")], clouds=clouds)
+        assert Counter(_owner(boot) for boot in boots(answer)) == {"alice": 2, "bob": 2}
+        answer = made([demand(50, running=3), demand(50, owner="bob")], clouds=clouds)
+        assert [_owner(boot) for boot in boots(answer)] == ["bob", "bob", "bob", "alice"]
+
+    def test_among_equals_the_longest_waiting_first(self) -> None:
+        answer = made([demand(1), demand(1, owner="bob", waiting_since=NOW - 5000)], clouds=[cloud(limits=Limits(vms=1))])
+        assert _owner(boots(answer)[0]) == "bob"
+
+    def test_groups_share_a_project_before_owners_do(self) -> None:
+        shared: dict[str, Any] = {"region": "r", "project": "p", "quota": Limits(vms=4)}
+        clouds = [cloud("a", **shared), cloud("b", "belle", **shared)]
+        wanted = [demand(9, owner=name) for name in ("alice", "bob", "carol")] + [demand(9, owner="dora", group="belle")]
+        answer = made(wanted, clouds=clouds, groups=[group(), group("belle")])
+        assert Counter(boot.group for boot in boots(answer)) == {"atlas": 2, "belle": 2}
+
+    def test_a_job_priority_counts_among_the_owners_own_jobs_only(self) -> None:
+        wanted = [demand(1, priority=1000, flavor="medium"), demand(1, flavor="small"), demand(1, owner="bob", waiting_since=NOW - 999)]
+        answer = made(wanted, clouds=[cloud(limits=Limits(vms=2))])
+        assert [(_owner(boot), boot.flavor) for boot in boots(answer)] == [("bob", "small"), ("alice", "medium")]
+
+
+def _owner(boot: Boot) -> str:
+    return boot.detail.split(" of ")[1].split()[0]
+
+
+def test_boots_carry_what_the_ledger_needs() -> None:
+    wanted = demand(keep_alive=77, network="a:netA")
+    (boot,) = boots(made([wanted], clouds=[cloud(network="usual")]))
+    assert (boot.group, boot.cloud, boot.image, boot.network, boot.keep_alive) == ("atlas", "a", IMAGE, "netA", 77)
+    assert boot.resources == Flavor("small", Resources(1, 1024, 10.0)).resources
+    assert boots(made([demand()], clouds=[cloud(network="usual")]))[0].network == "usual"

@@ -1,0 +1,157 @@
+"""Which workers go, and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from distcloud.scheduler.model import (
+    Boot,
+    Delete,
+    Limits,
+    Reason,
+    Resources,
+    Retire,
+    VmState,
+)
+
+from .planning import made, only
+from .strategies import FLAVORS, NOW, cloud, demand, group, slot, vm
+
+S = VmState
+
+
+def test_idle_past_keep_alive() -> None:
+    rest = vm(idle_since=NOW - 301)
+    assert only(made([], [rest], [slot(rest)])).reason is Reason.NO_DEMAND
+    fresh = vm(idle_since=NOW - 299)
+    assert made([], [fresh], [slot(fresh)]).actions == ()
+
+
+def test_keep_alive_of_the_group_and_of_the_vm_but_never_below_the_minimum() -> None:
+    rest = vm(idle_since=NOW - 130)
+    assert isinstance(only(made([], [rest], [slot(rest)], groups=[group(keep_alive=0)])), Retire)
+    short = replace(rest, idle_since=NOW - 110)
+    assert made([], [short], [slot(short)], groups=[group(keep_alive=0)]).actions == ()
+    long = replace(rest, keep_alive=9999)
+    assert made([], [long], [slot(long)], groups=[group(keep_alive=0)]).actions == ()
+
+
+def test_an_idle_worker_that_waiting_jobs_fit_stays_for_a_while() -> None:
+    rest = vm(idle_since=NOW - 1000)
+    assert made([demand()], [rest], [slot(rest)]).actions == ()
+    stuck = vm(idle_since=NOW - 1900, ever_used=False)
+    assert only(made([demand()], [stuck], [slot(stuck)])).reason is Reason.NEVER_USED
+
+
+def test_busy_workers_take_the_jobs_so_that_idle_ones_may_go() -> None:
+    busy = vm(1, S.RUNNING, flavor="medium", resources=FLAVORS[1].resources)
+    rest = vm(2, idle_since=NOW - 1000)
+    used = slot(busy, Resources(1, 100, 1.0), ("alice",))
+    assert only(made([demand(1, running=1)], [busy, rest], [used, slot(rest)])).vm_id == rest.id
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown", "expected"),
+    [
+        ({"state": S.ERROR, "changed_at": NOW - 301, "reason": "No valid host"}, False, (Delete, Reason.BUILD_FAILED)),
+        ({"state": S.ERROR, "changed_at": NOW - 301, "registered_at": NOW - 900}, True, (Delete, Reason.ERROR_TIMEOUT)),
+        ({"state": S.ERROR, "changed_at": NOW - 299}, False, None),
+        ({"state": S.STARTING, "requested_at": NOW - 7201}, False, (Delete, Reason.NEVER_REGISTERED)),
+        ({"state": S.UNREGISTERED, "changed_at": NOW - 7201, "requested_at": NOW - 7300}, False, (Delete, Reason.NEVER_REGISTERED)),
+        ({"state": S.UNREGISTERED, "changed_at": NOW - 7100, "requested_at": NOW - 7300}, False, None),
+        ({"state": S.RUNNING, "last_seen_in_pool": NOW - 901}, False, (Delete, Reason.SILENT)),
+        ({"state": S.RUNNING, "last_seen_in_pool": NOW - 899}, False, None),
+        ({"state": S.RUNNING, "requested_at": NOW - 604801}, True, (Retire, Reason.TOKEN_EXPIRING)),
+        ({"state": S.RUNNING, "token_expires_at": NOW + 43000, "requested_at": NOW - 90000}, True, (Retire, Reason.TOKEN_EXPIRING)),
+        ({"state": S.RUNNING, "token_expires_at": NOW + 44000, "requested_at": NOW - 90000}, True, None),
+        ({"state": S.RUNNING, "token_expires_at": NOW + 5000, "requested_at": NOW - 1000}, True, None),
+        ({"state": S.RETIRING, "changed_at": NOW - 5}, False, (Delete, Reason.DRAINED)),
+        ({"state": S.RETIRING, "changed_at": NOW - 43201}, True, (Delete, Reason.DRAIN_TIMEOUT)),
+        ({"state": S.RETIRING, "drain_requested_at": None}, True, (Retire, Reason.ORDERED)),
+        ({"state": S.RETIRING, "drain_requested_at": NOW - 301}, True, (Retire, Reason.ORDERED)),
+        ({"state": S.RETIRING, "drain_requested_at": NOW - 299}, True, None),
+        ({"state": S.DELETING, "changed_at": NOW - 61}, False, (Delete, Reason.ORDERED)),
+        ({"state": S.DELETING, "changed_at": NOW - 59}, False, None),
+        ({"state": S.DELETING, "changed_at": NOW - 600, "delete_requested_at": NOW - 5}, False, None),
+    ],
+)
+def test_reasons_to_go(changes: dict[str, object], shown: bool, expected: tuple[type, Reason] | None) -> None:
+    worker = vm(**changes)  # type: ignore[arg-type]
+    answer = made([], [worker], [slot(worker, Resources(1, 100, 1.0), ("alice",))] if shown else [])
+    if expected is None:
+        assert answer.actions == ()
+    else:
+        action = only(answer)
+        assert (type(action), action.reason) == expected
+        assert action.detail
+        manual = replace(worker, manual=True)
+        assert made([], [manual], [slot(manual)] if shown else []).actions == ()
+
+
+def test_a_drain_is_not_asked_again_while_the_worker_drains() -> None:
+    worker = vm(state=S.RETIRING, drain_requested_at=NOW - 9999, changed_at=NOW - 9999)
+    assert made([], [worker], [slot(worker, owners=("alice",), draining=True)]).actions == ()
+
+
+def test_when_all_workers_fall_silent_the_pool_is_doubted_first() -> None:
+    vms = [vm(number, S.RUNNING, last_seen_in_pool=NOW - 1000) for number in range(3)]
+    assert made([], vms).actions == ()
+    heard = replace(vms[0], last_seen_in_pool=NOW - 5)
+    assert {action.vm_id for action in made([], [heard, *vms[1:]]).actions if isinstance(action, Delete)} == {vms[1].id, vms[2].id}
+    dead = [replace(each, last_seen_in_pool=NOW - 3601) for each in vms]
+    assert len(made([], dead).actions) == 3
+
+
+def test_an_ad_that_vanishes_while_the_queue_says_jobs_run_unseen_is_given_time() -> None:
+    worker = vm(state=S.RETIRING, last_seen_in_pool=NOW - 20, drain_requested_at=NOW - 20)
+    assert made([demand(0, running=1)], [worker]).actions == ()
+    assert only(made([demand(0, running=0)], [worker])).reason is Reason.DRAINED
+    assert only(made([demand(0, running=1)], [replace(worker, last_seen_in_pool=NOW - 91)])).reason is Reason.DRAINED
+
+
+def test_the_excess_over_a_limit_goes_the_least_useful_first() -> None:
+    vms = [
+        vm(1, S.RUNNING, requested_at=NOW - 9000),
+        vm(2, S.RUNNING, requested_at=NOW - 8000),
+        vm(3, S.IDLE, idle_since=NOW - 5),
+        vm(4, S.STARTING),
+    ]
+    slots = [slot(vms[0], owners=("alice",)), slot(vms[1], owners=("alice",)), slot(vms[2])]
+    answer = made([demand(5, running=2)], vms, slots, [cloud(limits=Limits(vms=1))])
+    assert [(type(action), action.vm_id) for action in answer.actions if not isinstance(action, Boot)] == [
+        (Delete, vms[3].id),
+        (Retire, vms[1].id),
+        (Retire, vms[2].id),
+    ]
+    assert {action.reason for action in answer.actions} == {Reason.OVER_LIMIT}
+
+
+def test_what_is_leaving_already_counts_against_the_excess() -> None:
+    vms = [vm(1, S.RUNNING), vm(2, S.RETIRING, drain_requested_at=NOW - 5)]
+    answer = made([demand(0, running=2)], vms, [slot(each, owners=("alice",)) for each in vms], [cloud(limits=Limits(vms=1))])
+    assert answer.actions == ()
+
+
+def test_a_soft_limit_takes_nothing_away() -> None:
+    busy = vm(1, S.RUNNING)
+    assert made([], [busy], [slot(busy, owners=("alice",))], [cloud(soft_limits=Limits(vms=0))]).actions == ()
+
+
+def test_a_disabled_cloud_gets_nothing_new_and_loses_what_is_idle() -> None:
+    busy, rest = vm(1, S.RUNNING), vm(2, S.IDLE, idle_since=NOW - 1)
+    answer = made([demand(3, running=1)], [busy, rest], [slot(busy, owners=("alice",)), slot(rest)], [cloud(enabled=False)])
+    assert [(type(action), action.reason) for action in answer.actions] == [(Retire, Reason.CLOUD_DISABLED)]
+
+
+def test_an_unreachable_cloud_is_not_asked_to_delete() -> None:
+    failed = vm(state=S.ERROR, changed_at=NOW - 9999)
+    assert made([], [failed], clouds=[cloud(reachable=False)]).actions == ()
+
+
+def test_a_worker_of_a_flavor_or_cloud_that_is_no_longer_offered_is_still_looked_after() -> None:
+    old = vm(flavor="retired", resources=Resources(4, 8000, 40.0), idle_since=NOW - 9999)
+    assert isinstance(only(made([], [old], [slot(old)])), Retire)
+    lost = vm(cloud="removed", idle_since=NOW - 9999)
+    assert isinstance(only(made([], [lost], [slot(lost)])), Retire)
