@@ -137,7 +137,8 @@ class Client:
                 params=query or None,
                 headers=headers,
                 raise_exc=False,
-                connect_retries=2,
+                # Not for what creates: an answer that was lost may have been a yes, and the next run finds what was made.
+                connect_retries=0 if method == "POST" else 2,
                 redirect=False,
                 authenticated=authenticated,
             ),
