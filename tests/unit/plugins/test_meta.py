@@ -51,7 +51,7 @@ def attributes_of(name: str) -> dict[str, t.Any]:
     found = dict(doc.get("attributes") or {})
     for fragment in doc.get("extends_documentation_fragment", []):
         if fragment.startswith(PREFIX):
-            file, _, part = fragment[len(PREFIX) :].partition(".")
+            file, part = [*fragment[len(PREFIX) :].split("."), ""][:2]
             source = importlib.import_module("ansible_collections.hep.distcloud.plugins.doc_fragments." + file)
             text = getattr(source.ModuleDocFragment, (part or "documentation").upper())
             found = {**yaml.safe_load(text).get("attributes", {}), **found}

@@ -55,7 +55,7 @@ class RateLimiter:
 
 
 def strict_json(body: bytes) -> Any:
-    """Parse JSON as a careful reader would: UTF-8, no key twice, no NaN. Raises Problem 400."""
+    """Parse JSON as a careful reader would: UTF-8, no key twice, no NaN, no half of a surrogate pair. Raises Problem 400."""
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -69,7 +69,11 @@ def strict_json(body: bytes) -> Any:
         raise Problem(400, "malformed", f"the body contains {name}, which is not JSON")
 
     try:
-        return json.loads(body.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
+        parsed = json.loads(body.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
+        json.dumps(parsed, ensure_ascii=False).encode("utf-8")
+        return parsed
+    except UnicodeEncodeError as error:
+        raise Problem(400, "malformed", "the body holds half of a surrogate pair (\\ud800 to \\udfff), which is no character") from error
     except UnicodeDecodeError as error:
         raise Problem(400, "malformed", f"the body is not UTF-8 text (byte {error.start})") from error
     except json.JSONDecodeError as error:

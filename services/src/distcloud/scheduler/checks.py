@@ -113,7 +113,7 @@ def moment(value: Any) -> float | None:
         except ValueError:
             raise ValueError("should be a time such as 2027-01-31T12:00:00Z") from None
         value = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-    if not math.isfinite(value) or not 0 <= value < 253_402_300_800:
+    if not 0 <= value < 253_402_300_800:  # false for NaN and for integers beyond all floats as well
         raise ValueError("should be a time between 1970 and 9999")
     return float(value)
 

@@ -13,8 +13,6 @@ from rich.console import Console
 
 from ..common.apiclient import ApiClient, CallError, client_settings
 from ..common.config import ConfigError
-from ..common.database import DatabaseError
-from ..common.secrets import SecretError
 from . import cli_tables
 from .settings import DEFAULT_PATH, load_settings
 
@@ -119,9 +117,9 @@ def _told() -> Iterator[None]:
     """Errors that a person can mend, as words on standard error instead of a traceback."""
     try:
         yield
-    except (ConfigError, SecretError) as error:
+    except ConfigError as error:
         typer.echo(f"distcloud: {error}", err=True)
         raise typer.Exit(MISCONFIGURED) from error
-    except (CallError, DatabaseError) as error:
+    except CallError as error:
         typer.echo(f"distcloud: {error}", err=True)
         raise typer.Exit(FAILED) from error

@@ -19,11 +19,11 @@ def console() -> Console:
 
 
 def rows(out: Console, headings: list[str], lines: list[list[Any]]) -> None:
-    """A table, or tab-separated lines with the headings first. Nothing in a cell is taken for markup."""
-    cells = [["" if cell is None else str(cell) for cell in line] for line in lines]
+    """A table, or tab-separated lines with the headings first."""
+    cells = [["" if cell is None else harmless(str(cell)) for cell in line] for line in lines]
     if not out.is_terminal:
         for line in [headings, *cells]:
-            out.print(Text("\t".join(" ".join(cell.split()) for cell in line)), soft_wrap=True)
+            out.file.write("\t".join(line) + "\n")
         return
     table = Table(*headings, box=None, header_style="bold", pad_edge=False)
     for line in cells:
@@ -31,14 +31,24 @@ def rows(out: Console, headings: list[str], lines: list[list[Any]]) -> None:
     out.print(table)
 
 
+def harmless(text: str) -> str:
+    """In one line and without control characters: some of it was written by users, and a terminal obeys such characters."""
+    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
+
+
+def say(out: Console, text: str) -> None:
+    """A line of text, in which nothing is taken for markup."""
+    out.print(Text(harmless(text)), soft_wrap=True)
+
+
 def status(answer: dict[str, Any], out: Console) -> None:
     pool = answer["pool"]
     well = "well" if answer["healthy"] else f"not well: {answer['problem']}"
-    out.print(Text(f"Engine: {well}; cycle {answer['cycle']}, the last one at {answer['last_cycle_at'] or 'no time yet'}"), soft_wrap=True)
+    say(out, f"Engine: {well}; cycle {answer['cycle']}, the last one at {answer['last_cycle_at'] or 'no time yet'}")
     reached = "" if pool["reachable"] else f" (no answer: {pool['error']})"
     jobs = f"{pool['idle_jobs']} jobs wait, {pool['running_jobs']} run, {pool['slots']} workers"
-    out.print(Text(f"Pool: {jobs}{reached}"), soft_wrap=True)
-    out.print(Text(f"VMs: {_counts(answer['vms'])}"), soft_wrap=True)
+    say(out, f"Pool: {jobs}{reached}")
+    say(out, f"VMs: {_counts(answer['vms'])}")
     lines = [
         [cloud["group"], cloud["cloud"], cloud["region"], _state(cloud), _counts(cloud["vms"]), cloud["foreign_vms"], cloud["error"]]
         for cloud in answer["clouds"]
@@ -56,7 +66,7 @@ def vms(answer: dict[str, Any], out: Console) -> None:
 
 
 def explanation(answer: dict[str, Any], out: Console) -> None:
-    out.print(Text(f"Job {answer['job']}: {answer['status']}. {answer['summary']}"), soft_wrap=True)
+    say(out, f"Job {answer['job']}: {answer['status']}. {answer['summary']}")
     lines = []
     for cloud in answer["clouds"]:
         lines.append([cloud["cloud"], cloud["reason"], cloud["flavor"], cloud["sentence"]])
@@ -69,7 +79,7 @@ def explanation(answer: dict[str, Any], out: Console) -> None:
 
 def retired(answer: dict[str, Any], out: Console) -> None:
     state = answer["after"]["state"]
-    out.print(f"the VM is now {state}" if answer["changed"] else f"nothing to do: the VM was {state} already")
+    say(out, f"the VM is now {state}" if answer["changed"] else f"nothing to do: the VM was {state} already")
 
 
 def _state(cloud: dict[str, Any]) -> str:

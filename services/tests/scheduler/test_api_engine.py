@@ -1,0 +1,167 @@
+"""Status, VMs, plan and explain through the API, with an engine that answers from plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from distcloud.scheduler.model import Boot, Cloud, Delete, Demand, Flavor, Group, Plan, Reason, Resources, Retire, Verdict, VmState
+from distcloud.scheduler.pool.base import PoolUnavailable
+from distcloud.scheduler.view import ExplainInputs, PlanRecord, World
+
+from .api_world import Client, client, vm
+
+SMALL = Flavor("m1", Resources(1, 2000, 20.0))
+DEMAND = Demand("atlas", "alice", "TARGET.HasGpu =?= true", Resources(1, 1000, 1.0), idle=3)
+VICTORIA = Cloud("victoria", "atlas", "Victoria", enabled=True, flavors=(SMALL,), images=frozenset({"worker"}), default_image="worker")
+WORLD = World(demand=(DEMAND,), clouds=(VICTORIA,), groups=(Group("atlas"),), now=1000.0)
+
+
+@pytest.fixture
+def call(tmp_path: Path) -> Iterator[Client]:
+    with client(tmp_path) as found:
+        found.engine.rows = [vm(number) for number in range(5)] + [vm(7, "belle2"), vm(8, "atlas", VmState.GONE)]
+        yield found
+
+
+def ids(answer: dict[str, list[dict[str, str]]]) -> list[str]:
+    return [row["id"] for row in answer["vms"]]
+
+
+def test_vms_come_in_pages_and_by_group(call: Client) -> None:
+    everything = call("GET", "/v1/vms").json()
+    assert ids(everything) == [vm(number).id for number in (7, 4, 3, 2, 1, 0)]
+    assert everything["cursor"] is None
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page = call("GET", "/v1/vms", params={"limit": 4, **({"cursor": cursor} if cursor else {})}).json()
+        seen += ids(page)
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+    assert seen == ids(everything)
+    assert ids(call("GET", "/v1/vms", who="belle").json()) == [vm(7).id]
+    assert ids(call("GET", "/v1/vms?state=gone&state=retiring", who="viewer").json()) == [vm(8).id]
+    assert ids(call("GET", "/v1/vms?cloud=toronto").json()) == []
+    assert everything["vms"][0]["requested_at"] == "1970-01-01T00:16:47.000Z"
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "state=lost", "cursor=not-ours", "cursor=%00", "cloud=a%2Fb"])
+def test_bad_questions_are_refused(call: Client, query: str) -> None:
+    assert call("GET", f"/v1/vms?{query}").status_code == 422
+
+
+def test_a_vm_of_another_group_looks_like_none(call: Client) -> None:
+    path = f"/v1/vms/{vm(7).id}"
+    assert call("GET", path).json()["group"] == "belle2"
+    for method, tail in (("GET", ""), ("POST", "/retire")):
+        assert call(method, path + tail, who="atlas").status_code == 404
+        assert call(method, path + tail, who="atlas-viewer").status_code == 404
+    assert call("GET", "/v1/vms/vm-unknownunknownun").status_code == 404
+    assert call("GET", "/v1/vms/..%2F..%2Fetc").status_code in (404, 422)
+
+
+def test_retiring_needs_the_right_to_and_is_told_once(call: Client) -> None:
+    path = f"/v1/vms/{vm(1).id}/retire"
+    for who in ("viewer", "atlas-viewer"):
+        assert call("POST", path, who=who).status_code == 403
+    done = call("POST", path, who="atlas").json()
+    assert done == {"changed": True, "before": {"state": "running"}, "after": {"state": "retiring"}}
+    assert call("POST", path, who="atlas").json()["changed"] is False
+
+
+def test_status_and_health(call: Client) -> None:
+    assert call("GET", "/v1/status", who="viewer").json()["vms"] == {"running": 7}
+    assert call("GET", "/v1/status", who="belle").json()["vms"] == {}
+    assert call("GET", "/healthz", who=None).status_code == 200
+    call.engine.problem = "no cycle for 60 s"
+    assert call("GET", "/healthz", who=None).json() == {"status": "failing", "problem": "no cycle for 60 s"}
+
+
+def test_the_plan_shows_each_group_its_own(call: Client) -> None:
+    assert call("GET", "/v1/plan").json()["at"] is None
+    actions = (
+        Boot("atlas", "victoria", "m1", "worker", SMALL.resources, None, Reason.DEMAND),
+        Retire(vm(7).id, Reason.NO_DEMAND),
+        Delete(vm(1).id, Reason.DRAINED),
+    )
+    foreign = Verdict(replace(DEMAND, group="belle2"), None, Reason.NOT_OURS)
+    verdicts = (Verdict(DEMAND, "victoria", Reason.DEMAND, "boots", "m1", 1), foreign)
+    call.engine.plan = PlanRecord(1000.0, replace(WORLD, vms=tuple(call.engine.rows)), Plan(actions, verdicts), ("could not",))
+    everything = call("GET", "/v1/plan", who="viewer").json()
+    assert [action["action"] for action in everything["actions"]] == ["boot", "retire", "delete"]
+    assert everything["failures"] == ["could not"]
+    atlas = call("GET", "/v1/plan", who="atlas").json()
+    assert [action["action"] for action in atlas["actions"]] == ["boot", "delete"]
+    assert [verdict["demand"]["group"] for verdict in atlas["verdicts"]] == ["atlas"]
+    assert atlas["failures"] == []
+
+
+def test_explain_names_the_clause_that_fails_on_each_cloud(call: Client) -> None:
+    job = replace(DEMAND, idle=1)
+    call.engine.inputs = ExplainInputs("12.0", True, 1, job, WORLD)
+    found = call("GET", "/v1/explain?job=12.0", who="atlas").json()
+    assert found["status"] == "idle"
+    assert found["summary"]
+    (cloud,) = found["clouds"]
+    assert (cloud["cloud"], cloud["reason"]) == ("victoria", "requirements_mismatch")
+    assert "HasGpu" in cloud["mismatches"][0]["failures"][0]["clause"]
+    assert call("GET", "/v1/explain?job=12.0", who="belle").status_code == 404
+
+
+def test_explain_speaks_of_the_last_plan_when_that_knew_the_job(call: Client) -> None:
+    call.engine.inputs = ExplainInputs("12.0", True, 1, replace(DEMAND, idle=1, waiting_since=5.0), WORLD)
+    verdict = Verdict(DEMAND, "victoria", Reason.LIMIT_REACHED, "all 4 cores of the quota are used", "m1")
+    call.engine.plan = PlanRecord(1000.0, WORLD, Plan((), (verdict,)))
+    (cloud,) = call("GET", "/v1/explain?job=12.0").json()["clouds"]
+    assert (cloud["reason"], cloud["sentence"]) == ("limit_reached", "all 4 cores of the quota are used")
+
+
+@pytest.mark.parametrize(("status", "word"), [(2, "running"), (4, "finished"), (5, "too hungry")])
+def test_explain_says_what_the_queue_already_knows(call: Client, status: int, word: str) -> None:
+    call.engine.inputs = ExplainInputs("12.0", True, status, DEMAND, WORLD, hold_reason="too hungry")
+    assert word in call("GET", "/v1/explain?job=12.0").json()["summary"]
+
+
+def test_explain_of_a_foreign_or_unknown_job(call: Client) -> None:
+    assert call("GET", "/v1/explain?job=12.0").status_code == 404
+    call.engine.inputs = ExplainInputs("12.0", True, 1, None, WORLD)
+    assert call("GET", "/v1/explain?job=12.0").json()["clouds"] == []
+    assert call("GET", "/v1/explain?job=12.0", who="atlas").status_code == 404
+    for job in ("", "a", "1.", "1.0;true", "-1", "9" * 40):
+        assert call("GET", "/v1/explain", params={"job": job}).status_code == 422
+
+
+def test_a_pool_that_does_not_answer(call: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(job: str) -> ExplainInputs:
+        raise PoolUnavailable("schedd: no answer within 10 s")
+
+    monkeypatch.setattr(call.engine, "explain_inputs", silent)
+    answer = call("GET", "/v1/explain?job=12.0")
+    assert answer.status_code == 503
+    assert "schedd" in answer.json()["detail"]
+
+
+def test_a_database_that_is_gone(call: Client, tmp_path: Path) -> None:
+    (tmp_path / "api.db").rename(tmp_path / "away.db")
+    call.runner.run(call.api.database.close())
+    for method, path, body in (("GET", "/v1/groups", None), ("PUT", "/v1/groups/new", {})):
+        answer = call(method, path, body)
+        assert answer.status_code == 503, answer.text
+        assert answer.headers["retry-after"]
+
+
+def test_every_v1_path_wants_a_token(call: Client) -> None:
+    schema = call("GET", "/openapi.json", who=None).json()
+    asked = 0
+    for path, item in schema["paths"].items():
+        for method in item:
+            if path.startswith("/v1/"):
+                filled = path.replace("{group}", "atlas").replace("{cloud}", "c").replace("{name}", "n").replace("{vm}", vm(1).id)
+                assert call(method.upper(), filled, {} if method == "put" else None, who=None).status_code == 401, path
+                asked += 1
+    assert asked == 22
