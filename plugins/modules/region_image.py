@@ -156,9 +156,36 @@ from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import DE
 
 # What Glance says of an image beside its properties.
 OWN_FIELDS = frozenset(
-    "id name status visibility owner checksum size virtual_size disk_format container_format min_disk min_ram protected os_hidden os_hash_algo "
-    "os_hash_value created_at updated_at file self schema tags direct_url locations stores os_glance_importing_to_stores "
-    "os_glance_failed_import owner_specified.openstack.object".split()
+    [
+        "id",
+        "name",
+        "status",
+        "visibility",
+        "owner",
+        "checksum",
+        "size",
+        "virtual_size",
+        "disk_format",
+        "container_format",
+        "min_disk",
+        "min_ram",
+        "protected",
+        "os_hidden",
+        "os_hash_algo",
+        "os_hash_value",
+        "created_at",
+        "updated_at",
+        "file",
+        "self",
+        "schema",
+        "tags",
+        "direct_url",
+        "locations",
+        "stores",
+        "os_glance_importing_to_stores",
+        "os_glance_failed_import",
+        "owner_specified.openstack.object",
+    ]
 )
 USABLE = ("active", "deactivated")
 
@@ -292,7 +319,9 @@ class RegionImage(ResourceModule):
                 return image
             if image["status"] in ("killed", "deleted", "pending_delete") or time.monotonic() > deadline:
                 raise Failure(
-                    "%s: Glance says %s instead of active after the upload; its log says why" % (item["name"], image["status"]), "glance", image["status"]
+                    "%s: Glance says %s instead of active after the upload; its log says why" % (item["name"], image["status"]),
+                    "glance",
+                    image["status"],
                 )
             time.sleep(0.5)
 

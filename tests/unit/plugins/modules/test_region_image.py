@@ -24,7 +24,14 @@ MODES = [(False, False), (True, False), (False, True), (True, True)]
 def wish(tmp_path: Path) -> dict[str, t.Any]:
     path = tmp_path / "worker.qcow2"
     path.write_bytes(CONTENT)
-    return {**LOGIN, "name": "worker", "path": str(path), "sha512": SHA512, "min_disk": 1, "properties": {"hw_disk_bus": "virtio", "distcloud_build": 7}}
+    return {
+        **LOGIN,
+        "name": "worker",
+        "path": str(path),
+        "sha512": SHA512,
+        "min_disk": 1,
+        "properties": {"hw_disk_bus": "virtio", "distcloud_build": 7},
+    }
 
 
 def image(**changes: t.Any) -> dict[str, t.Any]:

@@ -33,17 +33,40 @@ def make_raw(tar: Path, disk: Path, work: Path, recipe: Mapping[str, Any], epoch
     with disk.open("wb") as stream:
         stream.truncate(START + size * MIB)
     run(
-        ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-L", "root", "-U", shape["filesystem_uuid"],
-         "-J", f"size={shape['journal_mib']}", "-O", "^metadata_csum_seed,^orphan_file",
-         "-E", f"offset={START},hash_seed={shape['filesystem_uuid']},assume_storage_prezeroed=1,lazy_itable_init=0,root_owner=0:0",
-         "-d", tar, disk, f"{size}M"],
-        what="making the file system", epoch=epoch,
+        [
+            "mke2fs",
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-b",
+            "4096",
+            "-m",
+            "0",
+            "-L",
+            "root",
+            "-U",
+            shape["filesystem_uuid"],
+            "-J",
+            f"size={shape['journal_mib']}",
+            "-O",
+            "^metadata_csum_seed,^orphan_file",
+            "-E",
+            f"offset={START},hash_seed={shape['filesystem_uuid']},assume_storage_prezeroed=1,lazy_itable_init=0,root_owner=0:0",
+            "-d",
+            tar,
+            disk,
+            f"{size}M",
+        ],
+        what="making the file system",
+        epoch=epoch,
     )
     early, core = work / "early.cfg", work / "core.img"
     early.write_text(EARLY)
     run(
         ["grub-mkimage", "-d", GRUB_FILES, "-O", "i386-pc", "-c", early, "-p", "(hd0,msdos1)/boot/grub", "-o", core, *GRUB_MODULES],
-        what="making the boot loader", epoch=epoch,
+        what="making the boot loader",
+        epoch=epoch,
     )
     write_boot_record(disk, (GRUB_FILES / "boot.img").read_bytes(), core.read_bytes(), size * MIB // SECTOR, int(shape["signature"], 16))
     return size

@@ -67,8 +67,21 @@ def add_slot_users(root: Path, count: int) -> None:
     for number in range(1, count + 1):
         name = f"slotu{number}"
         run(
-            ["chroot", root, "useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
-             "--shell", "/usr/sbin/nologin", "--comment", "HTCondor slot user", name],
+            [
+                "chroot",
+                root,
+                "useradd",
+                "--system",
+                "--user-group",
+                "--no-create-home",
+                "--home-dir",
+                "/nonexistent",
+                "--shell",
+                "/usr/sbin/nologin",
+                "--comment",
+                "HTCondor slot user",
+                name,
+            ],
             what=f"adding the user {name}",
         )
 

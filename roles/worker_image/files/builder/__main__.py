@@ -31,7 +31,9 @@ def build(recipe: dict[str, Any], cache: Path, output: Path, pinned: Manifest | 
         manifest = Manifest(recipe["suite"], recipe["architecture"], newest(apt.archives, chosen), tuple(chosen))
     else:
         if (pinned.suite, pinned.architecture) != (recipe["suite"], recipe["architecture"]):
-            raise BuildError(f"the manifest is of {pinned.suite}/{pinned.architecture}, the image of {recipe['suite']}/{recipe['architecture']}")
+            raise BuildError(
+                f"the manifest is of {pinned.suite}/{pinned.architecture}, the image of {recipe['suite']}/{recipe['architecture']}"
+            )
         apt.fetch(pinned.packages)
         manifest = pinned
     with tempfile.TemporaryDirectory(dir=cache, prefix="build-") as name:
@@ -68,13 +70,27 @@ def make_tree(recipe: dict[str, Any], manifest: Manifest, apt: Apt, work: Path) 
     (work / "manifest.json").write_text(manifest.text())
     hook = f'/usr/bin/python3 "{Path(__file__).parent}" --customise "{work}" "$1"'
     run(
-        ["mmdebstrap", "--quiet", "--mode=root", "--format=tar", "--variant=minbase", f"--architectures={manifest.architecture}",
-         f"--include={','.join(recipe['packages'])}", "--aptopt=APT::Install-Recommends \"false\"", "--aptopt=APT::Sandbox::User \"root\"",
-         "--dpkgopt=force-unsafe-io", *(f"--dpkgopt=path-exclude={path}" for path in recipe["excluded"]),
-         *(f"--dpkgopt=path-include={path}" for path in recipe["included"]),
-         f"--customize-hook={hook}", f"--customize-hook=chroot \"$1\" dpkg-query -W -f '${{Package}} ${{Version}}\\n' > \"{installed}\"",
-         manifest.suite, tar, source],
-        what="installing the packages", epoch=manifest.epoch,
+        [
+            "mmdebstrap",
+            "--quiet",
+            "--mode=root",
+            "--format=tar",
+            "--variant=minbase",
+            f"--architectures={manifest.architecture}",
+            f"--include={','.join(recipe['packages'])}",
+            '--aptopt=APT::Install-Recommends "false"',
+            '--aptopt=APT::Sandbox::User "root"',
+            "--dpkgopt=force-unsafe-io",
+            *(f"--dpkgopt=path-exclude={path}" for path in recipe["excluded"]),
+            *(f"--dpkgopt=path-include={path}" for path in recipe["included"]),
+            f"--customize-hook={hook}",
+            f'--customize-hook=chroot "$1" dpkg-query -W -f \'${{Package}} ${{Version}}\\n\' > "{installed}"',
+            manifest.suite,
+            tar,
+            source,
+        ],
+        what="installing the packages",
+        epoch=manifest.epoch,
     )
     said = differences(manifest, dict(line.split(" ", 1) for line in installed.read_text().splitlines()))
     if said:
