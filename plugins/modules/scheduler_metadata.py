@@ -38,16 +38,18 @@ options:
     default: present
   content: &content
     description:
-      - The text, a Jinja template that sees C(cs_group_name), C(cs_cloud_name), C(cs_flavor) and the like. Needed at creation.
+      - The text, a template that sees C(cs_group_name), C(cs_cloud_name), C(cs_flavor) and the like, in Jinja's syntax with variables,
+        C(if) and a few filters. Needed at creation.
       - Ansible renders templates of its own first. Give the text by a file lookup or protect it with C({% raw %}).
     type: str
   mime_type: &mime_type
     description:
-      - One of cloud-init's types, without C(text/). The scheduler's default is V(cloud-config).
+      - One of cloud-init's types, such as V(cloud-config), V(cloud-boothook), V(x-shellscript) or V(text/x-shellscript-per-boot).
+      - The scheduler's default is V(cloud-config).
     type: str
   priority: &priority
     description:
-      - Parts with a higher number come first. The scheduler's default is 0.
+      - Parts with a lower number come first. The scheduler's default is 0.
     type: int
   enabled: &enabled
     description:

@@ -272,8 +272,10 @@ def test_metadata_of_group_and_cloud(cloud: Client) -> None:
         ("packages: [", "cloud-config", "YAML"),
         ("just text", "cloud-config", "mapping"),
         ("a: 1\na: 2\n", "cloud-config", "twice"),
-        ("a: {{ b", "cloud-config", "Jinja"),
-        ("{% for x in y %}", "x-shellscript", "Jinja"),
+        ("a: {{ b", "cloud-config", "template"),
+        ("a: {{ no_such_variable }}", "cloud-config", "cs_flavor"),
+        ("{% for n in range(10 ** 9) %}{% endfor %}", "cloud-boothook", "not allowed"),
+        ("a: 2001-99-99", "cloud-config", "YAML"),
         ("echo hello", "x-shellscript", "interpreter"),
         ("x" * 70000, "cloud-boothook", "65536"),
         ("a: &a [*a, *a]\n" + "[" * 5000, "cloud-config", "YAML"),
@@ -285,10 +287,15 @@ def test_a_bad_part_is_refused_with_the_reason(shared: Client, content: str, mim
     assert word in answer.json()["detail"]
 
 
-def test_templates_with_statements_and_types_of_cloud_init(call: Client) -> None:
-    template = "{% for n in range(10 ** 9) %}{% if n %}a: {{ n }}{% endif %}{% endfor %}"
-    assert call("PUT", "/v1/groups/atlas/metadata/loop", {"content": template}).status_code == 200
-    assert fields(call("PUT", "/v1/groups/atlas/metadata/x", {"content": "a: 1", "mime_type": "text/html"})) == ["mime_type"]
+def test_templates_with_conditions_and_types_of_cloud_init(shared: Client) -> None:
+    path = "/v1/groups/atlas/metadata/x"
+    template = "{% if cs_flavor == 'm1' %}a: {{ cs_cloud_name }}{% else %}a: 2{% endif %}"
+    assert shared("PUT", path, {"content": template}).status_code == 200
+    for given, kept in (("text/cloud-boothook", "cloud-boothook"), ("x-include-url", "text/x-include-url")):
+        assert shared("PUT", path, {"content": "a", "mime_type": given}).json()["after"]["mime_type"] == kept
+    assert fields(shared("PUT", path, {"mime_type": "text/html"})) == ["mime_type"]
+    assert fields(shared("PUT", path, {"mime_type": "x-shellscript"})) == ["content"]
+    shared("DELETE", path)
 
 
 def test_nothing_belongs_to_what_does_not_exist(shared: Client) -> None:

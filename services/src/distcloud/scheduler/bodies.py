@@ -125,9 +125,9 @@ class CloudBody(Body):
 class MetadataBody(Body):
     """A cloud-init part of a group, or of one of its clouds."""
 
-    content: Text | None = Field(None, description="a Jinja template; required at creation")
+    content: Text | None = Field(None, description="a template with variables and if; required at creation")
     mime_type: Annotated[str, AfterValidator(checks.mime_type)] | None = Field(None, description="cloud-init's type (default cloud-config)")
-    priority: Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] | None = Field(None, description="higher goes first (default 0)")
+    priority: Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] | None = Field(None, description="lower comes first (default 0)")
     enabled: bool | None = Field(None, description="default true")
     excluded_clouds: Annotated[list[Name], Field(max_length=200)] | None = Field(None, description="clouds whose workers do not get it")
 

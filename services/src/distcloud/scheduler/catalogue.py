@@ -160,7 +160,7 @@ class Catalogue:
         async with self._database.read() as session:
             await _existing_owner(session, group, cloud)
             chosen = select(MetadataRow).where(MetadataRow.group_name == group, MetadataRow.cloud == cloud)
-            rows = (await session.scalars(chosen.order_by(MetadataRow.priority.desc(), MetadataRow.name))).all()
+            rows = (await session.scalars(chosen.order_by(MetadataRow.priority, MetadataRow.name))).all()
         return [_part(row) for row in rows]
 
     async def part(self, caller: Caller, group: str, cloud: str, name: str) -> dict[str, Any]:

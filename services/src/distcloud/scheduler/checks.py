@@ -8,28 +8,24 @@ from typing import Any
 
 import yaml
 from cryptography import x509
-from jinja2 import TemplateSyntaxError
-from jinja2.sandbox import SandboxedEnvironment
 
 from ..common.config import UniqueKeyLoader, yaml_problem
+from .worker.configuration import WorkerSettings
+from .worker.contextualise import ContextError, Part, check_part, template_variables
+from .worker.templating import fill_in
 
-MIME_TYPES = (
-    "cloud-config",
-    "cloud-config-archive",
-    "cloud-boothook",
-    "x-shellscript",
-    "x-shellscript-per-boot",
-    "x-shellscript-per-instance",
-    "x-shellscript-per-once",
-    "x-include-url",
-    "x-include-once-url",
-    "part-handler",
+SHORT_TYPES = ("cloud-config", "cloud-boothook", "x-shellscript")
+FURTHER_TYPES = (
+    "text/cloud-config-archive",
+    "text/part-handler",
+    "text/x-include-once-url",
+    "text/x-include-url",
+    "text/x-shellscript-per-boot",
+    "text/x-shellscript-per-instance",
+    "text/x-shellscript-per-once",
 )
-SHEBANG = ("x-shellscript", "x-shellscript-per-boot", "x-shellscript-per-instance", "x-shellscript-per-once")
 MAX_PART_BYTES = 65_536
-
-
-_templates = SandboxedEnvironment()
+_ANY_WORKER = WorkerSettings(host="vm-sample", domain="example.org", condor_host="central.example.org", group="group", alias="alias")
 
 
 def certificates(text: str) -> str:
@@ -46,58 +42,30 @@ def certificates(text: str) -> str:
 
 
 def mime_type(text: str) -> str:
-    """One of cloud-init's types, without `text/`. Raises ValueError."""
+    """One of cloud-init's types; the three common ones without `text/`. Raises ValueError."""
     short = text.removeprefix("text/")
-    if short not in MIME_TYPES:
-        raise ValueError(f"should be one of {', '.join(MIME_TYPES)}")
-    return short
+    if short in SHORT_TYPES:
+        return short
+    if f"text/{short}" in FURTHER_TYPES:
+        return f"text/{short}"
+    raise ValueError(f"should be one of {', '.join((*SHORT_TYPES, *FURTHER_TYPES))}")
 
 
 def part(content: str, mime: str) -> str | None:
-    """What is wrong with a cloud-init part, or None. It is a Jinja template; cloud-config has to be a YAML mapping.
-
-    Nothing is rendered: a hostile template could run for ever. One with statements ({% if %}) is therefore checked for syntax alone.
-    """
+    """What is wrong with a cloud-init part, or None: it has to be usable on a worker, and cloud-config may give no key twice."""
     size = len(content.encode("utf-8"))
     if size > MAX_PART_BYTES:
         return f"is {size} bytes long; a part holds at most {MAX_PART_BYTES}"
-    try:
-        _templates.parse(content)
-        text = _without_expressions(content)
-    except TemplateSyntaxError as error:
-        return f"is not a valid Jinja template: line {error.lineno}: {error.message}"
-    except RecursionError:
-        return "is not a usable Jinja template: nested too deeply"
-    if mime in SHEBANG and not content.startswith("#!"):
+    if "x-shellscript" in mime and not content.startswith("#!"):
         return "should begin with an interpreter line such as #!/bin/sh"
-    if mime == "cloud-config" and text is not None:
-        return _cloud_config(text)
-    return None
-
-
-def _without_expressions(content: str) -> str | None:
-    """The template with a word in place of every {{ expression }}; None where statements decide what the text is."""
-    text: list[str] = []
-    for _, kind, value in _templates.lex(content):
-        match kind:
-            case "block_begin" | "raw_begin":
-                return None
-            case "data":
-                text.append(value)
-            case "variable_begin":
-                text.append("placeholder")
-            case _:
-                pass
-    return "".join(text)
-
-
-def _cloud_config(rendered: str) -> str | None:
     try:
-        data = yaml.load(rendered, Loader=UniqueKeyLoader)  # noqa: S506  a subclass of SafeLoader
+        check_part(Part("part", content, mime))
+        if mime == "cloud-config":
+            yaml.load(fill_in(content, template_variables(_ANY_WORKER)), Loader=UniqueKeyLoader)  # noqa: S506  a subclass of SafeLoader
+    except ContextError as error:
+        return str(error).removeprefix("metadata part of the group").removeprefix(": ").strip()
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        return f"is not valid YAML: {yaml_problem(error)}"
-    if not isinstance(data, dict):
-        return "should be a YAML mapping, as cloud-config is"
+        return f"is no YAML once filled in: {yaml_problem(error)}"
     return None
 
 
