@@ -75,6 +75,10 @@ class SchedulerClient:
         answer: dict[str, t.Any] = self._ask("DELETE", path, dry_run=dry_run)
         return answer
 
+    def post(self, path: t.Sequence[str]) -> dict[str, t.Any]:
+        answer: dict[str, t.Any] = self._ask("POST", path)
+        return answer
+
     def _ask(self, method: str, path: t.Sequence[str], body: t.Optional[dict[str, t.Any]] = None, dry_run: bool = False) -> t.Any:
         if self._ca_path and self._validate and not os.path.exists(self._ca_path):
             raise NotThere("ca_path: there is no file %s" % self._ca_path, SERVICE, "ca_path")

@@ -59,7 +59,7 @@ class SchedulerResource(SchedulerModule, ResourceModule):
     @classmethod
     def constraints(cls) -> dict[str, t.Any]:
         alone = [[cls.plural_key, "name"]]
-        alone += [[cls.plural_key, option] for option in sorted(cls.item_options())]
+        alone += [[cls.plural_key, name] for name, option in sorted(cls.item_options().items()) if "default" not in option]
         return {"mutually_exclusive": alone, "required_one_of": [["name", cls.plural_key]]}
 
     @classmethod

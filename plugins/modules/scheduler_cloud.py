@@ -146,6 +146,12 @@ options:
       - Further attributes that the workers' slots advertise, as text.
       - The mapping given replaces the one in place as a whole.
     type: dict
+  drain: &drain
+    description:
+      - With O(state=absent), whether a cloud that still has VMs is frozen and its VMs are told to finish their jobs and go.
+      - The module does not wait for that. It fails with code 409 until the last VM is gone, so run it with C(until) and C(retries).
+    type: bool
+    default: false
   reset: &reset
     description:
       - Names of options that return to the scheduler's default.
@@ -188,6 +194,7 @@ options:
       security_groups: *security_groups
       keypair: *keypair
       attributes: *attributes
+      drain: *drain
       reset: *reset
 extends_documentation_fragment:
   - hep.distcloud.scheduler
@@ -231,6 +238,19 @@ EXAMPLES = r"""
     group: atlas
     name: victoria
     reset: [max_vms]
+
+- name: Empty a cloud and delete it
+  hep.distcloud.scheduler_cloud:
+    api_url: https://central.example.org:8443
+    api_token: "{{ scheduler_token }}"
+    group: atlas
+    name: victoria
+    state: absent
+    drain: true
+  register: victoria_gone
+  until: victoria_gone is success
+  retries: 120
+  delay: 30
 
 - name: Two clouds in one call
   hep.distcloud.scheduler_cloud:
@@ -287,6 +307,8 @@ failure:
 
 import typing as t
 
+from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
+from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import DELETE, Plan
 from ansible_collections.hep.distcloud.plugins.module_utils._scheduler_resource import SchedulerResource
 
 AUTH = {
@@ -335,7 +357,7 @@ class SchedulerCloud(SchedulerResource):
 
     @classmethod
     def item_options(cls) -> dict[str, t.Any]:
-        return OPTIONS
+        return dict(OPTIONS, drain={"type": "bool", "default": False})
 
     @classmethod
     def resettable(cls) -> list[str]:
@@ -343,6 +365,34 @@ class SchedulerCloud(SchedulerResource):
 
     def path(self, item: dict[str, t.Any]) -> list[str]:
         return ["groups", self.params["group"], "clouds", item["name"]]
+
+    def plan(self, item: dict[str, t.Any]) -> Plan:
+        try:
+            return super().plan(item)
+        except Failure as failure:
+            if not self._to_drain(item, failure):
+                raise
+            return Plan(DELETE, before=self.find(item))
+
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+        try:
+            return super().apply(item, plan)
+        except Failure as failure:
+            if not self._to_drain(item, failure):
+                raise
+            self.client.put(self.path(item), {"frozen": True}, dry_run=False)
+            alive = self.client.post([*self.path(item), "retire"])["alive"]
+            raise Failure(
+                "cloud %s/%s: %s VMs still finish their jobs; it can be deleted when they are gone, so run this again"
+                % (self.params["group"], item["name"], alive),
+                self.service,
+                failure.code,
+                {"type": "draining", "alive": alive},
+            )
+
+    def _to_drain(self, item: dict[str, t.Any], failure: Failure) -> bool:
+        """Whether a deletion was refused only because of VMs, and the wish is to let them go."""
+        return item["state"] == "absent" and item["drain"] and failure.details.get("type") == "vms-alive"
 
 
 def main() -> None:

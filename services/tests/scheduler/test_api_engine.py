@@ -74,6 +74,18 @@ def test_retiring_needs_the_right_to_and_is_told_once(call: Client) -> None:
     assert call("POST", path, who="atlas").json()["changed"] is False
 
 
+def test_a_whole_cloud_is_retired_by_those_who_manage_its_group(call: Client) -> None:
+    path = "/v1/groups/atlas/clouds/victoria/retire"
+    for who in ("viewer", "atlas-viewer", "belle"):
+        assert call("POST", path, who=who).status_code == 403
+    call("POST", f"/v1/vms/{vm(0).id}/retire")
+    done = call("POST", path, who="atlas").json()
+    assert sorted(done["retired"]) == sorted(vm(number).id for number in range(1, 5))
+    assert (done["changed"], done["alive"]) == (True, 5)
+    assert call("GET", f"/v1/vms/{vm(7).id}").json()["state"] == "running"
+    assert call("POST", path, who="atlas").json() == {"changed": False, "retired": [], "alive": 5}
+
+
 def test_status_and_health(call: Client) -> None:
     assert call("GET", "/v1/status", who="viewer").json()["vms"] == {"running": 7}
     assert call("GET", "/v1/status", who="belle").json()["vms"] == {}
@@ -164,4 +176,4 @@ def test_every_v1_path_wants_a_token(call: Client) -> None:
                 filled = path.replace("{group}", "atlas").replace("{cloud}", "c").replace("{name}", "n").replace("{vm}", vm(1).id)
                 assert call(method.upper(), filled, {} if method == "put" else None, who=None).status_code == 401, path
                 asked += 1
-    assert asked == 22
+    assert asked == 23

@@ -234,8 +234,8 @@ class Catalogue:
             raise Problem(
                 409,
                 "vms-alive",
-                f"{what} still has {count} VM{'s' if count > 1 else ''}; freeze it (frozen: true), retire them "
-                "(POST /v1/vms/ID/retire, distcloud scheduler retire ID) and delete it when they are gone",
+                f"{what} still has {count} VM{'s' if count > 1 else ''}; freeze it (frozen: true), let them go "
+                "(POST .../clouds/CLOUD/retire, or drain: true in the module) and delete it when they are gone",
             )
 
 

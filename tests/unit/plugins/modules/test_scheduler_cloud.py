@@ -115,3 +115,28 @@ def test_a_site_that_is_still_to_be_built_can_be_checked(call):
     assert result.data["diff"]["before"] == {}
     with replay(call):
         assert run_module(SchedulerCloud, dict(CONNECTION, region="Victoria", auth=AUTH, **NAMED)).failed
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_cloud_with_vms_is_emptied_first_and_says_so(check):
+    alive = problem(409, "vms-alive", "cloud atlas/victoria still has 2 VMs")
+    calls = [Call("DELETE", PATH + "?dry_run=true", alive, status=409), Call("GET", PATH, OLD)]
+    if not check:
+        calls += [
+            Call("DELETE", PATH, alive, status=409),
+            Call("PUT", PATH, {"changed": True, "before": OLD, "after": OLD, "changed_secrets": []}, {"frozen": True}),
+            Call("POST", PATH + "/retire", {"changed": True, "retired": ["vm-a", "vm-b"], "alive": 2}),
+        ]
+    with replay(*calls):
+        result = run_module(SchedulerCloud, dict(CONNECTION, state="absent", drain=True, **NAMED), check=check)
+    assert result.failed is not check
+    assert result.changed is check
+    if not check:
+        assert result.data["failure"] == {"service": "scheduler", "code": 409, "details": {"type": "draining", "alive": 2}}
+
+
+def test_without_drain_a_cloud_with_vms_is_left_alone():
+    with replay(Call("DELETE", PATH + "?dry_run=true", problem(409, "vms-alive", "still has 2 VMs"), status=409)):
+        result = run_module(SchedulerCloud, dict(CONNECTION, state="absent", **NAMED))
+    assert result.failed
+    assert "2 VMs" in result.data["msg"]

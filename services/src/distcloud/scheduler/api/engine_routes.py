@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -54,6 +55,26 @@ def engine_router(view: EngineView, *, domain: str, condor_host: str) -> APIRout
         except KeyError as error:
             raise _unknown(vm) from error
         return {"changed": answer.changed, "before": {"state": answer.before.value}, "after": {"state": answer.after.value}}
+
+    @router.post("/groups/{group}/clouds/{cloud}/retire", summary="Let all VMs of a cloud finish their jobs and go")
+    async def retire_cloud(
+        caller: CallerDep, group: Annotated[str, Path(pattern=NAME)], cloud: Annotated[str, Path(pattern=NAME)]
+    ) -> dict[str, Any]:
+        caller.must_manage(group)
+        alive: list[VmDetail] = []
+        cursor: str | None = None
+        while True:
+            page = await view.vms(groups=[group], cloud=cloud, limit=1000, cursor=cursor)
+            alive += page.vms
+            cursor = page.cursor
+            if cursor is None:
+                break
+        retired = []
+        for found in alive:
+            with contextlib.suppress(KeyError):  # it went by itself in the meantime
+                if (await view.retire(found.vm.id, caller.name)).changed:
+                    retired.append(found.vm.id)
+        return {"changed": bool(retired), "retired": retired, "alive": len(alive)}
 
     @router.get("/plan", summary="The last plan, every decision with its reason")
     async def get_plan(caller: CallerDep) -> dict[str, Any]:
