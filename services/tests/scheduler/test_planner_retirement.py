@@ -109,6 +109,8 @@ def test_an_ad_that_vanishes_while_the_queue_says_jobs_run_unseen_is_given_time(
     assert made([demand(0, running=1)], [worker]).actions == ()
     assert only(made([demand(0, running=0)], [worker])).reason is Reason.DRAINED
     assert only(made([demand(0, running=1)], [replace(worker, last_seen_in_pool=NOW - 91)])).reason is Reason.DRAINED
+    elsewhere = replace(slot(vm(9), owners=("alice",)), vm_id=None)  # the job runs on a worker that is not ours
+    assert only(made([demand(0, running=1)], [worker], [elsewhere])).reason is Reason.DRAINED
 
 
 def test_the_excess_over_a_limit_goes_the_least_useful_first() -> None:

@@ -148,7 +148,7 @@ def _silent(situation: Situation) -> set[str]:
 
 
 def _groups_with_unseen_jobs(situation: Situation) -> set[str]:
-    """Groups of which the queue says that more jobs run than the pool shows claims."""
+    """Groups of which the queue says that more jobs run than the pool shows claims, on workers of other origin included."""
     running: dict[str, int] = defaultdict(int)
     for each in situation.demand:
         running[each.group] += each.running
@@ -156,7 +156,7 @@ def _groups_with_unseen_jobs(situation: Situation) -> set[str]:
         slot = situation.slots.get(vm.id)
         if slot is not None:
             running[vm.group] -= slot.claimed_slots
-    return {group for group, count in running.items() if count > 0}
+    return {group for group, count in running.items() if count > situation.claims_elsewhere}
 
 
 def _excess(situation: Situation, leaves: Mapping[str, Leave]) -> Iterable[Leave]:

@@ -52,10 +52,13 @@ class Situation:
         self.clouds = {(cloud.group, cloud.name): cloud for cloud in sorted(clouds, key=lambda cloud: (cloud.group, cloud.name))}
         self.vms = sorted((vm for vm in vms if vm.state is not VmState.GONE), key=lambda vm: vm.id)
         self.demand = sorted(demand, key=demand_key)
+        slots = tuple(slots)
         self.slots: dict[str, Slot] = {}
         for slot in sorted(slots, key=lambda slot: (slot.last_heard, slot.machine)):
             if slot.vm_id is not None:
                 self.slots[slot.vm_id] = slot  # two ads of one VM: the one heard last
+        ours = {vm.id for vm in self.vms}
+        self.claims_elsewhere = sum(slot.claimed_slots for slot in slots if slot.vm_id not in ours)
         self.clouds_of: dict[str, list[Cloud]] = defaultdict(list)
         for cloud in self.clouds.values():
             self.clouds_of[cloud.group].append(cloud)
