@@ -51,16 +51,6 @@ options:
         description: Anything after whose change the command has to be run again, for example the version of a package.
         type: str
         default: ""
-      good_codes:
-        description: Exit codes that count as success.
-        type: list
-        elements: int
-        default: [0]
-      after:
-        description: Names of commands in other lanes that have to be finished first.
-        type: list
-        elements: str
-        default: []
   state_dir:
     description: Folder of the markers and logs, for root alone.
     type: path
@@ -134,8 +124,6 @@ class CommandLanes(BaseModule):
                     "user": {"type": "str", "default": "root"},
                     "environment": {"type": "dict", "default": {}, "no_log": True},
                     "revision": {"type": "str", "default": ""},
-                    "good_codes": {"type": "list", "elements": "int", "default": [0]},
-                    "after": {"type": "list", "elements": "str", "default": []},
                 },
             },
             "state_dir": {"type": "path", "required": True},
@@ -150,10 +138,6 @@ class CommandLanes(BaseModule):
         if not todo or self.module.check_mode:
             self.module.exit_json(changed=bool(todo), ran=self.ran, diff=diff if todo else {})
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        self.finished = {command["name"]: threading.Event() for command in self.params["lanes"]}
-        for command in self.params["lanes"]:
-            if command not in todo:
-                self.finished[command["name"]].set()
         self.failures: list[Failure] = []
         with open(os.path.join(folder, "lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -176,14 +160,9 @@ class CommandLanes(BaseModule):
     def drive(self, lane: list[dict[str, t.Any]]) -> None:
         for command in lane:
             try:
-                for name in command["after"]:
-                    while not self.finished[name].wait(0.2):
-                        if self.failures:
-                            return
                 if self.failures:
                     return
                 self.execute(command)
-                self.finished[command["name"]].set()
             except Failure as failure:
                 self.failures.append(failure)
                 return
@@ -211,7 +190,7 @@ class CommandLanes(BaseModule):
                     "timeout",
                 ) from error
         self.ran[command["name"]] = round(time.monotonic() - began, 1)
-        if code not in command["good_codes"]:
+        if code != 0:
             with open(base + ".log", encoding="utf-8", errors="replace") as log_file:
                 tail = log_file.read()[-2000:]
             raise Failure("%s ended with code %d; the end of its log: %s" % (command["name"], code, tail), self.service, code)

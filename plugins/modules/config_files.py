@@ -87,12 +87,12 @@ import typing as t
 
 from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseModule, Failure
 
-SECRET_WORD = r"(?:password|passwd|secret|connection|transport_url|token)"
+HIDDEN_KEY = r"(?:password|passwd|secret|connection|transport_url|token)"
 SECRETS = (
     # key = value and key: value, to the end of the line
-    re.compile(r"^([ \t]*[\w.-]*" + SECRET_WORD + r"[\w.-]*[ \t]*[=:][ \t]*)\S.*$", re.IGNORECASE | re.MULTILINE),
+    re.compile(r"^([ \t]*[\w.-]*" + HIDDEN_KEY + r"[\w.-]*[ \t]*[=:][ \t]*)\S.*$", re.IGNORECASE | re.MULTILINE),
     # JSON
-    re.compile(r'("[\w.-]*' + SECRET_WORD + r'[\w.-]*"\s*:\s*)"[^"]*"', re.IGNORECASE),
+    re.compile(r'("[\w.-]*' + HIDDEN_KEY + r'[\w.-]*"\s*:\s*)"[^"]*"', re.IGNORECASE),
     # private keys
     re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?=-----END)", re.DOTALL),
 )

@@ -273,9 +273,7 @@ class KeystoneCatalogue(BaseModule):
                     {"name": wish["name"], "password": wish["password"], "default_project_id": project["id"], **domain},
                 )
             elif not self.has_password(wish):
-                self.change(
-                    "set password of user " + wish["name"], "PATCH", "/users/" + user["id"], "user", {"password": wish["password"]}
-                )
+                self.change("set password of user " + wish["name"], "PATCH", "/users/" + user["id"], "user", {"password": wish["password"]})
             for name in self.params["roles"]:
                 if (user["id"], roles[name]["id"]) not in held:
                     self.change(

@@ -129,7 +129,10 @@ class MariadbAccounts(ResourceModule):
         if self.cursor is None or not self.ask("SELECT 1 FROM mysql.global_priv WHERE User = %s AND Host = %s", item["name"], item["host"]):
             return None
         there = {row[0] for row in self.ask("SELECT schema_name FROM information_schema.schemata")}
-        owned = {row[0].replace("\\_", "_") for row in self.ask("SELECT Db FROM mysql.db WHERE User = %s AND Host = %s AND Drop_priv = 'Y'", item["name"], item["host"])}
+        owned = {
+            row[0].replace("\\_", "_")
+            for row in self.ask("SELECT Db FROM mysql.db WHERE User = %s AND Host = %s AND Drop_priv = 'Y'", item["name"], item["host"])
+        }
         return {"name": item["name"], "host": item["host"], "databases": sorted(there & owned)}
 
     def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:

@@ -128,7 +128,7 @@ class OpenstackHostReady(InfoModule):
 
     def started(self, unit: str) -> float:
         """When the unit was started, in seconds since the epoch."""
-        code, out, err = self.module.run_command(["systemctl", "show", "--value", "-p", "InactiveExitTimestampMonotonic", unit])
+        out = self.module.run_command(["systemctl", "show", "--value", "-p", "InactiveExitTimestampMonotonic", unit])[1]
         return time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + int(out.strip() or 0) / 1e6
 
     def read(self) -> dict[str, t.Any]:
@@ -175,7 +175,11 @@ class OpenstackHostReady(InfoModule):
             return "the hypervisor's resources in Placement"
         if self.params["network_unit"]:
             agents = self.get("network", "/v2.0/agents?agent_type=Open%20vSwitch%20agent&host=" + host)["agents"]
-            if not agents or not agents[0]["alive"] or not is_fresh(agents[0]["heartbeat_timestamp"], self.started(self.params["network_unit"])):
+            if (
+                not agents
+                or not agents[0]["alive"]
+                or not is_fresh(agents[0]["heartbeat_timestamp"], self.started(self.params["network_unit"]))
+            ):
                 return "a living Open vSwitch agent"
         self.get("image", "/v2/images?limit=1")
         return ""

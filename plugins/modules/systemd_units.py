@@ -82,6 +82,7 @@ import typing as t
 
 from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseModule, Failure
 
+PROPERTIES = ("Id", "Names", "LoadState", "UnitFileState", "ActiveState", "NeedDaemonReload", "InactiveExitTimestampMonotonic")
 ORDER = ("disable", "stop", "enable", "start", "restart")
 
 
@@ -96,15 +97,16 @@ def steps(wish: dict[str, t.Any], is_enabled: bool, is_active: bool, is_stale: b
     if wish["enabled"] != is_enabled:
         todo.append("enable" if wish["enabled"] else "disable")
     if wish["state"] == "stopped":
-        return todo + (["stop"] if is_active else [])
+        return [*todo, "stop"] if is_active else todo
     if not is_active:
-        return todo + ["start"]
-    return todo + (["restart"] if is_stale else [])
+        return [*todo, "start"]
+    return [*todo, "restart"] if is_stale else todo
 
 
-def parse_show(text: str) -> list[dict[str, str]]:
-    """The blocks of `systemctl show`, one mapping a unit, in the order asked for."""
-    return [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.strip().split("\n\n")]
+def parse_show(text: str) -> dict[str, dict[str, str]]:
+    """The blocks of `systemctl show`, one mapping a unit, by the name under which it was asked for or else its own."""
+    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.strip().split("\n\n")]
+    return {name: block for block in blocks for name in [block.get("Id", ""), *block.get("Names", "").split()]}
 
 
 class SystemdUnits(BaseModule):
@@ -143,21 +145,14 @@ class SystemdUnits(BaseModule):
 
     def look(self) -> tuple[dict[str, list[str]], dict[str, t.Any]]:
         wishes = {full_name(wish["name"]): wish for wish in self.params["units"]}
-        shown = parse_show(
-            self.systemctl(
-                "show", "-p", "LoadState,UnitFileState,ActiveState,NeedDaemonReload,InactiveExitTimestampMonotonic", *wishes
-            )
-        )
+        shown = self.show(wishes)
         # A unit file that systemd has not read yet says nothing true about its unit.
-        if any(state.get("NeedDaemonReload") == "yes" or state.get("LoadState") == "not-found" for state in shown):
+        if any(state.get("NeedDaemonReload") == "yes" or state.get("LoadState") == "not-found" for state in shown.values()):
             self.systemctl("daemon-reload")
-            shown = parse_show(
-                self.systemctl(
-                    "show", "-p", "LoadState,UnitFileState,ActiveState,NeedDaemonReload,InactiveExitTimestampMonotonic", *wishes
-                )
-            )
+            shown = self.show(wishes)
         todo, before, after = {}, {}, {}
-        for (name, wish), state in zip(wishes.items(), shown):
+        for name, wish in wishes.items():
+            state = shown[name]
             is_enabled = state.get("UnitFileState") in ("enabled", "static", "indirect", "generated")
             is_active = state.get("ActiveState") in ("active", "activating", "reloading")
             missing = state.get("LoadState") == "not-found"
@@ -174,6 +169,10 @@ class SystemdUnits(BaseModule):
                 before[name] = {"enabled": is_enabled, "active": is_active}
                 after[name] = {"enabled": wish["enabled"], "active": wish["state"] == "started", "done": what}
         return todo, {"before": before, "after": after}
+
+    def show(self, names: t.Iterable[str]) -> dict[str, dict[str, str]]:
+        """What systemd knows of each unit, in one call."""
+        return parse_show(self.systemctl("show", "-p", ",".join(PROPERTIES), *names))
 
     def stale(self, wish: dict[str, t.Any], state: dict[str, str]) -> bool:
         """Whether one of the unit's files is younger than the unit's start."""
@@ -204,7 +203,9 @@ class SystemdUnits(BaseModule):
         code, out, err = self.module.run_command(command, environ_update={"SYSTEMCTL_SKIP_SYSV": "1", "LC_ALL": "C"})
         if code == 0 or may_fail:
             return out
-        raise Failure("systemctl %s failed: %s" % (words[0], err.strip() or out.strip()), self.service, code, {"units": self.journal(words)})
+        raise Failure(
+            "systemctl %s failed: %s" % (words[0], err.strip() or out.strip()), self.service, code, {"units": self.journal(words)}
+        )
 
     def journal(self, words: t.Sequence[str]) -> dict[str, str]:
         """The last lines of what did not come up, since nobody should have to log in to read them."""

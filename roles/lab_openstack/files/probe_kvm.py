@@ -7,11 +7,11 @@ ever comes up.
 """
 
 import math
-import os
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 MARKER = b"DISTCLOUD-GUEST-RUNS"
 
@@ -37,22 +37,22 @@ def boot_sector() -> bytes:
 def time_to_marker(accelerator: str, seconds: float) -> float:
     """The seconds until the guest's marker was seen; infinity where it was not seen in time."""
     with tempfile.TemporaryDirectory() as folder:
-        disk, serial = os.path.join(folder, "disk"), os.path.join(folder, "serial")
-        with open(disk, "wb") as file:
-            file.write(boot_sector())
+        disk, serial = Path(folder, "disk"), Path(folder, "serial")
+        disk.write_bytes(boot_sector())
+        serial.touch()
         machine = ["qemu-system-x86_64", "-accel", accelerator, "-m", "64", "-display", "none", "-nodefaults", "-no-reboot"]
-        devices = ["-drive", "file=%s,format=raw,if=ide" % disk, "-serial", "file:" + serial]
+        devices = ["-drive", f"file={disk},format=raw,if=ide", "-serial", f"file:{serial}"]
         began = time.monotonic()
         try:
-            guest = subprocess.Popen(machine + devices, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            guest = subprocess.Popen(  # noqa: S603
+                machine + devices, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
         except OSError:
             return math.inf
         try:
             while time.monotonic() - began < seconds and guest.poll() is None:
-                if os.path.exists(serial):
-                    with open(serial, "rb") as file:
-                        if MARKER in file.read():
-                            return time.monotonic() - began
+                if MARKER in serial.read_bytes():
+                    return time.monotonic() - began
                 time.sleep(0.05)
             return math.inf
         finally:
@@ -67,4 +67,4 @@ def kvm_is_real(limit: float) -> bool:
 
 
 if __name__ == "__main__":
-    print("kvm" if os.path.exists("/dev/kvm") and kvm_is_real(float(sys.argv[1])) else "qemu")
+    sys.stdout.write("kvm\n" if Path("/dev/kvm").exists() and kvm_is_real(float(sys.argv[1])) else "qemu\n")

@@ -1,0 +1,66 @@
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Module clouds_yaml on a real file: other entries stay, also when several write at once; secrets unseen."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import stat
+
+import pytest
+import yaml
+from ansible_collections.hep.distcloud.plugins.modules import clouds_yaml
+from harness import run_module
+
+ENTRY = {"auth": {"auth_url": "https://r.example.org:5000/v3", "username": "admin", "password": "verysecretword"}, "region_name": "r"}
+
+
+def call(path, name="one", entry=None, state="present", **options):
+    params = {"path": str(path), "name": name, "state": state}
+    if state == "present":
+        params["entry"] = copy.deepcopy(entry or ENTRY)
+    return run_module(clouds_yaml.CloudsYaml, params, **options)
+
+
+def read(path):
+    return yaml.safe_load(path.read_text())["clouds"]
+
+
+def test_full_circle(tmp_path):
+    path = tmp_path / "new" / "clouds.yaml"
+    assert call(path, check=True, diff=True).changed and not path.exists()
+    made = call(path, diff=True)
+    assert made.changed and "verysecretword" not in made.raw and stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert read(path) == {"one": ENTRY}
+    assert not call(path).changed
+    call(path, "two", {"region_name": "s"})
+    other = dict(ENTRY, auth=dict(ENTRY["auth"], password="anothersecret"))
+    changed = call(path, entry=other, diff=True)
+    assert changed.changed and "anothersecret" not in changed.raw and "verysecretword" not in changed.raw
+    assert read(path) == {"one": other, "two": {"region_name": "s"}}
+    assert call(path, state="absent", check=True).changed and "one" in read(path)
+    assert call(path, state="absent").changed and read(path) == {"two": {"region_name": "s"}}
+    assert not call(path, state="absent").changed
+
+
+def test_writers_at_the_same_time_lose_nothing(tmp_path):
+    path = tmp_path / "clouds.yaml"
+    names = ["cloud-%d" % number for number in range(4)]
+    processes = multiprocessing.get_context("fork")
+    writers = [processes.Process(target=call, args=(path, name, {"region_name": name})) for name in names]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert sorted(read(path)) == names
+
+
+@pytest.mark.parametrize("text", ["clouds: [a]\n", "- a\n", "a: [\n"])
+def test_a_file_that_is_none_is_left_alone(tmp_path, text):
+    path = tmp_path / "clouds.yaml"
+    path.write_text(text)
+    result = call(path)
+    assert result.failed and str(path) in result.data["msg"] and path.read_text() == text

@@ -1,0 +1,142 @@
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Module systemd_units against a stand-in for systemctl that keeps its units in a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+import pytest
+from ansible_collections.hep.distcloud.plugins.modules import systemd_units
+from harness import run_module
+
+SYSTEMCTL = """#!%s
+import json, os, sys, time
+path = %r
+state = json.load(open(path))
+words = sys.argv[1:]
+state["calls"].append(words)
+if words[0] == "show":
+    for name in words[3:]:
+        unit = state["units"].get(name)
+        print("Id=" + name)
+        print("LoadState=" + ("loaded" if unit else "not-found"))
+        if unit:
+            print("UnitFileState=" + unit["file"])
+            print("ActiveState=" + unit["active"])
+            print("NeedDaemonReload=no")
+            print("InactiveExitTimestampMonotonic=%%d" %% unit["since"])
+        print()
+elif words[0] in ("start", "restart", "stop", "enable", "disable"):
+    for name in words[1:]:
+        unit = state["units"][name]
+        if unit.get("broken"):
+            sys.exit("it does not start")
+        if words[0] in ("enable", "disable"):
+            unit["file"] = words[0] + "d"
+        else:
+            unit["active"] = "inactive" if words[0] == "stop" else "active"
+            unit["since"] = time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6
+json.dump(state, open(path, "w"))
+"""
+
+
+class Systemd:
+    """What the stand-in knows."""
+
+    def __init__(self, folder):
+        self.path = folder / "state.json"
+        self.write({"units": {}, "calls": []})
+
+    def write(self, state):
+        self.path.write_text(json.dumps(state))
+
+    def read(self):
+        return json.loads(self.path.read_text())
+
+    def add(self, name, file="enabled", active="active", since=None, **more):
+        state = self.read()
+        since = time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6 if since is None else since
+        state["units"][name] = dict(file=file, active=active, since=since, **more)
+        self.write(state)
+
+    def verbs(self):
+        return [(call[0], call[1:]) for call in self.read()["calls"] if call[0] not in ("show", "reset-failed", "daemon-reload")]
+
+
+@pytest.fixture
+def systemd(tmp_path, monkeypatch):
+    known = Systemd(tmp_path)
+    for name, text in (("systemctl", SYSTEMCTL % (sys.executable, str(known.path))), ("journalctl", "#!/bin/sh\necho the last words\n")):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(text)
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", "%s:%s" % (tmp_path / "bin", os.environ["PATH"]))
+    return known
+
+
+def call(*units, **options):
+    more = options.pop("more", {})
+    return run_module(systemd_units.SystemdUnits, dict({"units": list(units)}, **more), **options)
+
+
+def test_units_are_enabled_and_started_together(systemd):
+    systemd.add("a.service", file="disabled", active="inactive")
+    systemd.add("b.service", active="failed")
+    systemd.add("c.service")
+    units = [{"name": "a"}, {"name": "b"}, {"name": "c.service"}]
+    checked = call(*units, check=True)
+    assert checked.data["units"] == {"a.service": ["enable", "start"], "b.service": ["start"]} and systemd.verbs() == []
+    assert call(*units).data["units"] == checked.data["units"]
+    assert systemd.verbs() == [("enable", ["a.service"]), ("start", ["a.service", "b.service"])]
+    assert not call(*units).changed
+
+
+def test_a_unit_older_than_its_file_is_restarted_once(systemd, tmp_path):
+    path = tmp_path / "a.conf"
+    path.write_text("x")
+    systemd.add("a.service", since=1)
+    unit = {"name": "a", "files": [str(path), str(tmp_path / "missing")]}
+    assert call(unit, check=True).data["units"] == {"a.service": ["restart"]}
+    assert call(unit).data["units"] == {"a.service": ["restart"]}
+    assert not call(unit).changed
+
+
+def test_check_mode_believes_what_earlier_tasks_foretold(systemd, tmp_path):
+    path = tmp_path / "a.conf"
+    path.write_text("x")
+    os.utime(path, (1, 1))
+    systemd.add("a.service")
+    unit, more = {"name": "a", "files": [str(path)]}, {"changed_files": [str(path)]}
+    assert call(unit, check=True, more=more).data["units"] == {"a.service": ["restart"]}
+    assert not call(unit, more=more).changed
+
+
+def test_stop_and_disable(systemd):
+    systemd.add("a.service")
+    unit = {"name": "a", "state": "stopped", "enabled": False}
+    assert call(unit).data["units"] == {"a.service": ["disable", "stop"]}
+    assert not call(unit).changed
+    assert not call({"name": "unknown", "state": "stopped", "enabled": False}).changed
+
+
+def test_a_unit_that_is_missing_is_named(systemd):
+    result = call({"name": "nothing"})
+    assert result.failed and "nothing.service" in result.data["msg"]
+
+
+def test_a_unit_file_that_check_mode_would_write_counts_as_there(systemd):
+    more = {"changed_files": ["/etc/systemd/system/new.service"]}
+    assert call({"name": "new"}, check=True, more=more).data["units"] == {"new.service": ["enable", "start"]}
+
+
+def test_a_unit_that_does_not_start_tells_its_last_words(systemd):
+    systemd.add("a.service", active="inactive", broken=True)
+    result = call({"name": "a"})
+    assert result.failed and "it does not start" in result.data["msg"]
