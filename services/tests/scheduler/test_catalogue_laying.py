@@ -1,0 +1,129 @@
+"""Laying wishes over states: properties that hold for every wish, without a database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distcloud.common.problems import Problem
+from distcloud.scheduler import checks
+from distcloud.scheduler.bodies import CloudBody, GroupBody
+from distcloud.scheduler.laying import CLOUD_DEFAULTS, GROUP_DEFAULTS, SECRETS, LaidCloud, lay, lay_cloud, moves, shown
+
+short = st.sampled_from(["a", "b", "c"])
+auth = st.fixed_dictionaries(
+    {},
+    optional={
+        "auth_url": st.sampled_from(["https://a/v3", "https://b/v3"]),
+        "interface": st.none() | st.sampled_from(["public", "internal"]),
+        **dict.fromkeys(("application_credential_id", "application_credential_secret"), st.none() | short),
+        **dict.fromkeys(("username", "password", "project_name", "project_id", "user_domain_name"), st.none() | short),
+    },
+)
+clouds = st.fixed_dictionaries(
+    {},
+    optional={
+        "region": short,
+        "auth": auth,
+        "enabled": st.none() | st.booleans(),
+        "frozen": st.none() | st.booleans(),
+        "max_vms": st.none() | st.integers(0, 3),
+        "attributes": st.none() | st.dictionaries(st.sampled_from(["A", "B"]), short, max_size=2),
+        "security_groups": st.none() | st.lists(short, max_size=2),
+    },
+)
+GOOD: dict[str, Any] = {
+    "region": "a",
+    "auth": {"auth_url": "https://a/v3", "application_credential_id": "a", "application_credential_secret": "a"},
+}
+histories = st.lists(clouds | st.just(GOOD), min_size=1, max_size=4).map(lambda wishes: [GOOD, *wishes]) | st.lists(clouds, max_size=3)
+groups = st.fixed_dictionaries(
+    {},
+    optional={
+        "keep_alive": st.none() | st.integers(0, 9),
+        "default_flavor": st.none() | short,
+        "aliases": st.none() | st.dictionaries(short, st.lists(short, max_size=2), max_size=2),
+    },
+)
+
+
+def laid(before: LaidCloud | None, wish: dict[str, Any]) -> LaidCloud | None:
+    """The state after a wish, or None where it is refused; refusals name fields of the body."""
+    body = CloudBody.model_validate(wish).said()
+    try:
+        return lay_cloud(before.state if before else None, before.secrets if before else {}, body)
+    except Problem as problem:
+        assert problem.status == 422
+        assert problem.errors
+        assert all(error.field.split(".")[0] in CloudBody.model_fields for error in problem.errors)
+        return None
+
+
+@given(histories)
+@settings(max_examples=200, deadline=None)
+def test_a_wish_that_was_carried_out_leaves_nothing_to_do(wishes: list[dict[str, Any]]) -> None:
+    state: LaidCloud | None = None
+    for wish in wishes:
+        after = laid(state, wish)
+        if after is None:
+            continue
+        again = laid(after, wish)
+        assert again is not None
+        assert (again.state, again.secrets, again.changed_secrets) == (after.state, after.secrets, ())
+        state = after
+
+
+@given(histories)
+@settings(max_examples=200, deadline=None)
+def test_a_stored_account_is_complete_and_its_secret_stays_with_it(wishes: list[dict[str, Any]]) -> None:
+    state: LaidCloud | None = None
+    for wish in wishes:
+        after = laid(state, wish)
+        if after is None:
+            continue
+        account = after.state["auth"]
+        assert not set(account) & set(SECRETS)
+        assert None not in account.values()
+        assert len(after.secrets) == 1
+        identity = ("auth_url", "username", "application_credential_id")
+        if state is not None and any(account.get(key) != state.state["auth"].get(key) for key in identity):
+            assert wish["auth"].keys() & set(SECRETS)
+        if state is None:
+            assert after.state["enabled"] is bool(wish.get("enabled"))
+        elif wish.get("enabled") is None:
+            assert after.state["enabled"] == state.state["enabled"]
+        state = after
+
+
+@given(clouds, clouds)
+@settings(max_examples=200, deadline=None)
+def test_fields_that_are_not_named_stay(first: dict[str, Any], second: dict[str, Any]) -> None:
+    before = laid(None, {**first, **GOOD})
+    assert before is not None
+    after = laid(before, second)
+    if after is None:
+        return
+    for key in {"region", *CLOUD_DEFAULTS} - set(second):
+        assert after.state[key] == before.state[key]
+    assert bool(moves(before.state, after.state)) <= bool({"region", "auth"} & set(second))
+    assert "********" in str(shown(after.state, after.secrets))
+
+
+@given(groups, groups)
+def test_groups_likewise(first: dict[str, Any], second: dict[str, Any]) -> None:
+    before = lay(None, GroupBody.model_validate(first).said(), GROUP_DEFAULTS, ())
+    after = lay(before, GroupBody.model_validate(second).said(), GROUP_DEFAULTS, ())
+    assert lay(after, second, GROUP_DEFAULTS, ()) == after
+    for key, default in GROUP_DEFAULTS.items():
+        if key not in second:
+            assert after[key] == before[key]
+        elif second[key] is None:
+            assert after[key] == default
+
+
+@given(st.floats(0, 4e9) | st.integers(0, 4_000_000_000))
+def test_a_time_that_was_shown_is_understood_again(at: float) -> None:
+    text = checks.iso(checks.moment(at))
+    assert checks.iso(checks.moment(text)) == text
