@@ -21,7 +21,7 @@ from ansible_collections.hep.distcloud.plugins.module_utils._region import is_ou
 
 PRESENT, ROTATED, PRUNED, ABSENT = "present", "rotated", "pruned", "absent"
 NOTHING, MAKE, RESUME, PRUNE, REMOVE = "nothing", "make", "resume", "prune", "remove"
-Document = dict[str, t.Any]
+Document = t.Dict[str, t.Any]
 
 
 @dataclass(frozen=True)

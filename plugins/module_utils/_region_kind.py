@@ -18,8 +18,8 @@ from ansible_collections.hep.distcloud.plugins.module_utils._openstack import Cl
 from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import Plan
 from ansible_collections.hep.distcloud.plugins.module_utils._region import SERVICE, foreign, is_ours
 
-Wish = dict[str, t.Any]
-State = t.Optional[dict[str, t.Any]]
+Wish = t.Dict[str, t.Any]  # evaluated at run time, also by older Pythons
+State = t.Optional[t.Dict[str, t.Any]]
 
 
 class Context:
