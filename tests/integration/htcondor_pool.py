@@ -1,0 +1,142 @@
+"""A pool made by role htcondor, as its tests use it: hosts by SSH, tokens, jobs.
+
+The hosts are those of the Molecule scenario `htcondor` in the lab named by DISTCLOUD_LAB. DISTCLOUD_POOL (JSON: central and workers as
+{"address", "fqdn"}, ssh as a list of options) names others. The groups are atlas: alice, carol; belle: bob, alice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+DOMAIN = "distcloud.lab"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+
+class Host:
+    """One host of the pool, as root over SSH."""
+
+    def __init__(self, address: str, fqdn: str, ssh: list[str]) -> None:
+        self.address = address
+        self.fqdn = fqdn
+        self.name = fqdn.split(".", maxsplit=1)[0]
+        control = Path(tempfile.gettempdir()) / f"distcloud-pool-{os.getpid()}-%h"
+        shared = ["-o", "ControlMaster=auto", "-o", f"ControlPath={control}", "-o", "ControlPersist=60", "-o", "BatchMode=yes"]
+        self._ssh = ["ssh", *ssh, *shared, f"root@{address}"]
+
+    def run(self, command: str, *, user: str = "root", stdin: str = "", timeout: float = 120) -> Done:
+        """Run a shell command, whatever it ends with."""
+        if user != "root":
+            command = f"cd / && runuser -u {user} -- sh -c {shlex.quote(command)}"
+        done = subprocess.run([*self._ssh, command], input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def ok(self, command: str, *, user: str = "root", stdin: str = "", timeout: float = 120) -> str:
+        """Run a shell command that must succeed; its standard output."""
+        done = self.run(command, user=user, stdin=stdin, timeout=timeout)
+        assert done.code == 0, f"{self.name}: {command} ended with {done.code}\n{done.text}"
+        return done.out.strip()
+
+    def write(self, path: str, text: str, *, owner: str = "root", mode: str = "0600") -> None:
+        self.ok(f"umask 077; cat > {path} && chown {owner}: {path} && chmod {mode} {path}", stdin=text)
+
+
+class Pool:
+    """The central manager (also submit node) and its static workers."""
+
+    def __init__(self) -> None:
+        if given := os.environ.get("DISTCLOUD_POOL"):
+            described = json.loads(given)
+        else:
+            prefix = os.environ.get("DISTCLOUD_LAB_NETWORK", "10.203.0.0/24").rpartition(".")[0]
+            state = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state"))
+            ssh = state / "distcloud" / f"lab-{os.environ.get('DISTCLOUD_LAB', 'test')}" / "ssh"
+            described = {
+                "central": {"address": f"{prefix}.23", "fqdn": f"ht-central.{DOMAIN}"},
+                "workers": [{"address": f"{prefix}.{24 + number}", "fqdn": f"ht-worker-{number + 1}.{DOMAIN}"} for number in range(2)],
+                "ssh": ["-i", f"{ssh}/id_ed25519", "-o", f"UserKnownHostsFile={ssh}/known_hosts", "-o", "ConnectTimeout=5"],
+            }
+        self.central = Host(**described["central"], ssh=described["ssh"])
+        self.workers = [Host(**worker, ssh=described["ssh"]) for worker in described["workers"]]
+        if self.central.run("condor_status -collector").code != 0:
+            pytest.skip("no pool: bring it up with `molecule converge -s htcondor`")
+
+    def token(self, identity: str, *authorizations: str, lifetime: int = 600) -> str:
+        """A token signed with the pool's key."""
+        flags = " ".join(f"-authz {name}" for name in authorizations)
+        return self.central.ok(f"condor_token_create -key POOL -identity {identity}@{DOMAIN} {flags} -lifetime {lifetime}")
+
+    def as_worker(self, worker: Host, command: str, token: str | None = None) -> Done:
+        """A command on a worker under the worker's own token, or under another one, by token alone."""
+        where = "/etc/condor/tokens.d"
+        if token is not None:
+            where = "/root/tokens"
+            worker.ok(f"rm -rf {where}; install -d -m 0700 {where}")
+            if token:
+                worker.write(f"{where}/one", token)
+        return worker.run(f"export _CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS=IDTOKENS _CONDOR_SEC_TOKEN_SYSTEM_DIRECTORY={where}; {command}")
+
+    def as_scheduler(self, command: str) -> Done:
+        """A command on the central manager as the engines' Unix user with the scheduler's token, by token alone."""
+        where = "/var/lib/distcloud/scheduler/condor/tokens.d"
+        return self.central.run(
+            f"export _CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS=IDTOKENS _CONDOR_SEC_TOKEN_DIRECTORY={where}; {command}", user="distcloud"
+        )
+
+    def submit(self, user: str, *lines: str, executable: str = "/bin/sleep", arguments: str = "1", count: int = 1) -> Done:
+        """Submit jobs as an ordinary user would; the answer's first word is the first job's id."""
+        text = "\n".join([f"executable = {executable}", f"arguments = {arguments}", "should_transfer_files = yes", *lines, f"queue {count}", ""])
+        return self.central.run(f"cd ~{user} && condor_submit -terse -", user=user, stdin=text)
+
+    def cluster(self, user: str, *lines: str, executable: str = "/bin/sleep", arguments: str = "1", count: int = 1) -> int:
+        """Submit jobs that must be accepted; their cluster's number."""
+        done = self.submit(user, *lines, executable=executable, arguments=arguments, count=count)
+        assert done.code == 0, done.text
+        return int(done.out.split()[0].split(".")[0])
+
+    def attribute(self, cluster: int, *names: str) -> list[list[str]]:
+        """Attributes of a cluster's jobs, from the queue or the history."""
+        wish = f"-af:t {' '.join(names)}"
+        found = self.central.ok(f"condor_q -all {cluster} {wish}; condor_history {cluster} {wish}")
+        return [line.split("\t") for line in found.splitlines()]
+
+    def slots(self, worker: Host) -> list[str]:
+        return self.central.ok(f"condor_status -constraint 'Machine == \"{worker.fqdn}\"' -af Name").split()
+
+    def clear(self) -> None:
+        """No job in the queue."""
+        self.central.run("condor_rm -all; condor_rm -all -forcex")
+        until(lambda: self.central.ok("condor_q -all -af ClusterId") == "", 60, "the queue is empty")
+
+
+def until(condition: Callable[[], T], seconds: float, what: str) -> T:
+    """Wait for a condition that is true at last; what it said."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if found := condition():
+            return found
+        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+        time.sleep(0.5)

@@ -1,0 +1,209 @@
+"""Who is refused what in a pool of role htcondor: each refusal beside the same act by someone who may."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from htcondor_pool import DOMAIN, Host, Pool, until
+
+REFUSED = "/etc/condor/config.d/60-refused-workers.conf"
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    found = Pool()
+    found.clear()
+    yield found
+    found.clear()
+
+
+def advertise(pool: Pool, worker: Host, name: str, machine: str, *, kind: str = "Machine", token: str | None = None) -> None:
+    """Send a slot ad with the worker's identity; the sender is never told whether it was taken."""
+    text = f'MyType = "{kind}"\nTargetType = "Job"\nName = "{name}"\nMachine = "{machine}"\nMyAddress = "<192.0.2.1:9618>"\nState = "Owner"\n'
+    worker.write("/root/ad", text)
+    done = pool.as_worker(worker, f"condor_advertise -pool {pool.central.fqdn} -tcp UPDATE_STARTD_AD /root/ad", token)
+    assert done.code == 0, done.text
+
+
+def known(pool: Pool, name: str) -> bool:
+    return pool.central.ok(f"condor_status -any -constraint 'Name == \"{name}\"' -af Name") != ""
+
+
+def forget(pool: Pool, name: str) -> None:
+    text = f'MyType = "Query"\nTargetType = "Machine"\nRequirements = Name == "{name}"\n'
+    pool.central.write("/tmp/forget", text, owner="distcloud")
+    done = pool.as_scheduler("condor_advertise -tcp INVALIDATE_STARTD_ADS /tmp/forget")
+    assert done.code == 0, done.text
+    until(lambda: not known(pool, name), 10, f"{name} is forgotten")
+
+
+def test_nobody_gets_in_without_a_token(pool: Pool) -> None:
+    worker = pool.workers[1]
+    assert pool.as_worker(worker, f"condor_status -pool {pool.central.fqdn}").code == 0
+    refused = pool.as_worker(worker, f"condor_status -pool {pool.central.fqdn}", token="")
+    assert refused.code != 0
+    assert "communication error" in refused.text.lower()
+
+
+def test_nobody_gets_in_by_their_address_or_unix_account_elsewhere(pool: Pool) -> None:
+    worker = pool.workers[1]
+    done = worker.run(f"_CONDOR_SEC_TOKEN_SYSTEM_DIRECTORY=/nonexistent condor_status -pool {pool.central.fqdn}")
+    assert done.code != 0
+
+
+def test_an_expired_token_is_refused(pool: Pool) -> None:
+    worker = pool.workers[1]
+    ask = f"condor_status -pool {pool.central.fqdn}"
+    token = pool.token(f"worker-{worker.name}", "READ", lifetime=15)
+    assert pool.as_worker(worker, ask, token).code == 0
+    until(lambda: pool.as_worker(worker, ask, token).code != 0, 60, "the token expires")
+    assert pool.as_worker(worker, ask, pool.token(f"worker-{worker.name}", "READ")).code == 0
+
+
+def test_a_token_of_another_key_is_refused(pool: Pool) -> None:
+    worker = pool.workers[1]
+    worker.ok("install -d -m 0700 /root/keys; head -c 48 /dev/urandom | base64 -w0 > /root/keys/POOL; chmod 600 /root/keys/POOL")
+    token = worker.ok(
+        "_CONDOR_SEC_PASSWORD_DIRECTORY=/root/keys _CONDOR_SEC_TOKEN_POOL_SIGNING_KEY_FILE=/root/keys/POOL "
+        f"condor_token_create -key POOL -identity condor@{DOMAIN}"
+    )
+    assert pool.as_worker(worker, f"condor_status -pool {pool.central.fqdn}", token).code != 0
+
+
+def test_the_pool_key_is_on_the_central_manager_alone_and_for_root(pool: Pool) -> None:
+    assert pool.central.ok("stat -c '%U %a' /etc/condor/passwords.d/POOL") == "root 600"
+    assert pool.central.run("cat /etc/condor/passwords.d/POOL", user="distcloud").code != 0
+    for worker in pool.workers:
+        assert worker.run("test -e /etc/condor/passwords.d/POOL").code != 0
+
+
+def test_a_worker_advertises_itself_and_no_other(pool: Pool) -> None:
+    other, worker = pool.workers
+    own, forged = f"slot9@{worker.fqdn}", f"slot9@{other.fqdn}"
+    advertise(pool, worker, own, worker.fqdn)
+    until(lambda: known(pool, own), 10, "the worker's own ad is taken")
+    advertise(pool, worker, forged, other.fqdn)
+    advertise(pool, worker, forged, worker.fqdn)
+    advertise(pool, worker, forged, other.fqdn, kind="Collector")
+    # An ad of its own that is sent later has arrived, so the forged ones have been judged.
+    last = f"slot8@{worker.fqdn}"
+    advertise(pool, worker, last, worker.fqdn)
+    until(lambda: known(pool, last), 10, "the last ad is taken")
+    assert not known(pool, forged)
+    for name in (own, last):
+        forget(pool, name)
+
+
+def test_a_refused_worker_is_not_heard(pool: Pool) -> None:
+    worker = pool.workers[1]
+    before, name = pool.central.ok(f"cat {REFUSED}") + "\n", f"slot7@{worker.fqdn}"
+    try:
+        pool.central.write(
+            REFUSED, f"REVOKED_WORKERS = worker-none@{DOMAIN}, worker-vm-x@{DOMAIN}, worker-{worker.name}@{DOMAIN}\n", mode="0644"
+        )
+        pool.central.ok("condor_reconfig")
+        until(lambda: worker.name in pool.central.ok("condor_config_val -collector COLLECTOR_REQUIREMENTS"), 20, "the collector knows")
+        advertise(pool, worker, name, worker.fqdn)
+        other = pool.workers[0]
+        proof = f"slot7@{other.fqdn}"
+        advertise(pool, other, proof, other.fqdn)
+        until(lambda: known(pool, proof), 10, "another worker's ad is taken")
+        assert not known(pool, name)
+        forget(pool, proof)
+    finally:
+        pool.central.write(REFUSED, before, mode="0644")
+        pool.central.ok("condor_reconfig")
+    until(lambda: advertise(pool, worker, name, worker.fqdn) or known(pool, name), 20, "the worker is heard again")
+    forget(pool, name)
+
+
+def test_a_worker_does_not_read_the_queue(pool: Pool) -> None:
+    worker = pool.workers[1]
+    cluster = pool.cluster("alice", "hold = true")
+    refused = pool.as_worker(worker, f"condor_q -pool {pool.central.fqdn} -name {pool.central.fqdn} -all -af Owner")
+    assert "alice" not in refused.text
+    assert "Failed" in refused.text or "denied" in refused.text.lower(), refused.text
+    assert pool.attribute(cluster, "Owner") == [["alice"]]
+
+
+@pytest.mark.parametrize("command", ["condor_token_fetch -lifetime 99999", "condor_token_request -identity condor@distcloud.lab -lifetime 99999"])
+def test_a_worker_gets_itself_no_other_token(pool: Pool, command: str) -> None:
+    worker = pool.workers[1]
+    done = pool.as_worker(worker, f"timeout 20 {command} -pool {pool.central.fqdn} -type COLLECTOR")
+    assert done.code != 0
+    assert "eyJ" not in done.text
+    assert worker.run("ls /root/.condor/tokens.d").out.strip() == ""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "condor_hold -name {central} -all",
+        "condor_rm -name {central} -all",
+        "condor_off -name {central} -daemon negotiator",
+        "condor_restart -name {central} -daemon collector",
+        "condor_reconfig {central}",
+        "condor_config_val -name {central} -schedd -rset 'START_LOCAL_UNIVERSE = False'",
+        "condor_userprio -setfactor alice@distcloud.lab 1000",
+    ],
+)
+def test_the_scheduler_changes_nothing(pool: Pool, command: str) -> None:
+    pool.clear()
+    cluster = pool.cluster("alice", "requirements = Machine == \"nowhere\"", arguments="600")
+    started = pool.central.ok("condor_status -any -constraint 'MyType == \"Negotiator\" || MyType == \"Collector\"' -af DaemonStartTime")
+    done = pool.as_scheduler(command.format(central=pool.central.fqdn))
+    assert done.code != 0 or "denied" in done.text.lower() or "fail" in done.text.lower(), done.text
+    assert pool.attribute(cluster, "JobStatus") == [["1"]]
+    assert pool.central.ok("condor_status -any -constraint 'MyType == \"Negotiator\" || MyType == \"Collector\"' -af DaemonStartTime") == started
+
+
+def test_the_scheduler_sees_the_pool_and_the_queue(pool: Pool) -> None:
+    cluster = pool.cluster("alice", "requirements = Machine == \"nowhere\"")
+    assert str(cluster) in pool.as_scheduler("condor_q -all -af ClusterId").out.split()
+    assert pool.workers[0].fqdn in pool.as_scheduler("condor_status -af Machine").out.split()
+
+
+def test_the_engines_unix_user_submits_nothing(pool: Pool) -> None:
+    done = pool.central.run("cd /tmp && printf 'executable = /bin/true\\nqueue\\n' | condor_submit -", user="distcloud")
+    assert done.code != 0
+    assert pool.central.ok("condor_q -all -constraint 'Owner == \"distcloud\"' -af ClusterId") == ""
+
+
+@pytest.mark.parametrize(
+    ("user", "lines", "words"),
+    [
+        ("bob", ('+DistcloudGroup = "atlas"',), "user bob is not a member of group atlas; yours: belle"),
+        ("bob", ('requirements = group_name =?= "atlas"',), "user bob is not a member of group atlas; yours: belle"),
+        ("bob", ('+DistcloudGroup = "Belle"',), "user bob is not a member of group Belle; yours: belle"),
+        ("alice", ('+DistcloudGroup = "atlas"', 'requirements = TARGET.group_name == "belle"'), "name one"),
+        ("bob", ("accounting_group_user = alice",), "use is accounted to you, bob"),
+        ("bob", ("accounting_group = fresh",), "use is accounted to you, bob"),
+        ("bob", ("max_materialize = 1", '+DistcloudGroup = "atlas"'), "user bob is not a member of group atlas; yours: belle"),
+    ],
+)
+def test_a_user_cannot_pass_for_another_group_or_user(pool: Pool, user: str, lines: tuple[str, ...], words: str) -> None:
+    done = pool.submit(user, *lines)
+    assert done.code != 0, done.text
+    assert words in done.text
+
+
+@pytest.mark.parametrize(
+    ("user", "lines", "group"),
+    [
+        ("alice", (), "atlas"),
+        ("carol", (), "atlas"),
+        ("bob", (), "belle"),
+        ("alice", ('+DistcloudGroup = "belle"',), "belle"),
+        ("alice", ('requirements = (group_name =?= "belle") && (Memory > 1)',), "belle"),
+        # An expression is settled when the job is submitted, so that it cannot turn into another group's name at the match.
+        ("bob", ('+DistcloudGroup = TARGET.group_name ?: "belle"',), '"belle"'),
+    ],
+)
+def test_a_job_has_its_group(pool: Pool, user: str, lines: tuple[str, ...], group: str) -> None:
+    cluster = pool.cluster(user, *lines, "hold = true")
+    text = pool.central.ok(f"condor_q -all {cluster} -af:r DistcloudGroup")
+    assert text == f'"{group.strip(chr(34))}"'
+    changed = pool.central.run(f"condor_qedit {cluster} DistcloudGroup '\"other\"'", user=user)
+    assert "not allowed" in changed.text
+    assert pool.central.ok(f"condor_q -all {cluster} -af:r DistcloudGroup") == text
