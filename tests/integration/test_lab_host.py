@@ -1,6 +1,7 @@
 """The lab's hosts on the real machine: up, again, resumed after every kind of death, moved aside, and away without a trace.
 
-Modules lab_hosts, lab_images and lab_network, through the role. Needs root or passwordless sudo. Uses a lab, a bridge and a network of its own, beside whatever lab is running.
+Modules lab_hosts, lab_images and lab_network, through the role.
+Needs root or passwordless sudo. Uses a lab, a bridge and a network of its own, beside whatever lab is running.
 """
 
 from __future__ import annotations
