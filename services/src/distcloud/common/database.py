@@ -6,6 +6,7 @@ One writer at a time in SQLite (`BEGIN IMMEDIATE`), so that a transaction never 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -147,6 +148,7 @@ class Database:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each of its plug-ins
         self._check_folder()
         # Two processes that open a new SQLite file at once disturb each other already by switching it to WAL.
         lock = FileLock(Path(f"{self._url.database}.migrating"), wait=_BUSY_SECONDS) if self.is_sqlite else nullcontext()

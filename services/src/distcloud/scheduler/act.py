@@ -177,7 +177,6 @@ class Actor:
         if not await self._say_farewell(vm):
             return f"VM {vm.id}: its farewell is not said yet"
         await self._ledger.observe({vm.id: seen}, self._clock(), self._policy, closing=frozenset({vm.id}))
-        self.create_ended.pop(vm.id, None)
         self._note("close", vm, "done")
         return ""
 

@@ -160,6 +160,7 @@ class Engine:
         for key, server in orphans:
             await self._adopt(key, server, now)
         vms = await self._ledger.live()
+        self._forget_creates(vms)
         world = World(state.pool.demand, slots, tuple(vms), self._watches.clouds(), state.wishes.groups, self._policy, now)
         if state.pool.reachable:
             made = plan(world.demand, slots, vms, world.clouds, world.groups, self._policy, now, matcher=self._matcher)
@@ -175,24 +176,22 @@ class Engine:
     async def _ask_pool(self) -> None:
         """Demand and slots together; if either lacks, both are unknown: half the truth would boot or retire on ignorance."""
         pool = self._state.pool
-        try:
-            async with asyncio.TaskGroup() as both:
-                demand, slots = both.create_task(self._pool.demand()), both.create_task(self._pool.slots())
-        except ExceptionGroup as group:
-            known, unknown = group.split(PoolUnavailable)
-            if unknown is not None:
-                raise unknown from group
-            assert known is not None
-            error = str(known.exceptions[0])
+        # Neither is cut off when the other fails: a child that is cut off has to be started anew.
+        demand, slots = await asyncio.gather(self._pool.demand(), self._pool.slots(), return_exceptions=True)
+        for failure in (demand, slots):
+            if isinstance(failure, BaseException) and not isinstance(failure, PoolUnavailable):
+                raise failure
+        if isinstance(demand, BaseException) or isinstance(slots, BaseException):
             # Said once when it begins: the words of a failure often carry the time, and would fill the journal.
+            error = str(demand if isinstance(demand, BaseException) else slots)
             if not pool.error:
                 log.warning("pool_failed", error=error)
             pool.reachable, pool.error = False, error
-        else:
-            if pool.error:
-                log.info("pool_answers_again")
-            pool.reachable, pool.error, pool.asked_at = True, "", self._clock()
-            pool.demand, pool.slots = tuple(demand.result()), tuple(slots.result())
+            return
+        if pool.error:
+            log.info("pool_answers_again")
+        pool.reachable, pool.error, pool.asked_at = True, "", self._clock()
+        pool.demand, pool.slots = tuple(demand), tuple(slots)
 
     def _settled(self, vm: Vm, listing_began_at: float) -> bool:
         """Whether a create of this VM was surely over long enough before the listing began.
@@ -203,6 +202,11 @@ class Engine:
         assert self._actor is not None
         over = max(vm.requested_at, self._started_at, self._actor.create_ended.get(vm.id, 0.0))
         return vm.id not in self._state.busy and listing_began_at >= over + self._policy.create_settle
+
+    def _forget_creates(self, vms: Sequence[Vm]) -> None:
+        assert self._actor is not None
+        live = {vm.id for vm in vms}
+        self._actor.create_ended = {vm_id: at for vm_id, at in self._actor.create_ended.items() if vm_id in live}
 
     # --- bringing the ledger up to date
 
