@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import cProfile
 import json
-import os
 import pstats
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -157,8 +155,7 @@ def main() -> int:
         print(f"{each['what']}: {each['ours']:.3f} s; {each['peer_name']}: {each['peer']:.3f} s; ratio {each['ratio']}")
     target = ROOT / "build" / "bench" / "plan.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    target.write_text(json.dumps({"commit": commit, "cpus": os.cpu_count(), "rows": rows}, indent=1) + "\n")
+    target.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
     return 0
 
 

@@ -179,6 +179,13 @@ class TestHowMany:
         assert len(boots(made([demand(1, running=1)], [busy], [shown]))) == 1
         assert len(boots(made([demand(1, owner="bob")], [busy], [shown]))) == 1
 
+    def test_one_name_for_several_claims_is_that_owners_and_of_several_names_each_has_one(self) -> None:
+        big = vm(state=S.RUNNING, flavor="large", resources=FLAVORS[2].resources)
+        full = replace(slot(big, offered(big.resources), ("alice",)), claimed_slots=3)
+        assert boots(made([demand(3)], [big], [full])) == []
+        mixed = replace(full, owners=("alice", "bob"))
+        assert len(boots(made([demand(3, flavor="small")], [big], [mixed]))) == 2
+
     def test_workers_that_show_less_than_computed_do_not_order_for_ever(self) -> None:
         small = vm(1, S.IDLE, idle_since=NOW - 10)
         poor = replace(slot(small), total=Resources(1, 300, 5.0), free=Resources(1, 300, 5.0))

@@ -103,8 +103,11 @@ class Situation:
         ahead: dict[tuple[str, str], int] = defaultdict(int)
         for vm in self.vms:
             slot = self.slots.get(vm.id)
-            if slot is not None:
-                for owner in slot.owners[: slot.claimed_slots]:
+            if slot is not None and slot.claimed_slots:
+                # One name for several claims is that owner's; of several names each is known to have one claim at least.
+                each_has = slot.claimed_slots if len(set(slot.owners)) == 1 else 1
+                owners = slot.owners if len(slot.owners) == slot.claimed_slots else sorted(set(slot.owners)) * each_has
+                for owner in owners:
                     ahead[vm.group, owner.split("@")[0]] += 1
         for each in self.demand:
             ahead[each.group, each.owner] -= each.running
