@@ -141,6 +141,7 @@ class FakeCloud:
     refuse_creates: CloudError | None = None
     fail_builds: int = 0
     show_after: float = 0.0
+    workers_join: bool = True
     quota: Limits = field(default_factory=Limits)
     foreign: list[Server] = field(default_factory=list)
     closed: int = 0
@@ -152,7 +153,7 @@ class FakeCloud:
             if entry.server.status is ServerStatus.BUILD and age >= BUILD_SECONDS:
                 entry.server = replace(entry.server, status=ServerStatus.ACTIVE)
             name = entry.server.name
-            up = entry.server.status is ServerStatus.ACTIVE and entry.joins
+            up = entry.server.status is ServerStatus.ACTIVE and entry.joins and self.workers_join
             if up and age >= BUILD_SECONDS + JOIN_SECONDS and name not in self.world.workers and name not in self.world.refused:
                 self.world.workers[name] = Worker(name, FLAVOR.resources, heard=self.world.now)
                 entry.joins = False

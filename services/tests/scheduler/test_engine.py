@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -274,6 +275,22 @@ def test_a_quota_refusal_pauses_boots_there(tmp_path: Path) -> None:
         rows = await stage.vms()
         assert len(rows) == 3 and {vm.state for vm in rows} == {VmState.GONE}
         assert "Quota exceeded" in rows[0].reason
+        (cloud,) = stage.engine.status().clouds
+        assert cloud.boots_paused_until is not None
+
+    play(tmp_path, world, script)
+
+
+def test_workers_that_never_join_pause_boots_there(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(30)])
+    world.cloud("east", workers_join=False)
+
+    async def script(stage: Stage) -> None:
+        stage.policy = replace(stage.policy, registration_timeout=60)
+        await stage.engine.close()
+        await stage.begin()
+        await stage.turns(120)
+        assert len(world.clouds["east"].created) == 3 and not world.servers()
         (cloud,) = stage.engine.status().clouds
         assert cloud.boots_paused_until is not None
 

@@ -84,7 +84,7 @@ class Engine:
         self._clock = clock
         self._chance = chance
         self._meters = meters or Meters()
-        self._ledger = Ledger(database, box)
+        self._ledger = Ledger(database, box, self._changed)
         self._matcher = Matcher(domain=worker.domain, condor_host=worker.condor_host)
         self._state = _State()
         self._watches = Watches(make_driver, pace=self._pace, clock=clock, on_news=self.wake, meters=self._meters)
@@ -220,10 +220,6 @@ class Engine:
                 if watch is not None:
                     self._spawn(after.id, self._actor.farewell(before, observations[after.id], watch))
                 continue
-            log.info(
-                "vm_changed", vm=after.id, cloud=f"{after.group}/{after.cloud}", before=before.state, after=after.state, why=after.reason
-            )
-            self._meters.changed(f"{after.group}/{after.cloud}", after.state.value)
             if watch is not None and after.state is VmState.ERROR and before.registered_at is None:
                 watch.server_failed()
             if before.registered_at is None and after.registered_at is not None:
@@ -231,12 +227,18 @@ class Engine:
                 if watch is not None:
                     watch.server_worked()
 
+    def _changed(self, before: Vm | None, after: Vm) -> None:
+        """Every change of a VM's state, whoever made it: one line in the log, one count."""
+        cloud = f"{after.group}/{after.cloud}"
+        was = None if before is None else before.state.value
+        log.info("vm_changed", vm=after.id, cloud=cloud, flavor=after.flavor, before=was, after=after.state.value, why=after.reason)
+        self._meters.changed(cloud, after.state.value)
+
     async def _adopt(self, key: CloudKey, server: Server, now: float) -> None:
         wish = self._state.wishes.clouds[key]
-        vm = await self._ledger.adopt(
+        await self._ledger.adopt(
             server, group=key[0], cloud=key[1], region=wish.cloud.region, now=now, token_expires_at=now + token_lifetime(self._policy)
         )
-        log.warning("orphan_adopted", vm=vm.id, cloud=wish.account.label, server=server.id)
 
     # --- acting
 
@@ -256,6 +258,8 @@ class Engine:
                 idle = slot is not None and slot.claimed_slots == 0
                 self._spawn(vm.id, self._actor.retire(vm, reason, watch, idle=idle))
             case Delete():
+                if watch is not None and action.reason is Reason.NEVER_REGISTERED:
+                    watch.server_failed()  # a worker that never joins is as good as none: enough of them pause the cloud
                 self._spawn(vm.id, self._actor.delete(vm, reason, watch))
         return ""
 
@@ -273,8 +277,6 @@ class Engine:
             )
         except SecretError as error:
             return str(error)
-        log.info("boot", vm=vm.id, cloud=watch.label, flavor=vm.flavor, image=vm.image, why=vm.reason)
-        self._meters.changed(watch.label, VmState.REQUESTED.value)
         self._spawn(vm.id, self._actor.boot(vm, key, watch, self._state.wishes))
         return ""
 

@@ -5,7 +5,7 @@ A change is always computed from the row as it is in the database in that moment
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,13 +24,17 @@ _COPIED = (
     *("delete_requested_at", "reason", "changed_at", "manual"),
 )
 
+OnChange = Callable[[Vm | None, Vm], None]
+
 
 class Ledger:
     """Reads and changes rows; raises DatabaseError, and KeyError for an unknown id."""
 
-    def __init__(self, database: Database, box: SecretBox) -> None:
+    def __init__(self, database: Database, box: SecretBox, on_change: OnChange | None = None) -> None:
+        """`on_change(before, after)` hears of every change of state once it is committed; before is None for a new row."""
         self._database = database
         self._box = box
+        self._on_change = on_change or (lambda before, after: None)
 
     async def scheduler_uuid(self) -> str:
         async with self._database.read() as session:
@@ -75,6 +79,7 @@ class Ledger:
             _insert(session, vm, region, sealed)
 
         await self._database.run(write)
+        self._on_change(None, vm)
         return vm
 
     async def adopt(self, server: Server, *, group: str, cloud: str, region: str, now: float, token_expires_at: float) -> Vm:
@@ -101,7 +106,9 @@ class Ledger:
             _insert(session, vm, region, None)
             return vm
 
-        return await self._database.run(write)
+        vm = await self._database.run(write)
+        self._on_change(None, vm)
+        return vm
 
     async def order(
         self, vm_id: str, event: Event, now: float, *, reason: str = "", detail: str = "", server_id: str | None = None
@@ -115,7 +122,10 @@ class Ledger:
             _store(session, row, before, after)
             return before, after
 
-        return await self._database.run(write)
+        before, after = await self._database.run(write)
+        if after.state is not before.state:
+            self._on_change(before, after)
+        return before, after
 
     async def observe(
         self, seen: Mapping[str, Observation], now: float, policy: Policy, *, closing: frozenset[str] = frozenset()
@@ -126,6 +136,9 @@ class Ledger:
         ledger, with the state they ought to have: first their farewell has to be said (`act.Actor.farewell`).
         """
 
+        def kept_open(before: Vm, after: Vm) -> bool:
+            return after.state is VmState.GONE and before.state is not VmState.GONE and after.id not in closing
+
         async def write(session: AsyncSession) -> list[tuple[Vm, Vm]]:
             changed: list[tuple[Vm, Vm]] = []
             for row in await session.scalars(select(VmRow).where(VmRow.id.in_(sorted(seen)))):
@@ -134,11 +147,15 @@ class Ledger:
                 if after == before:
                     continue
                 changed.append((before, after))
-                if after.state is not VmState.GONE or before.state is VmState.GONE or row.id in closing:
+                if not kept_open(before, after):
                     _store(session, row, before, after)
             return changed
 
-        return await self._database.run(write) if seen else []
+        changed = await self._database.run(write) if seen else []
+        for before, after in changed:
+            if after.state is not before.state and not kept_open(before, after):
+                self._on_change(before, after)
+        return changed
 
     async def stamp(self, vm_id: str, *, drain_requested_at: float | None = None, delete_requested_at: float | None = None) -> None:
         """When an order was carried out."""
