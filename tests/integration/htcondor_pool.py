@@ -20,6 +20,8 @@ from typing import TypeVar
 import pytest
 
 DOMAIN = "distcloud.lab"
+# The address in slot ads that a test makes up: one that no host has.
+NOWHERE = "<192.0.2.1:9618>"
 T = TypeVar("T")
 
 
@@ -127,9 +129,17 @@ class Pool:
         return self.central.ok(f"condor_status -constraint 'Machine == \"{worker.fqdn}\"' -af Name").split()
 
     def clear(self) -> None:
-        """No job in the queue."""
+        """No job in the queue, and no slot ad that a test made up."""
         self.central.run("condor_rm -all; condor_rm -all -forcex")
         until(lambda: self.central.ok("condor_q -all -af ClusterId") == "", 60, "the queue is empty")
+        self.forget(f'MyAddress == "{NOWHERE}"')
+
+    def forget(self, which: str) -> None:
+        """Take slot ads out of the collector, as the scheduler does."""
+        self.central.write("/tmp/forget", f'MyType = "Query"\nTargetType = "Machine"\nRequirements = {which}\n', owner="distcloud")
+        done = self.as_scheduler("condor_advertise -tcp INVALIDATE_STARTD_ADS /tmp/forget")
+        assert done.code == 0, done.text
+        until(lambda: self.central.ok(f"condor_status -constraint '{which}' -af Name") == "", 10, f"no slot ad has {which}")
 
 
 def until(condition: Callable[[], T], seconds: float, what: str) -> T:

@@ -48,9 +48,6 @@ def test_a_worker_that_nobody_reaches_runs_a_job_and_drains(pool: Pool) -> None:
     tokens = "/var/lib/distcloud/scheduler/condor/tokens.d"
     try:
         worker.ok("nft -f -", stdin=WALL)
-        worker.ok("systemctl restart condor")
-        reached = pool.central.run(f"timeout 5 bash -c '</dev/tcp/{worker.address}/9618'")
-        assert reached.code != 0, "the worker can still be reached, so this test would prove nothing"
         # As the scheduler does: a key that only this worker trusts, and a token signed with it.
         key = pool.central.ok("head -c 48 /dev/urandom | base64 -w0")
         worker.write(key_file, key)
@@ -58,6 +55,10 @@ def test_a_worker_that_nobody_reaches_runs_a_job_and_drains(pool: Pool) -> None:
         pool.central.write(f"/run/test-vmkeys/{worker.name}", key, owner="distcloud")
         signed = f"_CONDOR_SEC_PASSWORD_DIRECTORY=/run/test-vmkeys condor_token_create -key {worker.name} -identity scheduler@{DOMAIN}"
         pool.central.ok(f"umask 077; {signed} -authz ADMINISTRATOR -lifetime 600 > {tokens}/test-vm", user="distcloud")
+        pool.forget(f'Machine == "{worker.fqdn}"')
+        worker.ok("systemctl restart condor")
+        reached = pool.central.run(f"timeout 5 bash -c '</dev/tcp/{worker.address}/9618'")
+        assert reached.code != 0, "the worker can still be reached, so this test would prove nothing"
         until(lambda: f"slot1@{worker.fqdn}" in pool.slots(worker), 60, "the worker is in the pool")
 
         cluster = pool.cluster("alice", f'requirements = Machine == "{worker.fqdn}"', arguments=str(DRAIN_SECONDS))
