@@ -54,7 +54,14 @@ class User:
 
     def run(self, *command: str, check: bool = True) -> str:
         return run(
-            "/usr/sbin/runuser", "-u", USER, "--", *command, check=check, cwd=self.checkout if self.checkout.exists() else HOME, env=self.environment
+            "/usr/sbin/runuser",
+            "-u",
+            USER,
+            "--",
+            *command,
+            check=check,
+            cwd=self.checkout if self.checkout.exists() else HOME,
+            env=self.environment,
         )
 
     def play(self, name: str, *arguments: str) -> str:
