@@ -99,7 +99,8 @@ class Pool:
             worker.ok(f"rm -rf {where}; install -d -m 0700 {where}")
             if token:
                 worker.write(f"{where}/one", token)
-        return worker.run(f"export _CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS=IDTOKENS _CONDOR_SEC_TOKEN_SYSTEM_DIRECTORY={where}; {command}")
+        settings = f"_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS=IDTOKENS _CONDOR_SEC_TOKEN_SYSTEM_DIRECTORY={where}"
+        return worker.run(f"export {settings}; {command}")
 
     def as_scheduler(self, command: str) -> Done:
         """A command on the central manager as the engines' Unix user with the scheduler's token, by token alone."""
@@ -110,7 +111,8 @@ class Pool:
 
     def submit(self, user: str, *lines: str, executable: str = "/bin/sleep", arguments: str = "1", count: int = 1) -> Done:
         """Submit jobs as an ordinary user would; the answer's first word is the first job's id."""
-        text = "\n".join([f"executable = {executable}", f"arguments = {arguments}", "should_transfer_files = yes", *lines, f"queue {count}", ""])
+        head = [f"executable = {executable}", f"arguments = {arguments}", "should_transfer_files = yes"]
+        text = "\n".join([*head, *lines, f"queue {count}", ""])
         return self.central.run(f"cd ~{user} && condor_submit -terse -", user=user, stdin=text)
 
     def cluster(self, user: str, *lines: str, executable: str = "/bin/sleep", arguments: str = "1", count: int = 1) -> int:

@@ -11,7 +11,10 @@ from htcondor_pool import DOMAIN, Pool, until
 
 # A drain waits for the job however long it runs; `make test-long` uses 120 s.
 DRAIN_SECONDS = int(os.environ.get("DISTCLOUD_DRAIN_SECONDS", "20"))
-WALL = "table inet test_wall { chain input { type filter hook input priority -10; policy drop; ct state established,related accept; iif lo accept; tcp dport 22 accept; }; }"
+WALL = (
+    "table inet test_wall { chain input { type filter hook input priority -10; policy drop; "
+    "ct state established,related accept; iif lo accept; tcp dport 22 accept; }; }"
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,8 @@ def test_a_job_runs_as_a_slot_user_and_says_where_it_ran(pool: Pool) -> None:
     ended = until(lambda: [row for row in pool.attribute(cluster, "JobStatus", "ExitCode") if row[0] == "4"], 60, "the job ends")
     assert ended == [["4", "0"]]
     assert re.fullmatch(r"slotu[0-9]+", pool.central.ok("cat ~alice/whoami.out"))
-    where = pool.attribute(cluster, "MachineAttrDistcloudRegion0", "MachineAttrDistcloudVm0", "MachineAttrcloud_name0", "MachineAttrflavor0")[0]
+    names = [f"MachineAttr{name}0" for name in ("DistcloudRegion", "DistcloudVm", "cloud_name", "flavor")]
+    where = pool.attribute(cluster, *names)[0]
     assert where[0] == "static"
     assert where[1] in [worker.name for worker in pool.workers]
     assert "undefined" not in where

@@ -115,7 +115,9 @@ def test_a_worker_does_not_read_the_queue(pool: Pool) -> None:
     assert pool.attribute(cluster, "Owner") == [["alice"]]
 
 
-@pytest.mark.parametrize("command", ["condor_token_fetch -lifetime 99999", "condor_token_request -identity condor@distcloud.lab -lifetime 99999"])
+@pytest.mark.parametrize(
+    "command", ["condor_token_fetch -lifetime 99999", "condor_token_request -identity condor@distcloud.lab -lifetime 99999"]
+)
 def test_a_worker_gets_itself_no_other_token(pool: Pool, command: str) -> None:
     worker = pool.workers[1]
     done = pool.as_worker(worker, f"timeout 20 {command} -pool {pool.central.fqdn} -type COLLECTOR")
