@@ -140,16 +140,18 @@ def test_a_worker_gets_itself_no_other_token(pool: Pool, command: str) -> None:
 )
 def test_the_scheduler_changes_nothing(pool: Pool, command: str) -> None:
     pool.clear()
-    cluster = pool.cluster("alice", "requirements = Machine == \"nowhere\"", arguments="600")
-    started = pool.central.ok("condor_status -any -constraint 'MyType == \"Negotiator\" || MyType == \"Collector\"' -af DaemonStartTime")
+    cluster = pool.cluster("alice", 'requirements = Machine == "nowhere"', arguments="600")
+    started = pool.central.ok('condor_status -any -constraint \'MyType == "Negotiator" || MyType == "Collector"\' -af DaemonStartTime')
     done = pool.as_scheduler(command.format(central=pool.central.fqdn))
     assert done.code != 0 or "denied" in done.text.lower() or "fail" in done.text.lower(), done.text
     assert pool.attribute(cluster, "JobStatus") == [["1"]]
-    assert pool.central.ok("condor_status -any -constraint 'MyType == \"Negotiator\" || MyType == \"Collector\"' -af DaemonStartTime") == started
+    assert (
+        pool.central.ok('condor_status -any -constraint \'MyType == "Negotiator" || MyType == "Collector"\' -af DaemonStartTime') == started
+    )
 
 
 def test_the_scheduler_sees_the_pool_and_the_queue(pool: Pool) -> None:
-    cluster = pool.cluster("alice", "requirements = Machine == \"nowhere\"")
+    cluster = pool.cluster("alice", 'requirements = Machine == "nowhere"')
     assert str(cluster) in pool.as_scheduler("condor_q -all -af ClusterId").out.split()
     assert pool.workers[0].fqdn in pool.as_scheduler("condor_status -af Machine").out.split()
 

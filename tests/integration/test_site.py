@@ -175,7 +175,7 @@ def test_a_job_cannot_read_the_token_of_its_vm(lab: Lab) -> None:
     script = """\
 cat /etc/condor/tokens.d/* /etc/condor/passwords.d/* /var/lib/cloud/instance/user-data.txt /dev/sr0 /dev/vdb 2>/dev/null | wc -c
 for url in latest/user-data openstack/latest/user_data; do
-  timeout 10 python3 -c "from urllib.request import *; print(len(urlopen('http://169.254.169.254/$url').read()))" 2>/dev/null || echo refused
+  timeout 9 python3 -c "from urllib.request import *; print(len(urlopen('http://169.254.169.254/$url').read()))" 2>/dev/null || echo refused
 done
 """
     cluster = submit(lab, "alice", script=script)

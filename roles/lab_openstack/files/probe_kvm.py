@@ -44,9 +44,7 @@ def time_to_marker(accelerator: str, seconds: float) -> float:
         devices = ["-drive", f"file={disk},format=raw,if=ide", "-serial", f"file:{serial}"]
         began = time.monotonic()
         try:
-            guest = subprocess.Popen(  # noqa: S603
-                machine + devices, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
+            guest = subprocess.Popen(machine + devices, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         except OSError:
             return math.inf
         try:

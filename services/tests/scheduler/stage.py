@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from .fakes import DOMAIN, FakeMinter, FakePool, Killed, KillableDatabase, World, driver_for
+from cryptography.fernet import Fernet
 
 from distcloud.common.database import Database
 from distcloud.common.secrets import SecretBox
 from distcloud.scheduler.act import WorkerContext
 from distcloud.scheduler.engine import Engine
-from distcloud.scheduler.observe import Pace
 from distcloud.scheduler.model import Policy, Vm, VmState
+from distcloud.scheduler.observe import Pace
 from distcloud.scheduler.tables import CloudRow, GroupRow
 
-KEY = "c2VjcmV0LWtleS1vZi10aGUtdGVzdHMtMzItYnl0ZXM="
+from .fakes import DOMAIN, FakeMinter, FakePool, KillableDatabase, Killed, World, driver_for
+
+_copies = itertools.count()
+KEY = Fernet.generate_key().decode()
 POLICY = Policy(minimum_keep_alive=20, create_settle=60, max_idle_per_cloud=5)
 
 
 async def migrated(folder: Path, cloud_names: Sequence[str] = ("east",), *, max_vms: int = 1, enabled: bool = True) -> str:
-    """The URL of a copy of a migrated SQLite file with a group atlas and its clouds: migrating anew for each crash point would cost minutes."""
+    """The URL of a copy of a migrated SQLite file with a group atlas and its clouds: migrating anew for each point costs minutes."""
     name = f"{'-'.join(cloud_names)}-{max_vms}-{enabled}"
     original = folder / f"template-{name}.db"
     if not original.exists():
@@ -32,9 +36,11 @@ async def migrated(folder: Path, cloud_names: Sequence[str] = ("east",), *, max_
             session.add(GroupRow(name="atlas", keep_alive=20, default_image="worker", aliases={}))
             await session.flush()
             for cloud in cloud_names:
-                session.add(CloudRow(group_name="atlas", name=cloud, region=cloud, enabled=enabled, max_vms=max_vms, auth={}, attributes={}))
+                session.add(
+                    CloudRow(group_name="atlas", name=cloud, region=cloud, enabled=enabled, max_vms=max_vms, auth={}, attributes={})
+                )
         await database.close()
-    copy = folder / f"{name}-{len(list(folder.iterdir()))}.db"
+    copy = folder / f"{name}-{next(_copies)}.db"
     shutil.copy(original, copy)
     return f"sqlite:///{copy}"
 
@@ -108,4 +114,3 @@ class Stage:
     async def end(self) -> None:
         await self.engine.close()
         await self.database.close()
-

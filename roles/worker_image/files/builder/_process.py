@@ -33,7 +33,7 @@ def run(command: Sequence[str | Path], *, what: str, epoch: int | None = None) -
         environment["SOURCE_DATE_EPOCH"] = str(epoch)
     words = [str(word) for word in command]
     try:
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, errors="replace", check=False)
     except FileNotFoundError:
         raise BuildError(f"{what}: the program {words[0]} is not installed on the builder") from None
     if done.returncode != 0:

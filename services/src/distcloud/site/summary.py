@@ -36,9 +36,9 @@ def check(summary: Json) -> None:
 def build(raw: Json) -> dict[str, Any]:
     """Make the summary of what was collected.
 
-    `raw` has: site, made_at, regions [{name, auth_url, error, images}], status (the scheduler's /v1/status or null), vms (its /v1/vms items),
-    jobs (job ads of condor_history), machines (ads of condor_status), queue (ads of condor_q), pool {collector, schedd, domain},
-    group_prefix, addresses [{name, url, what}].
+    `raw` has: site, made_at, regions [{name, auth_url, error, images}], status (the scheduler's /v1/status or null), vms (its
+    /v1/vms items), jobs (job ads of condor_history), machines (ads of condor_status), queue (ads of condor_q), pool {collector,
+    schedd, domain}, addresses [{name, url, what}].
     """
     vms = [_vm(vm) for vm in raw.get("vms") or ()]
     summary = {

@@ -14,7 +14,16 @@ from harness import run_module
 from region_http import LOGIN, Call, replay
 
 IMAGES: list[dict[str, t.Any]] = [
-    {"id": "2", "name": "worker", "status": "active", "size": 9, "os_hash_algo": "sha512", "os_hash_value": "ab", "created_at": "2", "distcloud_build": "b"},
+    {
+        "id": "2",
+        "name": "worker",
+        "status": "active",
+        "size": 9,
+        "os_hash_algo": "sha512",
+        "os_hash_value": "ab",
+        "created_at": "2",
+        "distcloud_build": "b",
+    },
     {"id": "1", "name": "worker", "status": "queued", "created_at": "1", "distcloud_build": "a"},
     {"id": "3", "name": "another", "status": "active", "size": 7, "os_hash_algo": "md5", "os_hash_value": "cd", "created_at": "0"},
 ]

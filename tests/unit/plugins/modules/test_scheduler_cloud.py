@@ -100,9 +100,7 @@ def test_the_request_id_is_handed_on():
     "call",
     [
         Call("PUT", PATH + "?dry_run=true", URLError(REFUSED), {"region": "Victoria", "auth": AUTH}),
-        Call(
-            "PUT", PATH + "?dry_run=true", problem(404, "no-such-group", "no group"), {"region": "Victoria", "auth": AUTH}, status=404
-        ),
+        Call("PUT", PATH + "?dry_run=true", problem(404, "no-such-group", "no group"), {"region": "Victoria", "auth": AUTH}, status=404),
     ],
 )
 def test_a_site_that_is_still_to_be_built_can_be_checked(call):

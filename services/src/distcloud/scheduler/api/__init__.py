@@ -32,9 +32,7 @@ def create_app(
     settings: SchedulerSettings, view: EngineView, catalogue: Catalogue, *, registry: CollectorRegistry | None = None
 ) -> FastAPI:
     """The application; the engine's own metrics go into `registry`."""
-    app = create_base(
-        "Cloud Scheduler", settings, health=lambda: Health(_problem_of(view)), description=DESCRIPTION, registry=registry
-    )
+    app = create_base("Cloud Scheduler", settings, health=lambda: Health(_problem_of(view)), description=DESCRIPTION, registry=registry)
     app.include_router(catalogue_router(catalogue))
     app.include_router(engine_router(view, domain=settings.pool.domain, condor_host=settings.condor_host))
     app.add_exception_handler(DatabaseError, _on_database_error)

@@ -101,7 +101,5 @@ def _metadata(router: APIRouter, catalogue: Catalogue) -> None:
         return await catalogue.put_part(caller, group, cloud, name, wish.said(), dry_run=dry_run)
 
     @router.delete(of_cloud + "/{name}", tags=["metadata"], summary="Delete a part of a cloud")
-    async def delete_cloud_part(
-        caller: CallerDep, group: GroupName, cloud: CloudName, name: PartName, dry_run: DryRun = False
-    ) -> Answer:
+    async def delete_cloud_part(caller: CallerDep, group: GroupName, cloud: CloudName, name: PartName, dry_run: DryRun = False) -> Answer:
         return await catalogue.delete_part(caller, group, cloud, name, dry_run=dry_run)
