@@ -57,7 +57,7 @@ def finished(lab: Lab, cluster: str, count: int, seconds: float = 600) -> list[d
 def living(lab: Lab) -> list[dict[str, Any]]:
     status, answer = lab.api("GET", "/v1/vms?limit=500")
     assert status == 200, answer
-    return [vm for vm in answer["items"] if vm["state"] != "gone"]
+    return [vm for vm in answer["vms"] if vm["state"] != "gone"]
 
 
 def servers(lab: Lab, region: str) -> list[Any]:
@@ -141,7 +141,7 @@ def test_unpinned_jobs_of_two_users_run_in_both_regions(lab: Lab) -> None:
     assert all(job["JobStatus"] == 4 and job["ExitCode"] == 0 for job in jobs)
     assert {job["MachineAttrDistcloudRegion0"] for job in jobs} == set(REGIONS)
     _, clouds = lab.api("GET", "/v1/groups/physics/clouds")
-    limits = {cloud["region"]: cloud["max_vms"] for cloud in clouds["items"]}
+    limits = {cloud["region"]: cloud["max_vms"] for cloud in clouds}
     assert all(highest[region] <= limits[region] for region in REGIONS), (highest, limits)
     empty(lab)
 

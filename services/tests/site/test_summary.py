@@ -54,7 +54,7 @@ def raw() -> dict[str, Any]:
                 "group": "atlas",
                 "reason": "drained",
             },
-            {"id": "vm-a", "region": "region-a", "flavor": "s", "state": "idle", "requested_at": 10.0},
+            {"id": "vm-a", "region": "region-a", "flavor": "s", "state": "idle", "requested_at": "2026-11-21T10:52:44.834Z"},
         ],
         "jobs": [
             {
@@ -94,6 +94,7 @@ def test_summary_has_exactly_the_promised_keys() -> None:
         "exit_code": 3,
     }
     assert made["jobs"][0]["exit_code"] is None and made["jobs"][0]["waited_s"] is None
+    assert [vm["requested_at"] for vm in made["vms"]] == [20.0, 1795258364.834]
     assert made["pool"]["workers"] == 1 and made["pool"]["jobs_idle"] == 2
     assert made["images"] == [{"name": "worker", "region": "region-a", "sha512": SHA, "size": 161_000_000}]
     assert [region["reachable"] for region in made["regions"]] == [True, False]

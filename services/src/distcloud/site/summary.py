@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from importlib import resources
 from typing import Any
 
@@ -119,11 +120,16 @@ def _vm(vm: Json) -> dict[str, Any]:
         "region": vm["region"],
         "flavor": vm["flavor"],
         "state": vm["state"],
-        "requested_at": vm["requested_at"],
-        "gone_at": vm.get("gone_at"),
+        "requested_at": _epoch(vm["requested_at"]),
+        "gone_at": _epoch(vm.get("gone_at")),
         "group": vm.get("group", ""),
         "reason": vm.get("reason", ""),
     }
+
+
+def _epoch(at: str | float | None) -> float | None:
+    """The scheduler's API writes times as ISO 8601; a summary has seconds since the epoch."""
+    return datetime.fromisoformat(at).timestamp() if isinstance(at, str) else at
 
 
 def _cluster_order(job_id: str) -> tuple[int, int]:
