@@ -95,7 +95,7 @@ def workers(busy: bool) -> tuple[list[Vm], list[Slot]]:
 def seconds(work: Callable[[], Any], times: int) -> float:
     """Median of the processor time, which other work on the machine does not lengthen."""
     taken = []
-    for _ in range(times):
+    for turn in range(times):
         begin = time.process_time()
         work()
         taken.append(time.process_time() - begin)
@@ -108,7 +108,7 @@ def naive() -> int:
     targets = [matcher.worker(cloud, FLAVORS[2], None, "worker").ad for cloud in clouds()]
     matched = 0
     for each in demand():
-        for _ in range(each.idle):
+        for job in range(each.idle):
             ad = matcher._make_job(each, ()).ad
             matched += sum(1 for target in targets if ad.symmetricMatch(target))
     return matched
@@ -127,7 +127,7 @@ def main() -> int:
     options = parser.parse_args()
     wanted, places, groups, policy, matcher = demand(), clouds(), [Group("hep")], Policy(), Matcher()
     vms, full = workers(busy=True)
-    _, half = workers(busy=False)
+    half = workers(busy=False)[1]
 
     def cycle(slots: list[Slot], keeping: Matcher) -> Plan:
         return plan(wanted, slots, vms, places, groups, policy, NOW, matcher=keeping)

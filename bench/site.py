@@ -76,7 +76,7 @@ def main() -> None:
     from conftest import Lab
 
     lab = Lab(os.environ["DISTCLOUD_LAB"])
-    timelines = [job_timeline(lab) for _ in range(wanted.jobs)]
+    timelines = [job_timeline(lab) for turn in range(wanted.jobs)]
     for part in timelines[0]:
         target = OWN_TARGET if part == "us" else None
         rows.append(row(f"condor_submit to job start: {part}", wanted.jobs, statistics.median(line[part] for line in timelines), target))

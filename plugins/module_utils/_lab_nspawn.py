@@ -119,7 +119,8 @@ def create(lab: str, host: str, record: t.Mapping[str, t.Any]) -> dict[str, str]
         handle.write(secrets.token_hex(16))
     outer.write_json(os.path.join(folder, "host.json"), record)
     keys = host_keys(lab, host)
-    assert keys is not None
+    if keys is None:
+        raise AssertionError("the keys that were written a moment ago are gone")
     return keys
 
 
@@ -147,7 +148,8 @@ def start(lab: str, host: str, wish: t.Mapping[str, t.Any], record: t.Mapping[st
             "tree",
         )
     cgroup = outer.cgroup_root(make=True)
-    assert cgroup is not None
+    if cgroup is None:
+        raise AssertionError("a cgroup root that was asked for was not made")
     os.makedirs(os.path.join(cgroup, plan.cgroup_name(lab, host)), exist_ok=True)
     folder = outer.host_folder(lab, host)
     present = [device for device in wish["devices"] if os.path.exists(device)]

@@ -307,5 +307,5 @@ def connect(params: dict[str, t.Any]) -> Client:
         cacert=config.config.get("cacert"),
         verify=config.config.get("verify") is not False,
     )
-    translated(lambda: session.get_token(), label, "identity")
+    translated(session.get_token, label, "identity")
     return client

@@ -108,5 +108,5 @@ def test_ten_claims_are_shared_equally(pool: Pool) -> None:
     ten = until(lambda: started()[:10] if len(started()) >= 10 else [], 180, "ten claims have started")
     pool.clear()
     # Every job has one core and the same length: started core-seconds are in the ratio of the counts.
-    shares = sorted([sum(1 for _, owner in ten if owner == user) for user in ("alice", "carol")])
+    shares = sorted([sum(1 for job, owner in ten if owner == user) for user in ("alice", "carol")])
     assert shares[0] / shares[1] >= 0.66, ten

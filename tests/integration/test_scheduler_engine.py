@@ -80,16 +80,15 @@ def test_driver_boots_lists_and_deletes_with_the_credential_of_the_intake(lab: A
         async def mine() -> Server | None:
             return next((server for server in (await driver.servers()).servers if server.id == server_id), None)
 
+        async def gone() -> bool:
+            return await mine() is None
+
         try:
             found = await until(mine, "the server is listed")
             assert found.name == mark["distcloud_vm"] and found.metadata.items() >= mark.items()
             assert found.resources is not None and found.resources.cores >= 1 and found.flavor == flavor
         finally:
             await driver.delete(server_id)
-
-            async def gone() -> bool:
-                return await mine() is None
-
             await until(gone, "the server is gone")
         await driver.delete(server_id)
         await driver.sweep(server_id)
@@ -225,7 +224,7 @@ def test_an_engine_killed_right_after_a_real_create_finds_its_server_again(lab: 
 
         first = engine(driver_that_dies)
         await first.start()
-        for _ in range(3):
+        for attempt in range(3):
             if not (dying and dying[-1].created):
                 await turn(first)
         assert dying[-1].created, "the first engine never asked for a server"

@@ -143,7 +143,7 @@ def said(lab: Lab, machine: str, folder: str) -> str:
     """What stands behind CHECKED on the console, once the line is complete; fails at once when the kernel panics."""
     console = lab.run(machine, f"cat {folder}/console", check=False)
     assert "Kernel panic" not in console, console[-2000:]
-    _, found, rest = console.partition("CHECKED ")
+    found, rest = console.partition("CHECKED ")[1:]
     return rest.partition("\n")[0].strip() if found and "\n" in rest else ""
 
 

@@ -39,12 +39,12 @@ def test_nothing_is_granted_for_an_address(host):
 def test_the_schedulers_token_is_its_own_and_is_renewed(host):
     token = host.file("/var/lib/distcloud/scheduler/condor/tokens.d/pool")
     assert (token.user, token.mode) == ("distcloud", 0o600)
-    assert host.run("distcloud-scheduler-token --check").rc == 0
+    assert host.run("python3 /usr/local/sbin/distcloud-scheduler-token --check").rc == 0
     assert host.service("distcloud-scheduler-token.timer").is_running
     host.run_expect([0], "rm /var/lib/distcloud/scheduler/condor/tokens.d/pool")
-    assert host.run("distcloud-scheduler-token --check").rc == 3
+    assert host.run("python3 /usr/local/sbin/distcloud-scheduler-token --check").rc == 3
     host.run_expect([0], "systemctl start distcloud-scheduler-token.service")
-    assert host.run("distcloud-scheduler-token --check").rc == 0
+    assert host.run("python3 /usr/local/sbin/distcloud-scheduler-token --check").rc == 0
     assert "eyJ" not in host.check_output("journalctl -u distcloud-scheduler-token.service --no-pager")
 
 

@@ -21,7 +21,7 @@ TOP = os.path.join(CONDOR, "condor_config")
 def values(top):
     """The effective parameters under that top-level file; the reason is raised when HTCondor cannot read it."""
     done = subprocess.run(
-        ["condor_config_val", "-dump", "-expanded"], env={**os.environ, "CONDOR_CONFIG": top}, capture_output=True, text=True
+        ["condor_config_val", "-dump", "-expanded"], env={**os.environ, "CONDOR_CONFIG": top}, capture_output=True, text=True, check=False
     )
     # HTCondor goes on after some errors, with words on standard error and a return code of 0.
     if done.returncode != 0 or re.search(r"error", done.stderr, re.IGNORECASE):
@@ -70,7 +70,7 @@ def main():
     if not shutil.which("condor_config_val"):
         print(json.dumps({"installed": False, "running": False, "reconfigure": True, "restart": []}))
         return 0
-    running = subprocess.run(["systemctl", "is-active", "--quiet", "condor.service"]).returncode == 0
+    running = subprocess.run(["systemctl", "is-active", "--quiet", "condor.service"], check=False).returncode == 0
     with tempfile.TemporaryDirectory(prefix="condor-check-") as scratch:
         top, directory = lay(scratch, wish["files"], wish["remove"])
         try:

@@ -115,12 +115,12 @@ class Apt:
     def describe(self, wanted: Iterable[tuple[str, str, str]]) -> list[Package]:
         """What the archive says of (name, architecture, version); unknown ones are left out."""
         asked = set(wanted)
-        names = [f"{name}={version}" for name, _, version in sorted(asked)]
+        names = [f"{name}={version}" for name, architecture, version in sorted(asked)]
         known: dict[tuple[str, str, str], Package] = {}
         for stanza in stanzas(run(["apt-cache", *self.options, "show", *names], what="describing the packages")):
             key = (stanza["Package"], stanza["Architecture"], stanza["Version"])
             # The plan names the machine's architecture for packages of architecture "all".
-            if key in asked or (key[1] == "all" and any(name == key[0] and version == key[2] for name, _, version in asked)):
+            if key in asked or (key[1] == "all" and any(name == key[0] and version == key[2] for name, architecture, version in asked)):
                 known[key] = Package(*key, stanza["SHA256"], int(stanza["Size"]))
         return sorted(known.values())
 
@@ -181,7 +181,7 @@ def stanzas(text: str) -> list[dict[str, str]]:
             if line[:1] in (" ", "\t"):
                 fields[last] += "\n" + line
             elif ":" in line:
-                last, _, value = line.partition(":")
+                last, colon, value = line.partition(":")
                 fields[last] = value.strip()
         if fields:
             found.append(fields)

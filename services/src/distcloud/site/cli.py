@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +40,8 @@ def show(made: Annotated[Path, typer.Argument(help="A summary.json.")]) -> None:
     """Print the summary as tables."""
     loaded = _load(made)
     summary.check(loaded)
-    tables.show(loaded, Console())
+    # Piped, there is no width to fit into: lines stay whole for grep.
+    tables.show(loaded, Console() if sys.stdout.isatty() else Console(width=200))
 
 
 def _load(path: Path) -> dict[str, Any]:
