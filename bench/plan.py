@@ -95,7 +95,7 @@ def workers(busy: bool) -> tuple[list[Vm], list[Slot]]:
 def seconds(work: Callable[[], Any], times: int) -> float:
     """Median of the processor time, which other work on the machine does not lengthen."""
     taken = []
-    for turn in range(times):
+    for _turn in range(times):
         begin = time.process_time()
         work()
         taken.append(time.process_time() - begin)
@@ -108,7 +108,7 @@ def naive() -> int:
     targets = [matcher.worker(cloud, FLAVORS[2], None, "worker").ad for cloud in clouds()]
     matched = 0
     for each in demand():
-        for job in range(each.idle):
+        for _job in range(each.idle):
             ad = matcher._make_job(each, ()).ad
             matched += sum(1 for target in targets if ad.symmetricMatch(target))
     return matched

@@ -224,7 +224,7 @@ def test_an_engine_killed_right_after_a_real_create_finds_its_server_again(lab: 
 
         first = engine(driver_that_dies)
         await first.start()
-        for attempt in range(3):
+        for _attempt in range(3):
             if not (dying and dying[-1].created):
                 await turn(first)
         assert dying[-1].created, "the first engine never asked for a server"

@@ -79,7 +79,7 @@ def test_the_boot_record_has_one_active_linux_partition(tmp_path: Path) -> None:
     disk.write_boot_record(image, b"B" * 512, b"CORE", sectors=4096, signature=0x64636C64)
     record = image.read_bytes()[: disk.SECTOR + 4]
     assert record[:440] == b"B" * 440 and record[440:444] == b"dlcd" and record[510:] == b"\x55\xaaCORE"
-    active, first, kind, last, start, sectors = struct.unpack("<B3sB3sII", record[446:462])
+    active, _first, kind, _last, start, sectors = struct.unpack("<B3sB3sII", record[446:462])
     assert (active, kind, start, sectors) == (0x80, 0x83, 2048, 4096)
 
 

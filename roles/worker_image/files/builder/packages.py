@@ -181,7 +181,7 @@ def stanzas(text: str) -> list[dict[str, str]]:
             if line[:1] in (" ", "\t"):
                 fields[last] += "\n" + line
             elif ":" in line:
-                last, colon, value = line.partition(":")
+                last, _colon, value = line.partition(":")
                 fields[last] = value.strip()
         if fields:
             found.append(fields)

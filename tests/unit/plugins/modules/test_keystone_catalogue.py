@@ -64,7 +64,7 @@ class Keystone:
             self.held.add(given.groups())
             context.status_code = 204
             return {}
-        kind, slash, number = path[1:].partition("/")
+        kind, _slash, number = path[1:].partition("/")
         single = kind[:-1]
         if request.method == "GET":
             asked = parse_qs(urlsplit(request.url).query)
