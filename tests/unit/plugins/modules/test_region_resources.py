@@ -10,70 +10,25 @@ import copy
 import typing as t
 
 import pytest
-from ansible_collections.hep.distcloud.plugins.modules.region_resources import RegionResources
-from harness import Result, run_module
-from region_http import LOGIN, Call, replay
-
-SITE = {"id": "p1", "name": "site", "description": "[distcloud]", "enabled": True}
-DOMAIN = Call("GET", "identity", "/domains", {"domains": [{"id": "default", "name": "Default"}]}, query={"name": "Default"})
-PROJECT = Call("GET", "identity", "/projects", {"projects": [SITE]}, query={"name": "site", "domain_id": "default"})
-NO_PROJECT = Call("GET", "identity", "/projects", {"projects": []})
-EGRESS = [
-    {"id": f"r{number}", "direction": "egress", "ethertype": kind, "protocol": None, "remote_ip_prefix": None}
-    for number, kind in ((4, "IPv4"), (6, "IPv6"))
-]
-SSH = {
-    "direction": "ingress",
-    "ethertype": "IPv4",
-    "protocol": "tcp",
-    "port_range_min": 22,
-    "port_range_max": 22,
-    "remote_ip_prefix": "192.0.2.0/24",
-}
-GROUP_WISH = {"name": "workers", "rules": [{"protocol": "tcp", "port_min": 22, "remote_ip_prefix": "192.0.2.0/24"}]}
-NET_WISH = {"name": "net", "subnets": [{"name": "sub", "cidr": "10.1.0.0/24", "enable_dhcp": False}]}
-NETWORK = {
-    "id": "n1",
-    "name": "net",
-    "description": "[distcloud]",
-    "shared": False,
-    "mtu": 1450,
-    "port_security_enabled": True,
-    "subnets": ["s1"],
-}
-SUBNET = {
-    "id": "s1",
-    "name": "sub",
-    "description": "[distcloud]",
-    "cidr": "10.1.0.0/24",
-    "ip_version": 4,
-    "gateway_ip": "10.1.0.1",
-    "enable_dhcp": False,
-    "allocation_pools": [{"start": "10.1.0.2", "end": "10.1.0.254"}],
-    "dns_nameservers": [],
-}
-FLAVOR = {
-    "id": "f1",
-    "name": "small",
-    "vcpus": 1,
-    "ram": 512,
-    "disk": 4,
-    "os-flavor-access:is_public": True,
-    "description": "[distcloud]",
-    "extra_specs": {},
-}
-FLAVOR_WISH = {"name": "small", "vcpus": 1, "ram": 512, "disk": 4, "public": True}
-KEY = "ssh-ed25519 AAAAC3Nz site"
-MODES = [(False, False), (True, False), (False, True), (True, True)]
-
-
-def run(wish: dict[str, t.Any], check: bool = False, diff: bool = False, **more: t.Any) -> Result:
-    return run_module(RegionResources, {**copy.deepcopy(LOGIN), **copy.deepcopy(wish), **more}, check=check, diff=diff)
-
-
-def listed(path: str, key: str, *entries: dict[str, t.Any], service: str = "network") -> Call:
-    return Call("GET", service, path, {key: list(entries)})
-
+from region_http import Call, replay
+from region_resources_world import (
+    DOMAIN,
+    EGRESS,
+    FLAVOR,
+    FLAVOR_WISH,
+    GROUP_WISH,
+    KEY,
+    MODES,
+    NET_WISH,
+    NETWORK,
+    NO_PROJECT,
+    PROJECT,
+    SITE,
+    SSH,
+    SUBNET,
+    listed,
+    run,
+)
 
 # What is found first, what is done then, the wish, and the state: one line a case, run in all modes.
 CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
