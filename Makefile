@@ -55,8 +55,8 @@ lint: $(VENV)/.ready-test ## style and types, of Python and of Ansible
 docs: $(VENV)/.ready-test ## check the documentation and build the reference into build/docs
 	@$(BIN)/python tests/run.py docs
 
-bench: $(VENV)/.ready-test ## measure: make bench NAME=site|plan
-	@mkdir -p build/bench; $(BIN)/python bench/$(NAME).py
+bench: $(VENV)/.ready-test ## measure: make bench NAME=site|plan [ARGS=...]
+	@mkdir -p build/bench; $(BIN)/python bench/$(NAME).py $(ARGS)
 
 artefact: $(VENV)/.ready ## the collection as a file to install elsewhere
 	@mkdir -p build; ansible-galaxy collection build --force --output-path build
