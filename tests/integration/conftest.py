@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -122,3 +122,11 @@ def lab() -> Lab:
     except (AssertionError, KeyError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"lab {found.name} does not answer: {error}")
     return found
+
+
+@pytest.fixture
+def no_jobs(lab: Lab) -> Iterator[None]:
+    """The queue is empty before a test and after it."""
+    lab.run("central", "condor_rm -all", check=False)
+    yield
+    lab.run("central", "condor_rm -all", check=False)

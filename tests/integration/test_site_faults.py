@@ -1,0 +1,96 @@
+"""One region of the site fails, or its credential does: it is named, the other goes on, and it is taken back when it is well."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Lab
+from site_jobs import empty, finished, history, living, servers, submit
+
+pytestmark = pytest.mark.usefixtures("no_jobs")
+PIN_B = 'requirements = DistcloudRegion == "region-b"'
+CLOUD_B = "/v1/groups/physics/clouds/region-b"
+
+
+def status_of(lab: Lab, region: str) -> dict[str, Any]:
+    status, answer = lab.api("GET", "/v1/status")
+    assert status == 200, answer
+    found: dict[str, Any] = next(cloud for cloud in answer["clouds"] if cloud["region"] == region)
+    return found
+
+
+def explained(lab: Lab, cluster: str, cloud: str) -> str:
+    """What the scheduler says of a waiting job and one cloud, for people."""
+    status, answer = lab.api("GET", f"/v1/explain?job={cluster}.0")
+    return "" if status != 200 else str(next(said["sentence"] for said in answer["clouds"] if said["cloud"] == cloud))
+
+
+def kill_host(lab: Lab, host: str) -> None:
+    """kill -9 to every process of a lab host, as a power cut would."""
+    mark = f"distcloud-lab-{lab.name}-{host}"
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                if mark in (folder / "cgroup").read_text():
+                    os.kill(int(folder.name), signal.SIGKILL)
+
+
+@pytest.fixture
+def cloud_b(lab: Lab) -> Iterator[None]:
+    """Whatever a test did to the cloud in region-b, the site's own playbook mends it, and a cloud admin enables it again."""
+    yield
+    lab.playbook("playbooks/clouds.yml")
+    assert lab.api("PUT", CLOUD_B, {"enabled": True})[0] == 200
+
+
+def test_a_cloud_left_disabled_gets_no_vm_and_no_redeployment_enables_it(lab: Lab, cloud_b: None) -> None:
+    assert lab.api("PUT", CLOUD_B, {"enabled": False})[0] == 200
+    lab.run("central", "systemctl restart distcloud-scheduler")
+    lab.playbook("playbooks/clouds.yml")
+    lab.wait("the scheduler answers", lambda: lab.api("GET", CLOUD_B)[0] == 200, 60)
+    assert lab.api("GET", CLOUD_B)[1]["enabled"] is False
+    cluster = submit(lab, "alice", extra=PIN_B)
+    lab.wait("the job is judged", lambda: "disabled" in explained(lab, cluster, "region-b"), 60)
+    cycle = lab.api("GET", "/v1/status")[1]["cycle"]
+    lab.wait("two more cycles", lambda: lab.api("GET", "/v1/status")[1]["cycle"] >= cycle + 2, 60)
+    assert not living(lab)
+    assert not servers(lab, "region-b")
+
+
+def test_a_wrong_password_is_named_and_the_other_region_does_the_work(lab: Lab, cloud_b: None) -> None:
+    assert lab.api("PUT", CLOUD_B, {"auth": {"application_credential_secret": "wrong"}})[0] == 200
+    cluster = submit(lab, "alice", count=2, seconds=5)
+    error = lab.wait("the scheduler names what is wrong", lambda: status_of(lab, "region-b")["error"], 120)
+    assert "credential" in error or "401" in error, error
+    jobs = finished(lab, cluster, 2)
+    assert {job["MachineAttrDistcloudRegion0"] for job in jobs} == {"region-a"}
+    lab.playbook("playbooks/clouds.yml")
+    lab.wait("the mended cloud is well", lambda: not status_of(lab, "region-b")["error"], 180)
+    empty(lab)
+
+
+def test_a_region_stopped_in_mid_boot_is_named_and_reconciled_when_it_is_back(lab: Lab) -> None:
+    pinned = submit(lab, "alice", extra=PIN_B)
+    lab.wait("its server is being made", lambda: servers(lab, "region-b"), 120, 0.5)
+    kill_host(lab, "lab-b")
+    free = submit(lab, "bob")
+    error = lab.wait("the dead region is named", lambda: status_of(lab, "region-b")["error"], 120)
+    assert not status_of(lab, "region-b")["reachable"], error
+    (job,) = finished(lab, free, 1)
+    assert job["MachineAttrDistcloudRegion0"] == "region-a"
+    lab.playbook("playbooks/status.yml")
+    summary = json.loads((ROOT / "build" / lab.name / "summary.json").read_text("utf-8"))
+    assert {region["name"]: region["reachable"] for region in summary["regions"]} == {"region-a": True, "region-b": False}
+    assert not history(lab, pinned)
+
+    lab.playbook("playbooks/lab.yml")
+    (job,) = finished(lab, pinned, 1, 900)
+    assert (job["MachineAttrDistcloudRegion0"], job["ExitCode"]) == ("region-b", 0)
+    empty(lab)

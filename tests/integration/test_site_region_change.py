@@ -1,0 +1,69 @@
+"""A region of the running site changes hands: its credential is renewed in mid-boot, it is given back while a job runs, and taken in again."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Lab
+from site_jobs import empty, finished, history, servers, slots, submit
+
+pytestmark = pytest.mark.usefixtures("no_jobs")
+PIN_B = 'requirements = DistcloudRegion == "region-b"'
+CLOUD_B = "/v1/groups/physics/clouds/region-b"
+LIMIT_B = ("--limit", "region-b,localhost,central")
+
+
+def credentials(lab: Lab) -> set[str]:
+    cloud = lab.cloud("region-b")
+    return {credential.id for credential in cloud.identity.application_credentials(user=cloud.current_user_id)}
+
+
+def resources(lab: Lab, region: str) -> dict[str, set[str]]:
+    """All that an admin sees in a region, by kind."""
+    admin = lab.cloud(f"{region}-admin")
+    return {
+        "projects": {project.id for project in admin.identity.projects()},
+        "users": {user.id for user in admin.identity.users()},
+        "networks": {network.id for network in admin.network.networks()},
+        "groups": {group.id for group in admin.network.security_groups()},
+        "ports": {port.id for port in admin.network.ports()},
+        "flavors": {flavor.id for flavor in admin.compute.flavors()},
+        "images": {image.id for image in admin.image.images()},
+        "servers": {server.id for server in admin.compute.servers(all_projects=True)},
+    }
+
+
+def test_a_region_is_renewed_given_back_and_taken_in_again(lab: Lab) -> None:
+    admin = lab.cloud("region-b-admin")
+    foreign = admin.network.create_network(name="not-ours")
+    others = resources(lab, "region-a")
+    first = submit(lab, "alice", extra=PIN_B, seconds=90)
+    lab.wait("its server is being made", lambda: servers(lab, "region-b"), 120, 0.5)
+
+    old = credentials(lab)
+    lab.playbook("playbooks/rotate_credentials.yml", *LIMIT_B)
+    new = credentials(lab)
+    assert len(new) == len(old) == 1
+    assert not new & old
+
+    lab.wait("the job runs", lambda: lab.run("central", f"condor_q {first} -af JobStatus").split() == ["2"], 600)
+    second = submit(lab, "bob", extra=PIN_B)
+    lab.playbook("playbooks/remove_region.yml", *LIMIT_B)
+    (job,) = history(lab, first)
+    assert (job["ExitCode"], job["NumJobStarts"]) == (0, 1), "the job should have ended in peace before its region went"
+    assert not history(lab, second)
+    assert lab.api("GET", CLOUD_B)[0] == 404
+    assert not slots(lab)
+    left = resources(lab, "region-b")
+    assert foreign.id in left["networks"]
+    assert not left["servers"]
+    assert not any(project.name == "distcloud" for project in admin.identity.projects())
+    assert resources(lab, "region-a") == others
+
+    lab.playbook("playbooks/add_region.yml", *LIMIT_B)
+    lab.playbook("playbooks/worker_image.yml", *LIMIT_B)
+    assert lab.api("GET", CLOUD_B)[1]["enabled"] is False, "a cloud is created disabled, each time"
+    assert lab.api("PUT", CLOUD_B, {"enabled": True})[0] == 200
+    (job,) = finished(lab, second, 1)
+    assert job["MachineAttrDistcloudRegion0"] == "region-b"
+    empty(lab)
+    admin.network.delete_network(foreign)
