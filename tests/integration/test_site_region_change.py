@@ -1,4 +1,4 @@
-"""A region of the running site changes hands: its credential is renewed in mid-boot, it is given back while a job runs, and taken in again."""
+"""A region of the running site changes hands: renewed in mid-boot, given back while a job runs, taken in again."""
 
 from __future__ import annotations
 
