@@ -22,6 +22,7 @@ import time
 import typing as t
 
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
+from ansible_collections.hep.distcloud.plugins.module_utils._apt_sources import Source, sources_of_this_machine
 from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
 
 # Raised whenever `finish` does something else: it is part of the hash.
@@ -57,44 +58,18 @@ FILES = {
 }
 
 
-def parse_sources(texts: t.Iterable[str]) -> list[tuple[str, list[str], list[str]]]:
-    """(uri, suites, components) of every binary source in apt's one-line or deb822 form."""
-    found = []
-    for text in texts:
-        lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-        for line in lines:
-            match = re.match(r"^deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s*(.*)$", line)
-            if match:
-                found.append((match.group(1), [match.group(2)], match.group(3).split()))
-        for stanza in re.split(r"\n\s*\n", "\n".join(lines)):
-            fields = {}
-            for key, value in re.findall(r"^([A-Za-z-]+):[ \t]*(.*(?:\n[ \t]+.*)*)", stanza, re.M):
-                fields[key.lower()] = value.split()
-            if "deb" in fields.get("types", []) and fields.get("enabled", ["yes"])[0] != "no":
-                found += [(uri, fields.get("suites", []), fields.get("components", [])) for uri in fields.get("uris", [])]
-    return found
-
-
-def choose_mirror(sources: t.Iterable[tuple[str, list[str], list[str]]], codename: str) -> str:
+def choose_mirror(sources: t.Iterable[Source], codename: str) -> str:
     """The Debian mirror in use here: where the machine's own release comes from; empty where none can be told."""
-    for uri, suites, components in sources:
-        if codename in suites and "main" in components and uri.startswith(("http://", "https://")):
-            return uri.rstrip("/")
+    for source in sources:
+        if codename in source.suites and "main" in source.components and source.uri.startswith(("http://", "https://")):
+            return source.uri.rstrip("/")
     return ""
 
 
 def mirror_of_this_machine() -> str:
-    texts = []
-    for path in [
-        "/etc/apt/sources.list",
-        *sorted(glob.glob("/etc/apt/sources.list.d/*.list") + glob.glob("/etc/apt/sources.list.d/*.sources")),
-    ]:
-        if os.path.isfile(path):
-            with open(path, encoding="utf-8", errors="replace") as handle:
-                texts.append(handle.read())
     with open("/etc/os-release", encoding="utf-8") as handle:
         codename = dict(re.findall(r'^(\w+)="?([^"\n]*)', handle.read(), re.M)).get("VERSION_CODENAME", "")
-    mirror = choose_mirror(parse_sources(texts), codename)
+    mirror = choose_mirror(sources_of_this_machine(), codename)
     if not mirror:
         raise Failure("no Debian mirror found in /etc/apt for release %r; set lab_host_mirror" % codename, "lab", "mirror")
     return mirror

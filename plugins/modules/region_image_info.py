@@ -26,6 +26,15 @@ options:
     description:
       - Only images that carry this property, whatever its value; V(distcloud_build) is carried by all that this collection built.
     type: str
+  properties:
+    description:
+      - Only images of the account's own project that carry all these properties with these values.
+    type: dict
+  usage:
+    description:
+      - Tell for each image which servers of the project were booted from it.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - hep.distcloud.openstack
   - hep.distcloud.attributes
@@ -38,6 +47,12 @@ EXAMPLES = r"""
     cloud: region-a
     property: distcloud_build
   register: found
+
+- name: Which of our own images servers still use
+  hep.distcloud.region_image_info:
+    cloud: region-a
+    properties: {distcloud_owner: my-site, distcloud_image: worker}
+    usage: true
 """
 
 RETURN = r"""
@@ -68,6 +83,11 @@ images:
     created_at:
       description: When it was made.
       type: str
+    servers:
+      description: Ids of the servers that were booted from it.
+      returned: with O(usage=true)
+      type: list
+      elements: str
 """
 
 import typing as t
@@ -82,14 +102,19 @@ class RegionImageInfo(InfoModule):
 
     @classmethod
     def argument_spec(cls) -> dict[str, t.Any]:
-        return {"name": {"type": "str"}, "property": {"type": "str"}, **openstack_argument_spec()}
+        return {
+            "name": {"type": "str"},
+            "property": {"type": "str"},
+            "properties": {"type": "dict"},
+            "usage": {"type": "bool", "default": False},
+            **openstack_argument_spec(),
+        }
 
     def connect(self) -> None:
         self.client = connect(self.params)
 
     def read(self) -> list[dict[str, t.Any]]:
         query = {"name": self.params["name"]} if self.params["name"] else {}
-        wanted = self.params["property"]
         found = [
             {
                 "id": image["id"],
@@ -101,9 +126,23 @@ class RegionImageInfo(InfoModule):
                 "created_at": image["created_at"],
             }
             for image in self.client.list("image", "/images", "images", **query)
-            if not wanted or wanted in image
+            if self.is_wanted(image)
         ]
+        if self.params["usage"] and found:
+            used: dict[str, list[str]] = {}
+            for server in self.client.list("compute", "/servers/detail", "servers"):
+                # A server that was booted from a volume has no image: an empty text.
+                used.setdefault((server.get("image") or {}).get("id", ""), []).append(server["id"])
+            found = [dict(image, servers=sorted(used.get(image["id"], []))) for image in found]
         return sorted(found, key=lambda one: (one["name"] or "", one["created_at"], one["id"]))
+
+    def is_wanted(self, image: dict[str, t.Any]) -> bool:
+        properties = self.params["properties"]
+        if properties is not None:
+            mine = self.client.me()["project_id"]
+            if image.get("owner") != mine or any(image.get(key) != str(value) for key, value in properties.items()):
+                return False
+        return not self.params["property"] or self.params["property"] in image
 
 
 def main() -> None:

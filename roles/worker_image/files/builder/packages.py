@@ -136,7 +136,7 @@ class Apt:
             listing = "\n".join(f"  {package} sha256 {package.sha256}" for package in gone)
             raise BuildError(
                 f"{len(gone)} packages of the manifest are no longer to be had from worker_image_apt_sources:\n{listing}\n"
-                "Point worker_image_apt_sources at an archive of that day (snapshot.debian.org keeps them all), copy the "
+                "Point worker_image_apt_sources at an archive of that day (Debian's snapshot archive keeps them all), copy the "
                 f".deb files into {self.archives}, or leave out worker_image_manifest to take today's packages."
             )
         for package in missing:

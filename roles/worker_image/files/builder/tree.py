@@ -46,6 +46,7 @@ def customise(root: Path, recipe: Mapping[str, Any], manifest_text: str) -> None
     for entry in recipe["files"]:
         write(root, entry["path"], entry["content"], entry["mode"])
     write(root, "/usr/share/distcloud/worker-image-manifest.json", manifest_text, "0644")
+    write(root, "/etc/apt/sources.list", "".join(f"{line}\n" for line in recipe["sources"]), "0644")
     for entry in recipe["folders"]:
         path = inside(root, entry["path"])
         path.mkdir(parents=True, exist_ok=True)

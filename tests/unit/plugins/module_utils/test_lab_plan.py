@@ -11,6 +11,7 @@ import itertools
 import pytest
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_image as image
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_plan as plan
+from ansible_collections.hep.distcloud.plugins.module_utils._apt_sources import Source
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -157,29 +158,17 @@ def test_secrets_among_the_files_are_marked() -> None:
 
 # -- images ------------------------------------------------------------------------------------------------------------------------------
 
-ONE_LINE = """deb [signed-by=/k.gpg] http://mirror.example/debian bookworm main
-deb-src http://src.example/debian bookworm main
-# deb http://no bookworm main
-"""
-DEB822 = """Types: deb
-# a remark
-URIs: http://mirror2.example/debian/
-Suites: trixie trixie-updates
-Components: main
-
-Types: deb
-URIs: http://sec.example
-Suites: trixie-security
-Components: main
-"""
-
 
 def test_the_mirror_is_where_the_machines_own_release_comes_from() -> None:
-    sources = image.parse_sources([ONE_LINE, DEB822])
+    sources = [
+        Source("cdrom:", ["bookworm"], ["main"]),
+        Source("http://mirror.example/debian", ["bookworm"], ["main"]),
+        Source("http://mirror2.example/debian/", ["trixie", "trixie-updates"], ["main"]),
+        Source("http://sec.example", ["trixie-security"], ["main"]),
+    ]
     assert image.choose_mirror(sources, "bookworm") == "http://mirror.example/debian"
     assert image.choose_mirror(sources, "trixie") == "http://mirror2.example/debian"
     assert image.choose_mirror(sources, "sid") == ""
-    assert image.choose_mirror(image.parse_sources([DEB822.replace("Types", "Enabled: no\nTypes", 1)]), "trixie") == ""
 
 
 def common(**changes: object) -> dict:

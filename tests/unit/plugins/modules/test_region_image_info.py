@@ -39,6 +39,20 @@ def test_lists_images(options: dict[str, str], ids: list[str], check: bool) -> N
         assert set(one) == {"id", "name", "status", "size", "hash_algorithm", "hash", "created_at"}
 
 
+def test_our_own_images_and_who_uses_them() -> None:
+    ours = {"distcloud_owner": "site", "distcloud_image": "worker"}
+    images = [
+        dict(IMAGES[0], owner="project-1", **ours),
+        dict(IMAGES[1], owner="another-project", **ours),
+        dict(IMAGES[2], owner="project-1", distcloud_owner="another-site", distcloud_image="worker"),
+    ]
+    servers = [{"id": "s2", "image": {"id": "2"}}, {"id": "s1", "image": {"id": "2"}}, {"id": "s0", "image": ""}]
+    calls = Call("GET", "image", "/images", {"images": images}), Call("GET", "compute", "/servers/detail", {"servers": servers})
+    with replay(*calls):
+        result = run_module(RegionImageInfo, {**LOGIN, "properties": ours, "usage": True})
+    assert [(one["id"], one["servers"]) for one in result.data["images"]] == [("2", ["s1", "s2"])]
+
+
 def test_a_refused_log_in_is_structured() -> None:
     with replay(login=401):
         result = run_module(RegionImageInfo, dict(LOGIN))

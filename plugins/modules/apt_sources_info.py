@@ -1,0 +1,74 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: apt_sources_info
+short_description: Where a Debian host gets a release's packages from
+description:
+  - Reads the host's own apt configuration, in both of its forms, and tells the lines of a C(sources.list) that name a release, its updates
+    and its security fixes.
+  - Sources that other machines could not reach (C(file:), C(cdrom:)) are left out; of a list of mirrors in a file the first is taken.
+version_added: 0.1.0
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+extends_documentation_fragment:
+  - hep.distcloud.attributes
+  - hep.distcloud.attributes.info
+options:
+  release:
+    description: Code name of the release.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Where the host takes Debian 13 from
+  hep.distcloud.apt_sources_info:
+    release: trixie
+  register: found
+"""
+
+RETURN = r"""
+sources:
+  description: Lines of a C(sources.list), each once, in the order of the host's configuration. Never empty.
+  returned: success
+  type: list
+  elements: str
+  sample: [deb http://mirror.example.org/debian trixie main]
+"""
+
+import typing as t
+
+from ansible_collections.hep.distcloud.plugins.module_utils._apt_sources import lines_for, sources_of_this_machine
+from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, InfoModule
+
+
+class AptSourcesInfo(InfoModule):
+    service = "apt"
+    result_key = "sources"
+
+    @classmethod
+    def argument_spec(cls) -> dict[str, t.Any]:
+        return {"release": {"type": "str", "required": True}}
+
+    def read(self) -> list[str]:
+        lines = lines_for(sources_of_this_machine(), self.params["release"])
+        if not any(" %s " % self.params["release"] in line for line in lines):
+            raise Failure(
+                "release: /etc/apt on this host names no http source of Debian %s" % self.params["release"], self.service, "missing"
+            )
+        return lines
+
+
+def main() -> None:
+    AptSourcesInfo.main()
+
+
+if __name__ == "__main__":
+    main()
