@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from distcloud.common.server import bind, serve
-from distcloud.scheduler.cli_tables import harmless
+from distcloud.common.terminal import harmless
 from distcloud.scheduler.model import Cloud, Demand, Flavor, Group, Resources
 from distcloud.scheduler.view import ExplainInputs, World
 

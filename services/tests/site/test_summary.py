@@ -16,6 +16,52 @@ from distcloud.site import cli, page, summary, tables
 SHA = "a" * 128
 
 
+CLOUDS = [
+    {
+        "group": "atlas",
+        "cloud": "region-a",
+        "region": "region-a",
+        "enabled": True,
+        "reachable": True,
+        "error": "",
+        "vms": {"idle": 2},
+        "quota_vms": 3,
+    }
+]
+VMS = [
+    {
+        "id": "vm-b",
+        "region": "region-a",
+        "flavor": "s",
+        "state": "gone",
+        "requested_at": 20.0,
+        "gone_at": 95.0,
+        "group": "atlas",
+        "reason": "drained",
+    },
+    {"id": "vm-a", "region": "region-a", "flavor": "s", "state": "idle", "requested_at": "2026-11-21T10:52:44.834Z"},
+]
+JOBS = [
+    {
+        "ClusterId": 10,
+        "ProcId": 0,
+        "Owner": "bob",
+        "QDate": 100,
+        "JobStartDate": 145,
+        "JobStatus": 4,
+        "ExitCode": 3,
+        "MachineAttrDistcloudRegion0": "region-a",
+        "MachineAttrDistcloudVm0": "vm-a",
+        "CompletionDate": 150,
+    },
+    {"ClusterId": 9, "ProcId": 1, "Owner": "<script>[/bold]\x1b[2J", "QDate": 100, "JobStatus": 3, "EnteredCurrentStatus": 120},
+]
+
+
+def answer(name: str, said: Any) -> dict[str, Any]:
+    return {"name": name, "rc": 0, "stdout": json.dumps(said), "stderr": "", "msg": ""}
+
+
 def raw() -> dict[str, Any]:
     return {
         "site": "lab-test",
@@ -29,50 +75,13 @@ def raw() -> dict[str, Any]:
             },
             {"name": "region-b", "auth_url": "https://10.203.0.12:5000/v3", "error": "connection refused", "images": []},
         ],
-        "status": {
-            "clouds": [
-                {
-                    "group": "atlas",
-                    "cloud": "region-a",
-                    "region": "region-a",
-                    "enabled": True,
-                    "reachable": True,
-                    "error": "",
-                    "vms": {"idle": 2},
-                    "quota_vms": 3,
-                }
-            ]
-        },
-        "vms": [
-            {
-                "id": "vm-b",
-                "region": "region-a",
-                "flavor": "s",
-                "state": "gone",
-                "requested_at": 20.0,
-                "gone_at": 95.0,
-                "group": "atlas",
-                "reason": "drained",
-            },
-            {"id": "vm-a", "region": "region-a", "flavor": "s", "state": "idle", "requested_at": "2026-11-21T10:52:44.834Z"},
+        "answers": [
+            answer("machines", [{"Machine": "m1", "State": "Claimed"}, {"Machine": "m1", "State": "Unclaimed"}]),
+            answer("queue", [{"JobStatus": 1}, {"JobStatus": 2}, {"JobStatus": 1}]),
+            answer("jobs", JOBS),
+            answer("status", {"healthy": True, "clouds": CLOUDS}),
+            answer("vms", {"vms": VMS}),
         ],
-        "jobs": [
-            {
-                "ClusterId": 10,
-                "ProcId": 0,
-                "Owner": "bob",
-                "QDate": 100,
-                "JobStartDate": 145,
-                "JobStatus": 4,
-                "ExitCode": 3,
-                "MachineAttrDistcloudRegion0": "region-a",
-                "MachineAttrDistcloudVm0": "vm-a",
-                "CompletionDate": 150,
-            },
-            {"ClusterId": 9, "ProcId": 1, "Owner": "<script>", "QDate": 100, "JobStatus": 3, "EnteredCurrentStatus": 120},
-        ],
-        "machines": [{"Machine": "m1", "State": "Claimed"}, {"Machine": "m1", "State": "Unclaimed"}],
-        "queue": [{"JobStatus": 1}, {"JobStatus": 2}, {"JobStatus": 1}],
         "pool": {"collector": "central", "schedd": "central", "domain": "distcloud.lab"},
         "addresses": [
             {"name": "API", "url": "https://10.203.0.10:8443/docs", "what": "the scheduler"},
@@ -93,16 +102,61 @@ def test_summary_has_exactly_the_promised_keys() -> None:
         "waited_s": 45,
         "exit_code": 3,
     }
-    assert made["jobs"][0]["exit_code"] is None and made["jobs"][0]["waited_s"] is None
+    assert made["problems"] == [{"kind": "region", "name": "region-b", "what": "connection refused"}]
+    assert made["jobs"][0]["ended"] == "removed" and made["jobs"][0]["exit_code"] is None and made["jobs"][0]["waited_s"] is None
     assert [vm["requested_at"] for vm in made["vms"]] == [20.0, 1795258364.834]
     assert made["pool"]["workers"] == 1 and made["pool"]["jobs_idle"] == 2
     assert made["images"] == [{"name": "worker", "region": "region-a", "sha512": SHA, "size": 161_000_000}]
     assert [region["reachable"] for region in made["regions"]] == [True, False]
 
 
+def test_problems_are_named_and_what_did_not_answer_is_unknown_not_none() -> None:
+    facts = raw()
+    silent: dict[str, dict[str, Any]] = {
+        "machines": {"rc": 1, "stderr": "Error: communication error\nCEDAR:6001:Failed to connect to <10.0.0.1:9618>"},
+        "jobs": {"rc": 124, "msg": "non-zero return code"},
+        "status": {"rc": None, "msg": "Failed to connect to the host via ssh: timed out"},
+        "vms": {"rc": None, "msg": "Failed to connect to the host via ssh: timed out"},
+    }
+    facts["answers"] = [{**given, **silent.get(given["name"], {})} for given in facts["answers"]]
+    facts["answers"][1] = answer("queue", [{"JobStatus": 5}])
+    made = summary.build(facts)
+    assert [(problem["kind"], problem["name"], problem["what"]) for problem in made["problems"]] == [
+        ("region", "region-b", "connection refused"),
+        ("pool", "pool", "Error: communication error CEDAR:6001:Failed to connect to <10.0.0.1:9618>"),
+        ("pool", "pool", "no answer in time"),
+        ("scheduler", "scheduler", "Failed to connect to the host via ssh: timed out"),
+        ("jobs", "jobs", "1 held: condor_q -hold -allusers on the submit node says why"),
+    ]
+    assert made["pool"]["workers"] is None and made["pool"]["jobs_done"] is None and made["pool"]["jobs_held"] == 1
+    text = page.render(made)
+    assert "the scheduler did not answer" in text and "the pool did not answer" in text and "None yet" not in text
+    out = io.StringIO()
+    tables.show(made, Console(file=out, width=80))
+    assert "! region-b: connection refused" in out.getvalue() and "? workers" in out.getvalue()
+
+
+def test_an_engine_that_is_not_well_and_an_answer_that_is_no_json_are_problems() -> None:
+    facts = raw()
+    facts["answers"][3] = answer("status", {"healthy": False, "problem": "the database is locked", "clouds": []})
+    facts["answers"][0]["stdout"] = "Traceback (most recent call last)"
+    assert [problem["what"] for problem in summary.build(facts)["problems"]] == [
+        "connection refused",
+        "no JSON: Traceback (most recent call last)",
+        "the database is locked",
+    ]
+
+
+def test_a_command_that_has_nothing_to_tell_prints_nothing() -> None:
+    facts = raw()
+    facts["answers"][2]["stdout"] = "\n"
+    made = summary.build(facts)
+    assert made["jobs"] == [] and made["pool"]["jobs_done"] == 0
+
+
 def test_an_empty_site_makes_a_page_too() -> None:
     made = summary.build({"site": "new", "made_at": 0.0})
-    assert "None yet" in page.render(made)
+    assert "None yet" in page.render(made) and not made["problems"]
 
 
 def test_bad_facts_are_named() -> None:
@@ -123,7 +177,22 @@ def test_tables_are_plain_when_piped() -> None:
     out = io.StringIO()
     tables.show(summary.build(raw()), Console(file=out, width=160))
     assert "\x1b[" not in out.getvalue()
-    assert "DOWN connection refused" in out.getvalue() and "region-a" in out.getvalue()
+    assert "DOWN" in out.getvalue() and "! region-b: connection refused" in out.getvalue()
+
+
+def test_tables_obey_nothing_that_users_wrote() -> None:
+    out = io.StringIO()
+    tables.show(summary.build(raw()), Console(file=out, width=160))
+    assert "<script>[/bold]?[2J" in out.getvalue()
+
+
+def test_a_terminal_gets_the_latest_rows_and_every_living_worker() -> None:
+    facts = raw()
+    facts["answers"][2] = answer("jobs", [{**JOBS[0], "ClusterId": cluster} for cluster in range(1, 51)])
+    out = io.StringIO()
+    tables.show(summary.build(facts), Console(file=out, width=160), most=2)
+    assert "the last 2 of 50" in out.getvalue() and "\n50.0 " in out.getvalue() and "\n48.0 " not in out.getvalue()
+    assert "vm-a" in out.getvalue()
 
 
 def test_documented_schema_is_the_one_in_use() -> None:
@@ -132,11 +201,17 @@ def test_documented_schema_is_the_one_in_use() -> None:
 
 
 def test_command_line_writes_once(tmp_path: Path) -> None:
-    (tmp_path / "raw.json").write_text(json.dumps(raw()), "utf-8")
     runner = CliRunner()
-    first = runner.invoke(cli.app, ["render", str(tmp_path / "raw.json"), str(tmp_path / "out")])
-    assert first.exit_code == 0 and "changed" in first.output
-    assert "unchanged" in runner.invoke(cli.app, ["render", str(tmp_path / "raw.json"), str(tmp_path / "out")]).output
+    render = ["render", "-", str(tmp_path / "out")]
+    assert runner.invoke(cli.app, render, input=json.dumps(raw())).output == "changed\n"
+    assert runner.invoke(cli.app, render, input=json.dumps(raw())).output == "unchanged\n"
+    assert runner.invoke(cli.app, render, input="{").exit_code == 2
+    wrong = runner.invoke(cli.app, render, input=json.dumps(raw() | {"addresses": [{"name": "", "url": "x", "what": ""}]}))
+    assert wrong.exit_code == 2 and "addresses.0.name" in wrong.output
     shown = runner.invoke(cli.app, ["show", str(tmp_path / "out" / "summary.json")])
     assert shown.exit_code == 0 and "region-b" in shown.output
     assert runner.invoke(cli.app, ["show", str(tmp_path / "nothing.json")]).exit_code == 2
+    old = tmp_path / "old.json"
+    old.write_text('{"site": {}}', "utf-8")
+    refused = runner.invoke(cli.app, ["show", str(old)])
+    assert refused.exit_code == 2 and "make status" in refused.output

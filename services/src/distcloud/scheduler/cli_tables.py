@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..common.terminal import harmless
+
 
 def console() -> Console:
     """Standard output: as wide as the terminal, or unbounded and plain when piped."""
@@ -29,11 +31,6 @@ def rows(out: Console, headings: list[str], lines: list[list[Any]]) -> None:
     for line in cells:
         table.add_row(*[Text(cell) for cell in line])
     out.print(table)
-
-
-def harmless(text: str) -> str:
-    """In one line and without control characters: some of it was written by users, and a terminal obeys such characters."""
-    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
 
 
 def say(out: Console, text: str) -> None:

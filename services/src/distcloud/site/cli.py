@@ -12,6 +12,8 @@ from rich.console import Console
 
 from . import page, summary, tables
 
+_LATEST = 20
+
 app = typer.Typer(no_args_is_help=True, help="The summary of a site: as a page, as JSON, as tables.")
 
 
@@ -22,11 +24,16 @@ def site() -> None:
 
 @app.command()
 def render(
-    raw: Annotated[Path, typer.Argument(help="What was collected, as JSON (see distcloud.site.summary.build).")],
+    raw: Annotated[
+        typer.FileText, typer.Argument(help="What was collected, as JSON (see distcloud.site.summary.build); - is standard input.")
+    ],
     out: Annotated[Path, typer.Argument(help="Directory that gets summary.json and index.html.")],
 ) -> None:
     """Write the summary and its page; a file that would not change is left alone."""
-    made = summary.build(_load(raw))
+    try:
+        made = summary.build(_parsed(raw.read(), raw.name))
+    except summary.SummaryError as error:
+        raise typer.BadParameter(str(error)) from None
     out.mkdir(parents=True, exist_ok=True)
     changed = [
         _write(out / "summary.json", json.dumps(made, indent=2, sort_keys=True) + "\n"),
@@ -36,21 +43,35 @@ def render(
 
 
 @app.command()
-def show(made: Annotated[Path, typer.Argument(help="A summary.json.")]) -> None:
-    """Print the summary as tables."""
+def show(
+    made: Annotated[Path, typer.Argument(help="A summary.json.")],
+    everything: Annotated[bool, typer.Option("--all", help="Every finished job and worker, also on a terminal.")] = False,
+) -> None:
+    """Print the summary as tables; on a terminal only the latest of many rows."""
     loaded = _load(made)
-    summary.check(loaded)
-    # Piped, there is no width to fit into: lines stay whole for grep.
-    tables.show(loaded, Console() if sys.stdout.isatty() else Console(width=200))
+    try:
+        summary.check(loaded)
+    except summary.SummaryError as error:
+        raise typer.BadParameter(f"{made} was written by another version ({error}); `make status` writes it anew") from None
+    if sys.stdout.isatty():
+        tables.show(loaded, Console(), most=None if everything else _LATEST)
+    else:
+        # A pipe has no width to fit into: lines stay whole for grep.
+        tables.show(loaded, Console(width=10_000))
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        loaded: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return _parsed(path.read_text("utf-8"), str(path))
     except FileNotFoundError:
         raise typer.BadParameter(f"{path} does not exist; `make site` or `make status` makes it") from None
+
+
+def _parsed(text: str, name: str) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = json.loads(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{path} is not JSON: {error}") from None
+        raise typer.BadParameter(f"{name} is not JSON: {error}") from None
     return loaded
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from .words import duration, size
+from .words import count, duration, size
 
 
 def render(summary: Mapping[str, Any]) -> str:
@@ -16,8 +16,9 @@ def render(summary: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"clock": _clock, "duration": duration, "size": size}
-    return environment.get_template("page.html.j2").render(**summary)
+    silent = {problem["kind"] for problem in summary["problems"]}
+    environment.filters |= {"clock": _clock, "count": count, "duration": duration, "size": size}
+    return environment.get_template("page.html.j2").render(**summary, silent=silent)
 
 
 def _clock(at: float | None) -> str:

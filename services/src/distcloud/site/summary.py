@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
 from typing import Any
@@ -14,6 +15,10 @@ from typing import Any
 import jsonschema
 
 Json = Mapping[str, Any]
+
+# Whom a site is asked, and by which commands.
+QUESTIONS = {"pool": ("machines", "queue", "jobs"), "scheduler": ("status", "vms")}
+_TIMED_OUT = 124  # the exit code of timeout(1)
 
 
 class SummaryError(ValueError):
@@ -37,22 +42,64 @@ def check(summary: Json) -> None:
 def build(raw: Json) -> dict[str, Any]:
     """Make the summary of what was collected.
 
-    `raw` has: site, made_at, regions [{name, auth_url, error, images}], status (the scheduler's /v1/status or null), vms (its
-    /v1/vms items), jobs (job ads of condor_history), machines (ads of condor_status), queue (ads of condor_q), pool {collector,
-    schedd, domain}, addresses [{name, url, what}].
+    `raw` has: site, made_at, regions [{name, auth_url, error, images}], answers [{name, rc, stdout, stderr, msg}] of the commands named in
+    QUESTIONS, pool {collector, schedd, domain}, addresses [{name, url, what}]. A command that failed makes a problem, not an error.
     """
-    vms = [_vm(vm) for vm in raw.get("vms") or ()]
+    answers = {answer["name"]: _Answer.of(answer) for answer in raw.get("answers") or ()}
+    facts = {name: answer.facts for name, answer in answers.items()}
+    vms = [_vm(vm) for vm in (facts.get("vms") or {}).get("vms", ())]
+    status = facts.get("status") or {}
+    regions = [_region(region, status, vms) for region in raw.get("regions") or ()]
     summary = {
         "site": {"name": raw["site"], "made_at": raw["made_at"]},
-        "regions": [_region(region, raw.get("status") or {}, vms) for region in raw.get("regions") or ()],
+        "problems": _problems(regions, answers, status),
+        "regions": regions,
         "images": [image for region in raw.get("regions") or () for image in _images(region)],
-        "pool": _pool(raw),
-        "jobs": sorted((_job(ad) for ad in raw.get("jobs") or ()), key=lambda job: _cluster_order(job["id"])),
+        "pool": _pool(raw.get("pool") or {}, facts),
+        "jobs": sorted((_job(ad) for ad in facts.get("jobs") or ()), key=lambda job: _cluster_order(job["id"])),
         "vms": sorted(vms, key=lambda vm: (vm["requested_at"], vm["id"])),
         "addresses": [dict(address) for address in raw.get("addresses") or ()],
     }
     check(summary)
     return summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a command said: facts, or why there are none."""
+
+    facts: Any
+    error: str
+
+    @classmethod
+    def of(cls, answer: Json) -> _Answer:
+        if answer.get("rc") == 0:
+            text = answer.get("stdout") or ""
+            try:
+                # HTCondor prints nothing at all where there is nothing to tell.
+                return cls(json.loads(text) if text.strip() else [], "")
+            except ValueError:
+                return cls(None, f"no JSON: {_line(text)}")
+        if answer.get("rc") == _TIMED_OUT:
+            return cls(None, "no answer in time")
+        return cls(None, _line(answer.get("stderr") or answer.get("msg") or answer.get("stdout") or "no answer"))
+
+
+def _line(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= 300 else words[:299] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _problems(regions: Iterable[Json], answers: Mapping[str, _Answer], status: Json) -> list[dict[str, str]]:
+    """Whatever a person has to look at, each once."""
+    found = [("region", region["name"], region["error"]) for region in regions if region["error"]]
+    found += [(kind, kind, answers[name].error) for kind, names in QUESTIONS.items() for name in names if name in answers]
+    if status and not status.get("healthy", True):
+        found.append(("scheduler", "scheduler", status.get("problem") or "not well"))
+    queue = answers["queue"].facts if "queue" in answers else None
+    if held := _in_state(queue, 5):
+        found.append(("jobs", "jobs", f"{held} held: condor_q -hold -allusers on the submit node says why"))
+    return [{"kind": kind, "name": name, "what": _line(what)} for kind, name, what in dict.fromkeys(found) if what]
 
 
 def _region(region: Json, status: Json, vms: Iterable[Json]) -> dict[str, Any]:
@@ -62,7 +109,7 @@ def _region(region: Json, status: Json, vms: Iterable[Json]) -> dict[str, Any]:
         "name": name,
         "auth_url": region.get("auth_url") or "",
         "reachable": not region.get("error"),
-        "error": region.get("error") or "; ".join(filter(None, (cloud.get("error", "") for cloud in clouds))),
+        "error": _line(region.get("error") or "; ".join(dict.fromkeys(filter(None, (cloud.get("error", "") for cloud in clouds))))),
         "clouds": [
             {
                 "group": cloud["group"],
@@ -83,33 +130,36 @@ def _images(region: Json) -> Iterable[dict[str, Any]]:
         yield {"name": image["name"], "region": region["name"], "sha512": image["sha512"], "size": int(image.get("size") or 0)}
 
 
-def _pool(raw: Json) -> dict[str, Any]:
-    queue = list(raw.get("queue") or ())
-    machines = list(raw.get("machines") or ())
-    pool = raw.get("pool") or {}
+def _pool(where: Json, facts: Json) -> dict[str, Any]:
+    machines, queue, jobs = (facts.get(name) for name in ("machines", "queue", "jobs"))
     return {
-        "collector": pool.get("collector", ""),
-        "schedd": pool.get("schedd", ""),
-        "domain": pool.get("domain", ""),
-        "workers": len({ad.get("Machine") for ad in machines}),
-        "slots_claimed": sum(1 for ad in machines if ad.get("State") == "Claimed"),
-        "jobs_idle": sum(1 for ad in queue if ad.get("JobStatus") == 1),
-        "jobs_running": sum(1 for ad in queue if ad.get("JobStatus") == 2),
-        "jobs_held": sum(1 for ad in queue if ad.get("JobStatus") == 5),
-        "jobs_done": sum(1 for ad in raw.get("jobs") or () if ad.get("JobStatus") == 4),
+        "collector": where.get("collector", ""),
+        "schedd": where.get("schedd", ""),
+        "domain": where.get("domain", ""),
+        "workers": None if machines is None else len({ad.get("Machine") for ad in machines}),
+        "slots_claimed": None if machines is None else sum(1 for ad in machines if ad.get("State") == "Claimed"),
+        "jobs_idle": _in_state(queue, 1),
+        "jobs_running": _in_state(queue, 2),
+        "jobs_held": _in_state(queue, 5),
+        "jobs_done": _in_state(jobs, 4),
     }
+
+
+def _in_state(ads: Iterable[Json] | None, state: int) -> int | None:
+    return None if ads is None else sum(1 for ad in ads if ad.get("JobStatus") == state)
 
 
 def _job(ad: Json) -> dict[str, Any]:
     started = ad.get("JobStartDate")
-    ended_by_itself = ad.get("JobStatus") == 4 and not ad.get("ExitBySignal", False)
+    ended = "removed" if ad.get("JobStatus") != 4 else "signal" if ad.get("ExitBySignal", False) else "exit"
     return {
         "id": f"{ad['ClusterId']}.{ad['ProcId']}",
         "owner": str(ad.get("Owner", "")),
         "region": ad.get("MachineAttrDistcloudRegion0"),
         "vm": ad.get("MachineAttrDistcloudVm0"),
         "waited_s": None if started is None else max(0, int(started) - int(ad["QDate"])),
-        "exit_code": int(ad["ExitCode"]) if ended_by_itself and "ExitCode" in ad else None,
+        "exit_code": int(ad["ExitCode"]) if ended == "exit" and "ExitCode" in ad else None,
+        "ended": ended,
         "ended_at": ad.get("CompletionDate") or ad.get("EnteredCurrentStatus"),
     }
 

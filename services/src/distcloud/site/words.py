@@ -18,3 +18,8 @@ def duration(seconds: float | None) -> str:
 def size(amount: int) -> str:
     """Answer bytes as "161 MB"."""
     return f"{amount / 1e6:.0f} MB"
+
+
+def count(amount: int | None) -> str:
+    """Answer a number; "?" where nobody could be asked."""
+    return "?" if amount is None else str(amount)
