@@ -1,138 +1,16 @@
 """Fixtures of all scenarios: `converge` runs the scenario's playbook again and tells what each task changed, `on` is a host by name.
 
-A role is true in check mode when `--check --diff` names the tasks, items and diffs of the run that follows it, and a check after
-that run names none. How a test says so stands in docs/testing.md.
+How a test says with them that a role is true in check mode stands in docs/testing.md.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 import testinfra
-
-ROOT = Path(__file__).resolve().parents[1]
-NOTHING = r"(?!)"
-
-
-@dataclass(frozen=True, order=True)
-class Change:
-    """One task (one item of a loop) that changed one host, or would; the name of the task is without its role's."""
-
-    host: str
-    task: str
-    item: str = ""
-    diff: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.host}: {self.task}" + (f" ({self.item})" if self.item else "")
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one run of a playbook did: changes in the order of the tasks, and the message of each host that failed."""
-
-    changes: list[Change]
-    failures: dict[str, str]
-
-    @property
-    def changed(self) -> list[str]:
-        return [str(change) for change in self.changes]
-
-
-class Converge:
-    """The scenario's converge playbook on its standing hosts."""
-
-    def __init__(self, scenario: Path) -> None:
-        self._command = [
-            *(str(Path(sys.executable).parent / "ansible-playbook"), "--diff"),
-            *(f"--inventory={ROOT / 'inventories' / 'lab'}", f"--inventory={scenario / 'inventory'}", str(scenario / "converge.yml")),
-        ]
-        self._environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_") or name == "ANSIBLE_COLLECTIONS_PATH"
-        } | {
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-            "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.json",
-        }
-
-    def run(self, *arguments: str, again: str = NOTHING, **variables: Any) -> Run:
-        """Run it with further arguments and variables. What matches the expression `again` is made anew by every run (a signature): diffs
-        are compared without it."""
-        command = [*self._command, *arguments, *(["--extra-vars", json.dumps(variables)] if variables else [])]
-        done = subprocess.run(command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=900, check=False)  # noqa: S603
-        try:
-            told = json.loads(done.stdout[done.stdout.index("{\n") :])
-        except ValueError:
-            pytest.fail(f"ansible-playbook ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-        tasks = [task for play in told["plays"] for task in play["tasks"]]
-        changes, failures = [], {}
-        for task in tasks:
-            for host, result in sorted(task["hosts"].items()):
-                changes += sorted(_changes(host, task["task"]["name"].rpartition(" : ")[2], result, again))
-                if told["stats"][host]["failures"] + told["stats"][host]["unreachable"] and _failed(result):
-                    failures[host] = f"{task['task']['name']}: {_message(result)}"
-        return Run(changes, failures)
-
-    def mends(self, *arguments: str, again: str = NOTHING, **variables: Any) -> list[str]:
-        """Mend what was spoilt by hand: what a dry run says is what is then done, and after that nothing is left to do. Answers the
-        changes, each as "host: task (item)"."""
-        check = ("--check", *arguments)
-        predicted = self.run(*check, again=again, **variables)
-        assert not predicted.failures, f"in check mode: {predicted.failures}"
-        applied = self.run(*arguments, again=again, **variables)
-        assert not applied.failures, applied.failures
-        assert predicted.changes == applied.changes, "--check --diff told something else than what was then done"
-        after = self.run(*check, again=again, **variables)
-        assert (after.changes, after.failures) == ([], {}), "not settled after one run"
-        return applied.changed
-
-    def refuses(self, *arguments: str, **variables: Any) -> str:
-        """Run it with variables that it must refuse before it changes anything; what it said."""
-        refused = self.run(*arguments, **variables)
-        assert refused.failures, f"not refused: {variables}"
-        assert not refused.changes, "refused, but only after changes"
-        return "\n".join(refused.failures.values())
-
-
-def _changes(host: str, task: str, result: dict[str, Any], again: str) -> list[Change]:
-    if "results" in result:
-        return [
-            Change(host, task, _item(one), _diff(one, again)) for one in result["results"] if isinstance(one, dict) and one.get("changed")
-        ]
-    return [Change(host, task, "", _diff(result, again))] if result.get("changed") else []
-
-
-def _item(result: dict[str, Any]) -> str:
-    item = result.get("item", "")
-    if isinstance(item, dict):  # as loop_control.label shows it
-        item = next((item[key] for key in ("label", "name", "key", "dest", "path") if key in item), item)
-    return item if isinstance(item, str) else json.dumps(item, sort_keys=True)
-
-
-def _diff(result: dict[str, Any], again: str) -> str:
-    """The diff without its headers, in which names of temporary files stand."""
-    diffs = result.get("diff") or []
-    diffs = diffs if isinstance(diffs, list) else [diffs]
-    kept = [{key: one[key] for key in ("before", "after", "prepared") if key in one} for one in diffs if isinstance(one, dict)]
-    return re.sub(again, "...", "\n".join(json.dumps(one, indent=1, sort_keys=True).replace("\\n", "\n") for one in kept if one))
-
-
-def _failed(result: dict[str, Any]) -> bool:
-    return bool(result.get("failed") or result.get("unreachable"))
-
-
-def _message(result: dict[str, Any]) -> str:
-    parts = [one for one in result.get("results", []) if isinstance(one, dict) and _failed(one)] or [result]
-    return "\n".join(str(one[key]) for one in parts for key in ("msg", "stderr", "stdout") if one.get(key))
+from playbook_changes import Playbook
 
 
 @pytest.fixture(scope="session")
@@ -141,8 +19,9 @@ def _ansible_inventory(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def converge(request: pytest.FixtureRequest) -> Converge:
-    return Converge(next(folder for folder in request.path.parents if (folder / "converge.yml").is_file()))
+def converge(request: pytest.FixtureRequest) -> Playbook:
+    scenario = next(folder for folder in request.path.parents if (folder / "converge.yml").is_file())
+    return Playbook(scenario / "converge.yml", scenario / "inventory")
 
 
 @pytest.fixture(scope="session")
