@@ -87,8 +87,18 @@ options:
         description: The address for the other services of the region.
         type: str
         required: true
+  after_region:
+    description:
+      - Another region of this Keystone whose endpoints have to be there first. Two regions that come up at the same time would
+        make users and services twice.
+    type: str
+  after_types:
+    description: The types of service that O(after_region) has to have.
+    type: list
+    elements: str
+    default: []
   timeout:
-    description: Seconds to wait for Keystone to answer.
+    description: Seconds to wait for Keystone to answer, and then for O(after_region).
     type: int
     default: 180
 """
@@ -165,6 +175,8 @@ class KeystoneCatalogue(BaseModule):
                 "default": [],
                 "options": {name: {"type": "str", "required": True} for name in ("name", "type", "public", "internal")},
             },
+            "after_region": {"type": "str"},
+            "after_types": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 180},
         }
 
@@ -238,6 +250,7 @@ class KeystoneCatalogue(BaseModule):
         try:
             self.connect()
             self.answers = self.wait_for_keystone()
+            self.wait_for_first_region()
             self.users()
             self.catalogue()
         except Failure as failure:
@@ -245,6 +258,26 @@ class KeystoneCatalogue(BaseModule):
         changed = bool(self.done)
         diff = {"before": "", "after": "".join(line + "\n" for line in self.done)}
         self.module.exit_json(changed=changed, done=self.done, diff=diff if changed else {})
+
+    def wait_for_first_region(self) -> None:
+        """Two that make a service of one type at the same time would make it twice: Keystone knows no unique type."""
+        first = self.params["after_region"]
+        deadline = time.monotonic() + self.params["timeout"]
+        wanted = set(self.params["after_types"])
+        while first and not self.module.check_mode:
+            types = {service["id"]: service["type"] for service in self.listing("services")}
+            there = self.listing("endpoints", "?interface=admin&region_id=" + first)
+            missing = wanted - {types.get(one["service_id"]) for one in there}
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise Failure(
+                    "region %s, whose Keystone is shared, has no endpoints of %s after %d s; bring it up first"
+                    % (first, ", ".join(sorted(missing)), self.params["timeout"]),
+                    self.service,
+                    "timeout",
+                )
+            time.sleep(0.5)
 
     def users(self) -> None:
         domain = {"domain_id": "default"}

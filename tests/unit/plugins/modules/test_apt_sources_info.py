@@ -68,7 +68,10 @@ def test_both_forms_without_what_others_cannot_reach(tmp_path: Path, check: bool
 
 
 def test_a_list_of_mirrors_stands_for_its_first(tmp_path: Path) -> None:
-    files = {"sources.list.d/debian.sources": MIRRORS, "mirrors/debian.list": "# near\nhttps://near.example/debian/ priority:1\nhttp://far.example\n"}
+    files = {
+        "sources.list.d/debian.sources": MIRRORS,
+        "mirrors/debian.list": "# near\nhttps://near.example/debian/ priority:1\nhttp://far.example\n",
+    }
     assert ask(tmp_path, files).data["sources"] == ["deb https://near.example/debian trixie main"]
 
 

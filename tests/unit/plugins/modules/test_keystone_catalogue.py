@@ -133,3 +133,14 @@ def test_without_keystone_check_mode_foretells_and_a_run_says_so(keystone):
 def test_a_refused_password_is_said(keystone):
     result = call(password="wrong-admin-word")
     assert result.failed and "refuses the administrator's password" in result.data["msg"] and "wrong-admin-word" not in result.raw
+
+
+def test_a_second_region_waits_for_the_first(keystone):
+    after = {"region": "r2", "after_region": "r", "after_types": ["image"]}
+    assert not call(check=True, **after).failed, "a check waits for nobody"
+    result = call(**after)
+    assert result.failed and "region r, whose Keystone is shared, has no endpoints of image" in result.data["msg"]
+    assert keystone.changes == []
+    call()
+    made = call(**after)
+    assert made.data["done"] == ["create region r2", *("create endpoint image " + kind for kind in ("public", "internal", "admin"))]

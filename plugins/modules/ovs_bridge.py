@@ -1,0 +1,157 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: ovs_bridge
+short_description: A bridge of Open vSwitch with its ports
+description:
+  - Keeps a bridge, its kind, some of its ports, the manager's address and settings of the switch, all in one transaction.
+  - What others added, for example the network agent of OpenStack, stays.
+  - In check mode on a host where the switch does not run yet, nothing is compared; the bridge is then made by whoever starts the switch.
+version_added: 0.1.0
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+extends_documentation_fragment:
+  - hep.distcloud.attributes
+options:
+  name:
+    description: The bridge.
+    type: str
+    required: true
+  datapath_type:
+    description: Where packets are forwarded; V(netdev) is in user space.
+    type: str
+    choices: [netdev, system]
+    default: system
+  ports:
+    description: Interfaces that have to be among the bridge's ports.
+    type: list
+    elements: str
+    default: []
+  manager:
+    description: Where the database is offered to agents, for example V(ptcp:6640:127.0.0.1). Left out, it stays as it is.
+    type: str
+  settings:
+    description: Keys of C(other_config) of the switch itself. Most are only read when C(ovs-vswitchd) starts.
+    type: dict
+    default: {}
+  timeout:
+    description: Seconds that the switch may take.
+    type: int
+    default: 30
+"""
+
+EXAMPLES = r"""
+- name: A bridge in user space
+  hep.distcloud.ovs_bridge:
+    name: br-ex
+    datapath_type: netdev
+    ports: [ex0]
+    manager: ptcp:6640:127.0.0.1
+    settings: {userspace-tso-enable: "true"}
+"""
+
+RETURN = r"""
+bridge:
+  description: The bridge as it is, or in check mode would be; of ports and settings those that were asked for.
+  returned: success
+  type: dict
+  sample: {name: br-ex, datapath_type: netdev, ports: [ex0], manager: "ptcp:6640:127.0.0.1", settings: {userspace-tso-enable: "true"}}
+fields:
+  description: What was changed, or in check mode would be.
+  returned: when something was
+  type: list
+  elements: str
+  sample: [settings.userspace-tso-enable]
+"""
+
+import re
+import typing as t
+
+from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, ResourceModule
+from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import Plan
+
+SOCKET_MISSING = "database connection failed"
+
+
+class OvsBridge(ResourceModule):
+    """Speaks by ovs-vsctl, whose one call is one transaction."""
+
+    service = "openvswitch"
+    result_key = "bridge"
+
+    @classmethod
+    def argument_spec(cls) -> dict[str, t.Any]:
+        return {
+            "name": {"type": "str", "required": True},
+            "datapath_type": {"type": "str", "choices": ["netdev", "system"], "default": "system"},
+            "ports": {"type": "list", "elements": "str", "default": []},
+            "manager": {"type": "str"},
+            "settings": {"type": "dict", "default": {}},
+            "timeout": {"type": "int", "default": 30},
+        }
+
+    def vsctl(self, *words: str) -> tuple[int, str]:
+        code, out, err = self.module.run_command(["ovs-vsctl", "--timeout=%d" % self.params["timeout"], *words])
+        # br-exists says no by 2.
+        if code not in (0, 2):
+            raise Failure("ovs-vsctl: %s" % err.strip(), self.service, "down" if SOCKET_MISSING in err else code)
+        return code, out.strip()
+
+    def plan(self, item: dict[str, t.Any]) -> Plan:
+        try:
+            return super().plan(item)
+        except Failure as failure:
+            if failure.code == "down" and self.module.check_mode:
+                return Plan("none", warnings=("Open vSwitch does not run yet: nothing to compare",))
+            raise
+
+    def find(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+        found = {"name": item["name"], "ports": [], "settings": {}}
+        text = self.vsctl("get", "Open_vSwitch", ".", "other_config")[1]
+        there = {key: quoted or plain for key, quoted, plain in re.findall(r'([\w.-]+)=(?:"([^"]*)"|([^",}]*))', text)}
+        found["settings"] = {key: there[key] for key in item["settings"] if key in there}
+        if item["manager"]:
+            found["manager"] = self.vsctl("get-manager")[1]
+        if self.vsctl("br-exists", item["name"])[0] == 0:
+            found["datapath_type"] = self.vsctl("get", "bridge", item["name"], "datapath_type")[1].strip('"') or "system"
+            listed = self.vsctl("list-ports", item["name"])[1].split()
+            found["ports"] = sorted(set(listed) & set(item["ports"]))
+        return found
+
+    def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+        wish = self.said(item, "name", "datapath_type", "manager")
+        return dict(wish, ports=sorted(set(item["ports"])), settings={key: str(value) for key, value in item["settings"].items()})
+
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+        name = item["name"]
+        after = plan.after or {}
+        words = ["--may-exist", "add-br", name, "--", "set", "bridge", name, "datapath_type=%s" % item["datapath_type"]]
+        for port in after["ports"]:
+            words += ["--", "--may-exist", "add-port", name, port]
+        for key, value in after["settings"].items():
+            words += ["--", "set", "Open_vSwitch", ".", 'other_config:%s="%s"' % (key, value)]
+        if item["manager"]:
+            words += ["--", "set-manager", item["manager"]]
+        self.vsctl("--", *words)
+        return plan.after
+
+    def _result(self, done: t.Any, plural: bool) -> dict[str, t.Any]:
+        result = super()._result(done, plural)
+        if result["changed"]:
+            result["fields"] = list(done[0][0].fields)
+        return result
+
+
+def main() -> None:
+    OvsBridge.main()
+
+
+if __name__ == "__main__":
+    main()
