@@ -34,7 +34,7 @@ def place_pip() -> None:
     source = Path(next(iter(spec.submodule_search_locations))) / "_internal" / "python_requirements.py"
     cache = HOME / ".ansible" / "test" / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    for version in set(re.findall(r"'(\\d+\\.\\d+(?:\\.\\d+)?)'", source.read_text("utf-8"))) | {"24.2"}:
+    for version in set(re.findall(r"pip='([0-9.]+)'", source.read_text("utf-8"))):
         (cache / f"get_pip_{version.replace('.', '_')}.py").write_text(STUB, "utf-8")
 
 

@@ -203,7 +203,7 @@ def _bake(
     with open(log, "wb") as handle:
         # The lock's descriptor goes to mmdebstrap too: if this process is killed, the next run waits for the child
         # instead of working beside it.
-        done = subprocess.run(
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
             ["unshare", "--mount", "--propagation", "private", *command(of, tree)],
             stdin=subprocess.DEVNULL,
             stdout=handle,

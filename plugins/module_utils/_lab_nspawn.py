@@ -169,7 +169,7 @@ def start(lab: str, host: str, wish: t.Mapping[str, t.Any], record: t.Mapping[st
         *(os.path.join(folder, name) for name in ("upper", "work", "root")),
     ]
     with open(os.path.join(folder, "console.log"), "ab") as console:
-        subprocess.Popen(
+        subprocess.Popen(  # pylint: disable=ansible-bad-function
             launch + arguments,
             stdin=subprocess.DEVNULL,
             stdout=console,

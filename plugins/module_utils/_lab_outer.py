@@ -35,7 +35,7 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 def run(argv: list[str], what: str, stdin: str = "", timeout: int = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a command of the system; a refusal becomes a Failure with the command's own last words."""
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
             argv, input=stdin, capture_output=True, text=True, timeout=timeout, env=ENVIRONMENT, cwd="/", check=False, errors="replace"
         )
     except FileNotFoundError as error:

@@ -180,7 +180,7 @@ class CommandLanes(BaseModule):
         with open(base + ".log", "wb") as log:
             os.fchmod(log.fileno(), 0o600)
             try:
-                code = subprocess.run(
+                code = subprocess.run(  # pylint: disable=ansible-bad-function
                     argv, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=self.params["timeout"], check=False
                 ).returncode
             except subprocess.TimeoutExpired as error:

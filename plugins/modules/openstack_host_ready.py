@@ -163,7 +163,7 @@ class OpenstackHostReady(InfoModule):
         if not any(name.split(".")[0] == host.split(".")[0] for name in names):
             if self.module.check_mode:
                 return "the hypervisor"
-            subprocess.run(
+            subprocess.run(  # pylint: disable=ansible-bad-function
                 ["runuser", "-u", "nova", "--", "nova-manage", "cell_v2", "discover_hosts"],
                 check=False,
                 stdout=subprocess.DEVNULL,
