@@ -1,0 +1,195 @@
+"""The inventory that a real site starts from passes `validate`, and `validate` names what is wrong with one that does not."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+EXAMPLE = ROOT / "inventories" / "example"
+
+
+class Site:
+    """A copy of the example as its admin would have it: with clouds.yaml, and tokens in a vault of their own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.inventory = home / "inventory"
+        self.state = home / "distcloud" / "example"
+        self.environment = {
+            "HOME": str(home),
+            "PATH": f"{BIN}:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        }
+        shutil.copytree(EXAMPLE, self.inventory)
+        self.state.mkdir(mode=0o700, parents=True)
+        names = {"cloud-one-admin": "https://keystone.one.example.org:5000/v3", "cloud-two": "https://keystone.two.example.org:5000/v3"}
+        self.write_clouds({"clouds": {name: {"auth": {"auth_url": url}} for name, url in names.items()}})
+        (home / "password").write_text(secrets.token_hex(16))
+        self.vault = self.inventory / "group_vars" / "all" / "vault.yml"
+        tokens = {f"distcloud_vault_{name}_token": secrets.token_urlsafe(32) for name in ("admin", "groups", "viewer")}
+        self.tokens = list(tokens.values())
+        self.vault.write_text(yaml.safe_dump(tokens))
+        self.run("ansible-vault", "encrypt", "--vault-password-file", str(home / "password"), str(self.vault))
+
+    def write_clouds(self, content: Any) -> None:
+        path = self.state / "clouds.yaml"
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        path.chmod(0o600)
+
+    def variable(self, place: str, **values: Any) -> None:
+        folder = self.inventory / place
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "zz-test.yml").write_text(yaml.safe_dump(values))
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
+
+    def validate(self) -> tuple[int, str]:
+        """Exit code and what was said, without the line breaks of the output."""
+        password = str(self.home / "password")
+        playbook = "playbooks/validate.yml"
+        done = self.run(
+            "ansible-playbook", "-i", str(self.inventory), "--vault-password-file", password, "--skip-tags", "validate_hosts", playbook
+        )
+        said = done.stdout + done.stderr
+        assert not [token for token in self.tokens if token in said]
+        return done.returncode, " ".join(said.split())
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_the_example_is_valid_and_a_second_look_changes_nothing(site: Site) -> None:
+    code, said = site.validate()
+    assert code == 0, said
+    assert "changed=0" in said and "changed=1" not in said
+
+
+def test_variables_of_the_example_are_ones_that_something_reads() -> None:
+    known = set()
+    for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"):
+        for entry in yaml.safe_load(path.read_text())["argument_specs"].values():
+            known |= set(entry.get("options") or {})
+    files = [path for path in EXAMPLE.rglob("*.yml") if path.name != "hosts.yml"]
+    texts = {path: path.read_text() for path in [*files, *(ROOT / "playbooks").rglob("*.yml")]}
+    for path in files:
+        for name in yaml.safe_load(texts[path]):
+            used = any(re.search(rf"\b{name}\b(?!:)", text) for text in texts.values())
+            assert name in known or name.startswith("ansible_") or used, f"{path.relative_to(ROOT)}: nothing reads {name}"
+
+
+def test_every_file_of_the_example_is_documented() -> None:
+    for path in sorted(EXAMPLE.rglob("*.yml")):
+        assert f"{path.relative_to(EXAMPLE)}" in (ROOT / "docs" / "first_site.md").read_text(), f"docs/first_site.md lacks {path.name}"
+
+
+def groups(**values: Any) -> Callable[[Site], None]:
+    return lambda site: site.variable("group_vars/all", distcloud_groups=values)
+
+
+def hosts(group: str, names: list[str]) -> Callable[[Site], None]:
+    def change(site: Site) -> None:
+        path = site.inventory / "hosts.yml"
+        loaded = yaml.safe_load(path.read_text())
+        loaded["all"]["children"][group]["hosts"] = dict.fromkeys(names)
+        path.write_text(yaml.safe_dump(loaded))
+
+    return change
+
+
+def both(*changes: Callable[[Site], Any]) -> Callable[[Site], None]:
+    def change(site: Site) -> None:
+        for one in changes:
+            one(site)
+
+    return change
+
+
+def central(**values: Any) -> Callable[[Site], None]:
+    return lambda site: site.variable("host_vars/central.example.org", **values)
+
+
+def region(**values: Any) -> Callable[[Site], None]:
+    return lambda site: site.variable("host_vars/cloud-two", **values)
+
+
+# What is spoilt, and the words that have to be said about it.
+WRONG: dict[str, tuple[Callable[[Site], Any], tuple[str, ...]]] = {
+    "no name": (lambda site: site.variable("group_vars/all", distcloud_site="a b"), ("distcloud_site is a b",)),
+    "group empty, group too large": (
+        both(hosts("submit", []), hosts("schedulers", ["a.example.org", "b.example.org"])),
+        (
+            "Group submit of the inventory has 0 hosts: it needs one at least",
+            "Group schedulers of the inventory has 2 hosts: it needs exactly one",
+        ),
+    ),
+    "scheduler elsewhere": (hosts("schedulers", ["other.example.org"]), ("schedulers has other.example.org", "same host")),
+    "groups no mapping": (
+        lambda site: site.variable("group_vars/all", distcloud_groups=["physics"]),
+        ("distcloud_groups must be a mapping",),
+    ),
+    "users": (
+        groups(
+            **{
+                "nobody": {"users": []},
+                "bad": {"users": ["alice", "Bob Two", "$(x)"]},
+                "text": {"users": "alice"},
+                "phy sics": {"users": ["a"]},
+            }
+        ),
+        (
+            "distcloud_groups.nobody: ",
+            "distcloud_groups.bad: users wrong: Bob Two, $(x).",
+            "distcloud_groups.text: users wrong: alice",
+            "distcloud_groups.phy sics: ",
+        ),
+    ),
+    "no vault": (
+        lambda site: site.vault.unlink(),
+        ("distcloud_scheduler_tokens.admin must be", "distcloud_scheduler_tokens.viewer must be"),
+    ),
+    "short token": (
+        lambda site: site.variable("group_vars/all", distcloud_vault_viewer_token="short"),
+        ("distcloud_scheduler_tokens.viewer must be a text of at least 20",),
+    ),
+    "no clouds.yaml": (lambda site: (site.state / "clouds.yaml").unlink(), ("distcloud_clouds_yaml: no file", "clouds.yaml")),
+    "open clouds.yaml": (lambda site: (site.state / "clouds.yaml").chmod(0o644), ("mode 0644", "chmod 600")),
+    "no entry": (
+        lambda site: site.write_clouds({"clouds": {}}),
+        ("cloud-one: ", "no entry clouds.cloud-one-admin", "region_admin_cloud names it", "no entry clouds.cloud-two"),
+    ),
+    "no mapping": (lambda site: site.write_clouds("text"), ("no entry clouds.cloud-two",)),
+    "no YAML": (lambda site: site.write_clouds("clouds: [}"), ("cloud-two", "clouds.yaml")),
+    "no region_cloud": (region(region_cloud=""), ("cloud-two: a host of group regions needs region_cloud",)),
+    "types": (
+        both(
+            region(region_quotas="many", region_flavors=[{"name": "f", "vcpus": "eight"}]),
+            central(scheduler_log_level="loud", htcondor_negotiator_interval="soon"),
+        ),
+        ("region_quotas", "vcpus", "eight", "scheduler_log_level", "loud", "htcondor_negotiator_interval", "soon"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_named(site: Site, case: str) -> None:
+    spoil, words = WRONG[case]
+    spoil(site)
+    code, said = site.validate()
+    assert code != 0, said
+    for word in words:
+        assert word in said, f"{word!r} is not said: {said[-3000:]}"
