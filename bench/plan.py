@@ -8,6 +8,7 @@ ours, peer, peer_name, unit, ratio (ours / peer; below 1 is better). `--profile`
 from __future__ import annotations
 
 import argparse
+import asyncio
 import cProfile
 import json
 import pstats
@@ -21,6 +22,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "services" / "src"))
 
+import httpx  # noqa: E402
+
+from distcloud.common.config import ListenSettings, ServiceSettings  # noqa: E402
+from distcloud.common.http import create_app  # noqa: E402
 from distcloud.scheduler.matching import Matcher  # noqa: E402
 from distcloud.scheduler.model import Cloud, Demand, Flavor, Group, Limits, Plan, Policy, Resources, Slot, Vm, VmState  # noqa: E402
 from distcloud.scheduler.planner import plan  # noqa: E402
@@ -114,6 +119,33 @@ def naive() -> int:
     return matched
 
 
+async def slowest_answer(threaded: bool) -> float:
+    """Seconds that GET /healthz takes at the worst while the first plan for 200 workers is made, in a thread or in the event loop."""
+    app = create_app("Bench", ServiceSettings(listen=ListenSettings(port=1)), alive=lambda: "", parts=list)
+    world = (demand(), [], workers(busy=True)[0][:200], clouds(), [Group("hep")], Policy(), NOW)
+    done, worst = asyncio.Event(), 0.0
+
+    async def ask() -> None:
+        nonlocal worst
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://bench") as client:
+            await client.get("/healthz")  # the first one pays for what is made once
+            ready.set()
+            while not done.is_set():
+                began = time.perf_counter()
+                await asyncio.sleep(0.01)
+                assert (await client.get("/healthz")).status_code == 200
+                worst = max(worst, time.perf_counter() - began - 0.01)
+
+    ready = asyncio.Event()
+    asking = asyncio.create_task(ask())
+    await ready.wait()
+    await asyncio.sleep(0.05)
+    await asyncio.to_thread(plan, *world) if threaded else plan(*world)
+    done.set()
+    await asking
+    return worst
+
+
 def row(what: str, ours: float, peer: float | None, peer_name: str | None = PEER) -> dict[str, Any]:
     ratio = None if peer is None else round(ours / peer, 4)
     known = None if peer is None else round(peer, 3)
@@ -146,10 +178,12 @@ def main() -> int:
     assert cycle(half, matcher).actions == ()
     packing = seconds(lambda: cycle(half, matcher), 5)
     peer = seconds(naive, 1)
+    answers = asyncio.run(slowest_answer(True)), asyncio.run(slowest_answer(False))
     rows = [
         row("no-op plan, every cloud at its limit", warm, peer),
         row("no-op plan, 2000 workers half free, jobs packed", packing, peer),
         row("the same as the first, nothing remembered (first cycle)", cold, peer),
+        row("slowest /healthz during a first plan", *answers, "the plan in the event loop"),
     ]
     for each in rows:
         print(f"{each['what']}: {each['ours']:.3f} s; {each['peer_name']}: {each['peer']:.3f} s; ratio {each['ratio']}")

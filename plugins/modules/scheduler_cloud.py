@@ -115,6 +115,18 @@ options:
     description:
       - Most memory of all workers together, in MiB.
     type: int
+  soft_max_vms: &soft_max_vms
+    description:
+      - No new workers once the project has so many servers, those of others included. None is taken away for it.
+    type: int
+  soft_max_cores: &soft_max_cores
+    description:
+      - The same for cores.
+    type: int
+  soft_max_ram_mib: &soft_max_ram_mib
+    description:
+      - The same for memory, in MiB.
+    type: int
   default_flavor: &default_flavor
     description:
       - Flavor for jobs that name none, instead of the group's.
@@ -157,8 +169,8 @@ options:
       - Names of options that return to the scheduler's default.
     type: list
     elements: str
-    choices: [ca_certificate, credential_expires_at, frozen, priority, max_vms, max_cores, max_ram_mib, default_flavor, default_image,
-              flavor_exclusions, network, security_groups, keypair, attributes]
+    choices: [ca_certificate, credential_expires_at, frozen, priority, max_vms, max_cores, max_ram_mib, soft_max_vms, soft_max_cores,
+              soft_max_ram_mib, default_flavor, default_image, flavor_exclusions, network, security_groups, keypair, attributes]
     default: []
   clouds:
     description:
@@ -187,6 +199,9 @@ options:
       max_vms: *max_vms
       max_cores: *max_cores
       max_ram_mib: *max_ram_mib
+      soft_max_vms: *soft_max_vms
+      soft_max_cores: *soft_max_cores
+      soft_max_ram_mib: *soft_max_ram_mib
       default_flavor: *default_flavor
       default_image: *default_image
       flavor_exclusions: *flavor_exclusions
@@ -336,6 +351,9 @@ OPTIONS = {
     "max_vms": {"type": "int"},
     "max_cores": {"type": "int"},
     "max_ram_mib": {"type": "int"},
+    "soft_max_vms": {"type": "int"},
+    "soft_max_cores": {"type": "int"},
+    "soft_max_ram_mib": {"type": "int"},
     "default_flavor": {"type": "str"},
     "default_image": {"type": "str"},
     "flavor_exclusions": {"type": "list", "elements": "str"},

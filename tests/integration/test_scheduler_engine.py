@@ -27,7 +27,7 @@ from distcloud.scheduler.drivers.base import Account, CloudDriver, CloudError, E
 from distcloud.scheduler.engine import Engine
 from distcloud.scheduler.ids import new_vm_id
 from distcloud.scheduler.model import Demand, Policy, Resources, Slot, VmState
-from distcloud.scheduler.pool.base import Job, PoolUnavailable
+from distcloud.scheduler.pool.base import Job, PoolUnavailable, Queues
 from distcloud.scheduler.tables import CloudRow, GroupRow
 
 REGIONS = ["region-a", "region-b"]
@@ -122,8 +122,8 @@ class OneJob:
         self.waiting = True
         self.invalidated: list[str] = []
 
-    async def demand(self) -> list[Demand]:
-        return [Demand("physics", "alice", "true", Resources(1, 64, 0.1), idle=1)] if self.waiting else []
+    async def demand(self) -> Queues:
+        return Queues((Demand("physics", "alice", "true", Resources(1, 64, 0.1), idle=1),) if self.waiting else ())
 
     async def slots(self) -> list[Slot]:
         return []
@@ -294,11 +294,11 @@ async def failure(awaitable):
 
 async def main():
     name = "central.%(domain)s"
-    pool = HtcondorPool(PoolAddress(name, name, "%(domain)s", TOKENS), seconds=20)
-    told = {"demand": len(await pool.demand()), "slots": len(await pool.slots()), "no job": await pool.job("999999.0") is None}
+    pool = HtcondorPool(PoolAddress(name, (name,), "%(domain)s", TOKENS), seconds=20)
+    told = {"demand": len((await pool.demand()).demand), "slots": len(await pool.slots()), "no job": await pool.job("999999.0") is None}
     told["drain of nobody"] = await failure(pool.drain(VM, "x" * 64))
     await pool.invalidate(VM)
-    hung = HtcondorPool(PoolAddress(f"127.0.0.1:{silent()}", name, "%(domain)s", TOKENS), seconds=3)
+    hung = HtcondorPool(PoolAddress(f"127.0.0.1:{silent()}", (name,), "%(domain)s", TOKENS), seconds=3)
     began = asyncio.get_running_loop().time()
     told["hung"] = await failure(hung.slots())
     told["hung seconds"] = asyncio.get_running_loop().time() - began

@@ -13,7 +13,7 @@ from distcloud.scheduler.settings import SchedulerSettings, load_settings
 
 GOOD: dict[str, Any] = {
     "listen": {"port": 8443},
-    "pool": {"collector": "central", "schedd": "central", "domain": "distcloud.lab"},
+    "pool": {"collector": "central", "schedds": ["central"], "domain": "distcloud.lab"},
     "condor_host": "central",
 }
 DIGEST = "a" * 64

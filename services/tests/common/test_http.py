@@ -18,7 +18,7 @@ from distcloud.common import gate
 from distcloud.common.auth import digest_of
 from distcloud.common.config import LogSettings, RequestLimits, ServiceSettings, check
 from distcloud.common.gate import RateLimiter, strict_json
-from distcloud.common.http import CallerDep, Health, create_app
+from distcloud.common.http import CallerDep, Part, create_app
 from distcloud.common.logging import configure, get_logger
 from distcloud.common.problems import MEDIA_TYPE, Problem
 
@@ -35,8 +35,10 @@ class Service:
             "requests": {"per_second": 1e6, "burst": 1_000_000, "body_bytes": 2048, **requests},
         }
         self.problem = ""
+        self.parts: list[Part] = []
         self.runner = runner
-        self.app = create_app("Test", check(data, ServiceSettings, "test"), health=lambda: Health(self.problem))
+        checked = check(data, ServiceSettings, "test")
+        self.app = create_app("Test", checked, alive=lambda: self.problem, parts=lambda: self.parts)
         self._routes(self.app)
         transport = ASGITransport(app=self.app, raise_app_exceptions=False)
         self.client = AsyncClient(transport=transport, base_url="http://test", headers={"Authorization": f"Bearer {TOKEN}"})
@@ -182,9 +184,18 @@ def test_strict_json_parses_or_refuses(raw: bytes) -> None:
 
 def test_health_and_metrics_need_no_token(service: Service) -> None:
     assert service("GET", "/healthz", headers={"Authorization": ""}).json() == {"status": "ok"}
-    service.problem = "the pool does not answer"
+    service.problem = "its loop is stuck"
     sick = service("GET", "/healthz")
-    assert (sick.status_code, sick.json()["problem"]) == (503, "the pool does not answer")
+    assert (sick.status_code, sick.json()["problem"]) == (503, "its loop is stuck")
+    for parts, status, code in (
+        ([Part("a"), Part("b", needed=False)], "ready", 200),
+        ([Part("a"), Part("b", "is away", needed=False)], "degraded", 200),
+        ([Part("a", "is away"), Part("b", needed=False)], "failing", 503),
+    ):
+        service.parts = parts
+        answer = service("GET", "/readyz", headers={"Authorization": ""})
+        assert (answer.status_code, answer.json()["status"]) == (code, status)
+    assert answer.json()["parts"][0] == {"name": "a", "ok": False, "needed": True, "problem": "is away"}
     service("PUT", "/echo/1", json={"a": 1})
     service("GET", "/never/heard/of")
     text = service("GET", "/metrics").text

@@ -20,7 +20,7 @@ from distcloud.scheduler.api import create_app
 from distcloud.scheduler.catalogue import Catalogue
 from distcloud.scheduler.model import Resources, Vm, VmState
 from distcloud.scheduler.settings import SchedulerSettings
-from distcloud.scheduler.view import EngineStatus, ExplainInputs, PlanRecord, PoolStatus, RetireAnswer, VmDetail, VmPage, World
+from distcloud.scheduler.view import CloudStatus, EngineStatus, ExplainInputs, PlanRecord, PoolStatus, RetireAnswer, VmDetail, VmPage, World
 
 TOKENS = {
     "admin": ("cloud_admin", ()),
@@ -38,7 +38,7 @@ def token(name: str) -> str:
 def settings(**changes: Any) -> SchedulerSettings:
     data: dict[str, Any] = {
         "listen": {"port": 8443},
-        "pool": {"collector": "c", "schedd": "s", "domain": "distcloud.lab"},
+        "pool": {"collector": "c", "schedds": ["s"], "domain": "distcloud.lab"},
         "condor_host": "central.distcloud.lab",
         "tokens": [
             {"name": name, "scope": scope, "groups": list(groups), "sha256": digest_of(token(name))}
@@ -69,13 +69,18 @@ class FakeEngine:
 
     rows: list[Vm] = field(default_factory=list)
     problem: str = ""
+    stuck: str = ""
+    database: str = ""
+    pool: PoolStatus = field(default_factory=lambda: PoolStatus(True, "", 1.0, 0, 0, 0))
+    clouds: tuple[CloudStatus, ...] = ()
     plan: PlanRecord | None = None
     inputs: ExplainInputs | None = None
     woken: int = 0
 
     def status(self) -> EngineStatus:
-        pool = PoolStatus(True, "", 1.0, 0, 0, 0)
-        return EngineStatus("uuid", 0.0, 1, 1.0, 0.1, 0.0, not self.problem, self.problem, pool, (), {"running": len(self.rows)})
+        problem = self.stuck or self.problem or self.database
+        known = (not problem, problem, self.stuck, self.database, "", self.pool, self.clouds, {"running": len(self.rows)})
+        return EngineStatus("uuid", 0.0, 1, 1.0, 0.1, 0.0, *known)
 
     def last_plan(self) -> PlanRecord | None:
         return self.plan

@@ -5,6 +5,7 @@ Every effect on this world passes `World.step`, where a test can have the schedu
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from distcloud.common.database import Database
 from distcloud.scheduler.credentials import MinterUnavailable
 from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest
 from distcloud.scheduler.model import Demand, Flavor, Limits, Resources, Slot
-from distcloud.scheduler.pool.base import Job, PoolUnavailable
+from distcloud.scheduler.pool.base import Job, PoolUnavailable, Queues
 from distcloud.scheduler.states import ServerStatus
 
 T = TypeVar("T")
@@ -41,9 +42,11 @@ class FakeServer:
 
 @dataclass
 class FakeJob:
-    """A job of group atlas that wants one core for `seconds`."""
+    """A job that wants one core for `seconds`; `queue` is the schedd that keeps it."""
 
     seconds: float = 60.0
+    group: str = "atlas"
+    queue: str = "here"
     started_at: float | None = None
     machine: str | None = None
     done: bool = False
@@ -54,6 +57,7 @@ class Worker:
     """What the pool holds of one machine; it outlives the server until somebody takes the ad out."""
 
     vm_id: str
+    group: str
     total: Resources
     draining: bool = False
     heard: float = 0.0
@@ -75,6 +79,9 @@ class World:
     kill_at: int | None = None
     dead: bool = False
     pool_down: bool = False
+    unheard: dict[str, str] = field(default_factory=dict)  # queues that do not answer
+    forgotten: bool = False  # the collector has lost its ads
+    hangs: bool = False  # a question to the pool never ends
     minter_down: bool = False
     doubled: list[str] = field(default_factory=list)
 
@@ -122,7 +129,8 @@ class World:
                 if not claims:
                     del self.workers[worker.vm_id]
                 continue
-            for job in [job for job in self.jobs if job.machine is None and not job.done][: worker.total.cores - len(claims)]:
+            waiting = [job for job in self.jobs if job.machine is None and not job.done and job.group == worker.group]
+            for job in waiting[: worker.total.cores - len(claims)]:
                 job.machine, job.started_at = worker.vm_id, self.now
 
 
@@ -135,6 +143,7 @@ class FakeCloud:
     servers: dict[str, FakeServer] = field(default_factory=dict)
     created: list[str] = field(default_factory=list)
     down: bool = False
+    refused: bool = False  # the credential
     whole: bool = True
     lose_create_answers: int = 0
     lose_delete_answers: int = 0
@@ -145,6 +154,7 @@ class FakeCloud:
     quota: Limits = field(default_factory=Limits)
     foreign: list[Server] = field(default_factory=list)
     closed: int = 0
+    over_quota: int = 0  # servers asked for beyond the quota
     _ids: itertools.count[int] = field(default_factory=itertools.count)
 
     def tick(self) -> None:
@@ -155,12 +165,15 @@ class FakeCloud:
             name = entry.server.name
             up = entry.server.status is ServerStatus.ACTIVE and entry.joins and self.workers_join
             if up and age >= BUILD_SECONDS + JOIN_SECONDS and name not in self.world.workers and name not in self.world.refused:
-                self.world.workers[name] = Worker(name, FLAVOR.resources, heard=self.world.now)
+                group = entry.server.metadata["distcloud_group"]
+                self.world.workers[name] = Worker(name, group, FLAVOR.resources, heard=self.world.now)
                 entry.joins = False
 
     def _reach(self) -> None:
         if self.down:
             raise CloudError(ErrorKind.UNREACHABLE, self.name, "is down", undone=True)
+        if self.refused:
+            raise CloudError(ErrorKind.AUTH, self.name, "Keystone at http://k refuses the credential", undone=True)
 
     async def inventory(self) -> Inventory:
         self._reach()
@@ -176,6 +189,9 @@ class FakeCloud:
         self._reach()
         if self.refuse_creates is not None:
             raise self.refuse_creates
+        if self.quota.vms is not None and len(self.servers) + len(self.foreign) >= self.quota.vms:
+            self.over_quota += 1
+            raise CloudError(ErrorKind.QUOTA, self.name, "Quota exceeded for instances", undone=True)
         if any(entry.server.name == request.vm_id for entry in self.servers.values()):
             self.world.doubled.append(request.vm_id)
         server_id = f"{self.name}-server-{next(self._ids)}"
@@ -213,12 +229,15 @@ class FakeCloud:
 
 
 class FakeDriver:
-    """The driver of a fake cloud."""
+    """The driver of a fake cloud, with one account there, whose secret must be the right one."""
 
-    def __init__(self, cloud: FakeCloud) -> None:
+    def __init__(self, cloud: FakeCloud, account: Account) -> None:
         self._cloud = cloud
+        self._refused = account.secrets.get("password") == "wrong"
 
     async def servers(self) -> Listing:
+        if self._refused:
+            raise CloudError(ErrorKind.AUTH, self._cloud.name, "Keystone at http://k refuses the credential", undone=True)
         return await self._cloud.listing()
 
     async def inventory(self) -> Inventory:
@@ -238,7 +257,7 @@ class FakeDriver:
 
 
 class FakePool:
-    """A pool with one owner's jobs, group atlas."""
+    """A pool with the jobs of one owner, alice."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -247,26 +266,44 @@ class FakePool:
         if self._world.pool_down:
             raise PoolUnavailable("HTCondor: schedd: no answer within 20 s")
 
-    async def demand(self) -> list[Demand]:
+    async def demand(self) -> Queues:
         self._reach()
-        jobs = [job for job in self._world.jobs if not job.done]
-        if not jobs:
-            return []
-        running = sum(1 for job in jobs if job.machine is not None)
-        return [Demand("atlas", "alice", "true", Resources(1, 512, 1.0), idle=len(jobs) - running, running=running)]
+        if self._world.hangs:
+            await asyncio.Event().wait()
+        found = []
+        for group in sorted({job.group for job in self._world.jobs}):
+            mine = [job for job in self._world.jobs if job.group == group and not job.done and job.queue not in self._world.unheard]
+            running = sum(1 for job in mine if job.machine is not None)
+            if mine:
+                found.append(Demand(group, "alice", "true", Resources(1, 512, 1.0), idle=len(mine) - running, running=running))
+        return Queues(tuple(found), dict(self._world.unheard))
 
     async def slots(self) -> list[Slot]:
         self._reach()
         found = []
-        for worker in self._world.workers.values():
+        for worker in self._world.workers.values() if not self._world.forgotten else ():
             claims = sum(1 for job in self._world.jobs if job.machine == worker.vm_id)
             free = worker.total - Resources(claims, 512 * claims, 1.0 * claims)
-            found.append(Slot(f"{worker.vm_id}.{DOMAIN}", worker.vm_id, worker.total, free, claims, worker.draining, worker.heard))
+            found.append(
+                Slot(
+                    f"{worker.vm_id}.{DOMAIN}",
+                    worker.vm_id,
+                    worker.total,
+                    free,
+                    claims,
+                    worker.draining,
+                    worker.heard,
+                    ("alice@d",) * claims,
+                )
+            )
         return found
 
     async def job(self, job_id: str) -> Job | None:
         self._reach()
-        return None
+        number = int(job_id.partition(".")[0]) - 1
+        if number >= len(self._world.jobs):
+            return None
+        return Job(job_id, 1, Demand(self._world.jobs[number].group, "alice", "true", Resources(1, 512, 1.0), idle=1))
 
     async def drain(self, vm_id: str, key: str) -> None:
         self._world.step("pool: before drain")
@@ -331,4 +368,4 @@ class KillableDatabase(Database):
 
 
 def driver_for(world: World) -> Callable[[Account], FakeDriver]:
-    return lambda account: FakeDriver(world.clouds[account.name])
+    return lambda account: FakeDriver(world.clouds[account.name], account)

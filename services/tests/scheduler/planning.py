@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distcloud.scheduler.matching import Matcher
-from distcloud.scheduler.model import Boot, Cloud, Delete, Demand, Group, Plan, Policy, Reason, Retire, Slot, Vm
+from distcloud.scheduler.model import Boot, Cloud, Delete, Demand, Group, Hearing, Plan, Policy, Reason, Retire, Slot, Vm
 from distcloud.scheduler.planner import plan
 
 from .strategies import NOW, cloud, group
 
 MATCHER = Matcher()
+WHOLE = Hearing()
 FREELY = Policy(max_new_per_cloud_and_cycle=99, max_starting_per_cloud=99, max_idle_per_cloud=99)
 
 
@@ -21,8 +22,9 @@ def made(
     clouds: Sequence[Cloud] = (),
     groups: Sequence[Group] = (),
     policy: Policy = FREELY,
+    hearing: Hearing = WHOLE,
 ) -> Plan:
-    return plan(wanted, slots, vms, clouds or [cloud()], groups or [group()], policy, NOW, matcher=MATCHER)
+    return plan(wanted, slots, vms, clouds or [cloud()], groups or [group()], policy, NOW, hearing=hearing, matcher=MATCHER)
 
 
 def boots(answer: Plan) -> list[Boot]:

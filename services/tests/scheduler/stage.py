@@ -66,6 +66,7 @@ class Stage:
             worker=WorkerContext(DOMAIN, f"central.{DOMAIN}"),
             policy=self.policy,
             clock=self.world.clock,
+            monotonic=self.world.clock,
             chance=lambda: 0.5,
         )
         await self.engine.start()

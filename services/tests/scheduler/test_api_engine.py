@@ -10,7 +10,7 @@ import pytest
 
 from distcloud.scheduler.model import Boot, Cloud, Delete, Demand, Flavor, Group, Plan, Reason, Resources, Retire, Verdict, VmState
 from distcloud.scheduler.pool.base import PoolUnavailable
-from distcloud.scheduler.view import ExplainInputs, PlanRecord, World
+from distcloud.scheduler.view import CloudStatus, ExplainInputs, PlanRecord, World
 
 from .api_world import Client, client, vm
 
@@ -90,8 +90,35 @@ def test_status_and_health(call: Client) -> None:
     assert call("GET", "/v1/status", who="viewer").json()["vms"] == {"running": 7}
     assert call("GET", "/v1/status", who="belle").json()["vms"] == {}
     assert call("GET", "/healthz", who=None).status_code == 200
-    call.engine.problem = "no cycle for 60 s"
-    assert call("GET", "/healthz", who=None).json() == {"status": "failing", "problem": "no cycle for 60 s"}
+    call.engine.stuck = "the engine's loop is stuck"
+    assert call("GET", "/healthz", who=None).json() == {"status": "failing", "problem": "the engine's loop is stuck"}
+
+
+def cloud(name: str, *, reachable: bool = True, enabled: bool = True) -> CloudStatus:
+    error = "" if reachable else "Keystone at https://k refuses the credential"
+    return CloudStatus("atlas", name, "R", enabled, False, reachable, "closed", None, error, 1.0, {}, 0, None, None, None)
+
+
+def failing(call: Client) -> tuple[int, str, list[str]]:
+    answer = call("GET", "/readyz", who=None)
+    return answer.status_code, answer.json()["status"], [part["name"] for part in answer.json()["parts"] if not part["ok"]]
+
+
+def test_readiness_names_what_fails_while_the_process_stays_alive(call: Client) -> None:
+    call.engine.clouds = (cloud("victoria"), cloud("toronto", reachable=False), cloud("off", reachable=False, enabled=False))
+    assert failing(call) == (200, "degraded", ["cloud atlas/toronto"])
+    assert "Keystone" not in call("GET", "/readyz", who=None).text, "who asks is not known"
+    call.engine.pool = replace(call.engine.pool, unheard_queues={"far.pool.test": "no answer within 20 s"})
+    assert failing(call) == (200, "degraded", ["queue far.pool.test", "cloud atlas/toronto"])
+    call.engine.pool = replace(call.engine.pool, reachable=False, error="collector: no answer within 20 s", unheard_queues={})
+    call.engine.clouds = (cloud("toronto", reachable=False),)
+    assert failing(call) == (503, "failing", ["pool", "clouds", "cloud atlas/toronto"])
+    call.engine.clouds, call.engine.pool = (), replace(call.engine.pool, reachable=True, error="")
+    call.engine.database = "database x: no space left"
+    assert failing(call) == (503, "failing", ["database"])
+    call.engine.database, call.engine.problem = "", "another engine runs on this database"
+    assert failing(call) == (503, "failing", ["engine"])
+    assert call("GET", "/healthz", who=None).status_code == 200
 
 
 def test_the_plan_shows_each_group_its_own(call: Client) -> None:
@@ -144,7 +171,8 @@ def test_explain_of_a_foreign_or_unknown_job(call: Client) -> None:
     call.engine.inputs = ExplainInputs("12.0", True, 1, None, WORLD)
     assert call("GET", "/v1/explain?job=12.0").json()["clouds"] == []
     assert call("GET", "/v1/explain?job=12.0", who="atlas").status_code == 404
-    for job in ("", "a", "1.", "1.0;true", "-1", "9" * 40):
+    assert call("GET", "/v1/explain", params={"job": "far.pool.test#12.0"}).status_code == 200
+    for job in ("", "a", "1.", "1.0;true", "-1", "9" * 40, "#1.0", "a b#1.0", "a#b#1"):
         assert call("GET", "/v1/explain", params={"job": job}).status_code == 422
 
 

@@ -138,7 +138,7 @@ def test_a_client_that_is_not_set_up(server: Server, change: dict[str, str], wor
 
 
 def test_check_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
-    data = {"listen": {"port": 8443}, "pool": {"collector": "c", "schedd": "s", "domain": "d.lab"}, "condor_host": "c"}
+    data = {"listen": {"port": 8443}, "pool": {"collector": "c", "schedds": ["s"], "domain": "d.lab"}, "condor_host": "c"}
     path = tmp_path / "scheduler.yml"
     path.write_text(yaml.safe_dump(data))
     assert distcloud("scheduler", "check", "--config", str(path)).returncode == 0
@@ -153,7 +153,7 @@ def test_check_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
 def test_run_without_a_key_says_which_file(tmp_path: Path) -> None:
     data = {
         "listen": {"port": 8443},
-        "pool": {"collector": "c", "schedd": "s", "domain": "d.lab"},
+        "pool": {"collector": "c", "schedds": ["s"], "domain": "d.lab"},
         "condor_host": "c",
         "database": {"url": f"sqlite:///{tmp_path}/x.db"},
         "encryption_key_file": str(tmp_path / "none.key"),

@@ -15,7 +15,7 @@ from distcloud.scheduler.ids import is_vm_id
 from distcloud.scheduler.ledger import Ledger
 from distcloud.scheduler.model import Boot, Policy, Reason, Resources, Slot, VmState
 from distcloud.scheduler.states import Event, Observation, ServerStatus
-from distcloud.scheduler.tables import VmRow
+from distcloud.scheduler.tables import CloudRow, GroupRow, VmRow
 
 from .stage import KEY
 
@@ -29,6 +29,10 @@ def on(url: str, script: Callable[[Ledger, Database], Awaitable[None]]) -> None:
     async def main() -> None:
         database = Database(url)
         await database.migrate("distcloud.scheduler")
+        async with database.begin() as session:
+            session.add(GroupRow(name="atlas", aliases={}))
+            await session.flush()
+            session.add(CloudRow(group_name="atlas", name="east", region="r1", enabled=True, auth={}))
         await script(Ledger(database, SecretBox([KEY])), database)
         await database.close()
 

@@ -65,6 +65,14 @@ class Cloud:
             },
             "GET http://nova:8774/v2.1/limits": LIMITS,
             "GET http://nova:8774/v2.1/servers/detail": {"servers": []},
+            "GET http://neutron:9696/v2.0/networks": {
+                "networks": [
+                    {"id": "n1", "name": "one"},
+                    {"id": "n2", "name": "two"},
+                    {"id": "n3", "name": "two"},
+                    {"id": "n4", "name": ""},
+                ]
+            },
             **answers,
         }
 
@@ -111,6 +119,9 @@ def test_inventory_is_what_can_be_used() -> None:
     assert (flavor.name, flavor.id, flavor.resources) == ("small", "f1", Resources(2, 4096, 25.0))
     assert inventory.images == {"worker": "new"}, "of two images of one name the newest counts"
     assert inventory.quota == Limits(10, None, 51200) and inventory.project == "p1"
+    assert inventory.networks == {"n1", "n2", "n3", "n4", "one"}, "a name that two networks bear stands for neither"
+    forbidden = Cloud(**{"GET http://neutron:9696/v2.0/networks": httpx.Response(403, json={})})
+    assert ask(forbidden, lambda driver: driver.inventory()).networks is None
     assert cloud.logins == 1, "calls side by side log in once"
     body = json.loads(cloud.calls[0].content)["auth"]
     assert body == {"identity": {"methods": ["application_credential"], "application_credential": {"id": "id", "secret": "hush-hush"}}}

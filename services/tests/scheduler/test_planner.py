@@ -11,6 +11,7 @@ import pytest
 from distcloud.scheduler.model import (
     Boot,
     Flavor,
+    Hearing,
     Limits,
     Policy,
     Reason,
@@ -179,12 +180,14 @@ class TestHowMany:
         assert len(boots(made([demand(1, running=1)], [busy], [shown]))) == 1
         assert len(boots(made([demand(1, owner="bob")], [busy], [shown]))) == 1
 
-    def test_one_name_for_several_claims_is_that_owners_and_of_several_names_each_has_one(self) -> None:
+    def test_claims_that_the_queue_has_not_seen_yet_are_jobs_that_start(self) -> None:
         big = vm(state=S.RUNNING, flavor="large", resources=FLAVORS[2].resources)
-        full = replace(slot(big, offered(big.resources), ("alice",)), claimed_slots=3)
+        full = slot(big, offered(big.resources), ("alice@pool",) * 3)
         assert boots(made([demand(3)], [big], [full])) == []
-        mixed = replace(full, owners=("alice", "bob"))
+        mixed = replace(full, owners=("alice@pool", "bob@pool", "bob@pool"))
         assert len(boots(made([demand(3, flavor="small")], [big], [mixed]))) == 2
+        unheard = made([demand(3, flavor="small")], [big], [full], hearing=Hearing(frozenset({"far"})))
+        assert len(boots(unheard)) == 3, "the claims may be for jobs of the queue that is not heard"
 
     def test_workers_that_show_less_than_computed_do_not_order_for_ever(self) -> None:
         small = vm(1, S.IDLE, idle_since=NOW - 10)

@@ -9,6 +9,7 @@ import pytest
 from distcloud.scheduler.model import (
     Boot,
     Delete,
+    Hearing,
     Limits,
     Reason,
     Resources,
@@ -157,3 +158,32 @@ def test_a_worker_of_a_flavor_or_cloud_that_is_no_longer_offered_is_still_looked
     assert isinstance(only(made([], [old], [slot(old)])), Retire)
     lost = vm(cloud="removed", idle_since=NOW - 9999)
     assert isinstance(only(made([], [lost], [slot(lost)])), Retire)
+
+
+def test_what_waits_in_a_queue_that_is_not_heard_is_unknown_which_is_not_nothing() -> None:
+    rest, stuck = vm(1, idle_since=NOW - 9000), vm(2, idle_since=NOW - 9000, ever_used=False)
+    leaving = vm(3, S.RETIRING, last_seen_in_pool=NOW - 5)
+    unheard = Hearing(frozenset({"far.pool.test"}))
+    world = ([demand()], [rest, stuck, leaving], [slot(rest), slot(stuck)])
+    assert {leave.vm_id for leave in made(*world).actions if not isinstance(leave, Boot)} >= {leaving.id}
+    assert made(*world, hearing=unheard).actions == ()
+    failed = vm(4, S.ERROR, changed_at=NOW - 9000)
+    assert only(made([], [rest, failed], [slot(rest)], hearing=unheard)).vm_id == failed.id, "what has nothing to do with jobs goes on"
+
+
+def test_silence_while_nobody_listened_speaks_against_no_worker() -> None:
+    """After an outage of hours the collector begins empty, and workers tell of themselves within a minute."""
+    hours = NOW - 10_000
+    ago: dict[str, object] = {"requested_at": hours - 900, "changed_at": hours, "last_seen_in_pool": hours, "registered_at": hours}
+    busy, rest = vm(1, S.RUNNING, **ago), vm(2, S.IDLE, **(ago | {"idle_since": hours}))
+    leaving, lone = vm(3, S.RETIRING, **ago), vm(4, S.RUNNING, **ago)
+    everybody = [busy, rest, leaving, lone]
+    assert made([], everybody, [], hearing=Hearing(since=NOW - 5)).actions == ()
+    later = {
+        leave.vm_id: leave.reason
+        for leave in made([], everybody, [], hearing=Hearing(since=NOW - 100)).actions
+        if isinstance(leave, Retire | Delete)
+    }
+    assert later == {rest.id: Reason.NO_DEMAND, leaving.id: Reason.DRAINED}
+    last = made([], everybody, [slot(busy)], hearing=Hearing(since=NOW - 901)).actions
+    assert {(leave.vm_id, leave.reason) for leave in last if isinstance(leave, Delete)} >= {(lone.id, Reason.SILENT)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distcloud.scheduler.model import Resources
+from distcloud.scheduler.pool import child
 from distcloud.scheduler.pool.demand import DEFAULT_REQUEST, attributes_of, demands, named_in, one
 from distcloud.scheduler.pool.htcondor import slot_of
 
@@ -83,6 +85,31 @@ def test_wishes_of_the_job_and_gaps_in_its_ad() -> None:
     assert bare is not None and bare.request == DEFAULT_REQUEST and bare.requirements == "true" and bare.keep_alive is None
 
 
+def test_a_schedd_that_the_collector_does_not_know_is_not_taken_for_the_one_of_this_host() -> None:
+    client = child.Client.__new__(child.Client)
+    client._schedd_name, client._schedd, client._collector = "far.pool.test", None, SimpleNamespace(locate=lambda kind, name: None)
+    with pytest.raises(LookupError, match=r"no schedd called far\.pool\.test"):
+        client._query("true", [], None)
+
+
+def test_what_users_write_into_a_job_brings_nothing_down() -> None:
+    nested = "(a && " * 2500 + "b" + ")" * 2500
+    assert named_in(nested + ' && group_name =?= "x"', "group_name") == "x"
+    (demand,) = demands(
+        [row(RequestCpus=float("inf"), RequestMemory=float("nan"), VMKeepAlive=10**30, JobPrio=10**30, VMNetwork="a\0" * 999)]
+    )
+    assert demand.request.cores == 1 and demand.request.ram_mib == DEFAULT_REQUEST.ram_mib
+    assert (demand.keep_alive, demand.priority) == (2_592_000, 2**31 - 1)
+    assert demand.network is not None and len(demand.network) == 255 and demand.network.isprintable()
+    (long,) = demands([row(Requirements="x" * 20_000)])
+    assert long.requirements == "error"
+
+
+def test_the_oldest_job_that_waits_gives_the_time() -> None:
+    (demand,) = demands([row(QDate=500), row(QDate=400, JobStatus=2), row(QDate=450)])
+    assert (demand.idle, demand.running, demand.waiting_since) == (6, 3, 450.0)
+
+
 def ad(**more: Any) -> dict[str, Any]:
     return {
         **{"Machine": f"{VM}.pool.test", "DistcloudVm": VM, "TotalSlotCpus": 4, "TotalSlotMemory": 8000, "TotalSlotDisk": 2097152},
@@ -97,6 +124,8 @@ def test_a_slot_ad_becomes_a_slot() -> None:
     assert slot is not None
     assert (slot.vm_id, slot.machine, slot.claimed_slots, slot.draining, slot.last_heard) == (VM, f"{VM}.pool.test", 2, False, 123.0)
     assert (slot.total, slot.free, slot.owners) == (Resources(4, 8000, 2.0), Resources(1, 2000, 1.0), ("a@d", "b@d"))
+    alone = slot_of(ad(ChildRemoteOwner=["a@d", "a@d", None]), "pool.test")
+    assert alone is not None and alone.owners == ("a@d", "a@d"), "one entry a claim: the planner counts them"
     draining = slot_of(ad(Draining=True, ChildState=None), "pool.test")
     assert draining is not None and draining.draining and draining.claimed_slots == 3
 

@@ -38,14 +38,15 @@ class Breaker:
     def state(self, now: float) -> BreakerState:
         if self.opened_until is None:
             return BreakerState.CLOSED
-        return BreakerState.OPEN if now < self.opened_until else BreakerState.HALF_OPEN
+        return BreakerState.OPEN if self.wait(now) > 0 else BreakerState.HALF_OPEN
 
     def allows(self, now: float) -> bool:
         return self.state(now) is not BreakerState.OPEN
 
     def wait(self, now: float) -> float:
-        """Seconds until the next call may pass."""
-        return 0.0 if self.opened_until is None else max(0.0, self.opened_until - now)
+        """Seconds until the next call may pass. A wait longer than any that is ever set means that the clock was set back: it is over."""
+        left = 0.0 if self.opened_until is None else max(0.0, self.opened_until - now)
+        return left if left <= self.policy.longest * (1.0 + self.policy.jitter) + 1.0 else 0.0
 
     def succeeded(self) -> Breaker:
         return Breaker(self.policy)

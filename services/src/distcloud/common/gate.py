@@ -168,7 +168,7 @@ class Gate:
         route = getattr(scope.get("route"), "path", "(none)")
         method = scope["method"] if scope["method"] in METHODS else "(other)"
         self._metrics.answered(method, route, status, seconds)
-        level = log.debug if route in ("/healthz", "/metrics") else log.info
+        level = log.debug if route in ("/healthz", "/readyz", "/metrics") else log.info
         caller = scope.get("state", {}).get("caller", "")
         level("request", method=method, path=scope["path"][:256], status=status, seconds=round(seconds, 4), caller=caller)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -26,23 +26,28 @@ _bearer = HTTPBearer(auto_error=False, description="A token from the service's c
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
-    """`problem` is empty when all is well, else says what is wrong."""
+class Part:
+    """Something that the service stands on. `problem` is empty when it is well; without a `needed` one the service is not ready,
+    without another it does its work in part."""
 
+    name: str
     problem: str = ""
+    needed: bool = True
 
 
 def create_app(
     title: str,
     settings: ServiceSettings,
     *,
-    health: Callable[[], Health],
+    alive: Callable[[], str],
+    parts: Callable[[], Sequence[Part]],
     description: str = "",
     registry: CollectorRegistry | None = None,
 ) -> FastAPI:
     """A FastAPI application with everything services share; the service adds its routers.
 
-    `health` is asked on each /healthz. Metrics of the service's other parts go into `registry`.
+    `alive` says for /healthz why the process should be started anew (empty: it should not), `parts` for /readyz what the service
+    stands on. Neither may wait: anybody may ask. Metrics of the service's other parts go into `registry`.
     """
     metrics = ServiceMetrics(registry)
     app = FastAPI(
@@ -61,12 +66,20 @@ def create_app(
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
     app.add_middleware(Gate, limits=settings.requests, metrics=metrics)
 
-    @app.get("/healthz", tags=["service"], summary="Whether the service does its work")
+    @app.get("/healthz", tags=["service"], summary="Whether the process lives and its loop turns, whatever the outside does")
     async def healthz() -> JSONResponse:
-        state = health()
-        if state.problem:
-            return JSONResponse({"status": "failing", "problem": state.problem}, status_code=503)
+        problem = alive()
+        if problem:
+            return JSONResponse({"status": "failing", "problem": problem}, status_code=503)
         return JSONResponse({"status": "ok"})
+
+    @app.get("/readyz", tags=["service"], summary="Whether the service can do its work, and what it lacks")
+    async def readyz() -> JSONResponse:
+        found = parts()
+        failing = any(part.problem and part.needed for part in found)
+        status = "failing" if failing else "degraded" if any(part.problem for part in found) else "ready"
+        told = [{"name": part.name, "ok": not part.problem, "needed": part.needed, "problem": part.problem} for part in found]
+        return JSONResponse({"status": status, "parts": told}, status_code=503 if failing else 200)
 
     @app.get("/metrics", tags=["service"], summary="Prometheus metrics")
     async def show_metrics() -> Response:

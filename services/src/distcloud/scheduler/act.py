@@ -89,7 +89,7 @@ class Actor:
         except CloudError as error:
             if error.kind in (ErrorKind.UNREACHABLE, ErrorKind.AUTH):
                 watch.failed(str(error))
-            else:
+            if error.kind is not ErrorKind.UNREACHABLE:
                 watch.server_failed()
             if not error.undone:
                 self._note("create", vm, "unanswered", str(error))

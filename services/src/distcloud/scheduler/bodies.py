@@ -94,6 +94,9 @@ class CloudBody(Body):
     max_vms: Count | None = Field(None, description="default: no bound but the quota")
     max_cores: Count | None = None
     max_ram_mib: Count | None = None
+    soft_max_vms: Count | None = Field(None, description="no new worker once all servers of the project, foreign ones too, are that many")
+    soft_max_cores: Count | None = None
+    soft_max_ram_mib: Count | None = None
     default_flavor: Short | None = None
     default_image: Short | None = None
     flavor_exclusions: Annotated[list[Short], Field(max_length=200)] | None = Field(None, description="names of flavors never used")

@@ -33,9 +33,12 @@ class Failure:
         return f"{self.clause} is {self.outcome}: {self.because}" if self.because else f"{self.clause} is {self.outcome}"
 
 
-def split(text: str) -> list[str]:
-    """The clauses that must all hold: `a && (b || c) && (d && e)` gives a, `(b || c)`, d, e; anything looser is one clause."""
-    text = _unwrapped(" ".join(text.split()))
+def split(text: str, levels: int = 32) -> list[str]:
+    """The clauses that must all hold: `a && (b || c) && (d && e)` gives a, `(b || c)`, d, e; anything looser is one clause.
+
+    So is what stands deeper than `levels`: users write it, and may nest it without end.
+    """
+    text, levels = _unwrapped(" ".join(text.split()), levels)
     parts: list[list[str]] = [[]]
     depth = 0
     for lexeme in _LEXEME.findall(text):
@@ -50,22 +53,22 @@ def split(text: str) -> list[str]:
         else:
             parts[-1].append(lexeme)
     clauses = ["".join(part).strip() for part in parts]
-    if len(clauses) == 1:
+    if len(clauses) == 1 or not levels:
         return clauses
-    return [inner for clause in clauses for inner in split(clause)]
+    return [inner for clause in clauses for inner in split(clause, levels - 1)]
 
 
-def _unwrapped(text: str) -> str:
-    """Without the parentheses that enclose the whole."""
-    while text.startswith("(") and text.endswith(")"):
+def _unwrapped(text: str, levels: int) -> tuple[str, int]:
+    """Without the parentheses that enclose the whole; and how many levels are left."""
+    while levels and text.startswith("(") and text.endswith(")"):
         depth = 0
         lexemes = _LEXEME.findall(text)
         for lexeme in lexemes[:-1]:
             depth += (lexeme == "(") - (lexeme == ")")
             if depth == 0:
-                return text
-        text = text[1:-1].strip()
-    return text
+                return text, levels
+        text, levels = text[1:-1].strip(), levels - 1
+    return text, levels
 
 
 def failing(requirements: str, bindings: Bindings, mine: Any, other: Any, whose: str, names: dict[str, str]) -> list[Failure]:

@@ -45,6 +45,8 @@ def status(answer: dict[str, Any], out: Console) -> None:
     reached = "" if pool["reachable"] else f" (no answer: {pool['error']})"
     jobs = f"{pool['idle_jobs']} jobs wait, {pool['running_jobs']} run, {pool['slots']} workers"
     say(out, f"Pool: {jobs}{reached}")
+    for name, why in sorted(pool["unheard_queues"].items()):
+        say(out, f"Queue {name}: not heard, so its jobs are not served and no worker is taken for unneeded ({why})")
     say(out, f"VMs: {_counts(answer['vms'])}")
     lines = [
         [cloud["group"], cloud["cloud"], cloud["region"], _state(cloud), _counts(cloud["vms"]), cloud["foreign_vms"], cloud["error"]]

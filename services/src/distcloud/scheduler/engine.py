@@ -21,10 +21,10 @@ from ..common.secrets import SecretBox, SecretError
 from .act import Actor, WorkerContext
 from .credentials import Minter, new_drain_key, token_lifetime
 from .drivers.base import Server
-from .ledger import Ledger
+from .ledger import Ledger, NotWanted
 from .matching import Matcher
 from .meters import Meters
-from .model import Action, Boot, Delete, Demand, Policy, Reason, Retire, Slot, Vm, VmState
+from .model import Action, Boot, Delete, Plan, Policy, Reason, Retire, Vm, VmState
 from .observe import Pace
 from .planner import plan
 from .pool.base import Pool, PoolUnavailable
@@ -38,7 +38,7 @@ from .wishes import CloudKey, Wishes, read_wishes
 log = structlog.get_logger(__name__)
 
 _SHUTDOWN_SECONDS = 20.0
-_CYCLES_UNTIL_SICK = 12
+_CYCLES_UNTIL_STUCK = 12
 
 
 class EngineLockLost(Exception):
@@ -52,7 +52,7 @@ class _State:
     wishes: Wishes = field(default_factory=Wishes)
     busy: dict[str, asyncio.Task[str]] = field(default_factory=dict)  # ledger id -> the order under way
     pool: PoolView = field(default_factory=PoolView)
-    standing: Standing = field(default_factory=Standing)
+    standing: Standing = field(default_factory=lambda: Standing(0.0))
     record: PlanRecord | None = None
 
 
@@ -71,6 +71,7 @@ class Engine:
         policy: Policy | None = None,
         pace: Pace | None = None,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
         meters: Meters | None = None,
     ) -> None:
@@ -82,11 +83,12 @@ class Engine:
         self._policy = policy or Policy()
         self._pace = pace or Pace()
         self._clock = clock
+        self._monotonic = monotonic
         self._chance = chance
         self._meters = meters or Meters()
         self._ledger = Ledger(database, box, self._changed)
         self._matcher = Matcher(domain=worker.domain, condor_host=worker.condor_host)
-        self._state = _State()
+        self._state = _State(standing=Standing(monotonic()))
         self._watches = Watches(make_driver, pace=self._pace, clock=clock, on_news=self.wake, meters=self._meters)
         self._news = asyncio.Event()
         self._uuid = ""
@@ -114,14 +116,15 @@ class Engine:
         """Turns until `stop` is set. Waits first until no other engine runs on this database. Raises EngineLockLost."""
         while not stop.is_set():
             async with self._database.exclusive("engine") as lock:
+                self._state.standing.beat = self._monotonic()
                 if lock is None:
-                    self._state.standing.problem = "another engine runs on this database; waiting for it to end"
+                    self._state.standing.waits_for = "another engine runs on this database; waiting for it to end"
                     log.info("waiting_for_lock")
                     await _first(stop, seconds=self._pace.cycle)
                     continue
                 self._lock = lock
                 self._watches.begin_tasks = True
-                self._state.standing.problem = ""
+                self._state.standing.waits_for = ""
                 await self.start()
                 log.info("engine_started", scheduler=self._uuid)
                 try:
@@ -138,9 +141,10 @@ class Engine:
             try:
                 await self.cycle()
             except DatabaseError as error:
-                self._state.standing.cycle_failed(str(error))
+                self._state.standing.database = str(error)
                 self._meters.cycle_failed()
                 log.error("cycle_failed", error=str(error))
+            self._state.standing.beat = self._monotonic()
             await _first(stop, self._news, seconds=self._pace.cycle * (0.95 + 0.1 * self._chance()))
 
     async def cycle(self) -> None:
@@ -161,15 +165,24 @@ class Engine:
             await self._adopt(key, server, now)
         vms = await self._ledger.live()
         self._forget_creates(vms)
-        world = World(state.pool.demand, slots, tuple(vms), self._watches.clouds(), state.wishes.groups, self._policy, now)
+        world = self._world(tuple(vms), now)
         if state.pool.reachable:
-            made = plan(world.demand, slots, vms, world.clouds, world.groups, self._policy, now, matcher=self._matcher)
+            made = await asyncio.to_thread(self._plan, world)  # it may take a second, in which the API must answer
             failures = [failure for action in made.actions if (failure := await self._order(action, vms, now))]
             state.record = PlanRecord(now, world, made, tuple(failures))
         self._show(vms)
         seconds = time.monotonic() - began
         self._meters.cycled(seconds)
-        state.standing.cycled(now, seconds)
+        state.standing.cycled(now, seconds, self._monotonic())
+
+    def _world(self, vms: tuple[Vm, ...], now: float) -> World:
+        pool = self._state.pool
+        return World(pool.demand, pool.slots, vms, self._watches.clouds(), self._state.wishes.groups, self._policy, now, pool.hearing())
+
+    def _plan(self, world: World) -> Plan:
+        """In a thread: it is given values that nobody changes, and alone has the matcher."""
+        pool, catalogue = (world.demand, world.slots), (world.clouds, world.groups)
+        return plan(*pool, world.vms, *catalogue, world.policy, world.now, hearing=world.hearing, matcher=self._matcher)
 
     # --- looking
 
@@ -177,21 +190,24 @@ class Engine:
         """Demand and slots together; if either lacks, both are unknown: half the truth would boot or retire on ignorance."""
         pool = self._state.pool
         # Neither is cut off when the other fails: a child that is cut off has to be started anew.
-        demand, slots = await asyncio.gather(self._pool.demand(), self._pool.slots(), return_exceptions=True)
-        for failure in (demand, slots):
+        queues, slots = await asyncio.gather(self._pool.demand(), self._pool.slots(), return_exceptions=True)
+        for failure in (queues, slots):
             if isinstance(failure, BaseException) and not isinstance(failure, PoolUnavailable):
                 raise failure
-        if isinstance(demand, BaseException) or isinstance(slots, BaseException):
+        if isinstance(queues, BaseException) or isinstance(slots, BaseException):
             # Said once when it begins: the words of a failure often carry the time, and would fill the journal.
-            error = str(demand if isinstance(demand, BaseException) else slots)
+            error = str(queues if isinstance(queues, BaseException) else slots)
             if not pool.error:
                 log.warning("pool_failed", error=error)
-            pool.reachable, pool.error = False, error
+            pool.failed(error)
             return
         if pool.error:
             log.info("pool_answers_again")
-        pool.reachable, pool.error, pool.asked_at = True, "", self._clock()
-        pool.demand, pool.slots = tuple(demand), tuple(slots)
+        for name in sorted(set(queues.unheard) - set(pool.unheard)):
+            log.warning("queue_failed", schedd=name, error=queues.unheard[name])
+        for name in sorted(set(pool.unheard) - set(queues.unheard)):
+            log.info("queue_answers_again", schedd=name)
+        pool.answered(queues.demand, queues.unheard, tuple(slots), self._clock(), self._monotonic())
 
     def _settled(self, vm: Vm, listing_began_at: float) -> bool:
         """Whether a create of this VM was surely over long enough before the listing began.
@@ -275,7 +291,7 @@ class Engine:
             vm = await self._ledger.request(
                 boot, region=watch.wish.cloud.region, now=now, token_expires_at=now + token_lifetime(self._policy), drain_key=key
             )
-        except SecretError as error:
+        except (SecretError, NotWanted) as error:
             return str(error)
         self._spawn(vm.id, self._actor.boot(vm, key, watch, self._state.wishes))
         return ""
@@ -321,10 +337,9 @@ class Engine:
     def status(self) -> EngineStatus:
         state, now = self._state, self._clock()
         standing = state.standing
-        age = None if standing.last_at is None else now - standing.last_at
-        problem = standing.problem
-        if not problem and age is not None and age > max(60.0, _CYCLES_UNTIL_SICK * self._pace.cycle):
-            problem = f"no cycle was finished for {age:.0f} s"
+        stuck = standing.stuck(self._monotonic(), max(60.0, _CYCLES_UNTIL_STUCK * self._pace.cycle))
+        problem = stuck or standing.waits_for or standing.database or ("" if standing.cycles else "the first cycle is not finished yet")
+        minter = self._actor.minter_breaker.error if self._actor is not None else ""
         clouds = {(cloud.group, cloud.name): cloud for cloud in self._watches.clouds()}
         return EngineStatus(
             scheduler_uuid=self._uuid,
@@ -332,9 +347,12 @@ class Engine:
             cycle=standing.cycles,
             last_cycle_at=standing.last_at,
             last_cycle_seconds=standing.last_seconds,
-            last_cycle_age=age,
-            healthy=not problem and standing.cycles > 0,
-            problem=problem or ("" if standing.cycles else "the first cycle is not finished yet"),
+            last_cycle_age=None if standing.last_beat is None else self._monotonic() - standing.last_beat,
+            healthy=not problem,
+            problem=problem,
+            stuck=stuck,
+            database=standing.database,
+            minter=minter,
             pool=state.pool.status(),
             clouds=tuple(cloud_status(clouds[key], self._watches.get(key), standing.vms, now, self._policy) for key in sorted(clouds)),
             vms=dict(sum((Counter(counts) for counts in standing.vms.values()), Counter[str]())),
@@ -364,10 +382,7 @@ class Engine:
 
     async def explain_inputs(self, job: str) -> ExplainInputs:
         found = await self._pool.job(job)
-        demand: tuple[Demand, ...] = self._state.pool.demand
-        slots: tuple[Slot, ...] = self._state.pool.slots
-        wishes = self._state.wishes
-        world = World(demand, slots, tuple(await self._ledger.live()), self._watches.clouds(), wishes.groups, self._policy, self._clock())
+        world = self._world(tuple(await self._ledger.live()), self._clock())
         if found is None:
             return ExplainInputs(job, found=False, status=None, demand=None, world=world)
         return ExplainInputs(found.id, True, found.status, found.demand, world, found.hold_reason)

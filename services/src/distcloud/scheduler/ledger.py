@@ -16,7 +16,7 @@ from .drivers.base import META_VM, Server
 from .ids import is_vm_id, new_vm_id
 from .model import Boot, Policy, Reason, Resources, Vm, VmState
 from .states import Event, Observation, advance, order
-from .tables import SiteRow, VmEventRow, VmRow
+from .tables import CloudRow, SiteRow, VmEventRow, VmRow
 from .view import VmDetail, VmEvent, VmPage
 
 _COPIED = (
@@ -25,6 +25,10 @@ _COPIED = (
 )
 
 OnChange = Callable[[Vm | None, Vm], None]
+
+
+class NotWanted(Exception):
+    """The cloud takes no new VM at this moment; the message says why."""
 
 
 class Ledger:
@@ -56,7 +60,10 @@ class Ledger:
             return [vm_of(row) for row in rows]
 
     async def request(self, boot: Boot, *, region: str, now: float, token_expires_at: float, drain_key: str) -> Vm:
-        """The row of a new VM. Once this returns, whatever the cloud does can be found again."""
+        """The row of a new VM. Once this returns, whatever the cloud does can be found again.
+
+        Raises NotWanted when the cloud is not enabled in this very transaction: it may have been disabled since the plan began.
+        """
         vm = Vm(
             id=new_vm_id(),
             group=boot.group,
@@ -76,6 +83,10 @@ class Ledger:
         sealed = self._box.seal(drain_key)
 
         async def write(session: AsyncSession) -> None:
+            cloud = await session.get(CloudRow, (vm.group, vm.cloud), with_for_update=True)
+            if cloud is None or not cloud.enabled or cloud.frozen:
+                why = "not there any more" if cloud is None else "frozen" if cloud.enabled else "disabled"
+                raise NotWanted(f"no boot on {vm.group}/{vm.cloud}: it is {why}")
             _insert(session, vm, region, sealed)
 
         await self._database.run(write)

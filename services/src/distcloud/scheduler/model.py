@@ -52,6 +52,7 @@ class Reason(StrEnum):
     ALIAS_EXCLUDES = "alias_excludes"
     NO_IMAGE = "no_image"
     NO_FLAVOR = "no_flavor"
+    NO_NETWORK = "no_network"
     REQUIREMENTS_MISMATCH = "requirements_mismatch"  # the classad match failed; detail names the clause
     LIMIT_REACHED = "limit_reached"
     THROTTLED = "throttled"
@@ -123,7 +124,8 @@ class Cloud:
     """An account in a region as one group uses it, with what was last observed there.
 
     `quota` and `foreign` are what the cloud itself reported; `reachable` is false while its circuit breaker is open.
-    `images` are the names that the cloud has, `flavors` what it offers after exclusions.
+    `images` are the names that the cloud has, `flavors` what it offers after exclusions; `networks` are the names and ids that
+    stand for one network each (None: it does not say).
     `project` is the key of the quota within the region: clouds of several groups that share it share the quota (empty: this
     cloud has a quota of its own). `soft_limits` bound what everybody uses of the project, foreign servers included.
     `failures` counts the servers that failed in a row; enough of them freeze the cloud for a while.
@@ -143,6 +145,7 @@ class Cloud:
     foreign: Usage = Usage()
     flavors: tuple[Flavor, ...] = ()
     images: frozenset[str] = frozenset()
+    networks: frozenset[str] | None = None
     default_flavor: str | None = None
     default_image: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)  # extra slot attributes of its workers
@@ -184,7 +187,7 @@ class Slot:
     claimed_slots: int
     draining: bool
     last_heard: float
-    owners: tuple[str, ...] = ()  # owners of the running claims
+    owners: tuple[str, ...] = ()  # of the claims, one entry a claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,18 @@ class Policy:
     create_settle: int = 60  # a server may be missing from listings this long after it was asked for
     delete_repeat: int = 60  # an order to delete that had no effect is repeated this often
     vanish_grace: int = 90  # a draining worker whose ad vanishes while the queue says jobs run unseen gets this long
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """How far the pool's answer goes.
+
+    `unheard` names the queues that did not answer: what waits there is unknown, so nothing is taken for unneeded. `since` is
+    the time from which on the pool has been heard without a gap (None: always): silence before it is ours, not a worker's.
+    """
+
+    unheard: frozenset[str] = frozenset()
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from ..common.breaker import Breaker, BreakerPolicy, BreakerState
-from .drivers.base import CloudDriver, CloudError, Inventory, Listing
+from .drivers.base import CloudDriver, CloudError, ErrorKind, Inventory, Listing
 from .meters import Meters
 from .model import Usage
 from .wishes import CloudKey, CloudWish
@@ -61,7 +61,9 @@ class CloudWatch:
         self.seen: Seen | None = None
         self.inventory: Inventory | None = None
         self.foreign = Usage()
+        self.neighbours: frozenset[CloudKey] = frozenset()  # other clouds of the catalogue in the same project
         self.error = ""
+        self.refused = False  # the last failure was about the credential: no passing weakness
         self.failures = 0  # servers that failed in a row
         self.last_failure_at: float | None = None
         self._inventory_at: float | None = None
@@ -82,7 +84,7 @@ class CloudWatch:
 
     def problem(self) -> str:
         """Why the cloud must not be counted on now; empty when it may."""
-        if self.state() is not BreakerState.CLOSED:
+        if self.refused or self.state() is not BreakerState.CLOSED:
             return self.breaker.error or self.error or "it does not answer"
         if self.seen is None:
             return self.error or "not asked yet"
@@ -122,7 +124,7 @@ class CloudWatch:
                 if self._inventory_is_old(self._pace.inventory):
                     await self._take_inventory()
         except CloudError as error:
-            self.failed(str(error))
+            self.failed(str(error), refused=error.kind is ErrorKind.AUTH)
         except TimeoutError:
             self.failed(f"cloud {self.label}: did not answer within {self._pace.deadline:g} s")
         except Exception as error:
@@ -148,14 +150,14 @@ class CloudWatch:
         if self.error:
             log.info("cloud_answers_again", cloud=self.label)
         self.breaker = self.breaker.succeeded()
-        self.error = ""
+        self.error, self.refused = "", False
 
-    def failed(self, error: str) -> None:
-        """A call failed in a way that says something of the cloud, not of the request."""
+    def failed(self, error: str, *, refused: bool = False) -> None:
+        """A call failed in a way that says something of the cloud, not of the request; `refused`: of the credential."""
         if not self.error:
             log.warning("cloud_failed", cloud=self.label, error=error)
         self.breaker = self.breaker.failed(self._clock(), random.random(), error)  # noqa: S311 - spreads retries
-        self.error = error
+        self.error, self.refused = error, refused
 
     def server_failed(self) -> None:
         self.failures += 1

@@ -17,11 +17,13 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from distcloud.scheduler.matching import Matcher
-from distcloud.scheduler.model import Action, Cloud, Demand, Group, Plan, Policy, Retire, Slot, Vm, VmState
+from distcloud.scheduler.model import Action, Cloud, Demand, Group, Hearing, Plan, Policy, Retire, Slot, Vm, VmState
 from distcloud.scheduler.planning import packing, retirement
 from distcloud.scheduler.planning.packing import Bin
 from distcloud.scheduler.planning.placement import Placement
 from distcloud.scheduler.planning.situation import CloudKey, Situation
+
+_WHOLE = Hearing()
 
 
 def plan(
@@ -33,14 +35,17 @@ def plan(
     policy: Policy,
     now: float,
     *,
+    hearing: Hearing = _WHOLE,
     matcher: Matcher | None = None,
 ) -> Plan:
     """What to do now. `slots` must be the whole pool; `vms` all that are not gone; `now` in seconds since the epoch.
 
+    `hearing` says which queues `demand` lacks, and since when the pool was listened to.
+
     `matcher` remembers evaluations from cycle to cycle; without one a fresh one is made. Actions come as deletions,
     retirements (both by VM id), then boots in the order in which owners were served.
     """
-    situation = Situation(demand, slots, vms, clouds, groups, policy, now, matcher or Matcher())
+    situation = Situation(demand, slots, vms, clouds, groups, policy, now, hearing, matcher or Matcher())
     leaves = retirement.compulsory(situation)
     wishes = situation.wishes()
     rooms = packing.bins(situation, leaves.keys())

@@ -18,6 +18,7 @@ class Reading:
     observations: Mapping[str, Observation]  # ledger id -> what was seen; MISSING where absence is proven
     orphans: tuple[Server, ...]  # ours, and no row knows them
     foreign: Usage  # servers without our mark
+    neighbours: frozenset[CloudKey] = frozenset()  # other clouds of the catalogue with servers in the same project
 
 
 def read_listing(
@@ -40,6 +41,7 @@ def read_listing(
     by_id = {vm.id: vm for vm in rows}
     observations: dict[str, Observation] = {}
     orphans: list[Server] = []
+    neighbours: set[CloudKey] = set()
     vms_used = cores = ram = 0
     for server in listing.servers:
         ours = server.metadata.get(META_SCHEDULER) == scheduler_uuid
@@ -51,11 +53,15 @@ def read_listing(
         if vm is not None:
             if (vm.group, vm.cloud) == key:
                 observations[vm.id] = Observation(server.status, server.id, server.fault, began_at)
+            else:
+                neighbours.add((vm.group, vm.cloud))
         elif ours:
             home = (server.metadata.get(META_GROUP, ""), server.metadata.get(META_CLOUD, ""))
             # Two clouds of the catalogue may share a project: each looks after its own; nobody's go to who sees them first.
             if home == key or home not in known_clouds:
                 orphans.append(server)
+            else:
+                neighbours.add(home)
         elif server.name or server.metadata:  # a bare id (its cell is down) may be one of ours: not a stranger
             vms_used += 1
             if server.resources is not None:
@@ -65,7 +71,7 @@ def read_listing(
         if (vm.group, vm.cloud) == key and vm.state is not VmState.GONE and vm.id not in observations:
             absent = listing.whole and vm.id in settled
             observations[vm.id] = Observation(ServerStatus.MISSING if absent else ServerStatus.UNKNOWN, listing_began_at=began_at)
-    return Reading(observations, tuple(orphans), Usage(vms_used, cores, ram))
+    return Reading(observations, tuple(orphans), Usage(vms_used, cores, ram), frozenset(neighbours & known_clouds))
 
 
 def with_slots(observations: Mapping[str, Observation], vms: Iterable[Vm], slots: Iterable[Slot]) -> dict[str, Observation]:
@@ -81,13 +87,17 @@ def with_slots(observations: Mapping[str, Observation], vms: Iterable[Vm], slots
 
 @dataclass(frozen=True, slots=True)
 class CloudFacts:
-    """What is known of a cloud at one moment; `problem` non-empty means that it must not be counted on."""
+    """What is known of a cloud at one moment; `problem` non-empty means that it must not be counted on.
+
+    `project` is what others in the same project tell while the cloud itself has not.
+    """
 
     inventory: Inventory | None
     foreign: Usage
     problem: str
     failures: int = 0
     last_failure_at: float | None = None
+    project: str = ""
 
 
 def cloud_as_planned(wish: CloudWish, facts: CloudFacts) -> Cloud:
@@ -95,9 +105,13 @@ def cloud_as_planned(wish: CloudWish, facts: CloudFacts) -> Cloud:
     inventory = facts.inventory
     problem = wish.problem or facts.problem
     if inventory is None:
-        problem = problem or "not asked yet"
         return replace(
-            wish.cloud, reachable=False, unreachable_reason=problem, failures=facts.failures, last_failure_at=facts.last_failure_at
+            wish.cloud,
+            reachable=False,
+            unreachable_reason=problem or "not asked yet",
+            project=facts.project,
+            failures=facts.failures,
+            last_failure_at=facts.last_failure_at,
         )
     return replace(
         wish.cloud,
@@ -107,6 +121,7 @@ def cloud_as_planned(wish: CloudWish, facts: CloudFacts) -> Cloud:
         foreign=facts.foreign,
         flavors=tuple(flavor for flavor in inventory.flavors if flavor.name not in wish.flavor_exclusions),
         images=frozenset(inventory.images),
+        networks=inventory.networks,
         project=inventory.project,
         failures=facts.failures,
         last_failure_at=facts.last_failure_at,

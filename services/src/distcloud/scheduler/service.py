@@ -66,7 +66,7 @@ async def _run(settings: SchedulerSettings) -> None:
     pool = HtcondorPool(
         PoolAddress(
             collector=settings.pool.collector,
-            schedd=settings.pool.schedd,
+            schedds=tuple(settings.pool.schedds),
             domain=settings.pool.domain,
             token_directory=settings.pool.token_directory,
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from ..common.config import ServiceSettings, Settings, load
 from .model import Policy
@@ -28,12 +28,21 @@ class DatabaseSettings(Settings):
 
 
 class PoolSettings(Settings):
-    """The HTCondor pool that the scheduler serves."""
+    """The HTCondor pool that the scheduler serves, with its submit nodes, on whatever hosts these are."""
 
     collector: str = Field(min_length=1, description="host name, with :port where it is not 9618")
-    schedd: str = Field(min_length=1, description="name of the schedd whose queue is read")
+    schedds: list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,254}$")]] = Field(
+        min_length=1, max_length=32, description="names of the schedds whose queues are read, as the collector has them"
+    )
     domain: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", description="trust and UID domain")
     token_directory: Path = Field(default=Path("/etc/distcloud/pool-tokens"), description="directory with the scheduler's own IDTOKENS")
+
+    @field_validator("schedds")
+    @classmethod
+    def _named_once(cls, names: list[str]) -> list[str]:
+        if len({name.lower() for name in names}) < len(names):
+            raise ValueError("should name each schedd once")
+        return names
 
 
 class SchedulerSettings(ServiceSettings):

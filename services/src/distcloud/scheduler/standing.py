@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .model import Cloud, Demand, Policy, Slot
+from .model import Cloud, Demand, Hearing, Policy, Slot
 from .observe import CloudWatch
 from .view import CloudStatus, PoolStatus
 from .wishes import CloudKey
+
+# Workers tell of themselves every minute: after a longer silence of ours, theirs means nothing yet.
+_GAP = 60.0
 
 
 @dataclass(slots=True)
@@ -18,31 +21,53 @@ class PoolView:
 
     reachable: bool = False
     error: str = ""
-    asked_at: float | None = None
+    asked_at: float | None = None  # when it last answered
+    since: float | None = None  # from when on it answered without a gap
     demand: tuple[Demand, ...] = ()
+    unheard: Mapping[str, str] = field(default_factory=dict)  # queues that did not answer, and why
     slots: tuple[Slot, ...] = ()
+    _beat: float = 0.0  # of the clock that nobody sets, at the last answer
+
+    def answered(self, demand: tuple[Demand, ...], unheard: Mapping[str, str], slots: tuple[Slot, ...], at: float, beat: float) -> None:
+        """`at` by the clock on the wall, `beat` by one that nobody sets: where the two disagree, the former was set."""
+        if self.asked_at is None or not 0 <= at - self.asked_at <= _GAP or beat - self._beat > _GAP:
+            self.since = at
+        self.reachable, self.error, self.asked_at, self._beat = True, "", at, beat
+        self.demand, self.unheard, self.slots = demand, unheard, slots
+
+    def failed(self, error: str) -> None:
+        self.reachable, self.error = False, error
+
+    def hearing(self) -> Hearing:
+        return Hearing(frozenset(self.unheard), self.since)
 
     def status(self) -> PoolStatus:
         idle, running = sum(demand.idle for demand in self.demand), sum(demand.running for demand in self.demand)
-        return PoolStatus(self.reachable, self.error, self.asked_at, idle, running, len(self.slots))
+        return PoolStatus(self.reachable, self.error, self.asked_at, idle, running, len(self.slots), dict(self.unheard))
 
 
 @dataclass(slots=True)
 class Standing:
-    """Of the cycles: how many, when, and what hinders them."""
+    """Of the loop and its cycles: how many, when, and what hinders them. `beat` is of a clock that nobody sets."""
 
+    beat: float  # when the loop last came round, with or without success
     cycles: int = 0
     last_at: float | None = None
+    last_beat: float | None = None  # of the last cycle that succeeded
     last_seconds: float | None = None
-    problem: str = ""
+    waits_for: str = ""  # another engine's end
+    database: str = ""  # why the last cycle could not use it
     vms: dict[CloudKey, Counter[str]] = field(default_factory=dict)
 
-    def cycled(self, at: float, seconds: float) -> None:
+    def cycled(self, at: float, seconds: float, beat: float) -> None:
         self.cycles += 1
-        self.last_at, self.last_seconds, self.problem = at, seconds, ""
+        self.last_at, self.last_seconds, self.database = at, seconds, ""
+        self.beat = self.last_beat = beat
 
-    def cycle_failed(self, problem: str) -> None:
-        self.problem = problem
+    def stuck(self, beat: float, patience: float) -> str:
+        """That the loop has not come round for longer than `patience` seconds; empty when it has."""
+        age = beat - self.beat
+        return f"the engine's loop is stuck: it has not come round for {age:.0f} s" if age > patience else ""
 
 
 def cloud_status(cloud: Cloud, watch: CloudWatch | None, vms: Mapping[CloudKey, Counter[str]], now: float, policy: Policy) -> CloudStatus:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .model import Cloud, Demand, Group, Plan, Policy, Slot, Vm, VmState
+from .model import Cloud, Demand, Group, Hearing, Plan, Policy, Slot, Vm, VmState
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class World:
     groups: tuple[Group, ...] = ()
     policy: Policy = field(default_factory=Policy)
     now: float = 0.0
+    hearing: Hearing = field(default_factory=Hearing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class CloudStatus:
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
-    """Whether the pool answers, and what it last said."""
+    """Whether the pool answers, and what it last said; `unheard_queues` says of each queue that did not answer why."""
 
     reachable: bool
     error: str
@@ -66,11 +67,13 @@ class PoolStatus:
     idle_jobs: int
     running_jobs: int
     slots: int
+    unheard_queues: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """Of the engine as a whole; `healthy` is what /healthz answers by."""
+    """Of the engine as a whole. `stuck` says that its loop does not turn (what /healthz answers by); `database` and `minter` what
+    hinders these; `problem` is the first thing that keeps the engine from its work, `healthy` that there is none."""
 
     scheduler_uuid: str
     started_at: float
@@ -80,6 +83,9 @@ class EngineStatus:
     last_cycle_age: float | None
     healthy: bool
     problem: str
+    stuck: str
+    database: str
+    minter: str
     pool: PoolStatus
     clouds: tuple[CloudStatus, ...]
     vms: Mapping[str, int]  # live VMs by state, all clouds

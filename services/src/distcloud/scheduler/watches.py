@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from .drivers.base import META_VM, Account, CloudDriver, CloudError, Server
 from .ledger import Ledger
@@ -107,7 +108,7 @@ class Watches:
                 settled={vm.id for vm in live if settled(vm, began_at)},
             )
             self._read[key] = seen.number
-            watch.foreign = reading.foreign
+            watch.foreign, watch.neighbours = reading.foreign, reading.neighbours
             observations |= reading.observations
             orphans += [(key, server) for server in reading.orphans]
         return observations, orphans
@@ -119,5 +120,12 @@ class Watches:
     def _facts(self, key: CloudKey) -> CloudFacts:
         watch = self._watches.get(key)
         if watch is not None:
-            return CloudFacts(watch.inventory, watch.foreign, watch.problem(), watch.failures, watch.last_failure_at)
-        return CloudFacts(None, Usage(), self._problems.get(key, ""))
+            facts = CloudFacts(watch.inventory, watch.foreign, watch.problem(), watch.failures, watch.last_failure_at)
+        else:
+            facts = CloudFacts(None, Usage(), self._problems.get(key, ""))
+        return facts if facts.inventory is not None else replace(facts, project=self._project_by_neighbours(key))
+
+    def _project_by_neighbours(self, key: CloudKey) -> str:
+        """The project of a cloud that has not told it itself: its servers use up the same quota all the same."""
+        found = (watch.inventory.project for watch in self if watch.inventory is not None and key in watch.neighbours)
+        return next(found, "")

@@ -93,6 +93,7 @@ def _cloud(row: CloudRow, box: SecretBox) -> CloudWish:
         credential_expires_at=row.credential_expires_at,
         priority=row.priority,
         limits=Limits(row.max_vms, row.max_cores, row.max_ram_mib),
+        soft_limits=Limits(row.soft_max_vms, row.soft_max_cores, row.soft_max_ram_mib),
         default_flavor=row.default_flavor,
         default_image=row.default_image,
         network=row.network,

@@ -74,12 +74,12 @@ def scheduler(tmp_path_factory):
         {"name": "atlas", "scope": "group_admin", "groups": ["atlas"], "sha256": digest_of(SECRETS["atlas"])},
     ]
     listen = {"port": 1, "tls_certificate": str(folder / "tls.crt"), "tls_key": str(folder / "tls.key")}
-    data = {"listen": listen, "pool": {"collector": "c", "schedd": "s", "domain": "d.lab"}, "condor_host": "c", "tokens": tokens}
+    data = {"listen": listen, "pool": {"collector": "c", "schedds": ["s"], "domain": "d.lab"}, "condor_host": "c", "tokens": tokens}
     settings = check(data, SchedulerSettings, "test")
     socket = bind(settings.listen.model_copy(update={"port": 0}))
     ready = threading.Event()
     found = types.SimpleNamespace(url="https://127.0.0.1:%d" % socket.getsockname()[1], ca=str(folder / "tls.crt"), woken=0)
-    status = types.SimpleNamespace(healthy=True, problem="")
+    status = types.SimpleNamespace(stuck="")
 
     def wake():
         found.woken += 1

@@ -8,13 +8,13 @@ from starlette.responses import JSONResponse
 
 from ...common import problems
 from ...common.database import DatabaseError
-from ...common.http import Health
+from ...common.http import Part
 from ...common.http import create_app as create_base
 from ...common.logging import get_logger
 from ...common.problems import Problem
 from ..catalogue import Catalogue
 from ..settings import SchedulerSettings
-from ..view import EngineView
+from ..view import EngineStatus, EngineView
 from .catalogue_routes import catalogue_router
 from .engine_routes import engine_router
 
@@ -32,16 +32,36 @@ def create_app(
     settings: SchedulerSettings, view: EngineView, catalogue: Catalogue, *, registry: CollectorRegistry | None = None
 ) -> FastAPI:
     """The application; the engine's own metrics go into `registry`."""
-    app = create_base("Cloud Scheduler", settings, health=lambda: Health(_problem_of(view)), description=DESCRIPTION, registry=registry)
+    app = create_base(
+        *("Cloud Scheduler", settings),
+        alive=lambda: view.status().stuck,
+        parts=lambda: parts_of(view.status()),
+        description=DESCRIPTION,
+        registry=registry,
+    )
     app.include_router(catalogue_router(catalogue))
     app.include_router(engine_router(view, domain=settings.pool.domain, condor_host=settings.condor_host))
     app.add_exception_handler(DatabaseError, _on_database_error)
     return app
 
 
-def _problem_of(view: EngineView) -> str:
-    status = view.status()
-    return "" if status.healthy else status.problem or "the engine does not run"
+def parts_of(status: EngineStatus) -> list[Part]:
+    """What the scheduler stands on. One cloud or queue of several may fail and the others go on; that all clouds fail is another thing.
+
+    Who asks is not known, so the words of a cloud's error, which are for its group, are not repeated here.
+    """
+    clouds = [cloud for cloud in status.clouds if cloud.enabled]
+    broken = [cloud for cloud in clouds if not cloud.reachable]
+    none = f"none of {len(clouds)} enabled clouds can be used" if clouds and len(broken) == len(clouds) else ""
+    return [
+        Part("engine", "" if status.problem == status.database else status.problem),
+        Part("database", status.database),
+        Part("pool", "" if status.pool.reachable else status.pool.error or "not asked yet"),
+        *(Part(f"queue {name}", why, needed=False) for name, why in sorted(status.pool.unheard_queues.items())),
+        Part("minter", status.minter),
+        Part("clouds", none),
+        *(Part(f"cloud {cloud.group}/{cloud.cloud}", "cannot be used; GET /v1/status says why", needed=False) for cloud in broken),
+    ]
 
 
 async def _on_database_error(_: Request, error: Exception) -> JSONResponse:

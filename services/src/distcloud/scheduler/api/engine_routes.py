@@ -83,7 +83,10 @@ def engine_router(view: EngineView, *, domain: str, condor_host: str) -> APIRout
     @router.get("/explain", summary="Why a job waits, cloud by cloud")
     async def explain(
         caller: CallerDep,
-        job: Annotated[str, Query(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$", description="CLUSTER.PROC")],
+        job: Annotated[
+            str,
+            Query(pattern=r"^([A-Za-z0-9_.@-]{1,255}#)?[0-9]{1,9}(\.[0-9]{1,9})?$", description="CLUSTER.PROC, or SCHEDD#CLUSTER.PROC"),
+        ],
     ) -> dict[str, Any]:
         return await explainer.explain(caller, job)
 

@@ -59,7 +59,8 @@ class Explainer:
                 world, judged = last.world, last.plan
         if judged is None:
             demand = replace(job, idle=max(1, job.idle))
-            judged = plan([demand], world.slots, world.vms, world.clouds, world.groups, world.policy, world.now, matcher=self._matcher)
+            given = (world.slots, world.vms, world.clouds, world.groups, world.policy, world.now)
+            judged = plan([demand], *given, hearing=world.hearing, matcher=self._matcher)
         return summary(demand, judged), explain(demand, judged, world.clouds, world.groups, self._matcher)
 
 

@@ -85,12 +85,14 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What changes seldom: `images` are name -> id (the newest of a name), `project` the key of the quota."""
+    """What changes seldom: `images` are name -> id (the newest of a name), `project` the key of the quota, `networks` the names
+    and ids that stand for one network each (None: not to be known)."""
 
     flavors: tuple[Flavor, ...]
     images: Mapping[str, str]
     quota: Limits
     project: str
+    networks: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The driver for OpenStack: Nova for servers, Glance for the names of images, Neutron for networks and left-over ports.
 
 Calls, all of them: compute GET servers/detail, POST servers, DELETE servers/ID, GET flavors/detail, GET limits; image GET images;
-network GET networks (only for a network given by name), GET and DELETE ports (left-overs; skipped without the right).
+network GET networks (skipped without the right), GET and DELETE ports (left-overs; skipped without the right).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,10 +47,11 @@ class OpenStackDriver:
         return Listing(servers, whole=all("name" in entry for entry in found))
 
     async def inventory(self) -> Inventory:
-        flavors, images, limits = await asyncio.gather(
+        flavors, images, limits, networks = await asyncio.gather(
             self._pages("compute", "flavors/detail", "flavors", {"limit": str(_PAGE)}),
             self._pages("image", "images", "images", {"limit": str(_PAGE), "status": "active"}),
             self._call("GET", "compute", "limits"),
+            self._known_networks(),
         )
         offered = tuple(_flavor(entry) for entry in flavors if not entry.get("OS-FLV-DISABLED:disabled"))
         self._flavors = {flavor.name: flavor.id for flavor in offered}
@@ -57,7 +59,7 @@ class OpenStackDriver:
         self._images = {str(entry["name"]): str(entry["id"]) for entry in sorted(images, key=_age) if entry.get("name")}
         absolute = _mapping(_mapping(limits).get("limits")).get("absolute")
         login = await self._keystone.login()
-        return Inventory(offered, dict(self._images), _quota(_mapping(absolute)), login.project)
+        return Inventory(offered, dict(self._images), _quota(_mapping(absolute)), login.project, networks)
 
     async def create(self, request: ServerRequest) -> str:
         if request.flavor not in self._flavors or request.image not in self._images:
@@ -104,6 +106,16 @@ class OpenStackDriver:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+    async def _known_networks(self) -> frozenset[str] | None:
+        try:
+            found = await self._pages("network", "networks", "networks", {"limit": str(_PAGE), "fields": "id,name"})
+        except CloudError as error:
+            if error.kind is ErrorKind.UNREACHABLE:
+                raise
+            return None  # no right to, or no Neutron: a network that is not there then shows at the create
+        names = Counter(str(entry.get("name", "")) for entry in found)
+        return frozenset({str(entry["id"]) for entry in found} | {name for name, count in names.items() if name and count == 1})
 
     async def _network(self, name: str) -> str:
         """The id of a network that was given by id or by name."""

@@ -66,7 +66,10 @@ class Eligibility:
         choices, why = self._choose(demand, job, cloud, image, wished, usual)
         if not choices:
             return Offer(cloud, reason=why[0], detail=why[1])
-        return Offer(cloud, choices, image, per_cloud(demand.network, cloud.name) or cloud.network)
+        network = per_cloud(demand.network, cloud.name) or cloud.network
+        if network and cloud.networks is not None and network not in cloud.networks:
+            return Offer(cloud, reason=Reason.NO_NETWORK, detail=f"{cloud.name} has no network {network}, or several of that name")
+        return Offer(cloud, choices, image, network)
 
     def _choose(
         self, demand: Demand, job: Job, cloud: Cloud, image: str, wished: str | None, usual: str | None
@@ -128,12 +131,13 @@ def _closed(cloud: Cloud, situation: Situation) -> tuple[Reason, str] | None:
     if cloud.frozen:
         return Reason.CLOUD_FROZEN, f"{cloud.name} is frozen"
     if not cloud.reachable:
-        return Reason.CLOUD_UNREACHABLE, f"{cloud.name} does not answer: {cloud.unreachable_reason or 'no reason known'}"
+        return Reason.CLOUD_UNREACHABLE, f"{cloud.name} cannot be used: {cloud.unreachable_reason or 'no reason known'}"
     expires = cloud.credential_expires_at
     if expires is not None and expires - now < policy.credential_margin:
         left = f"expires in {span(expires - now)}" if expires > now else "has expired"
         return Reason.CREDENTIAL_EXPIRING, f"the credential of {cloud.name} {left}; renew it"
-    if failing_in_a_row(cloud, situation) and (cloud.last_failure_at is None or now - cloud.last_failure_at < policy.freeze_seconds):
+    since = None if cloud.last_failure_at is None else now - cloud.last_failure_at
+    if failing_in_a_row(cloud, situation) and (since is None or 0 <= since < policy.freeze_seconds):
         return (
             Reason.CLOUD_FROZEN,
             f"{cloud.name}: the last {cloud.failures} servers failed; the next is tried {span(policy.freeze_seconds)} after the last",

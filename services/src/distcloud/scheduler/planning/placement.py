@@ -15,7 +15,7 @@ from distcloud.scheduler.planning.situation import CloudKey, Situation, Wish
 Owner = tuple[str, str]  # group, owner
 
 # What to tell of a demand that got nothing, the most hopeful first.
-_TELLING = (Reason.THROTTLED, Reason.LIMIT_REACHED, Reason.REQUIREMENTS_MISMATCH, Reason.NO_FLAVOR, Reason.NO_IMAGE)
+_TELLING = (Reason.THROTTLED, Reason.LIMIT_REACHED, Reason.REQUIREMENTS_MISMATCH, Reason.NO_FLAVOR, Reason.NO_IMAGE, Reason.NO_NETWORK)
 
 
 @dataclass(slots=True)

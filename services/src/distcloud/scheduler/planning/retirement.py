@@ -35,12 +35,19 @@ def compulsory(situation: Situation) -> dict[str, Leave]:
 
 
 def idle(situation: Situation, leaving: Set[str], needed: Set[str]) -> Iterable[Leave]:
-    """Idle workers past their keep-alive, unless waiting jobs were put there (`needed`: ids); even those not for ever."""
+    """Idle workers past their keep-alive, unless waiting jobs were put there (`needed`: ids); even those not for ever.
+
+    None while a queue is unheard: nobody knows whether its jobs need them.
+    """
     policy = situation.policy
+    if situation.hearing.unheard:
+        return
     for vm in situation.vms:
         if vm.manual or vm.state is not VmState.IDLE or vm.id in leaving:
             continue
         slot = situation.slots.get(vm.id)
+        if slot is None and _just_listening(situation):
+            continue  # it may run a job by now, and has not said so yet
         if slot is not None and slot.claimed_slots > 0:
             continue
         since = vm.changed_at if vm.idle_since is None else vm.idle_since
@@ -91,7 +98,7 @@ def _retiring(situation: Situation, vm: Vm, unseen_jobs: bool) -> Leave | None:
     policy, now, slot = situation.policy, situation.now, situation.slots.get(vm.id)
     if slot is None:
         seen = vm.last_seen_in_pool
-        if seen is not None and unseen_jobs and now - seen < policy.vanish_grace:
+        if seen is not None and (_just_listening(situation) or (unseen_jobs and now - seen < policy.vanish_grace)):
             return None  # the pool may have forgotten the ad of a worker whose jobs still run
         words = "never in the pool" if seen is None else "no slot left"
         return Delete(vm.id, Reason.DRAINED, f"{words}; retired because: {vm.reason}")
@@ -134,7 +141,13 @@ def _can_be_asked(cloud: Cloud | None) -> bool:
 def _heard(situation: Situation, vm: Vm) -> float:
     slot = situation.slots.get(vm.id)
     times = [time for time in (vm.last_seen_in_pool, slot.last_heard if slot else None) if time is not None]
-    return max(times, default=vm.changed_at)
+    return max(max(times, default=vm.changed_at), situation.hearing.since or 0.0)
+
+
+def _just_listening(situation: Situation) -> bool:
+    """Whether the pool may not yet have told of all its workers since it is listened to (again)."""
+    since = situation.hearing.since
+    return since is not None and situation.now - since < situation.policy.vanish_grace
 
 
 def _silent(situation: Situation) -> set[str]:
@@ -148,7 +161,12 @@ def _silent(situation: Situation) -> set[str]:
 
 
 def _groups_with_unseen_jobs(situation: Situation) -> set[str]:
-    """Groups of which the queue says that more jobs run than the pool shows claims, on workers of other origin included."""
+    """Groups of which the queue says that more jobs run than the pool shows claims, on workers of other origin included.
+
+    All of them while a queue is unheard.
+    """
+    if situation.hearing.unheard:
+        return set(situation.groups) | {vm.group for vm in situation.vms}
     running: dict[str, int] = defaultdict(int)
     for each in situation.demand:
         running[each.group] += each.running

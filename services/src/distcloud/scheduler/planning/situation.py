@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from distcloud.scheduler.matching import Job, Matcher, Worker
-from distcloud.scheduler.model import Cloud, Demand, Flavor, Group, Policy, Resources, Slot, Usage, Vm, VmState
+from distcloud.scheduler.model import Cloud, Demand, Flavor, Group, Hearing, Policy, Resources, Slot, Usage, Vm, VmState
 from distcloud.scheduler.worker.offer import offered
 
 CloudKey = tuple[str, str]  # group, cloud
@@ -43,10 +43,12 @@ class Situation:
         groups: Iterable[Group],
         policy: Policy,
         now: float,
+        hearing: Hearing,
         matcher: Matcher,
     ) -> None:
         self.policy = policy
         self.now = now
+        self.hearing = hearing
         self.matcher = matcher
         self.groups = {group.name: group for group in sorted(groups, key=lambda group: group.name)}
         self.clouds = {(cloud.group, cloud.name): cloud for cloud in sorted(clouds, key=lambda cloud: (cloud.group, cloud.name))}
@@ -98,19 +100,16 @@ class Situation:
         """The demand with idle jobs, less the jobs that have a claim already.
 
         A job that the queue still shows as idle may hold a claim that the pool shows already: an owner with more claims than
-        running jobs has that many starting.
+        running jobs has that many starting. With a queue unheard the claims may as well be for its jobs.
         """
         ahead: dict[tuple[str, str], int] = defaultdict(int)
-        for vm in self.vms:
-            slot = self.slots.get(vm.id)
-            if slot is not None and slot.claimed_slots:
-                # One name for several claims is that owner's; of several names each is known to have one claim at least.
-                each_has = slot.claimed_slots if len(set(slot.owners)) == 1 else 1
-                owners = slot.owners if len(slot.owners) == slot.claimed_slots else sorted(set(slot.owners)) * each_has
-                for owner in owners:
+        if not self.hearing.unheard:
+            for vm in self.vms:
+                slot = self.slots.get(vm.id)
+                for owner in slot.owners if slot is not None else ():
                     ahead[vm.group, owner.split("@")[0]] += 1
-        for each in self.demand:
-            ahead[each.group, each.owner] -= each.running
+            for each in self.demand:
+                ahead[each.group, each.owner] -= each.running
         wishes = []
         for each in self.demand:
             if each.idle <= 0:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..model import Demand, Slot
@@ -10,6 +11,17 @@ from ..model import Demand, Slot
 
 class PoolUnavailable(Exception):
     """The pool (or one part of it) did not answer; the message says which part and why. It holds no secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """What waits and runs in the queues that answered; `unheard` says of each of the others, by name, why it did not.
+
+    What waits in a queue that was not heard is unknown, which is not nothing.
+    """
+
+    demand: tuple[Demand, ...]
+    unheard: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +37,15 @@ class Job:
 class Pool(Protocol):
     """Every method may raise PoolUnavailable, and ends within its own time-outs."""
 
-    async def demand(self) -> list[Demand]: ...
+    async def demand(self) -> Queues:
+        """Raises PoolUnavailable when no queue answers."""
+        ...
 
     async def slots(self) -> list[Slot]: ...
 
-    async def job(self, job_id: str) -> Job | None: ...
+    async def job(self, job_id: str) -> Job | None:
+        """`job_id` is CLUSTER or CLUSTER.PROC, with SCHEDD# in front where several queues might know one."""
+        ...
 
     async def drain(self, vm_id: str, key: str) -> None:
         """Running jobs finish, no new ones start, then the worker leaves. `key` is the VM's own, which alone it trusts."""

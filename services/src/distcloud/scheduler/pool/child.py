@@ -25,11 +25,14 @@ _SLOT_ATTRIBUTES = [
 class Client:
     """The pool's central manager and one schedd; where the schedd is, is asked once and again after a failure."""
 
+    _CLUSTERS_KEPT = 200_000
+
     def __init__(self, collector: str, schedd: str) -> None:
         self._collector = htcondor2.Collector(collector)
         self._schedd_name = schedd
         self._schedd: Any = None
         self._learned: tuple[str, ...] = ()
+        self._queued: dict[int, int] = {}  # cluster -> when it was submitted, which never changes
 
     def demand(self) -> list[dict[str, Any]]:
         rows = self._grouped()
@@ -38,12 +41,29 @@ class Client:
             # Requirements speak of attributes that were not asked for: ask again with them, they may be the jobs' own.
             self._learned = learned
             rows = self._grouped()
+        self._date(rows)
         return rows
+
+    def _date(self, rows: list[dict[str, Any]]) -> None:
+        """Gives each row the submission time of its oldest job: the first one of its ids, for ids are given in order of time."""
+        oldest = {id(row): int(str(row["ids"]).partition(".")[0]) for row in rows if str(row["ids"]).partition(".")[0].isdigit()}
+        missing = set(oldest.values()) - set(self._queued)
+        if missing:
+            if len(self._queued) > self._CLUSTERS_KEPT:
+                self._queued.clear()
+            constraint = f"ClusterId >= {min(missing)} && ClusterId <= {max(missing)}"
+            for ad in self._query(constraint, ["ClusterId", "QDate"], htcondor2.QueryOpts.GroupBy):
+                cluster, moment = _value(ad, "ClusterId"), _value(ad, "QDate")
+                if isinstance(cluster, int) and isinstance(moment, int):
+                    self._queued[cluster] = moment
+        for row in rows:
+            row["QDate"] = self._queued.get(oldest.get(id(row), -1))
+            del row["ids"]
 
     def _grouped(self) -> list[dict[str, Any]]:
         projection = [*grouping.GROUPING, *self._learned]
         found = self._query("true", projection, htcondor2.QueryOpts.GroupBy)
-        return [{**self._plain(ad, self._learned), "count": _count(ad)} for ad in found]
+        return [{**self._plain(ad, self._learned), "count": _count(ad), "ids": _value(ad, "JobIds") or ""} for ad in found]
 
     def job(self, cluster: int, process: int) -> dict[str, Any] | None:
         constraint = f"ClusterId == {cluster} && ProcId == {process}"
@@ -52,7 +72,7 @@ class Client:
             return None
         requirements = str(found[0].lookup("Requirements")) if "Requirements" in found[0] else "true"
         plain = self._plain(found[0], grouping.attributes_of([requirements]))
-        plain["HoldReason"] = _value(found[0], "HoldReason")
+        plain |= {name: _value(found[0], name) for name in ("HoldReason", "QDate")}
         return plain
 
     def slots(self) -> list[dict[str, Any]]:
@@ -72,7 +92,10 @@ class Client:
         raise AssertionError("unreachable")
 
     def _locate(self) -> Any:
-        return self._collector.locate(htcondor2.DaemonTypes.Schedd, self._schedd_name)
+        found = self._collector.locate(htcondor2.DaemonTypes.Schedd, self._schedd_name)
+        if found is None:  # which the bindings would take for the schedd of this host: its jobs would count for another's
+            raise LookupError(f"the collector knows no schedd called {self._schedd_name}")
+        return found
 
     @staticmethod
     def _plain(ad: Any, further: tuple[str, ...]) -> dict[str, Any]:
@@ -108,7 +131,7 @@ def serve() -> None:
     for line in sys.stdin:
         try:
             request: Mapping[str, Any] = json.loads(line)
-            address = (str(request["collector"]), str(request["schedd"]))
+            address = (str(request["collector"]), str(request.get("schedd", "")))
             if address not in clients:
                 clients[address] = Client(*address)
             answer = {"result": _answer(clients[address], request)}

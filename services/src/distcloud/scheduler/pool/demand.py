@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -39,6 +40,13 @@ _NEVER = {
     *("imagesize", "diskusage", "memoryusage", "residentsetsize", "numjobstarts", "lastremotehost", "jobstartdate"),
 }
 _LEARNED_AT_MOST = 24
+# Users write job ads: nothing in one may be larger than what the scheduler's own tables and HTCondor's matching bear.
+_LONGEST_TEXT = 255
+_LONGEST_REQUIREMENTS = 16384
+_LARGEST = 2**31 - 1
+_DEEPEST = 32
+_LONGEST_KEEP_ALIVE = 30 * 86400
+TOO_LONG = "error"  # stands for requirements that are too long: as a ClassAd expression it matches nothing
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _NAME = re.compile(r"(?<![\w.])(?:(MY|TARGET)\s*\.\s*)?([A-Za-z_]\w*)(?!\s*\()(?![\w.])", re.IGNORECASE)
@@ -49,6 +57,8 @@ def named_in(requirements: str, attribute: str) -> str | None:
 
     Only a comparison that is not negated and stands in a conjunction is a promise; one inside `||` or `!` names nobody.
     """
+    if attribute.lower() not in requirements.lower():
+        return None
     name = re.escape(attribute)
     literal = r'"((?:[^"\\]|\\.)*)"'
     forward = re.compile(rf"(?<![\w.])(?:TARGET\s*\.\s*)?{name}\s*(?:=\?=|==|\bis\b)\s*{literal}", re.IGNORECASE)
@@ -60,11 +70,14 @@ def named_in(requirements: str, attribute: str) -> str | None:
     return None
 
 
-def _conjunction(text: str) -> list[str]:
-    """The clauses of a ClassAd expression that must all hold: split at `&&` outside strings and brackets, brackets peeled off."""
+def _conjunction(text: str, levels: int = _DEEPEST) -> list[str]:
+    """The clauses of a ClassAd expression that must all hold: split at `&&` outside strings and brackets, brackets peeled off.
+
+    What stands deeper than `levels` stays one clause.
+    """
     text = text.strip()
-    while text.startswith("(") and _closing(text) == len(text) - 1:
-        text = text[1:-1].strip()
+    while levels and text.startswith("(") and _closing(text) == len(text) - 1:
+        text, levels = text[1:-1].strip(), levels - 1
     parts: list[str] = []
     depth = start = position = 0
     while position < len(text):
@@ -86,7 +99,9 @@ def _conjunction(text: str) -> list[str]:
             continue
         position += 1
     parts.append(text[start:])
-    return [text] if len(parts) == 1 else [clause for part in parts for clause in _conjunction(part)]
+    if len(parts) == 1 or not levels:
+        return [text]
+    return [clause for part in parts for clause in _conjunction(part, levels - 1)]
 
 
 def _closing(text: str) -> int:
@@ -120,8 +135,8 @@ def attributes_of(requirements: Iterable[str]) -> tuple[str, ...]:
 def demands(rows: Iterable[Mapping[str, Any]]) -> list[Demand]:
     """Demand from the grouped rows; rows that differ in JobStatus alone become one. Jobs without a group are not ours.
 
-    A row has the attributes of GROUPING evaluated where they are numbers or strings, `Requirements` as text, `count`, and
-    `attributes`: the further ones as ClassAd text.
+    A row has the attributes of GROUPING evaluated where they are numbers or strings, `Requirements` as text, `count`,
+    `attributes`: the further ones as ClassAd text, and `QDate`: when the oldest of its jobs was submitted.
     """
     merged: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
@@ -133,14 +148,15 @@ def demands(rows: Iterable[Mapping[str, Any]]) -> list[Demand]:
             *(demand.group, demand.owner, demand.requirements, demand.request, demand.priority, demand.alias, demand.image),
             *(demand.flavor, demand.network, demand.keep_alive, attributes),
         )
-        entry = merged.setdefault(key, {"demand": demand, "idle": 0, "running": 0})
+        entry = merged.setdefault(key, {"demand": demand, "idle": 0, "running": 0, "waiting_since": None})
         status, count = _number(row.get("JobStatus")), int(row.get("count", 1))
         if status == _IDLE:
             entry["idle"] += count
+            entry["waiting_since"] = min((at for at in (entry["waiting_since"], demand.waiting_since) if at is not None), default=None)
         elif status in _RUNNING:
             entry["running"] += count
     return [
-        replace(entry["demand"], idle=entry["idle"], running=entry["running"])
+        replace(entry["demand"], idle=entry["idle"], running=entry["running"], waiting_since=entry["waiting_since"])
         for entry in merged.values()
         if entry["idle"] or entry["running"]
     ]
@@ -149,30 +165,33 @@ def demands(rows: Iterable[Mapping[str, Any]]) -> list[Demand]:
 def one(row: Mapping[str, Any]) -> Demand | None:
     """The demand of one job or row of like jobs, without counts; None when it is nobody's of ours."""
     requirements = str(row.get("Requirements") or "true")
+    if len(requirements) > _LONGEST_REQUIREMENTS:
+        requirements = TOO_LONG
     # The schedd's own word comes first: it has checked that the owner is a member, which nobody has of the requirements' text.
     group = _text(row.get("DistcloudGroup"))
     if group is None:
         group = named_in(requirements, "group_name")
     if group is None or group == "nogroup":
         return None
-    keep_alive = _number(row.get("VMKeepAlive"))
+    since, keep_alive = _number(row.get("QDate")), _whole(row.get("VMKeepAlive"))
     return Demand(
         group=group,
         owner=_text(row.get("Owner")) or "",
         requirements=requirements,
         request=Resources(
-            cores=max(1, int(_number(row.get("RequestCpus")) or DEFAULT_REQUEST.cores)),
-            ram_mib=max(1, int(_number(row.get("RequestMemory")) or DEFAULT_REQUEST.ram_mib)),
+            cores=max(1, _whole(row.get("RequestCpus")) or DEFAULT_REQUEST.cores),
+            ram_mib=max(1, _whole(row.get("RequestMemory")) or DEFAULT_REQUEST.ram_mib),
             disk_gib=_disk(row.get("RequestDisk")),
         ),
         idle=0,
-        priority=int(_number(row.get("JobPrio")) or 0),
+        priority=_whole(row.get("JobPrio")) or 0,
         alias=named_in(requirements, "target_alias"),
         image=_text(row.get("VMImage")),
         flavor=_text(row.get("VMInstanceType")),
         network=_text(row.get("VMNetwork")),
-        keep_alive=None if keep_alive is None else int(keep_alive),
+        keep_alive=None if keep_alive is None else max(0, min(keep_alive, _LONGEST_KEEP_ALIVE)),
         attributes=dict(row.get("attributes") or {}),
+        waiting_since=since if since is None else float(since),
     )
 
 
@@ -182,8 +201,19 @@ def _disk(value: Any) -> float:
 
 
 def _number(value: Any) -> float | None:
-    return None if isinstance(value, bool) or not isinstance(value, int | float) else value
+    """A number between plus and minus `_LARGEST`; None for what is none (not a number, infinity)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return max(-_LARGEST, min(value, _LARGEST))
+
+
+def _whole(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None else int(number)
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    """Text that can be stored and shown: in one line, without control characters, not longer than names are."""
+    if not isinstance(value, str) or not value:
+        return None
+    return "".join(sign if sign.isprintable() else "?" for sign in value[:_LONGEST_TEXT])

@@ -6,22 +6,28 @@ was made for this one VM, and that only this VM trusts.
 
 from __future__ import annotations
 
+import asyncio
+import random
 import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...common.breaker import Breaker, BreakerPolicy
 from ...common.supervise import ChildError, Finished, JsonChild, run_command
 from ..ids import is_vm_id
-from ..model import Demand, Resources, Slot
-from .base import Job, PoolUnavailable
+from ..model import Resources, Slot
+from .base import Job, PoolUnavailable, Queues
 from .demand import demands, one
 
-_JOB_ID = re.compile(r"(\d{1,9})(?:\.(\d{1,9}))?")
+_JOB_ID = re.compile(r"(?:([^#]+)#)?(\d{1,9})(?:\.(\d{1,9}))?")
+# A queue that is away is asked again soon, but not in every cycle: waiting for it would slow the others down.
+_PATIENCE = BreakerPolicy(shortest=5.0, longest=30.0)
 # On the central manager FS would win, and its user name is not the identity that the pool's rules speak of.
 _METHODS = {"_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS"}
 _DRAIN_TOKEN_SECONDS = 600
@@ -29,11 +35,13 @@ _DRAIN_TOKEN_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class PoolAddress:
-    """Where the pool is. `token_directory` holds the scheduler's own tokens (0700, files 0600); `scratch` is a private folder
+    """Where the pool is; `schedds` are the names of the queues, as the collector knows them.
+
+    `token_directory` holds the scheduler's own tokens (0700, files 0600); `scratch` is a private folder
     for the moments of a drain; `environment` is added to what HTCondor's tools see."""
 
     collector: str
-    schedd: str
+    schedds: tuple[str, ...]
     domain: str
     token_directory: Path
     scratch: Path | None = None
@@ -43,7 +51,7 @@ class PoolAddress:
 
 
 class HtcondorPool:
-    """One HTCondor pool with one schedd. `seconds` bounds every question and every order."""
+    """One HTCondor pool with its queues. `seconds` bounds every question and every order."""
 
     def __init__(self, address: PoolAddress, *, seconds: float = 20.0) -> None:
         self._address = address
@@ -54,13 +62,37 @@ class HtcondorPool:
             "_CONDOR_SEC_TOKEN_DIRECTORY": str(address.token_directory),
         }
         command = [address.python, "-m", "distcloud.scheduler.pool.child"]
-        # One child each, so that a schedd that hangs does not keep us from seeing the slots.
-        self._schedd = JsonChild(f"schedd {address.schedd}", command, self._environment)
+        # One child each, so that a schedd that hangs keeps us neither from the others nor from seeing the slots.
+        self._queues = {name: _Queue(JsonChild(f"schedd {name}", command, self._environment)) for name in address.schedds}
         self._collector = JsonChild(f"collector {address.collector}", command, self._environment)
 
-    async def demand(self) -> list[Demand]:
-        rows = await self._ask(self._schedd, {"ask": "demand"})
-        return demands(rows)
+    async def demand(self) -> Queues:
+        answers = await asyncio.gather(*(self._demand_of(name) for name in self._queues), return_exceptions=True)
+        rows: list[Any] = []
+        unheard: dict[str, str] = {}
+        for name, answer in zip(self._queues, answers, strict=True):
+            if isinstance(answer, PoolUnavailable):
+                unheard[name] = str(answer)
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                rows += answer
+        if len(unheard) == len(self._queues):
+            raise PoolUnavailable("; ".join(unheard.values()))
+        # Thousands of rows with long requirements take a while to be read.
+        return Queues(tuple(await asyncio.to_thread(demands, rows)), unheard)
+
+    async def _demand_of(self, name: str) -> list[Any]:
+        queue, now = self._queues[name], time.monotonic()
+        if not queue.breaker.allows(now):
+            raise PoolUnavailable(queue.breaker.error)
+        try:
+            rows: list[Any] = await self._ask(queue.child, {"ask": "demand", "schedd": name})
+        except PoolUnavailable as error:
+            queue.breaker = queue.breaker.failed(time.monotonic(), random.random(), str(error))  # noqa: S311 - spreads retries
+            raise
+        queue.breaker = queue.breaker.succeeded()
+        return rows
 
     async def slots(self) -> list[Slot]:
         rows = await self._ask(self._collector, {"ask": "slots"})
@@ -71,11 +103,19 @@ class HtcondorPool:
         match = _JOB_ID.fullmatch(job_id)
         if match is None:
             return None
-        cluster, process = int(match.group(1)), int(match.group(2) or 0)
-        row = await self._ask(self._schedd, {"ask": "job", "cluster": cluster, "process": process})
-        if row is None:
-            return None
-        return Job(f"{cluster}.{process}", int(row.get("JobStatus") or 0), one(row), str(row.get("HoldReason") or ""))
+        cluster, process = int(match.group(2)), int(match.group(3) or 0)
+        names = [name for name in self._queues if match.group(1) in (None, name)]
+        question = {"ask": "job", "cluster": cluster, "process": process}
+        asked = (self._ask(self._queues[name].child, {**question, "schedd": name}) for name in names)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for name, row in zip(names, answers, strict=True):
+            if isinstance(row, Mapping):
+                found = f"{cluster}.{process}" if len(self._queues) == 1 else f"{name}#{cluster}.{process}"
+                return Job(found, int(row.get("JobStatus") or 0), one(row), str(row.get("HoldReason") or ""))
+        for failure in answers:
+            if isinstance(failure, BaseException):
+                raise failure  # it may well be in the queue that did not answer
+        return None
 
     async def drain(self, vm_id: str, key: str) -> None:
         if not is_vm_id(vm_id):
@@ -107,12 +147,13 @@ class HtcondorPool:
             await self._command(["condor_advertise", "-pool", self._address.collector, "-tcp", "INVALIDATE_STARTD_ADS", file.name], {})
 
     async def close(self) -> None:
-        await self._schedd.close()
+        for queue in self._queues.values():
+            await queue.child.close()
         await self._collector.close()
 
     async def _ask(self, child: JsonChild, question: Mapping[str, Any]) -> Any:
         try:
-            return await child.ask({**question, "collector": self._address.collector, "schedd": self._address.schedd}, self._seconds)
+            return await child.ask({"collector": self._address.collector, **question}, self._seconds)
         except ChildError as error:
             raise PoolUnavailable(f"HTCondor: {error}") from error
 
@@ -130,6 +171,14 @@ class HtcondorPool:
         return done
 
 
+@dataclass(slots=True)
+class _Queue:
+    """One schedd: who asks it, and how that went lately."""
+
+    child: JsonChild
+    breaker: Breaker = field(default_factory=lambda: Breaker(_PATIENCE))
+
+
 def slot_of(row: Mapping[str, Any], domain: str) -> Slot | None:
     """A partitionable slot as the planner knows it; None for an ad without a machine.
 
@@ -145,7 +194,7 @@ def slot_of(row: Mapping[str, Any], domain: str) -> Slot | None:
     claimed = row.get("NumDynamicSlots")
     if isinstance(states, list):  # an unclaimed dynamic slot is on its way back: nobody works in it
         claimed = sum(1 for state in states if state in ("Claimed", "Preempting", "Matched"))
-    owners = row.get("ChildRemoteOwner") or row.get("ChildRemoteUser") or []
+    owners = row.get("ChildRemoteOwner") or row.get("ChildRemoteUser")
     return Slot(
         machine=machine,
         vm_id=host if ours else None,
@@ -154,7 +203,7 @@ def slot_of(row: Mapping[str, Any], domain: str) -> Slot | None:
         claimed_slots=claimed if isinstance(claimed, int) else 0,
         draining=row.get("Draining") is True or row.get("State") == "Drained",
         last_heard=float(row.get("LastHeardFrom") or 0),
-        owners=tuple(sorted({str(owner) for owner in owners if owner})) if isinstance(owners, list) else (),
+        owners=tuple(sorted(str(owner) for owner in owners if owner)) if isinstance(owners, list) else (),
     )
 
 

@@ -1,0 +1,16 @@
+"""Clouds get soft limits: bounds on what everybody uses of the project."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    for name in ("soft_max_vms", "soft_max_cores", "soft_max_ram_mib"):
+        op.add_column("clouds", sa.Column(name, sa.Integer(), nullable=True))

@@ -1,0 +1,337 @@
+"""The engine when its surroundings fail in part: shared quotas, queues, credentials, disks, clocks, and a loop that hangs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx import ASGITransport, AsyncClient
+from sqlalchemy import event
+
+from distcloud.common.database import DatabaseError
+from distcloud.scheduler.api import create_app
+from distcloud.scheduler.catalogue import Catalogue
+from distcloud.scheduler.credentials import token_lifetime
+from distcloud.scheduler.model import Limits, Policy, VmState
+from distcloud.scheduler.tables import CloudRow, GroupRow
+
+from .api_world import settings, token
+from .fakes import FakeJob, World
+from .stage import POLICY, Stage, migrated
+
+Play = Callable[[Stage], Awaitable[None]]
+
+
+def play(folder: Path, world: World, script: Play, *clouds: str, max_vms: int = 5) -> None:
+    async def main() -> None:
+        stage = Stage(await migrated(folder, clouds, max_vms=max_vms), world)
+        await stage.begin()
+        await script(stage)
+        await stage.end()
+
+    asyncio.run(main())
+
+
+async def call(stage: Stage, method: str, path: str, body: Any = None) -> Any:
+    """The real API in front of the engine and its database, as a cloud admin."""
+    app = create_app(settings(), stage.engine, Catalogue(stage.database, stage.box, stage.engine.wake))
+    headers = {"Authorization": f"Bearer {token('admin')}"}
+    async with AsyncClient(transport=ASGITransport(app=app), base_url="http://test", headers=headers) as client:
+        answer = await client.request(method, path, json=body)
+    assert answer.status_code < 300 or path == "/readyz", answer.text
+    return answer.json()
+
+
+async def add(stage: Stage, *clouds: tuple[str, str]) -> None:
+    """Clouds of groups, enabled, without limits of their own; groups that lack are made."""
+    async with stage.database.begin() as session:
+        for group, name in clouds:
+            if await session.get(GroupRow, group) is None:
+                session.add(GroupRow(name=group, keep_alive=20, default_image="worker", aliases={}))
+                await session.flush()
+            session.add(CloudRow(group_name=group, name=name, region="r", enabled=True, auth={}, attributes={}))
+
+
+def test_groups_in_one_project_share_its_quota(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(100, group=group) for group in ("atlas", "belle") for _ in range(4)])
+    east = world.cloud("east", quota=Limits(vms=3))
+
+    async def script(stage: Stage) -> None:
+        await add(stage, ("atlas", "east"), ("belle", "east"))
+        for _ in range(40):
+            await stage.turn()
+            assert len(east.servers) <= 3
+        assert east.over_quota == 0, "it was asked for more than there is"
+        groups = {detail.vm.group for detail in (await stage.engine.vms(states=list(VmState))).vms}
+        assert groups == {"atlas", "belle"}
+        await stage.turns(120)
+        assert stage.at_rest() and east.over_quota == 0
+
+    play(tmp_path, world, script)
+
+
+def test_a_quota_is_shared_with_a_cloud_that_has_not_answered_since_the_start(tmp_path: Path) -> None:
+    """The other group's credential is broken: its project is known by its servers, which use up the same quota."""
+    world = World(jobs=[FakeJob(1000, group="belle") for _ in range(2)])
+    east = world.cloud("east", quota=Limits(vms=3))
+
+    async def script(stage: Stage) -> None:
+        await add(stage, ("atlas", "east"), ("belle", "east"))
+        await stage.turns(12)
+        assert len(east.servers) == 2
+        async with stage.database.begin() as session:
+            (await session.get_one(CloudRow, ("belle", "east"))).auth_secrets = stage.box.seal('{"password": "wrong"}')
+        await stage.engine.close()
+        await stage.begin()
+        world.jobs += [FakeJob(1000) for _ in range(3)]
+        await stage.turns(12)
+        status = {cloud.group: cloud for cloud in stage.engine.status().clouds}
+        assert "refuses the credential" in status["belle"].error and status["atlas"].reachable
+        assert len(east.servers) == 3 and east.over_quota == 0
+
+    play(tmp_path, world, script)
+
+
+def test_a_queue_that_is_not_heard_is_named_and_costs_no_worker(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(30, queue="far")])
+    world.cloud("east")
+
+    async def script(stage: Stage) -> None:
+        await stage.turns(10)
+        assert len(world.servers()) == 1
+        world.unheard = {"far": "HTCondor: schedd far: no answer within 20 s"}
+        world.jobs.append(FakeJob(60))
+        await stage.turns(60)  # both jobs are over by now, and the keep-alive long since
+        assert all(job.done for job in world.jobs), "the job of the other queue was served, by a worker of its own"
+        assert len(world.servers()) == 2, "nobody knows whether the queue that is away needs the workers"
+        pool = stage.engine.status().pool
+        assert pool.reachable and pool.unheard_queues == world.unheard
+        assert (await call(stage, "GET", "/v1/status"))["pool"]["unheard_queues"] == world.unheard
+        ready = await call(stage, "GET", "/readyz")
+        assert ready["status"] == "degraded" and [part["name"] for part in ready["parts"] if not part["ok"]] == ["queue far"]
+        world.unheard = {}
+        await stage.turns(30)
+        assert stage.at_rest() and stage.engine.status().pool.unheard_queues == {}
+
+    play(tmp_path, world, script, "east")
+
+
+PASSWORD = {"auth_url": "https://k/v3", "username": "u", "project_name": "p", "password": "right"}
+
+
+def test_a_refused_credential_is_named_and_mended_without_a_restart(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(400) for _ in range(4)])
+    for name in ("east", "west"):
+        world.cloud(name)
+
+    async def script(stage: Stage) -> None:
+        for name in ("east", "west"):
+            await call(stage, "PUT", f"/v1/groups/atlas/clouds/{name}", {"region": name, "auth": PASSWORD, "enabled": True, "max_vms": 2})
+        await stage.turns(12)
+        assert {name: len(cloud.servers) for name, cloud in world.clouds.items()} == {"east": 2, "west": 2}
+        await call(stage, "PUT", "/v1/groups/atlas/clouds/east", {"auth": {"password": "wrong"}, "max_vms": 3})
+        await call(stage, "PUT", "/v1/groups/atlas/clouds/west", {"max_vms": 3})
+        world.jobs += [FakeJob(400) for _ in range(2)]
+        await stage.turns(3)
+        assert {name: len(cloud.servers) for name, cloud in world.clouds.items()} == {"east": 2, "west": 3}
+        status = {cloud["cloud"]: cloud for cloud in (await call(stage, "GET", "/v1/status"))["clouds"]}
+        assert not status["east"]["reachable"] and "Keystone at http://k refuses the credential" in status["east"]["error"]
+        assert status["west"]["reachable"] and status["west"]["error"] == ""
+        told = {cloud["cloud"]: cloud for cloud in (await call(stage, "GET", "/v1/explain?job=6.0"))["clouds"]}
+        assert told["east"]["reason"] == "cloud_unreachable" and "refuses the credential" in told["east"]["sentence"]
+        await stage.turns(30)  # the breaker has opened, and its waits have grown
+        assert sum(status["east"]["vms"].values()) == 2, "its VMs are not given up"
+        await call(stage, "PUT", "/v1/groups/atlas/clouds/east", {"auth": {"password": "right"}})
+        await stage.turns(2)
+        assert len(world.clouds["east"].servers) == 3, "no restart, and no wait for the breaker"
+        await stage.turns(120)
+        assert stage.at_rest()
+
+    play(tmp_path, world, script)
+
+
+def test_a_credential_that_expired_is_said_to_have(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(60)])
+    world.cloud("east")
+
+    async def script(stage: Stage) -> None:
+        body = {"region": "r", "auth": PASSWORD, "enabled": True, "credential_expires_at": world.now - 10}
+        await call(stage, "PUT", "/v1/groups/atlas/clouds/east", body)
+        await stage.turns(3)
+        (told,) = (await call(stage, "GET", "/v1/explain?job=1.0"))["clouds"]
+        assert told["reason"] == "credential_expiring" and "has expired" in told["sentence"] and not world.servers()
+        await call(stage, "PUT", "/v1/groups/atlas/clouds/east", {"credential_expires_at": None})
+        await stage.turns(2)
+        assert len(world.servers()) == 1
+
+    play(tmp_path, world, script)
+
+
+def test_disabled_outlives_restarts_and_redeployments(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(60)])
+    world.cloud("east")
+    path, wish = "/v1/groups/atlas/clouds/east", {"region": "r", "auth": PASSWORD}
+
+    async def script(stage: Stage) -> None:
+        await call(stage, "PUT", path, wish)
+        for _ in range(3):
+            await stage.turns(3)
+            assert not (await call(stage, "GET", "/v1/status"))["clouds"][0]["enabled"]
+            await stage.engine.close()
+            await stage.database.close()
+            await stage.begin()
+            assert not (await call(stage, "PUT", path, wish))["changed"], "a redeployment says nothing of enabled"
+        assert not world.clouds["east"].created and not world.minted and not await stage.vms()
+        await call(stage, "PUT", path, {"enabled": True})
+        await stage.turns(2)
+        assert len(world.servers()) == 1
+        await call(stage, "PUT", path, {"enabled": False})
+        await stage.engine.close()
+        await stage.begin()
+        await call(stage, "PUT", path, wish)
+        world.jobs.append(FakeJob(60))
+        await stage.turns(60)
+        assert len(world.clouds["east"].created) == 1 and not world.servers()
+
+    play(tmp_path, world, script)
+
+
+def test_a_cloud_disabled_while_the_plan_was_made_gets_nothing(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(60)])
+    world.cloud("east")
+
+    async def script(stage: Stage) -> None:
+        path = "/v1/groups/atlas/clouds/east"
+        await call(stage, "PUT", path, {"region": "r", "auth": PASSWORD, "enabled": True})
+        await stage.turn()
+        plan, loop = stage.engine._plan, asyncio.get_running_loop()
+
+        def disabled_meanwhile(of: Any) -> Any:
+            made = plan(of)
+            assert made.actions
+            asyncio.run_coroutine_threadsafe(call(stage, "PUT", path, {"enabled": False}), loop).result(20)
+            return made
+
+        stage.engine._plan = disabled_meanwhile  # type: ignore[method-assign,assignment]
+        await stage.turn()
+        assert not world.clouds["east"].created and not await stage.vms()
+        record = stage.engine.last_plan()
+        assert record is not None and record.failures == ("no boot on atlas/east: it is disabled",)
+
+    play(tmp_path, world, script)
+
+
+def test_without_space_nothing_is_booted_that_has_no_row(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(600) for _ in range(40)])
+    world.cloud("east")
+
+    async def script(stage: Stage) -> None:
+        await stage.turn()
+        pages = {"most": 0}
+
+        @event.listens_for(stage.database._engine.sync_engine, "begin")
+        def full(connection: Any) -> None:
+            most = pages["most"] or 1_000_000
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {most}")
+
+        async with stage.database.read() as session:
+            pages["most"] = (await (await session.connection()).exec_driver_sql("PRAGMA page_count")).scalar_one()
+        failures = []
+        for _ in range(6):
+            try:
+                await stage.turn()
+            except DatabaseError as error:
+                failures.append(str(error))
+                await stage.engine.settle()
+            assert set(world.clouds["east"].created) <= {vm.id for vm in await stage.vms()}
+        assert failures and "no space left" in failures[-1]
+        assert len(world.clouds["east"].created) < 20
+        pages["most"] = 0
+        await stage.turns(30)
+        assert len(world.clouds["east"].servers) == 20
+        assert set(world.clouds["east"].created) <= {vm.id for vm in await stage.vms()} and not world.doubled
+
+    play(tmp_path, world, script, "east", max_vms=20)
+
+
+def test_hours_without_the_pool_cost_no_running_worker(tmp_path: Path) -> None:
+    """The machine slept, or the central manager was rebuilt: on return the collector is empty for a minute."""
+    world = World(jobs=[FakeJob(20_000) for _ in range(2)])
+    world.cloud("east")
+
+    async def script(stage: Stage) -> None:
+        await stage.turns(12)
+        before = {entry.server.id for entry in world.servers()}
+        world.now += 3 * 3600
+        world.forgotten = True
+        await stage.turns(10)
+        world.forgotten = False
+        await stage.turns(10)
+        assert {entry.server.id for entry in world.servers()} == before
+        assert {vm.state for vm in await stage.vms()} == {VmState.RUNNING}
+
+    play(tmp_path, world, script, "east", max_vms=2)
+
+
+@pytest.mark.parametrize("jump", [-7200.0, 7200.0])
+def test_a_clock_that_is_set_neither_kills_nor_blinds(tmp_path: Path, jump: float) -> None:
+    world = World(jobs=[FakeJob(900)])
+    world.cloud("east")
+
+    async def script(stage: Stage) -> None:
+        real = stage.engine._monotonic
+        shift = 0.0
+        stage.engine._monotonic = lambda: real() - shift
+        await stage.turns(12)
+        world.clouds["east"].down = True
+        await stage.turns(8)  # the breaker is open
+        shift = jump
+        for job in world.jobs:
+            job.started_at = (job.started_at or world.now) + jump
+        world.now += jump
+        world.clouds["east"].down = False
+        assert not stage.engine.status().stuck
+        await stage.turns(3)
+        assert stage.engine.status().clouds[0].reachable, "asked again at once, not when the old time comes round"
+        assert [vm.state for vm in await stage.vms()] == [VmState.RUNNING] and len(world.clouds["east"].created) == 1
+
+    play(tmp_path, world, script, "east")
+
+
+def test_a_loop_that_hangs_shows(tmp_path: Path) -> None:
+    world = World(hangs=True)
+    world.cloud("east")
+
+    async def script(stage: Stage) -> None:
+        turning = asyncio.create_task(stage.engine.cycle())
+        await asyncio.sleep(0.05)
+        assert (await call(stage, "GET", "/healthz")) == {"status": "ok"}
+        world.now += 61
+        stuck = stage.engine.status()
+        assert stuck.stuck == "the engine's loop is stuck: it has not come round for 61 s" and not stuck.healthy
+        turning.cancel()
+        await asyncio.wait([turning])
+        world.hangs = False
+        await stage.turn()
+        assert stage.engine.status().healthy
+
+    play(tmp_path, world, script, "east")
+
+
+def test_a_token_lives_as_long_as_its_vm_may_and_is_refused_when_that_is_gone(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(30)])
+    world.cloud("east")
+
+    async def script(stage: Stage) -> None:
+        await stage.turns(43)
+        assert stage.at_rest()
+        (vm,) = await stage.vms()
+        assert world.minted == [vm.id]
+        assert vm.token_expires_at == vm.requested_at + token_lifetime(POLICY)
+        assert world.refused == {vm.id: vm.token_expires_at}, "to its very end, and no longer"
+
+    play(tmp_path, world, script, "east")
+    assert token_lifetime(Policy(max_vm_age=7200, drain_timeout=3600)) == 7200 + 3600 + 3600
