@@ -109,7 +109,7 @@ class OpenStackDriver:
 
     async def _known_networks(self) -> frozenset[str] | None:
         try:
-            found = await self._pages("network", "networks", "networks", {"limit": str(_PAGE), "fields": "id,name"})
+            found = await self._pages("network", "networks", "networks", {"limit": str(_PAGE)})
         except CloudError as error:
             if error.kind is ErrorKind.UNREACHABLE:
                 raise
