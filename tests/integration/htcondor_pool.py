@@ -1,7 +1,9 @@
 """A pool made by role htcondor, as its tests use it: hosts by SSH, tokens, jobs.
 
-The hosts are those of the Molecule scenario `htcondor` in the lab named by DISTCLOUD_LAB. DISTCLOUD_POOL (JSON: central and workers as
-{"address", "fqdn"}, ssh as a list of options) names others. The groups are atlas: alice, carol; belle: bob, alice.
+The hosts are those of the Molecule scenario `htcondor` in the lab named by DISTCLOUD_LAB. DISTCLOUD_POOL (JSON: central, submit and workers
+as {"address", "fqdn"}, ssh as a list of options) names others. The groups are atlas: alice, carol; belle: bob, alice.
+
+A plugin of pytest too: one drain of DISTCLOUD_DRAIN_SECONDS runs beside all other tests, from the first test to the last.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +24,13 @@ import pytest
 DOMAIN = "distcloud.lab"
 # The address in slot ads that a test makes up: one that no host has.
 NOWHERE = "<192.0.2.1:9618>"
+# A drain waits for the job however long it runs.
+DRAIN_SECONDS = int(os.environ.get("DISTCLOUD_DRAIN_SECONDS", "120"))
+TOKENS = "/var/lib/distcloud/scheduler/condor/tokens.d"
+WALL = (
+    "table inet test_wall { chain input { type filter hook input priority -10; policy drop; "
+    "ct state established,related accept; iif lo accept; tcp dport 22 accept; }; }"
+)
 T = TypeVar("T")
 
 
@@ -67,7 +76,7 @@ class Host:
 
 
 class Pool:
-    """The central manager (also submit node) and its static workers."""
+    """The central manager, a submit node and two static workers; the first worker is drained while the tests go on with the other."""
 
     def __init__(self) -> None:
         if given := os.environ.get("DISTCLOUD_POOL"):
@@ -78,10 +87,12 @@ class Pool:
             ssh = state / "distcloud" / f"lab-{os.environ.get('DISTCLOUD_LAB', 'test')}" / "ssh"
             described = {
                 "central": {"address": f"{prefix}.23", "fqdn": f"ht-central.{DOMAIN}"},
+                "submit": {"address": f"{prefix}.22", "fqdn": f"ht-submit.{DOMAIN}"},
                 "workers": [{"address": f"{prefix}.{24 + number}", "fqdn": f"ht-worker-{number + 1}.{DOMAIN}"} for number in range(2)],
                 "ssh": ["-i", f"{ssh}/id_ed25519", "-o", f"UserKnownHostsFile={ssh}/known_hosts", "-o", "ConnectTimeout=5"],
             }
         self.central = Host(**described["central"], ssh=described["ssh"])
+        self.submit_node = Host(**described["submit"], ssh=described["ssh"])
         self.workers = [Host(**worker, ssh=described["ssh"]) for worker in described["workers"]]
         if self.central.run("condor_status -collector").code != 0:
             pytest.skip("no pool: bring it up with `molecule converge -s htcondor`")
@@ -104,16 +115,14 @@ class Pool:
 
     def as_scheduler(self, command: str) -> Done:
         """A command on the central manager as the engines' Unix user with the scheduler's token, by token alone."""
-        where = "/var/lib/distcloud/scheduler/condor/tokens.d"
-        return self.central.run(
-            f"export _CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS=IDTOKENS _CONDOR_SEC_TOKEN_DIRECTORY={where}; {command}", user="distcloud"
-        )
+        settings = f"_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS=IDTOKENS _CONDOR_SEC_TOKEN_DIRECTORY={TOKENS}"
+        return self.central.run(f"export {settings}; {command}", user="distcloud")
 
     def submit(self, user: str, *lines: str, executable: str = "/bin/sleep", arguments: str = "1", count: int = 1) -> Done:
         """Submit jobs as an ordinary user would; the answer's first word is the first job's id."""
         head = [f"executable = {executable}", f"arguments = {arguments}", "should_transfer_files = yes"]
         text = "\n".join([*head, *lines, f"queue {count}", ""])
-        return self.central.run(f"cd ~{user} && condor_submit -terse -", user=user, stdin=text)
+        return self.submit_node.run(f"cd ~{user} && condor_submit -terse -", user=user, stdin=text)
 
     def cluster(self, user: str, *lines: str, executable: str = "/bin/sleep", arguments: str = "1", count: int = 1) -> int:
         """Submit jobs that must be accepted; their cluster's number."""
@@ -124,16 +133,17 @@ class Pool:
     def attribute(self, cluster: int, *names: str) -> list[list[str]]:
         """Attributes of a cluster's jobs, from the queue or the history."""
         wish = f"-af:t {' '.join(names)}"
-        found = self.central.ok(f"condor_q -all {cluster} {wish}; condor_history {cluster} {wish}")
+        found = self.submit_node.ok(f"condor_q -all {cluster} {wish}; condor_history {cluster} {wish}")
         return [line.split("\t") for line in found.splitlines()]
 
     def slots(self, worker: Host) -> list[str]:
         return self.central.ok(f"condor_status -constraint 'Machine == \"{worker.fqdn}\"' -af Name").split()
 
     def clear(self) -> None:
-        """No job in the queue, and no slot ad that a test made up."""
-        self.central.run("condor_rm -all; condor_rm -all -forcex")
-        until(lambda: self.central.ok("condor_q -all -af ClusterId") == "", 60, "the queue is empty")
+        """No job in the queue but the one whose worker drains, and no slot ad that a test made up."""
+        ours = "-constraint 'OutlivesTests =!= true'"
+        self.submit_node.run(f"condor_rm {ours}; condor_rm {ours} -forcex")
+        until(lambda: self.submit_node.ok(f"condor_q -all {ours} -af ClusterId") == "", 60, "the queue is empty")
         self.forget(f'MyAddress == "{NOWHERE}"')
 
     def forget(self, which: str) -> None:
@@ -152,3 +162,56 @@ def until(condition: Callable[[], T], seconds: float, what: str) -> T:
             return found
         assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
         time.sleep(0.5)
+
+
+@dataclass(frozen=True)
+class Drain:
+    """A worker that nobody can reach, with a running job, told to drain; and a job that came later and waits for the same worker."""
+
+    worker: Host
+    job: int
+    later: int
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[Pool]:
+    found = Pool()
+    found.clear()
+    yield found
+    found.clear()
+
+
+@pytest.fixture(scope="session")
+def drain(pool: Pool) -> Iterator[Drain]:
+    """The first worker drops every inbound connection, and is drained as the scheduler does it: by a key that only this worker trusts."""
+    worker = pool.workers[0]
+    key_file = f"/etc/condor/passwords.d/{worker.name}"
+    only = f'requirements = Machine == "{worker.fqdn}"'
+    try:
+        worker.ok("nft -f -", stdin=WALL)
+        key = pool.central.ok("head -c 48 /dev/urandom | base64 -w0")
+        worker.write(key_file, key)
+        pool.central.ok("install -d -m 0700 -o distcloud /run/test-vmkeys")
+        pool.central.write(f"/run/test-vmkeys/{worker.name}", key, owner="distcloud")
+        signed = f"_CONDOR_SEC_PASSWORD_DIRECTORY=/run/test-vmkeys condor_token_create -key {worker.name} -identity scheduler@{DOMAIN}"
+        pool.central.ok(f"umask 077; {signed} -authz ADMINISTRATOR -lifetime 600 > {TOKENS}/test-vm", user="distcloud")
+        pool.forget(f'Machine == "{worker.fqdn}"')
+        worker.ok("systemctl restart condor")
+        reached = pool.central.run(f"timeout 5 bash -c '</dev/tcp/{worker.address}/9618'")
+        assert reached.code != 0, "the worker can still be reached, so this test would prove nothing"
+        until(lambda: f"slot1@{worker.fqdn}" in pool.slots(worker), 60, "the worker is in the pool")
+        job = pool.cluster("alice", only, "+OutlivesTests = true", arguments=str(DRAIN_SECONDS))
+        until(lambda: pool.attribute(job, "JobStatus") == [["2"]], 60, "the job runs")
+        drained = pool.as_scheduler(f"condor_drain -exit-on-completion {worker.fqdn}")
+        assert drained.code == 0, drained.text
+        yield Drain(worker, job, pool.cluster("alice", only, "+OutlivesTests = true"))
+    finally:
+        worker.run(f"nft delete table inet test_wall; rm -f {key_file}; systemctl restart condor")
+        pool.central.run(f"rm -rf /run/test-vmkeys {TOKENS}/test-vm")
+        pool.submit_node.run("condor_rm -all; condor_rm -all -forcex")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What begins the drain comes first, what awaits its end last, whatever file they stand in."""
+    order = {"test_a_worker_that_nobody_reaches_runs_a_job_and_drains": 0, "test_a_drain_lets_the_job_end": 2}
+    items.sort(key=lambda item: order.get(item.name, 1))

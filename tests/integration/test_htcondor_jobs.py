@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
 
-import pytest
-from htcondor_pool import DOMAIN, Pool, until
+from htcondor_pool import DOMAIN, DRAIN_SECONDS, Drain, Pool, until
 
-# A drain waits for the job however long it runs; `make test-long` uses 120 s.
-DRAIN_SECONDS = int(os.environ.get("DISTCLOUD_DRAIN_SECONDS", "20"))
-WALL = (
-    "table inet test_wall { chain input { type filter hook input priority -10; policy drop; "
-    "ct state established,related accept; iif lo accept; tcp dport 22 accept; }; }"
-)
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Pool]:
-    found = Pool()
-    found.clear()
-    yield found
-    found.clear()
+pytest_plugins = ("htcondor_pool",)
 
 
 def test_a_job_runs_as_a_slot_user_and_says_where_it_ran(pool: Pool) -> None:
     cluster = pool.cluster("alice", "output = whoami.out", executable="/usr/bin/id", arguments="-un")
     ended = until(lambda: [row for row in pool.attribute(cluster, "JobStatus", "ExitCode") if row[0] == "4"], 60, "the job ends")
     assert ended == [["4", "0"]]
-    assert re.fullmatch(r"slotu[0-9]+", pool.central.ok("cat ~alice/whoami.out"))
+    assert re.fullmatch(r"slotu[0-9]+", pool.submit_node.ok("cat ~alice/whoami.out"))
     names = [f"MachineAttr{name}0" for name in ("DistcloudRegion", "DistcloudVm", "cloud_name", "flavor")]
     where = pool.attribute(cluster, *names)[0]
     assert where[0] == "static"
@@ -45,43 +29,10 @@ def test_a_worker_takes_only_jobs_of_its_group(pool: Pool) -> None:
     pool.clear()
 
 
-def test_a_worker_that_nobody_reaches_runs_a_job_and_drains(pool: Pool) -> None:
-    """The worker drops every inbound connection; job and drain go through the collector, and the drain lets the job end."""
-    worker = pool.workers[0]
-    key_file = f"/etc/condor/passwords.d/{worker.name}"
-    tokens = "/var/lib/distcloud/scheduler/condor/tokens.d"
-    try:
-        worker.ok("nft -f -", stdin=WALL)
-        # As the scheduler does: a key that only this worker trusts, and a token signed with it.
-        key = pool.central.ok("head -c 48 /dev/urandom | base64 -w0")
-        worker.write(key_file, key)
-        pool.central.ok("install -d -m 0700 -o distcloud /run/test-vmkeys")
-        pool.central.write(f"/run/test-vmkeys/{worker.name}", key, owner="distcloud")
-        signed = f"_CONDOR_SEC_PASSWORD_DIRECTORY=/run/test-vmkeys condor_token_create -key {worker.name} -identity scheduler@{DOMAIN}"
-        pool.central.ok(f"umask 077; {signed} -authz ADMINISTRATOR -lifetime 600 > {tokens}/test-vm", user="distcloud")
-        pool.forget(f'Machine == "{worker.fqdn}"')
-        worker.ok("systemctl restart condor")
-        reached = pool.central.run(f"timeout 5 bash -c '</dev/tcp/{worker.address}/9618'")
-        assert reached.code != 0, "the worker can still be reached, so this test would prove nothing"
-        until(lambda: f"slot1@{worker.fqdn}" in pool.slots(worker), 60, "the worker is in the pool")
-
-        cluster = pool.cluster("alice", f'requirements = Machine == "{worker.fqdn}"', arguments=str(DRAIN_SECONDS))
-        until(lambda: pool.attribute(cluster, "JobStatus") == [["2"]], 60, "the job runs")
-        drained = pool.as_scheduler(f"condor_drain -exit-on-completion {worker.fqdn}")
-        assert drained.code == 0, drained.text
-        assert pool.attribute(cluster, "JobStatus") == [["2"]]
-        later = pool.cluster("alice", f'requirements = Machine == "{worker.fqdn}"')
-        until(lambda: pool.attribute(cluster, "JobStatus") == [["4"]], DRAIN_SECONDS + 60, "the job ends")
-        starts, code, wall = pool.attribute(cluster, "NumJobStarts", "ExitCode", "RemoteWallClockTime")[0]
-        assert (starts, code) == ("1", "0")
-        assert float(wall) >= DRAIN_SECONDS
-        until(lambda: not pool.slots(worker), 60, "the slot ads are gone")
-        assert pool.attribute(later, "JobStatus") == [["1"]]
-    finally:
-        worker.run(f"nft delete table inet test_wall; rm -f {key_file}; systemctl restart condor")
-        pool.central.run(f"rm -rf /run/test-vmkeys {tokens}/test-vm")
-        pool.clear()
-    until(lambda: pool.slots(worker), 60, "the worker is back")
+def test_a_worker_that_nobody_reaches_runs_a_job_and_drains(pool: Pool, drain: Drain) -> None:
+    """The worker drops every inbound connection; job and drain go through the collector. The other tests run meanwhile."""
+    assert pool.attribute(drain.job, "JobStatus") == [["2"]]
+    until(lambda: pool.central.ok(f"condor_status -constraint 'Machine == \"{drain.worker.fqdn}\" && Draining' -af Name"), 30, "it drains")
 
 
 def test_the_scheduler_drains_no_worker_without_its_key(pool: Pool) -> None:
@@ -98,7 +49,7 @@ def test_ten_claims_are_shared_equally(pool: Pool) -> None:
     first = pool.cluster("alice", only, arguments="4", count=20)
     until(lambda: ["2"] in pool.attribute(first, "JobStatus"), 60, "alice's first jobs run")
     second = pool.cluster("carol", only, arguments="4", count=20)
-    began = float(pool.central.ok(f"condor_q -all {second}.0 -af QDate"))
+    began = float(pool.submit_node.ok(f"condor_q -all {second}.0 -af QDate"))
 
     def started() -> list[tuple[float, str]]:
         rows = pool.attribute(first, "JobStartDate", "Owner") + pool.attribute(second, "JobStartDate", "Owner")
@@ -110,3 +61,12 @@ def test_ten_claims_are_shared_equally(pool: Pool) -> None:
     # Every job has one core and the same length: started core-seconds are in the ratio of the counts.
     shares = sorted([sum(1 for job, owner in ten if owner == user) for user in ("alice", "carol")])
     assert shares[0] / shares[1] >= 0.66, ten
+
+
+def test_a_drain_lets_the_job_end(pool: Pool, drain: Drain) -> None:
+    until(lambda: pool.attribute(drain.job, "JobStatus") == [["4"]], DRAIN_SECONDS + 60, "the job ends")
+    starts, code, wall = pool.attribute(drain.job, "NumJobStarts", "ExitCode", "RemoteWallClockTime")[0]
+    assert (starts, code) == ("1", "0")
+    assert float(wall) >= DRAIN_SECONDS
+    until(lambda: not pool.slots(drain.worker), 60, "the slot ads are gone")
+    assert pool.attribute(drain.later, "JobStatus") == [["1"]], "a draining worker takes no other job"

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from htcondor_pool import DOMAIN, NOWHERE, Host, Pool, until
 
+pytest_plugins = ("htcondor_pool",)
+
 REFUSED = "/etc/condor/config.d/60-refused-workers.conf"
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Pool]:
-    found = Pool()
-    found.clear()
-    yield found
-    found.clear()
+CA = "$(ls /usr/local/share/ca-certificates/distcloud-*.crt)"
 
 
 def advertise(pool: Pool, worker: Host, name: str, machine: str, *, kind: str = "Machine", token: str | None = None) -> None:
@@ -109,7 +102,7 @@ def test_a_refused_worker_is_not_heard(pool: Pool) -> None:
 def test_a_worker_does_not_read_the_queue(pool: Pool) -> None:
     worker = pool.workers[1]
     cluster = pool.cluster("alice", "hold = true")
-    refused = pool.as_worker(worker, f"condor_q -pool {pool.central.fqdn} -name {pool.central.fqdn} -all -af Owner")
+    refused = pool.as_worker(worker, f"condor_q -pool {pool.central.fqdn} -name {pool.submit_node.fqdn} -all -af Owner")
     assert "alice" not in refused.text
     assert "Failed" in refused.text or "denied" in refused.text.lower(), refused.text
     assert pool.attribute(cluster, "Owner") == [["alice"]]
@@ -129,37 +122,93 @@ def test_a_worker_gets_itself_no_other_token(pool: Pool, command: str) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        "condor_hold -name {central} -all",
-        "condor_rm -name {central} -all",
+        "condor_hold -name {submit} -all",
+        "condor_rm -name {submit} -all",
+        "condor_qedit -name {submit} -constraint true JobPrio 5",
+        "condor_off -name {submit} -daemon schedd",
+        "condor_reconfig {submit}",
         "condor_off -name {central} -daemon negotiator",
         "condor_restart -name {central} -daemon collector",
         "condor_reconfig {central}",
-        "condor_config_val -name {central} -schedd -rset 'START_LOCAL_UNIVERSE = False'",
+        "condor_config_val -name {submit} -schedd -rset 'START_LOCAL_UNIVERSE = False'",
         "condor_userprio -setfactor alice@distcloud.lab 1000",
     ],
 )
 def test_the_scheduler_changes_nothing(pool: Pool, command: str) -> None:
     pool.clear()
     cluster = pool.cluster("alice", 'requirements = Machine == "nowhere"', arguments="600")
-    started = pool.central.ok('condor_status -any -constraint \'MyType == "Negotiator" || MyType == "Collector"\' -af DaemonStartTime')
-    done = pool.as_scheduler(command.format(central=pool.central.fqdn))
-    assert done.code != 0 or "denied" in done.text.lower() or "fail" in done.text.lower(), done.text
-    assert pool.attribute(cluster, "JobStatus") == [["1"]]
-    assert (
-        pool.central.ok('condor_status -any -constraint \'MyType == "Negotiator" || MyType == "Collector"\' -af DaemonStartTime') == started
+    daemons = (
+        'condor_status -any -constraint \'member(MyType, {"Negotiator", "Collector", "Scheduler"})\' -af MyType DaemonStartTime | sort'
     )
+    started = pool.central.ok(daemons)
+    done = pool.as_scheduler(command.format(central=pool.central.fqdn, submit=pool.submit_node.fqdn))
+    assert done.code != 0 or "denied" in done.text.lower() or "fail" in done.text.lower(), done.text
+    assert pool.attribute(cluster, "JobStatus", "JobPrio") == [["1", "0"]]
+    assert pool.central.ok(daemons) == started
 
 
 def test_the_scheduler_sees_the_pool_and_the_queue(pool: Pool) -> None:
+    """The queue is on a host that does not have the pool's key: it knows the scheduler by a key of its own."""
     cluster = pool.cluster("alice", 'requirements = Machine == "nowhere"')
-    assert str(cluster) in pool.as_scheduler("condor_q -all -af ClusterId").out.split()
-    assert pool.workers[0].fqdn in pool.as_scheduler("condor_status -af Machine").out.split()
+    assert str(cluster) in pool.as_scheduler(f"condor_q -name {pool.submit_node.fqdn} -all -af ClusterId").out.split()
+    assert pool.workers[1].fqdn in pool.as_scheduler("condor_status -af Machine").out.split()
 
 
-def test_the_engines_unix_user_submits_nothing(pool: Pool) -> None:
-    done = pool.central.run("cd /tmp && printf 'executable = /bin/true\\nqueue\\n' | condor_submit -", user="distcloud")
+def test_the_submit_node_has_no_power_over_the_pool(pool: Pool) -> None:
+    """Its key signs tokens that it believes itself and nobody else does."""
+    node = pool.submit_node
+    assert node.run("test -e /etc/condor/passwords.d/POOL").code != 0
+    forged = node.ok(f"condor_token_create -key submit-{node.name} -identity condor@{DOMAIN} -lifetime 600")
+    assert pool.as_worker(node, f"condor_status -pool {pool.central.fqdn}", forged).code != 0
+    assert node.run(f"condor_off -pool {pool.central.fqdn} -name {pool.central.fqdn} -daemon negotiator").code != 0
+
+
+def test_an_account_of_an_engine_submits_nothing(pool: Pool) -> None:
+    done = pool.submit("engine")
     assert done.code != 0
-    assert pool.central.ok("condor_q -all -constraint 'Owner == \"distcloud\"' -af ClusterId") == ""
+    assert pool.submit_node.ok("condor_q -all -constraint 'Owner == \"engine\"' -af ClusterId") == ""
+    remote = "cd /tmp && printf 'executable = /bin/true\\nqueue\\n' | condor_submit -"
+    assert pool.as_scheduler(f"{remote} -remote {pool.submit_node.fqdn}").code != 0
+    assert pool.central.run(remote, user="distcloud").code != 0
+
+
+def tls(path: str, ca: str = CA) -> str:
+    """The environment of a tool that logs in by TLS with the certificate and key at that path."""
+    files = f"_CONDOR_AUTH_SSL_CLIENT_CERTFILE={path}.pem _CONDOR_AUTH_SSL_CLIENT_KEYFILE={path}.key"
+    return f"_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS=SSL _CONDOR_AUTH_SSL_CLIENT_CAFILE={ca} {files}"
+
+
+def self_signed(worker: Host, name: str) -> str:
+    """The path of a new key and certificate that no CA of the site has signed."""
+    key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+    worker.ok(f"openssl req -x509 {key} -days 1 -subj /CN={name} -keyout /root/{name}.key -out /root/{name}.pem")
+    return f"/root/{name}"
+
+
+VISITOR, STRANGER = "/etc/ssl/distcloud/visitor", "/etc/ssl/distcloud/stranger"
+
+
+def test_a_certificate_that_is_named_looks_and_no_more(pool: Pool) -> None:
+    worker, central, submit = pool.workers[1], pool.central.fqdn, pool.submit_node.fqdn
+    cluster = pool.cluster("alice", "hold = true")
+    visitor = tls(VISITOR)
+    assert submit in worker.ok(f"{visitor} condor_status -pool {central} -schedd -af Name")
+    assert str(cluster) in worker.ok(f"{visitor} condor_q -pool {central} -name {submit} -all -af ClusterId").split()
+    assert worker.run(f"{visitor} condor_hold -pool {central} -name {submit} -all").code != 0
+    assert worker.run(f"{visitor} condor_off -pool {central} -name {central} -daemon negotiator").code != 0
+
+
+def test_other_certificates_are_nobody(pool: Pool) -> None:
+    worker, ask = pool.workers[1], f"condor_status -pool {pool.central.fqdn}"
+    assert worker.run(f"{tls(VISITOR)} {ask}").code == 0
+    assert worker.run(f"{tls(STRANGER)} {ask}").code != 0, "of the site's CA, but in no list"
+    assert worker.run(f"{tls(self_signed(worker, 'visitor'))} {ask}").code != 0, "the right name, of no CA of ours"
+
+
+def test_a_client_does_not_believe_a_server_of_another_ca(pool: Pool) -> None:
+    worker = pool.workers[1]
+    environment = tls(VISITOR, ca=f"{self_signed(worker, 'foreign')}.pem")
+    assert worker.run(f"{environment} condor_status -pool {pool.central.fqdn}").code != 0
 
 
 @pytest.mark.parametrize(
@@ -194,8 +243,8 @@ def test_a_user_cannot_pass_for_another_group_or_user(pool: Pool, user: str, lin
 )
 def test_a_job_has_its_group(pool: Pool, user: str, lines: tuple[str, ...], group: str) -> None:
     cluster = pool.cluster(user, *lines, "hold = true")
-    text = pool.central.ok(f"condor_q -all {cluster} -af:r DistcloudGroup")
+    text = pool.submit_node.ok(f"condor_q -all {cluster} -af:r DistcloudGroup")
     assert text == f'"{group.strip(chr(34))}"'
-    changed = pool.central.run(f"condor_qedit {cluster} DistcloudGroup '\"other\"'", user=user)
+    changed = pool.submit_node.run(f"condor_qedit {cluster} DistcloudGroup '\"other\"'", user=user)
     assert "not allowed" in changed.text
-    assert pool.central.ok(f"condor_q -all {cluster} -af:r DistcloudGroup") == text
+    assert pool.submit_node.ok(f"condor_q -all {cluster} -af:r DistcloudGroup") == text

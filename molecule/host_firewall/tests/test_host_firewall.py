@@ -1,0 +1,54 @@
+"""A host's packet filter as role host_firewall leaves it, and what a run does about changes made by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+testinfra_hosts = ["ansible://scratch"]
+
+NAME = "mol-firewall"
+LOAD = f"{NAME}: Load the packet filter"
+
+
+def rules(host):
+    return host.check_output("nft list table inet distcloud")
+
+
+def test_only_what_is_wished_is_open(host):
+    loaded = rules(host)
+    assert "policy drop" in loaded
+    for ports in ("tcp dport 22 accept", "tcp dport { 8080, 8443 } accept", "tcp dport 9000 accept"):
+        assert ports in loaded
+    assert host.service("nftables").is_enabled
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mended"),
+    [
+        ("nft add rule inet distcloud input tcp dport 6667 accept", [LOAD]),
+        ("nft delete table inet distcloud", [LOAD]),
+        ("nft 'flush chain inet distcloud input; add rule inet distcloud input accept'", [LOAD]),
+        ("sed -i s/8080/8081/ /etc/nftables.d/web.nft", [f"{NAME}: Open the ports of web"]),
+        (
+            "sed -i s/9000/9001/ /etc/nftables.d/other.nft; nft -f /etc/nftables.conf; chmod 0666 /etc/nftables.conf",
+            [f"{NAME}: Write the base rules", f"{NAME}: Open the ports of other", LOAD],
+        ),
+        ("systemctl disable --now nftables", [LOAD, f"{NAME}: Load the packet filter at boot"]),
+    ],
+)
+def test_drift_is_predicted_and_mended(host, converge, spoil, mended):
+    host.check_output("nft add table inet foreign")
+    before = rules(host)
+    host.check_output(spoil)
+    assert converge.mends() == mended
+    assert rules(host) == before
+    if "disable" not in spoil:  # stopping the unit flushes everything, by Debian's own ExecStop
+        assert "inet foreign" in host.check_output("nft list tables")
+
+
+def test_bad_input_is_refused(host, converge):
+    before = rules(host)
+    assert "at least one port from 1 to 65535" in converge.refuses(firewall_web_ports=[0])
+    assert "at least one port from 1 to 65535" in converge.refuses(firewall_web_ports=[])
+    assert "host_firewall_service_tcp_ports" in converge.refuses(firewall_web_ports=["http"])
+    assert rules(host) == before

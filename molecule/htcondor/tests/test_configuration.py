@@ -1,0 +1,110 @@
+"""Changes of the configuration: what they touch of what runs, what is refused, and what is done about changes made by hand."""
+
+from __future__ import annotations
+
+testinfra_hosts = ["ansible://ht-central"]
+
+FOLDER = "/etc/condor/config.d"
+DAEMONS = "ps -o pid=,lstart=,comm= -C condor_master,condor_collector,condor_negotiator,condor_schedd,condor_shared_port,condor_startd"
+TAKEN_UP = "Reconfigure HTCondor"
+RESTARTED = "Restart HTCondor"
+
+
+def running(host):
+    return sorted(host.check_output(DAEMONS).split("\n"))
+
+
+def extra(text):
+    return {"htcondor_extra_configuration": {"90-test.conf": text}}
+
+
+def test_a_comment_touches_nothing_that_runs(host, converge):
+    before = running(host)
+    file = "ht-central: Further files of config.d (90-test.conf)"
+    assert converge.run("--limit=ht-central", **extra("# one\n")).changed == [file]
+    assert converge.run("--limit=ht-central", **extra("# another\n")).changed == [file]
+    assert running(host) == before
+
+
+def test_a_parameter_is_taken_up_by_daemons_that_run_on(host, converge):
+    before = running(host)
+    changed = converge.run("--limit=ht-central", **extra("NEGOTIATOR_INTERVAL = 7\n")).changed
+    assert changed == ["ht-central: Further files of config.d (90-test.conf)", f"ht-central: {TAKEN_UP}"]
+    assert running(host) == before
+    assert host.check_output("condor_config_val -negotiator NEGOTIATOR_INTERVAL") == "7"
+
+
+def test_a_wrong_set_is_refused_and_nothing_is_changed(host, converge):
+    before = running(host), host.check_output(f"sha256sum {FOLDER}/*")
+    told = converge.refuses("--limit=ht-central", **extra("COLLECTOR_REQUIREMENTS = (MyType =?= \n"))
+    assert "COLLECTOR_REQUIREMENTS is not a ClassAd expression" in told
+    assert "nothing was changed" in told
+    told = converge.refuses("--limit=ht-central", **extra("use role:Nonsense\n"))
+    assert "cannot be read, nothing was changed" in told
+    assert (running(host), host.check_output(f"sha256sum {FOLDER}/*")) == before
+
+
+def test_the_number_of_cores_needs_a_restart(on, converge):
+    worker = on("ht-worker-2")
+    before = running(worker)
+    wish = {"group": "atlas", "cloud": "static", "region": "static", "flavor": "static", "cores": 1, "memory_mib": 1000}
+    changed = converge.run("--limit=ht-worker-2", htcondor_worker={**wish, "update_interval": 10, "claim_worklife": 0}).changed
+    assert changed[-1] == f"ht-worker-2: {RESTARTED}"
+    assert all("Files of the worker" in one for one in changed[:-1])
+    assert not set(running(worker)) & set(before)
+    assert worker.check_output("condor_config_val NUM_CPUS") == "1"
+
+
+def test_bad_input_is_named_all_at_once(converge):
+    told = converge.refuses(
+        "--limit=ht-central",
+        htcondor_domain="",
+        htcondor_groups={"at las": ["alice"], "belle": ["bob", "bob"], "ams": ["Carol"]},
+        htcondor_users=["alice", "alice"],
+        htcondor_port=0,
+        htcondor_submit_nodes=["ht submit"],
+        htcondor_extra_configuration={"10-security.conf": ""},
+    )
+    for words in (
+        'htcondor_domain is ""',
+        'not so "at las"',
+        "named twice in one group",
+        '"Carol"',
+        "htcondor_users names a user twice",
+        "htcondor_port (0)",
+        "short host names, not so ht submit",
+        "not as the role's own",
+    ):
+        assert words in told
+    assert "not so those of atlas" in converge.refuses("--limit=ht-central", htcondor_groups={"atlas": "alice"})
+    assert "htcondor_groups" in converge.refuses("--limit=ht-central", htcondor_groups=["atlas"])
+
+
+def test_drift_is_predicted_and_mended(on, converge):
+    """The tests before left their own changes; with them goes what is spoilt by hand on each host."""
+    central, submit, worker = on("ht-central"), on("ht-submit"), on("ht-worker-1")
+    central.check_output(f"rm {FOLDER}/90-test.conf; sed -i 's/^PRIORITY_HALFLIFE.*/PRIORITY_HALFLIFE = 60/' {FOLDER}/50-fair-share.conf")
+    central.check_output(
+        "chmod 0755 /etc/condor/passwords.d; nft flush chain inet distcloud input; nft add rule inet distcloud input accept"
+    )
+    central.check_output("systemctl disable --now distcloud-scheduler-token.timer; rm /var/lib/distcloud/scheduler/condor/tokens.d/pool")
+    submit.check_output(f"echo '# by hand' >> {FOLDER}/40-groups.conf; echo '* mallory atlas' >> /etc/condor/distcloud-groups.map")
+    submit.check_output("rm /etc/condor/tokens.d/submit; echo x > /etc/condor/passwords.d/submit-ht-submit; chsh -s /bin/sh alice")
+    worker.check_output("systemctl disable --now condor")
+    assert converge.mends() == [
+        "ht-central: Folders of keys and tokens (passwords.d)",
+        "ht-central: Files of config.d (50-fair-share.conf)",
+        "ht-central: Load the packet filter",
+        f"ht-central: {TAKEN_UP}",
+        "ht-submit: Unix accounts of the users (alice)",
+        "ht-submit: Files of config.d (40-groups.conf)",
+        "ht-submit: Map of users to groups",
+        "ht-submit: Token for root alone",
+        "ht-submit: Key of this submit node",
+        "ht-submit: Read the maps of HTCondor again",
+        "ht-central: Timer of the tokens, and tokens now where one is missing (distcloud-scheduler-token.timer)",
+        "ht-central: Timer of the tokens, and tokens now where one is missing (distcloud-scheduler-token.service)",
+        "ht-worker-2: Files of the worker (/etc/condor/config.d/20-worker.conf)",
+        "ht-worker-1: HTCondor runs and starts at boot",
+        f"ht-worker-2: {RESTARTED}",
+    ]
