@@ -38,7 +38,9 @@ queue {count}
 
 
 def history(lab: Lab, cluster: str) -> list[dict[str, Any]]:
-    attributes = "ClusterId,ProcId,Owner,QDate,JobStartDate,JobStatus,ExitCode,NumJobStarts,MachineAttrDistcloudRegion0,MachineAttrDistcloudVm0,Out"
+    attributes = (
+        "ClusterId,ProcId,Owner,QDate,JobStartDate,JobStatus,ExitCode,NumJobStarts,MachineAttrDistcloudRegion0,MachineAttrDistcloudVm0,Out"
+    )
     found = lab.run("central", f"condor_history -json -constraint 'ClusterId == {cluster}' -attributes {attributes}")
     return json.loads(found) if found.strip() else []
 

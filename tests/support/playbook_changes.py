@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,13 +48,15 @@ class Run:
 
 
 class Playbook:
-    """A playbook on standing hosts; `inventories` come after the lab's own."""
+    """A playbook on standing hosts; `inventories` come after the lab's own, `environment` is the process's own by default."""
 
-    def __init__(self, path: Path, *inventories: Path) -> None:
+    def __init__(self, path: Path, *inventories: Path, environment: Mapping[str, str] | None = None) -> None:
         places = [f"--inventory={place}" for place in (ROOT / "inventories" / "lab", *inventories)]
         self._command = [str(Path(sys.executable).parent / "ansible-playbook"), "--diff", *places, str(path)]
         self._environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_") or name == "ANSIBLE_COLLECTIONS_PATH"
+            name: value
+            for name, value in (os.environ if environment is None else environment).items()
+            if not name.startswith("ANSIBLE_") or name == "ANSIBLE_COLLECTIONS_PATH"
         } | {
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
             "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",

@@ -1,0 +1,36 @@
+"""What was spoilt by hand in the roles and regions of a running site is predicted by a dry run, and then mended exactly so."""
+
+from __future__ import annotations
+
+from conftest import ROOT, Lab
+from playbook_changes import Playbook
+
+
+def test_what_was_spoilt_by_hand_is_predicted_and_mended(lab: Lab) -> None:
+    """In every role and every region; the run after this one, in the next test, finds nothing left to do."""
+    lab.run(
+        "central",
+        """
+        echo '# by hand' >> /etc/condor/config.d/50-fair-share.conf
+        echo '# by hand' >> /etc/distcloud/scheduler.yml
+        chmod 0644 /etc/distcloud/tls/scheduler.key
+        rm /usr/local/bin/distcloud
+        echo '# by hand' >> /etc/nftables.d/scheduler.nft
+        nft flush table inet distcloud
+        """,
+    )
+    admin, project = lab.cloud("region-b-admin"), lab.cloud("region-b").current_project_id
+    admin.compute.update_quota_set(project, instances=7)
+    group = lab.cloud("region-b").network.find_security_group("distcloud")
+    admin.network.delete_security_group_rule(next(rule["id"] for rule in group.security_group_rules if rule["protocol"] == "icmp"))
+    image = next(admin.image.images(owner=project))
+    admin.image.delete_image(image.id)
+    assert lab.api("PUT", "/v1/groups/physics", {"keep_alive": 5})[0] == 200
+    assert lab.api("PUT", "/v1/groups/physics/clouds/region-a", {"max_vms": 3})[0] == 200
+
+    site = Playbook(ROOT / "playbooks" / "site.yml", environment=lab.environment)
+    predicted, applied = site.run("--check"), site.run()
+    assert not predicted.failures | applied.failures, (predicted.failures, applied.failures)
+    assert predicted.changes == applied.changes
+    print(applied.changed)
+    assert len(applied.changed) >= 11
