@@ -16,7 +16,7 @@ def test_what_was_spoilt_by_hand_is_predicted_and_mended(lab: Lab) -> None:
         chmod 0644 /etc/distcloud/tls/scheduler.key
         rm /usr/local/bin/distcloud
         echo '# by hand' >> /etc/nftables.d/scheduler.nft
-        nft flush table inet distcloud
+        nft delete table inet distcloud
         """,
     )
     admin, project = lab.cloud("region-b-admin"), lab.cloud("region-b").current_project_id
