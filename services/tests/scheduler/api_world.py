@@ -18,9 +18,9 @@ from distcloud.common.database import Database
 from distcloud.common.secrets import SecretBox
 from distcloud.scheduler.api import create_app
 from distcloud.scheduler.catalogue import Catalogue
-from distcloud.scheduler.model import Resources, Vm, VmState
+from distcloud.scheduler.model import Resources, Vm, VmState, World
 from distcloud.scheduler.settings import SchedulerSettings
-from distcloud.scheduler.view import CloudStatus, EngineStatus, ExplainInputs, PlanRecord, PoolStatus, RetireAnswer, VmDetail, VmPage, World
+from distcloud.scheduler.view import CloudStatus, EngineStatus, ExplainInputs, PlanRecord, PoolStatus, RetireAnswer, VmDetail, VmPage
 
 TOKENS = {
     "admin": ("cloud_admin", ()),

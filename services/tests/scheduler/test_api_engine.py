@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from distcloud.scheduler.model import Boot, Cloud, Delete, Demand, Flavor, Group, Plan, Reason, Resources, Retire, Verdict, VmState
+from distcloud.scheduler.model import Boot, Cloud, Delete, Demand, Flavor, Group, Plan, Reason, Resources, Retire, Verdict, VmState, World
 from distcloud.scheduler.pool.base import PoolUnavailable
-from distcloud.scheduler.view import CloudStatus, ExplainInputs, PlanRecord, World
+from distcloud.scheduler.view import CloudStatus, ExplainInputs, PlanRecord
 
 from .api_world import Client, client, vm
 

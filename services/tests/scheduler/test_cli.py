@@ -18,8 +18,8 @@ import yaml
 
 from distcloud.common.server import bind, serve
 from distcloud.common.terminal import harmless
-from distcloud.scheduler.model import Cloud, Demand, Flavor, Group, Resources
-from distcloud.scheduler.view import ExplainInputs, World
+from distcloud.scheduler.model import Cloud, Demand, Flavor, Group, Resources, World
+from distcloud.scheduler.view import ExplainInputs
 
 from .api_world import Api, make_api, settings, token, vm
 

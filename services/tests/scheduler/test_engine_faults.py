@@ -6,16 +6,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from httpx import ASGITransport, AsyncClient
 from sqlalchemy import event
 
 from distcloud.common.database import DatabaseError
+from distcloud.scheduler import engine
 from distcloud.scheduler.api import create_app
 from distcloud.scheduler.catalogue import Catalogue
 from distcloud.scheduler.credentials import token_lifetime
 from distcloud.scheduler.model import Limits, Policy, VmState
+from distcloud.scheduler.planner import plan_world
 from distcloud.scheduler.tables import CloudRow, GroupRow
 
 from .api_world import settings, token
@@ -207,16 +210,16 @@ def test_a_cloud_disabled_while_the_plan_was_made_gets_nothing(tmp_path: Path) -
         path = "/v1/groups/atlas/clouds/east"
         await call(stage, "PUT", path, {"region": "r", "auth": PASSWORD, "enabled": True})
         await stage.turn()
-        plan, loop = stage.engine._plan, asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
 
-        def disabled_meanwhile(of: Any) -> Any:
-            made = plan(of)
+        def disabled_meanwhile(of: Any, matcher: Any) -> Any:
+            made = plan_world(of, matcher)
             assert made.actions
             asyncio.run_coroutine_threadsafe(call(stage, "PUT", path, {"enabled": False}), loop).result(20)
             return made
 
-        stage.engine._plan = disabled_meanwhile  # type: ignore[method-assign,assignment]
-        await stage.turn()
+        with patch.object(engine, "plan_world", disabled_meanwhile):
+            await stage.turn()
         assert not world.clouds["east"].created and not await stage.vms()
         record = stage.engine.last_plan()
         assert record is not None and record.failures == ("no boot on atlas/east: it is disabled",)

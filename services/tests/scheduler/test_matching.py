@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distcloud.scheduler.bindings import load
-from distcloud.scheduler.clauses import split
+from distcloud.scheduler.conjunction import split
 from distcloud.scheduler.matching import Matcher
 from distcloud.scheduler.model import Demand, Flavor, Resources
 from distcloud.scheduler.worker.configuration import WorkerSettings
@@ -178,6 +178,7 @@ def test_answers_are_remembered_unless_they_depend_on_the_time() -> None:
         ("(a && b) || c", ["(a && b) || c"]),
         ("f(a && b) && {1, 2}[0] == 1", ["f(a && b)", "{1, 2}[0] == 1"]),
         ("x =?= 'a&&b' && [y = 1 && 2].y", ["x =?= 'a&&b'", "[y = 1 && 2].y"]),
+        ('  a  &&\n b == "two  spaces" ', ["a", 'b == "two  spaces"']),
         ("", [""]),
     ],
 )

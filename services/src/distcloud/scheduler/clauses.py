@@ -1,4 +1,4 @@
-"""Requirements taken apart: the clauses of a conjunction, and words for people about the one that fails."""
+"""Words for people about requirements that do not hold: which clause fails, and what it was compared with."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from distcloud.scheduler.bindings import Bindings
+from distcloud.scheduler.conjunction import split
 
-_LEXEME: Final = re.compile(
-    r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|&&|\|\||=\?=|=!=|[<>=!]=|\?:|[()\[\]{}]|[?:]|[^"\'&|()\[\]{}?:=<>!]+|.', re.DOTALL
-)
-_OPENING: Final = {"(": ")", "[": "]", "{": "}"}
 _UNITS: Final = {
     "memory": ("MiB", 1),
     "totalmemory": ("MiB", 1),
@@ -31,44 +28,6 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.clause} is {self.outcome}: {self.because}" if self.because else f"{self.clause} is {self.outcome}"
-
-
-def split(text: str, levels: int = 32) -> list[str]:
-    """The clauses that must all hold: `a && (b || c) && (d && e)` gives a, `(b || c)`, d, e; anything looser is one clause.
-
-    So is what stands deeper than `levels`: users write it, and may nest it without end.
-    """
-    text, levels = _unwrapped(" ".join(text.split()), levels)
-    parts: list[list[str]] = [[]]
-    depth = 0
-    for lexeme in _LEXEME.findall(text):
-        if lexeme in _OPENING:
-            depth += 1
-        elif lexeme in _OPENING.values():
-            depth -= 1
-        if depth == 0 and lexeme in ("||", "?", "?:"):
-            return [text]  # binds less than &&: no conjunction at the top
-        if depth == 0 and lexeme == "&&":
-            parts.append([])
-        else:
-            parts[-1].append(lexeme)
-    clauses = ["".join(part).strip() for part in parts]
-    if len(clauses) == 1 or not levels:
-        return clauses
-    return [inner for clause in clauses for inner in split(clause, levels - 1)]
-
-
-def _unwrapped(text: str, levels: int) -> tuple[str, int]:
-    """Without the parentheses that enclose the whole; and how many levels are left."""
-    while levels and text.startswith("(") and text.endswith(")"):
-        depth = 0
-        lexemes = _LEXEME.findall(text)
-        for lexeme in lexemes[:-1]:
-            depth += (lexeme == "(") - (lexeme == ")")
-            if depth == 0:
-                return text, levels
-        text, levels = text[1:-1].strip(), levels - 1
-    return text, levels
 
 
 def failing(requirements: str, bindings: Bindings, mine: Any, other: Any, whose: str, names: dict[str, str]) -> list[Failure]:

@@ -24,14 +24,14 @@ from .drivers.base import Server
 from .ledger import Ledger, NotWanted
 from .matching import Matcher
 from .meters import Meters
-from .model import Action, Boot, Delete, Plan, Policy, Reason, Retire, Vm, VmState
+from .model import Action, Boot, Delete, Policy, Reason, Retire, Vm, VmState, World
 from .observe import Pace
-from .planner import plan
+from .planner import plan_world
 from .pool.base import Pool, PoolUnavailable
 from .reconcile import with_slots
 from .standing import PoolView, Standing, cloud_status
 from .states import Event, Observation
-from .view import EngineStatus, ExplainInputs, PlanRecord, RetireAnswer, VmDetail, VmPage, World
+from .view import EngineStatus, ExplainInputs, PlanRecord, RetireAnswer, VmDetail, VmPage
 from .watches import DriverFactory, Watches
 from .wishes import CloudKey, Wishes, read_wishes
 
@@ -167,7 +167,8 @@ class Engine:
         self._forget_creates(vms)
         world = self._world(tuple(vms), now)
         if state.pool.reachable:
-            made = await asyncio.to_thread(self._plan, world)  # it may take a second, in which the API must answer
+            # In a thread: it may take a second, in which the API must answer. Nobody changes the world; the matcher is used here alone.
+            made = await asyncio.to_thread(plan_world, world, self._matcher)
             failures = [failure for action in made.actions if (failure := await self._order(action, vms, now))]
             state.record = PlanRecord(now, world, made, tuple(failures))
         self._show(vms)
@@ -178,11 +179,6 @@ class Engine:
     def _world(self, vms: tuple[Vm, ...], now: float) -> World:
         pool = self._state.pool
         return World(pool.demand, pool.slots, vms, self._watches.clouds(), self._state.wishes.groups, self._policy, now, pool.hearing())
-
-    def _plan(self, world: World) -> Plan:
-        """In a thread: it is given values that nobody changes, and alone has the matcher."""
-        pool, catalogue = (world.demand, world.slots), (world.clouds, world.groups)
-        return plan(*pool, world.vms, *catalogue, world.policy, world.now, hearing=world.hearing, matcher=self._matcher)
 
     # --- looking
 

@@ -254,6 +254,20 @@ class Hearing:
 
 
 @dataclass(frozen=True, slots=True)
+class World:
+    """Everything that `planner.plan` was, or would be, given."""
+
+    demand: tuple[Demand, ...] = ()
+    slots: tuple[Slot, ...] = ()
+    vms: tuple[Vm, ...] = ()
+    clouds: tuple[Cloud, ...] = ()
+    groups: tuple[Group, ...] = ()
+    policy: Policy = field(default_factory=Policy)
+    now: float = 0.0
+    hearing: Hearing = field(default_factory=Hearing)
+
+
+@dataclass(frozen=True, slots=True)
 class Boot:
     """Order one worker."""
 

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from distcloud.scheduler.matching import Matcher
-from distcloud.scheduler.model import Action, Cloud, Demand, Group, Hearing, Plan, Policy, Retire, Slot, Vm, VmState
+from distcloud.scheduler.model import Action, Cloud, Demand, Group, Hearing, Plan, Policy, Retire, Slot, Vm, VmState, World
 from distcloud.scheduler.planning import packing, retirement
 from distcloud.scheduler.planning.packing import Bin
 from distcloud.scheduler.planning.placement import Placement
@@ -59,6 +59,21 @@ def plan(
     ordered = sorted(leaves.values(), key=lambda leave: (isinstance(leave, Retire), leave.vm_id))
     actions: tuple[Action, ...] = (*ordered, *placement.boots)
     return Plan(actions, tuple(placement.verdicts()))
+
+
+def plan_world(world: World, matcher: Matcher) -> Plan:
+    """`plan` of a world as the engine saw it."""
+    return plan(
+        world.demand,
+        world.slots,
+        world.vms,
+        world.clouds,
+        world.groups,
+        world.policy,
+        world.now,
+        hearing=world.hearing,
+        matcher=matcher,
+    )
 
 
 def _idle(bins: Iterable[Bin], leaving: Iterable[str]) -> dict[CloudKey, list[Bin]]:

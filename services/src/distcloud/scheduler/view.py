@@ -9,21 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .model import Cloud, Demand, Group, Hearing, Plan, Policy, Slot, Vm, VmState
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """Everything that `planner.plan` was, or would be, given."""
-
-    demand: tuple[Demand, ...] = ()
-    slots: tuple[Slot, ...] = ()
-    vms: tuple[Vm, ...] = ()
-    clouds: tuple[Cloud, ...] = ()
-    groups: tuple[Group, ...] = ()
-    policy: Policy = field(default_factory=Policy)
-    now: float = 0.0
-    hearing: Hearing = field(default_factory=Hearing)
+from .model import Demand, Plan, Vm, VmState, World
 
 
 @dataclass(frozen=True, slots=True)

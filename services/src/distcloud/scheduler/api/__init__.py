@@ -33,7 +33,8 @@ def create_app(
 ) -> FastAPI:
     """The application; the engine's own metrics go into `registry`."""
     app = create_base(
-        *("Cloud Scheduler", settings),
+        "Cloud Scheduler",
+        settings,
         alive=lambda: view.status().stuck,
         parts=lambda: parts_of(view.status()),
         description=DESCRIPTION,

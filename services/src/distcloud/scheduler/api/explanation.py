@@ -12,7 +12,7 @@ from ...common.problems import Problem
 from ..explain import Explanation, explain, summary
 from ..matching import Matcher
 from ..model import Demand
-from ..planner import plan
+from ..planner import plan_world
 from ..pool.base import PoolUnavailable
 from ..view import EngineView, ExplainInputs, PlanRecord
 from . import shapes
@@ -59,8 +59,7 @@ class Explainer:
                 world, judged = last.world, last.plan
         if judged is None:
             demand = replace(job, idle=max(1, job.idle))
-            given = (world.slots, world.vms, world.clouds, world.groups, world.policy, world.now)
-            judged = plan([demand], *given, hearing=world.hearing, matcher=self._matcher)
+            judged = plan_world(replace(world, demand=(demand,)), self._matcher)
         return summary(demand, judged), explain(demand, judged, world.clouds, world.groups, self._matcher)
 
 

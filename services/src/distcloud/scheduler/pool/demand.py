@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ..conjunction import split
 from ..model import Demand, Resources
 
 # JobStatus of HTCondor: 1 idle, 2 running, 6 transferring output (its slot is still claimed), 7 suspended.
@@ -44,7 +45,6 @@ _LEARNED_AT_MOST = 24
 _LONGEST_TEXT = 255
 _LONGEST_REQUIREMENTS = 16384
 _LARGEST = 2**31 - 1
-_DEEPEST = 32
 _LONGEST_KEEP_ALIVE = 30 * 86400
 TOO_LONG = "error"  # stands for requirements that are too long: as a ClassAd expression it matches nothing
 
@@ -63,60 +63,11 @@ def named_in(requirements: str, attribute: str) -> str | None:
     literal = r'"((?:[^"\\]|\\.)*)"'
     forward = re.compile(rf"(?<![\w.])(?:TARGET\s*\.\s*)?{name}\s*(?:=\?=|==|\bis\b)\s*{literal}", re.IGNORECASE)
     backward = re.compile(rf"{literal}\s*(?:=\?=|==|\bis\b)\s*(?:TARGET\s*\.\s*)?{name}(?![\w.])", re.IGNORECASE)
-    for clause in _conjunction(requirements):
+    for clause in split(requirements):
         found = forward.fullmatch(clause) or backward.fullmatch(clause)
         if found:
             return found.group(1).replace('\\"', '"').replace("\\\\", "\\")
     return None
-
-
-def _conjunction(text: str, levels: int = _DEEPEST) -> list[str]:
-    """The clauses of a ClassAd expression that must all hold: split at `&&` outside strings and brackets, brackets peeled off.
-
-    What stands deeper than `levels` stays one clause.
-    """
-    text = text.strip()
-    while levels and text.startswith("(") and _closing(text) == len(text) - 1:
-        text, levels = text[1:-1].strip(), levels - 1
-    parts: list[str] = []
-    depth = start = position = 0
-    while position < len(text):
-        string = _STRING.match(text, position)
-        if string:
-            position = string.end()
-            continue
-        if text[position] in "([{":
-            depth += 1
-        elif text[position] in ")]}":
-            depth -= 1
-        elif depth == 0 and text.startswith("||", position):
-            return [text]  # a disjunction promises none of its sides
-        elif depth == 0 and text[position] == "?" and text[position - 1 : position + 2] != "=?=":
-            return [text]
-        elif depth == 0 and text.startswith("&&", position):
-            parts.append(text[start:position])
-            start = position = position + 2
-            continue
-        position += 1
-    parts.append(text[start:])
-    if len(parts) == 1 or not levels:
-        return [text]
-    return [clause for part in parts for clause in _conjunction(part, levels - 1)]
-
-
-def _closing(text: str) -> int:
-    """Where the bracket that `text` begins with is closed; -1 when it is not."""
-    depth = position = 0
-    while position < len(text):
-        string = _STRING.match(text, position)
-        if string:
-            position = string.end()
-            continue
-        depth += {"(": 1, ")": -1}.get(text[position], 0)
-        if depth == 0:
-            return position
-        position += 1
-    return -1
 
 
 def attributes_of(requirements: Iterable[str]) -> tuple[str, ...]:
