@@ -29,15 +29,24 @@ from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import (
 class Failure(Exception):
     """Something went wrong that a person has to know, in words for that person.
 
-    ``service`` is who refused (scheduler, keystone, ...), ``code`` a stable word or HTTP status, ``details`` whatever helps.
+    ``service`` is who refused (scheduler, keystone, ...), ``code`` a stable word or HTTP status, ``details`` whatever helps,
+    ``changed`` whether something was changed before it came to that.
     """
 
-    def __init__(self, message: str, service: str, code: t.Union[str, int], details: t.Optional[dict[str, t.Any]] = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        service: str,
+        code: t.Union[str, int],
+        details: t.Optional[dict[str, t.Any]] = None,
+        changed: bool = False,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.service = service
         self.code = code
         self.details = details or {}
+        self.changed = changed
 
 
 class BaseModule:
@@ -160,7 +169,8 @@ class ResourceModule(BaseModule):
         except Failure as failure:
             if plural and name:
                 failure.details.setdefault("item", name)
-            self.fail(failure, **self._result(done, plural))
+            result = self._result(done, plural)
+            self.fail(failure, **dict(result, changed=result["changed"] or failure.changed))
         self.module.exit_json(**self._result(done, plural))
 
     def _bring(self, item: dict[str, t.Any], name: str) -> tuple[Plan, t.Optional[dict[str, t.Any]], str]:

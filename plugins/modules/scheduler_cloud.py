@@ -398,14 +398,15 @@ class SchedulerCloud(SchedulerResource):
         except Failure as failure:
             if not self._to_drain(item, failure):
                 raise
-            self.client.put(self.path(item), {"frozen": True}, dry_run=False)
-            alive = self.client.post([*self.path(item), "retire"])["alive"]
+            frozen = self.client.put(self.path(item), {"frozen": True}, dry_run=False)
+            retired = self.client.post([*self.path(item), "retire"])
             raise Failure(
                 "cloud %s/%s: %s VMs still finish their jobs; it can be deleted when they are gone, so run this again"
-                % (self.params["group"], item["name"], alive),
+                % (self.params["group"], item["name"], retired["alive"]),
                 self.service,
                 failure.code,
-                {"type": "draining", "alive": alive},
+                {"type": "draining", "alive": retired["alive"]},
+                changed=frozen["changed"] or retired["changed"],
             )
 
     def _to_drain(self, item: dict[str, t.Any], failure: Failure) -> bool:
