@@ -1,4 +1,5 @@
-"""Builds the collection's artefact and installs it where no checkout is on any path: it must list, document and run from there."""
+"""Builds the collection's artefact and installs it where no checkout is on any path: it must list, document and run from there, and tell
+ansible-builder what it needs."""
 
 from __future__ import annotations
 
@@ -8,6 +9,9 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+
+import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -61,6 +65,23 @@ def try_installed(artefact: Path, home: Path) -> None:
         "utf-8",
     )
     call("ansible-playbook", "-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}", playbook)
+    try_metadata(call("ansible-builder", "introspect", collections), collections)
+
+
+def try_metadata(told: str, collections: Path) -> None:
+    """What goes into an execution environment is what the control node runs with: the collection's own wheel, and versions that are pinned."""
+    needs = yaml.safe_load(told)
+    lines = (ROOT / "requirements" / "control.txt").read_text("utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    wanted = [Requirement(line.partition("  # from")[0]) for line in needs["python"]]
+    assert {one.name for one in wanted} == {"cryptography", "distcloud", "openstacksdk"}, needs
+    for one in wanted:
+        if one.url:
+            path = one.url.partition("/collections/")[2]
+            assert (collections / path).is_file(), f"the execution environment is told of {path}, which the collection lacks"
+        else:
+            assert one.specifier.contains(pinned[one.name]), f"{one} does not allow {pinned[one.name]}, which control.txt pins"
+    assert needs["system"], "the execution environment is told of no ssh client"
 
 
 def main() -> None:

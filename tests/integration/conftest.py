@@ -11,7 +11,6 @@ import os
 import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from lab_access import connection, wait
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -71,10 +71,7 @@ class Lab:
 
     def cloud(self, entry: str) -> Any:
         """A connection of openstacksdk for an entry of the site's clouds.yaml."""
-        import openstack
-
-        config = openstack.config.OpenStackConfig(config_files=[str(self.state / "clouds.yaml")])
-        return openstack.connection.Connection(config=config.get_one(entry))
+        return connection(self.state / "clouds.yaml", entry)
 
     def api(self, method: str, path: str, body: Any = None, token: str = "scheduler_token_admin") -> tuple[int, Any]:
         """Call the scheduler's REST API; answers status and decoded body."""
@@ -93,18 +90,7 @@ class Lab:
             return error.code, json.loads(text) if text else None
 
     def wait(self, what: str, probe: Callable[[], T], seconds: float = 300, pause: float = 2) -> T:
-        """Ask until the answer is true; fails with `what` after `seconds`."""
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                answer = probe()
-            except (AssertionError, OSError, subprocess.TimeoutExpired):
-                answer = None
-            if answer:
-                return answer  # type: ignore[return-value]
-            if time.monotonic() > end:
-                raise AssertionError(f"not within {seconds:.0f} s: {what}; last answer: {answer!r}")
-            time.sleep(pause)
+        return wait(what, probe, seconds, pause)
 
 
 def _quote(text: str) -> str:

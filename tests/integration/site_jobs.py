@@ -9,6 +9,8 @@ from typing import Any
 from conftest import Lab
 
 REGIONS = ("region-a", "region-b")
+PIN_B = 'requirements = DistcloudRegion == "region-b"'
+CLOUD_B = "/v1/groups/physics/clouds/region-b"
 _names = itertools.count()
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab_access import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -104,20 +105,8 @@ def actions(result: dict[str, Any]) -> dict[str, list[str]]:
     raise AssertionError("the hosts' task did not run")
 
 
-def processes(host: str, lab: str = LAB) -> list[int]:
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                if f"distcloud-lab-{lab}-{host}" in (folder / "cgroup").read_text():
-                    found.append(int(folder.name))
-            except OSError:
-                continue
-    return found
-
-
 def nspawn(host: str) -> int:
-    return next(pid for pid in processes(host) if Path(f"/proc/{pid}/comm").read_text().startswith("systemd-nspawn"))
+    return next(pid for pid in processes(LAB, host) if Path(f"/proc/{pid}/comm").read_text().startswith("systemd-nspawn"))
 
 
 def boot_times(machine: Machine) -> list[str]:
@@ -164,7 +153,7 @@ def machine(before: dict[str, set[str]], tmp_path_factory: pytest.TempPathFactor
 def test_check_mode_on_a_fresh_machine_predicts_and_changes_nothing(machine: Machine) -> None:
     result = machine.play("lab", "--check", "--diff")
     assert any(step.startswith("create") for step in actions(result)["one"])
-    assert not (STATE / LAB).exists() and not processes("one")
+    assert not (STATE / LAB).exists() and not processes(LAB, "one")
 
 
 def test_hosts_come_up_as_predicted_and_answer_by_ssh(machine: Machine) -> None:
@@ -213,7 +202,7 @@ def test_nspawn_killed_but_init_alive_is_recognised_and_restarted(machine: Machi
     machine.guest("one", "echo kept > /root/data; sync")
     os.kill(nspawn("one"), signal.SIGKILL) if os.geteuid() == 0 else root("kill", "-9", str(nspawn("one")))
     time.sleep(0.5)
-    assert processes("one"), "its init was expected to live on"
+    assert processes(LAB, "one"), "its init was expected to live on"
     done = actions(machine.play("lab"))
     assert done == {"one": ["stop: its supervisor is gone", "start: it was half dead"]}
     assert machine.guest("one", "cat /root/data") == "kept"
@@ -223,7 +212,7 @@ def test_nspawn_killed_but_init_alive_is_recognised_and_restarted(machine: Machi
 def test_every_process_killed_comes_back_with_its_data(machine: Machine) -> None:
     machine.guest("two", "systemctl enable --now mariadb && mariadb -e 'CREATE DATABASE kept; CREATE TABLE kept.t AS SELECT 42 AS answer'")
     machine.guest("two", "echo kept > /root/data; sync")
-    root("kill", "-9", *(str(pid) for host in ("one", "two") for pid in processes(host)), check=False)
+    root("kill", "-9", *(str(pid) for host in ("one", "two") for pid in processes(LAB, host)), check=False)
     done = actions(machine.play("lab"))
     assert done == {host: ["start: it is not running"] for host in ("one", "two")}
     assert [machine.guest(host, "cat /root/data") for host in ("one", "two")] == ["kept", "kept"]
@@ -233,9 +222,9 @@ def test_every_process_killed_comes_back_with_its_data(machine: Machine) -> None
 def test_rebooted_outer_machine_brings_everything_back(machine: Machine) -> None:
     """After a reboot there are no processes, links, rules, cgroups or namespaces; only the folders are left."""
     keys = [machine.guest(host, "cat /etc/machine-id") for host in ("one", "two")]
-    root("kill", "-9", *(str(pid) for host in ("one", "two") for pid in processes(host)), check=False)
+    root("kill", "-9", *(str(pid) for host in ("one", "two") for pid in processes(LAB, host)), check=False)
     deadline = time.monotonic() + 20
-    while (processes("one") or processes("two")) and time.monotonic() < deadline:
+    while (processes(LAB, "one") or processes(LAB, "two")) and time.monotonic() < deadline:
         time.sleep(0.1)
     shell(f"ip link delete {BRIDGE}; nft delete table ip distcloud_lab_hosttest")
     shell("find /sys/fs/cgroup -depth -type d -path '*distcloud-lab-hosttest-*' -exec rmdir {} +")
@@ -269,7 +258,7 @@ def test_a_machine_with_only_unified_cgroups_starts_hosts_without_remounting(mac
 
 def test_stopped_lab_keeps_its_data_and_leaves_the_network(machine: Machine) -> None:
     assert changed(machine.play("lab_stop")) == 1
-    assert not processes("one") and not Path(f"/sys/class/net/{BRIDGE}").exists()
+    assert not processes(LAB, "one") and not Path(f"/sys/class/net/{BRIDGE}").exists()
     assert changed(machine.play("lab_stop")) == 0
     machine.play("lab")
     assert machine.guest("one", "cat /root/data") == "kept"
@@ -279,9 +268,9 @@ def test_another_lab_in_the_way_is_reported_or_stopped_and_comes_back(machine: M
     refused = machine.play("lab", "-e", "lab_host_others=fail", lab=OTHER, fails=True)
     assert "another lab is in the way: hosttest (bridge dclabt0" in json.dumps(refused)
     machine.play("lab", lab=OTHER)
-    assert not processes("one", LAB) and processes("one", OTHER)
+    assert not processes(LAB, "one") and processes(OTHER, "one")
     machine.play("lab")
-    assert not processes("one", OTHER)
+    assert not processes(OTHER, "one")
     assert machine.guest("one", "cat /root/data") == "kept"
     machine.play("lab_down", lab=OTHER)
     assert machine.guest("one", "true") == ""

@@ -17,6 +17,7 @@ import yaml
 from conftest import BIN, ROOT, Lab
 from keystoneauth1 import session
 from keystoneauth1.identity import v3
+from lab_access import connection
 
 REGIONS = ("region-a", "region-b")
 NAME = "intake-test"
@@ -72,10 +73,7 @@ class Site:
         return found
 
     def cloud(self, entry: str) -> Any:
-        import openstack
-
-        config = openstack.config.OpenStackConfig(config_files=[str(self.clouds)])
-        return openstack.connection.Connection(config=config.get_one(entry))
+        return connection(self.clouds, entry)
 
 
 @pytest.fixture(scope="module")

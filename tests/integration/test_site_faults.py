@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, Lab
-from site_jobs import empty, finished, history, living, servers, submit
+from lab_access import power_cut
+from site_jobs import CLOUD_B, PIN_B, empty, finished, history, living, servers, submit
 
 pytestmark = pytest.mark.usefixtures("no_jobs")
-PIN_B = 'requirements = DistcloudRegion == "region-b"'
-CLOUD_B = "/v1/groups/physics/clouds/region-b"
 
 
 def status_of(lab: Lab, region: str) -> dict[str, Any]:
@@ -32,16 +27,6 @@ def explained(lab: Lab, cluster: str, cloud: str) -> str:
     return "" if status != 200 else str(next(said["sentence"] for said in answer["clouds"] if said["cloud"] == cloud))
 
 
-def kill_host(lab: Lab, host: str) -> None:
-    """kill -9 to every process of a lab host, as a power cut would."""
-    mark = f"distcloud-lab-{lab.name}-{host}"
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                if mark in (folder / "cgroup").read_text():
-                    os.kill(int(folder.name), signal.SIGKILL)
-
-
 @pytest.fixture
 def cloud_b(lab: Lab) -> Iterator[None]:
     """Whatever a test did to the cloud in region-b, the site's own playbook mends it, and a cloud admin enables it again."""
@@ -53,8 +38,8 @@ def cloud_b(lab: Lab) -> Iterator[None]:
 def test_a_cloud_left_disabled_gets_no_vm_and_no_redeployment_enables_it(lab: Lab, cloud_b: None) -> None:
     assert lab.api("PUT", CLOUD_B, {"enabled": False})[0] == 200
     lab.run("central", "systemctl restart distcloud-scheduler")
-    lab.playbook("playbooks/clouds.yml")
     lab.wait("the scheduler answers", lambda: lab.api("GET", CLOUD_B)[0] == 200, 60)
+    lab.playbook("playbooks/clouds.yml")
     assert lab.api("GET", CLOUD_B)[1]["enabled"] is False
     cluster = submit(lab, "alice", extra=PIN_B)
     lab.wait("the job is judged", lambda: "disabled" in explained(lab, cluster, "region-b"), 60)
@@ -79,7 +64,7 @@ def test_a_wrong_password_is_named_and_the_other_region_does_the_work(lab: Lab, 
 def test_a_region_stopped_in_mid_boot_is_named_and_reconciled_when_it_is_back(lab: Lab) -> None:
     pinned = submit(lab, "alice", extra=PIN_B)
     lab.wait("its server is being made", lambda: servers(lab, "region-b"), 120, 0.5)
-    kill_host(lab, "lab-b")
+    power_cut(lab.name, "lab-b")
     free = submit(lab, "bob")
     error = lab.wait("the dead region is named", lambda: status_of(lab, "region-b")["error"], 120)
     assert not status_of(lab, "region-b")["reachable"], error

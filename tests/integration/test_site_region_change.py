@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 from conftest import Lab
-from site_jobs import empty, finished, history, servers, slots, submit
+from site_jobs import CLOUD_B, PIN_B, empty, finished, history, servers, slots, submit
 
 pytestmark = pytest.mark.usefixtures("no_jobs")
-PIN_B = 'requirements = DistcloudRegion == "region-b"'
-CLOUD_B = "/v1/groups/physics/clouds/region-b"
 LIMIT_B = ("--limit", "region-b,localhost,central")
 
 

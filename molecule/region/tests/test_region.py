@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import wait
+from lab_access import wait
 
 testinfra_hosts = ["ansible://scratch"]
 UNITS = [
