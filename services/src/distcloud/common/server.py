@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -18,11 +19,30 @@ log = get_logger("distcloud.server")
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn without its signal handlers: the service that embeds it decides when to stop."""
+    """Uvicorn without its signal handlers: the service that embeds it decides when to stop. It says when it serves."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        notify("READY=1")
+
+
+def notify(state: str) -> None:
+    """Tell systemd how the service is (sd_notify(3), `Type=notify`); nothing where nobody asked to be told."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.settimeout(5)
+            manager.sendto(state.encode(), address)
+    except OSError as error:
+        log.warning("the service manager was not told", state=state, error=str(error))
 
 
 def bind(listen: ListenSettings) -> socket.socket:

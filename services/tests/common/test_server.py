@@ -1,0 +1,49 @@
+"""The server tells the service manager when it serves, and not before."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+
+from distcloud.common.config import ListenSettings
+from distcloud.common.server import bind, serve
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_ready_is_told_when_it_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
+    address = f"@{tmp_path}/notify" if abstract else f"{tmp_path}/notify"
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        listen = ListenSettings(port=1)
+        sock = bind(listen.model_copy(update={"port": 0}))
+        serving = asyncio.create_task(serve(FastAPI(), listen, stop, sock=sock))
+        assert await asyncio.wait_for(asyncio.to_thread(manager.recv, 100), 30) == b"READY=1"
+        reader, writer = await asyncio.open_connection(*sock.getsockname())
+        writer.write(b"GET /openapi.json HTTP/1.0\r\n\r\n")
+        assert b" 200 OK" in await asyncio.wait_for(reader.readline(), 30)
+        writer.close()
+        stop.set()
+        await serving
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(30)
+        manager.bind(address.replace("@", "\0", 1))
+        asyncio.run(main())
+
+
+def test_a_manager_that_is_gone_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", f"{tmp_path}/nobody")
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        stop.set()
+        listen = ListenSettings(port=1)
+        await serve(FastAPI(), listen, stop, sock=bind(listen.model_copy(update={"port": 0})))
+
+    asyncio.run(main())
