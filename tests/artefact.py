@@ -69,7 +69,7 @@ def try_installed(artefact: Path, home: Path) -> None:
 
 
 def try_metadata(told: str, collections: Path) -> None:
-    """What goes into an execution environment is what the control node runs with: the collection's own wheel, and versions that are pinned."""
+    """An execution environment gets what the control node runs with: the wheel of this collection, and versions that are pinned."""
     needs = yaml.safe_load(told)
     lines = (ROOT / "requirements" / "control.txt").read_text("utf-8").splitlines()
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
