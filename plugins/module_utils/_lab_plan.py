@@ -34,6 +34,11 @@ class WishError(ValueError):
     """A wish that cannot be; says which host and field, and what to do."""
 
 
+def check_lab_name(lab: str) -> None:
+    if not LAB_NAME.fullmatch(lab):
+        raise WishError("lab: %r; use up to 20 lower-case letters, digits and '-', starting with a letter" % lab)
+
+
 class GuestFile(t.NamedTuple):
     """One file of a guest; ``block`` owns only a marked part of the file, ``secret`` is never shown."""
 

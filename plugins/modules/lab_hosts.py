@@ -21,11 +21,10 @@ description:
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
+extends_documentation_fragment:
+  - hep.distcloud.lab
+  - hep.distcloud.attributes
 options:
-  lab:
-    description: Name of the lab.
-    type: str
-    required: true
   state:
     description: What to bring the hosts to.
     type: str
@@ -62,21 +61,7 @@ options:
     description: Seconds until a started host has to answer.
     type: int
     default: 120
-  stop_timeout:
-    description: Seconds that a host may take to power off before it is killed.
-    type: int
-    default: 60
-  lock_timeout:
-    description: Seconds to wait for another run that works on the lab.
-    type: int
-    default: 600
 attributes:
-  check_mode:
-    description: Predicts what would be changed without changing anything.
-    support: full
-  diff_mode:
-    description: Shows the state before and after, with secrets hidden.
-    support: full
   idempotent:
     description: A second run with the same options changes nothing, except with O(recreate).
     support: partial
@@ -134,7 +119,8 @@ from ansible_collections.hep.distcloud.plugins.module_utils import _lab_guest as
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_nspawn as nspawn
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_plan as plan
-from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseModule, Failure
+from ansible_collections.hep.distcloud.plugins.module_utils._lab_module import OPTIONS_OF_A_LAB, LabModule
+from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
 
 
 def read_text(path):
@@ -154,16 +140,15 @@ def resolv_conf():
     raise Failure("no resolver for the guests: /etc/resolv.conf only names the loopback; let it name a reachable one", "lab", "resolver")
 
 
-class LabHosts(BaseModule):
+class LabHosts(LabModule):
     """Find every host, plan it, and carry the plans out side by side."""
 
-    service = "lab"
     result_key = "hosts"
 
     @classmethod
     def argument_spec(cls):
         return dict(
-            lab=dict(type="str", required=True),
+            OPTIONS_OF_A_LAB,
             state=dict(type="str", choices=["started", "stopped", "absent"], default="started"),
             hosts=dict(type="dict"),
             trees=dict(type="dict", default={}),
@@ -172,29 +157,17 @@ class LabHosts(BaseModule):
             proxy=dict(type="dict", default={}, no_log=True),
             recreate=dict(type="bool", default=False),
             timeout=dict(type="int", default=120),
-            stop_timeout=dict(type="int", default=60),
-            lock_timeout=dict(type="int", default=600),
         )
 
     @classmethod
     def constraints(cls):
         return dict(required_if=[("state", "started", ["hosts"])])
 
-    def run(self):
-        self.lab = self.params["lab"]
-        try:
-            if self.module.check_mode:
-                result = self.bring()
-            else:
-                with outer.locked(self.lab, self.params["lock_timeout"]):
-                    result = self.bring()
-        except plan.WishError as error:
-            self.fail(Failure(str(error), "lab", "wish"))
-        except Failure as failure:
-            self.fail(failure)
-        self.module.exit_json(**result)
+    def locks(self):
+        return (self.params["lab"],)
 
     def bring(self):
+        self.lab = self.params["lab"]
         self.records = outer.host_records(self.lab)
         network = outer.lab_record(self.lab)
         self.network = network or {"bridge": "", "network": "10.0.0.0/8", "gateway": "10.0.0.1", "domain": "invalid"}

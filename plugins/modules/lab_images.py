@@ -18,6 +18,8 @@ description:
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
+extends_documentation_fragment:
+  - hep.distcloud.attributes
 options:
   images:
     description:
@@ -67,16 +69,6 @@ options:
     description: Remove every tree that no lab on this machine stands on and that is not among O(images).
     type: bool
     default: false
-attributes:
-  check_mode:
-    description: Predicts what would be changed without changing anything.
-    support: full
-  diff_mode:
-    description: Shows the state before and after.
-    support: full
-  idempotent:
-    description: A second run with the same options changes nothing.
-    support: full
 """
 
 EXAMPLES = r"""
@@ -116,7 +108,8 @@ import re
 
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_image as image
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
-from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseModule, Failure
+from ansible_collections.hep.distcloud.plugins.module_utils._lab_module import LabModule
+from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
 
 GIB = 1 << 30
 
@@ -132,10 +125,9 @@ def available_memory():
     return int(match.group(1)) * 1024 if match else 0
 
 
-class LabImages(BaseModule):
+class LabImages(LabModule):
     """Bring the cache to hold the wished trees."""
 
-    service = "lab"
     result_key = "trees"
 
     @classmethod
@@ -175,13 +167,6 @@ class LabImages(BaseModule):
         used = {os.path.dirname(host["tree"]) for record in outer.lab_records() for host in outer.host_records(record["lab"]).values()}
         entries = sorted(os.listdir(cache)) if os.path.isdir(cache) else []
         return [os.path.join(cache, name) for name in entries if os.path.join(cache, name) not in used | wanted]
-
-    def run(self):
-        try:
-            result = self.bring()
-        except Failure as failure:
-            self.fail(failure)
-        self.module.exit_json(**result)
 
     def bring(self):
         trusted = image.authorities()

@@ -19,11 +19,10 @@ description:
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
+extends_documentation_fragment:
+  - hep.distcloud.lab
+  - hep.distcloud.attributes
 options:
-  lab:
-    description: Name of the lab.
-    type: str
-    required: true
   state:
     description:
       - V(present) brings the network up, V(stopped) stops the lab's hosts and takes the network away, V(absent) removes hosts, network,
@@ -48,24 +47,6 @@ options:
     type: str
     choices: [stop, fail]
     default: stop
-  stop_timeout:
-    description: Seconds that a host may take to power off before it is killed.
-    type: int
-    default: 60
-  lock_timeout:
-    description: Seconds to wait for another run that works on the lab.
-    type: int
-    default: 600
-attributes:
-  check_mode:
-    description: Predicts what would be changed without changing anything.
-    support: full
-  diff_mode:
-    description: Shows the state before and after.
-    support: full
-  idempotent:
-    description: A second run with the same options changes nothing.
-    support: full
 """
 
 EXAMPLES = r"""
@@ -107,58 +88,49 @@ import os
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_nspawn as nspawn
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_plan as plan
-from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseModule, Failure
+from ansible_collections.hep.distcloud.plugins.module_utils._lab_module import OPTIONS_OF_A_LAB, LabModule
+from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
 
 FIELDS = ("bridge", "network", "gateway", "domain")
 
 
-class LabNetwork(BaseModule):
+class LabNetwork(LabModule):
     """Compare the outer machine with the wish; a list of (what is said, what does it) is the plan."""
 
-    service = "lab"
     result_key = "actions"
 
     @classmethod
     def argument_spec(cls):
         return dict(
-            lab=dict(type="str", required=True),
+            OPTIONS_OF_A_LAB,
             state=dict(type="str", choices=["present", "stopped", "absent"], default="present"),
             bridge=dict(type="str"),
             network=dict(type="str"),
             gateway=dict(type="str"),
             domain=dict(type="str"),
             others=dict(type="str", choices=["stop", "fail"], default="stop"),
-            stop_timeout=dict(type="int", default=60),
-            lock_timeout=dict(type="int", default=600),
         )
 
     @classmethod
     def constraints(cls):
         return dict(required_if=[("state", "present", FIELDS)])
 
-    def run(self):
+    def locks(self):
+        # One lock for all labs: they share forwarding, and one may have to stop another.
+        return ("network", self.params["lab"])
+
+    def bring(self):
         lab = self.params["lab"]
-        try:
-            if not plan.LAB_NAME.match(lab):
-                raise Failure("lab: %r; use up to 20 lower-case letters, digits and '-', starting with a letter" % lab, "lab", "name")
-            if self.module.check_mode:
-                stopped, steps = self.steps(lab)
-            else:
-                # One lock for all labs: they share forwarding, and one may have to stop another.
-                with outer.locked("network", self.params["lock_timeout"]), outer.locked(lab, self.params["lock_timeout"]):
-                    stopped, steps = self.steps(lab)
-                    for _said, what in steps:
-                        what()
-                    if self.params["state"] == "absent":
-                        outer.drop_lock(lab)
-                        if not os.path.isdir(outer.STATE):
-                            outer.drop_lock("network")
-        except plan.WishError as error:
-            self.fail(Failure(str(error), "lab", "wish"))
-        except Failure as failure:
-            self.fail(failure)
+        stopped, steps = self.steps(lab)
+        if not self.module.check_mode:
+            for _said, what in steps:
+                what()
+            if self.params["state"] == "absent":
+                outer.drop_lock(lab)
+                if not os.path.isdir(outer.STATE):
+                    outer.drop_lock("network")
         said = [said for said, what in steps]
-        self.module.exit_json(
+        return dict(
             changed=bool(steps),
             actions=said,
             stopped_labs=stopped,

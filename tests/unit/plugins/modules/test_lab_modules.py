@@ -1,0 +1,23 @@
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the lab's modules refuse before they touch the machine; what they do there is tried on real hosts (tests/integration)."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
+from ansible_collections.hep.distcloud.plugins.modules import lab_hosts, lab_network
+from harness import run_module
+
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("module", [lab_hosts.LabHosts, lab_network.LabNetwork])
+@pytest.mark.parametrize("name", ["", "../up", "Site", "a" * 21, "line\n"])
+def test_a_name_that_is_no_plain_word_is_refused_before_a_lock_is_named_after_it(module, name, check, tmp_path, monkeypatch):
+    monkeypatch.setattr(outer, "LOCKS", str(tmp_path))
+    result = run_module(module, {"lab": name, "state": "absent"}, check=check)
+    assert result.failed and result.data["failure"]["code"] == "wish"
+    assert result.data["msg"].startswith("lab: %r" % name)
+    assert not list(tmp_path.iterdir())
