@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import shutil
@@ -125,6 +126,18 @@ def central(**values: Any) -> Callable[[Site], None]:
 
 def region(**values: Any) -> Callable[[Site], None]:
     return lambda site: site.variable("host_vars/cloud-two", **values)
+
+
+def test_a_submit_node_of_its_own_needs_no_more_than_its_group(site: Site) -> None:
+    hosts("submit", ["submit.example.org"])(site)
+    site.vault.unlink()
+    names = "[htcondor_roles, htcondor_submit_nodes, htcondor_token_host, scheduler_schedds | default('none')] | to_json"
+    for host, told in (
+        ("central.example.org", [["central_manager"], ["submit"], "central.example.org", ["submit.example.org"]]),
+        ("submit.example.org", [["submit"], ["submit"], "central.example.org", "none"]),
+    ):
+        done = site.run("ansible", "-i", str(site.inventory), host, "-c", "local", "-m", "debug", "-a", f"msg={{{{ {names} }}}}")
+        assert json.loads(yaml.safe_load(done.stdout.partition("=>")[2])["msg"]) == told
 
 
 # What is spoilt, and the words that have to be said about it.
