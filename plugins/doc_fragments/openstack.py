@@ -49,9 +49,8 @@ options:
     aliases: [endpoint_type]
   api_timeout:
     description:
-      - Seconds to wait for an answer to one request.
+      - Seconds to wait for an answer to one request. Without it the entry in C(clouds.yaml) decides, else it is 30.
     type: int
-    default: 30
 attributes:
   action_group:
     description: Takes defaults from C(group/hep.distcloud.region) in C(module_defaults).

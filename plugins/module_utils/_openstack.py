@@ -24,6 +24,8 @@ VERSIONS = {"identity": "v3", "compute": "v2.1", "image": "v2", "network": "v2.0
 NOVA_MICROVERSION = "2.61"
 SERVICE_NAMES = {"identity": "keystone", "compute": "nova", "image": "glance", "network": "neutron"}
 
+API_TIMEOUT = 30
+
 UNREACHABLE = "unreachable"
 UNKNOWN_CLOUD = "unknown_cloud"
 
@@ -38,7 +40,7 @@ def openstack_argument_spec() -> dict[str, t.Any]:
         "validate_certs": {"type": "bool", "aliases": ["verify"]},
         "ca_cert": {"type": "path", "aliases": ["cacert"]},
         "interface": {"type": "str", "default": "public", "choices": ["public", "internal", "admin"], "aliases": ["endpoint_type"]},
-        "api_timeout": {"type": "int", "default": 30},
+        "api_timeout": {"type": "int"},
     }
 
 
@@ -234,6 +236,18 @@ def parse(answer: t.Any) -> t.Any:
         return answer.text
 
 
+def distrust(said: str) -> str:
+    """What OpenSSL has against a certificate, with what to do about it."""
+    for words, advice in (
+        ("has expired", "it has expired; the region's admin has to renew it"),
+        ("not yet valid", "it is not valid yet; are the clocks right?"),
+        ("mismatch", "it is for another name; use that name in auth_url, or ask the region's admin"),
+    ):
+        if words in said:
+            return advice
+    return "no authority that we know has signed it; give the CA's file as cacert in clouds.yaml"
+
+
 def translated(call: t.Callable[[], t.Any], label: str, service: str) -> t.Any:
     """Run a call of the SDK and turn what can go wrong on the way into a `Failure` that says what to look at."""
     from keystoneauth1 import exceptions
@@ -242,7 +256,7 @@ def translated(call: t.Callable[[], t.Any], label: str, service: str) -> t.Any:
         return call()
     except exceptions.SSLError as error:
         raise Failure(
-            "%s: the certificate of the %s service was not accepted; give the CA's file as cacert in clouds.yaml" % (label, service),
+            "%s: the certificate of the %s service was not accepted: %s" % (label, service, distrust(str(error))),
             SERVICE_NAMES[service],
             "tls",
             {"error": str(error)},
@@ -297,6 +311,7 @@ def connect(params: dict[str, t.Any]) -> Client:
             "clouds.yaml",
             UNKNOWN_CLOUD,
         )
+    session.timeout = session.timeout or API_TIMEOUT
     config = connection.config
     client = Client(
         session,

@@ -128,3 +128,16 @@ def test_a_warning_comes_before_the_end() -> None:
     assert "expires on" in _region_credential.health("s", stored, WISH, NOW)[0]
     stored["expires_at"] = "2026-08-20T00:00:00Z"
     assert _region_credential.health("s", stored, WISH, NOW) == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("certificate verify failed: certificate has expired (_ssl.c:992)", "the region's admin has to renew it"),
+        ("certificate verify failed: certificate is not yet valid", "are the clocks right?"),
+        ("certificate verify failed: IP address mismatch, certificate is not valid for '192.0.2.1'", "use that name in auth_url"),
+        ("certificate verify failed: self-signed certificate", "give the CA's file as cacert"),
+    ],
+)
+def test_a_certificate_that_is_refused_comes_with_what_to_do(said: str, advice: str) -> None:
+    assert advice in _openstack.distrust(said)
