@@ -2,7 +2,7 @@
 
 Runs in a lab of its own (DISTCLOUD_LAB=bench), from a clean clone with a virtual environment of its own, and takes the lab away
 afterwards. `--warm` keeps the bake cache: nothing is downloaded anew for the lab's hosts. `--leave` leaves the lab up; `--keep` uses a
-lab that is already up and only measures jobs.
+lab that is already up, measures only jobs, and leaves the other rows of the last run in place.
 Writes build/bench/site.json: rows of what, size, ours, peer, peer_name, unit, ratio; the peer of a duration is its target.
 """
 
@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "integration"))
+sys.path[:0] = [str(ROOT / "tests" / "integration"), str(ROOT / "tests" / "support")]
 os.environ["DISTCLOUD_LAB"] = os.environ.get("DISTCLOUD_BENCH_LAB", "bench")
 
+JOB = "condor_submit to job start: "
 COLD_TARGET, SECOND_TARGET, OWN_TARGET = 900.0, 180.0, 6.0
 
 
@@ -84,6 +85,8 @@ def main() -> None:
     out = ROOT / "build" / "bench" / "site.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
+    if wanted.keep and out.exists():
+        rows = [one for one in json.loads(out.read_text("utf-8")) if not one["what"].startswith(JOB)]
 
     def note(*found: dict[str, Any]) -> None:
         """Rows are written as they come: a run that ends early has measured what it has measured."""
@@ -104,7 +107,7 @@ def main() -> None:
     timelines = [job_timeline(lab) for turn in range(wanted.jobs)]
     for part in timelines[0]:
         target = OWN_TARGET if part == "us" else None
-        note(row(f"condor_submit to job start: {part}", wanted.jobs, statistics.median(line[part] for line in timelines), target))
+        note(row(JOB + part, wanted.jobs, statistics.median(line[part] for line in timelines), target))
     for line in rows:
         print(
             f"{line['what']:45} {line['ours']:8.1f} {line['unit']}"
