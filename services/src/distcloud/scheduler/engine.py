@@ -389,15 +389,12 @@ class Engine:
         state.standing.vms = {}
         for vm in vms:
             state.standing.vms.setdefault((vm.group, vm.cloud), Counter())[vm.state.value] += 1
-        self._meters.vms({(f"{key[0]}/{key[1]}", word): n for key, counts in state.standing.vms.items() for word, n in counts.items()})
-        jobs: Counter[tuple[str, str]] = Counter()
-        for demand in state.pool.demand:
-            jobs[demand.group, "idle"] += demand.idle
-            jobs[demand.group, "running"] += demand.running
-        self._meters.jobs(jobs)
-        self._meters.pool(state.pool.reachable)
-        for watch in self._watches:
-            self._meters.reachable(watch.label, not watch.problem())
+        self._meters.saw(
+            state.standing.vms,
+            state.pool.demand,
+            pool_reachable=state.pool.reachable,
+            clouds_reachable={watch.label: not watch.problem() for watch in self._watches},
+        )
 
 
 async def _first(*events: asyncio.Event, seconds: float) -> None:

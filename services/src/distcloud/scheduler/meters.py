@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter as Tally
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from .model import Demand
 
 
 class Meters:
@@ -48,26 +51,24 @@ class Meters:
         if not ok:
             self._look_failures.labels(cloud).inc()
 
-    def reachable(self, cloud: str, yes: bool) -> None:
-        self._reachable.labels(cloud).set(yes)
-
-    def pool(self, reachable: bool) -> None:
-        self._pool.set(reachable)
-
-    def vms(self, counts: Mapping[tuple[str, str], int]) -> None:
-        """`counts` by (cloud, state); what was there before and is not any more becomes 0."""
-        for labels in self._shown - set(counts):
-            self._vms.labels(*labels).set(0)
-        for labels, count in counts.items():
-            self._vms.labels(*labels).set(count)
-        self._shown |= set(counts)
-
-    def jobs(self, counts: Mapping[tuple[str, str], int]) -> None:
-        for labels in self._jobs_shown - set(counts):
-            self._jobs.labels(*labels).set(0)
-        for labels, count in counts.items():
-            self._jobs.labels(*labels).set(count)
-        self._jobs_shown |= set(counts)
+    def saw(
+        self,
+        vms: Mapping[tuple[str, str], Mapping[str, int]],
+        demand: Iterable[Demand],
+        *,
+        pool_reachable: bool,
+        clouds_reachable: Mapping[str, bool],
+    ) -> None:
+        """What a cycle found: live VMs by (group, cloud) and state, jobs, and who answers."""
+        _set(self._vms, self._shown, {(f"{group}/{cloud}", state): n for (group, cloud), of in vms.items() for state, n in of.items()})
+        jobs: Tally[tuple[str, str]] = Tally()
+        for kind in demand:
+            jobs[kind.group, "idle"] += kind.idle
+            jobs[kind.group, "running"] += kind.running
+        _set(self._jobs, self._jobs_shown, jobs)
+        self._pool.set(pool_reachable)
+        for cloud, reachable in clouds_reachable.items():
+            self._reachable.labels(cloud).set(reachable)
 
     def changed(self, cloud: str, to_state: str) -> None:
         self._changes.labels(cloud, to_state).inc()
@@ -77,3 +78,12 @@ class Meters:
 
     def registered(self, cloud: str, seconds: float) -> None:
         self._boot.labels(cloud).observe(seconds)
+
+
+def _set(gauge: Gauge, shown: set[tuple[str, str]], counts: Mapping[tuple[str, str], int]) -> None:
+    """By labels; what was there before and is not any more becomes 0."""
+    for labels in shown - set(counts):
+        gauge.labels(*labels).set(0)
+    for labels, count in counts.items():
+        gauge.labels(*labels).set(count)
+    shown |= set(counts)
