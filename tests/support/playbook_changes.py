@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of a playbook did: changes in the order of the tasks, and the message of each host that failed."""
+    """What one run of a playbook did: changes in the order of the tasks, the message of each host that failed, and what else was told of
+    each host."""
 
     changes: list[Change]
     failures: dict[str, str]
+    told: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def changed(self) -> list[str]:
@@ -74,12 +76,15 @@ class Playbook:
             pytest.fail(f"ansible-playbook ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
         tasks = [task for play in told["plays"] for task in play["tasks"]]
         changes, failures = [], {}
+        said: dict[str, list[str]] = {}
         for task in tasks:
             for host, result in sorted(task["hosts"].items()):
                 changes += sorted(_changes(host, task["task"]["name"].rpartition(" : ")[2], result, again))
                 if told["stats"][host]["failures"] + told["stats"][host]["unreachable"] and _failed(result):
                     failures[host] = f"{task['task']['name']}: {_message(result)}"
-        return Run(changes, failures)
+                elif message := result.get("msg"):
+                    said.setdefault(host, []).extend(map(str, message if isinstance(message, list) else [message]))
+        return Run(changes, failures, said)
 
     def mends(self, *arguments: str, again: str = NOTHING, **variables: Any) -> list[str]:
         """Mend what was spoilt by hand: what a dry run says is what is then done, and after that nothing is left to do. Answers the
@@ -89,7 +94,8 @@ class Playbook:
         assert not predicted.failures, f"in check mode: {predicted.failures}"
         applied = self.run(*arguments, again=again, **variables)
         assert not applied.failures, applied.failures
-        assert predicted.changes == applied.changes, "--check --diff told something else than what was then done"
+        differing = "\n".join(map(repr, sorted(set(predicted.changes) ^ set(applied.changes))))
+        assert predicted.changes == applied.changes, f"--check --diff told something else than what was then done:\n{differing}"
         after = self.run(*check, again=again, **variables)
         assert (after.changes, after.failures) == ([], {}), "not settled after one run"
         return applied.changed

@@ -55,7 +55,7 @@ def test_a_certificate_near_its_end_is_renewed_with_its_key(host, converge):
 
 def test_bad_input_is_refused(converge):
     one = {"name": "web", "sans": ["DNS:a.example"]}
-    assert "written with its kind" in converge.refuses(certificates_list=[{**one, "sans": ["a.example"]}])
-    assert "once in its folder" in converge.refuses(certificates_list=[one, one])
+    told = converge.refuses(certificates_list=[one, {**one, "directory": "/etc/ssl/other", "sans": ["a.example"]}, {**one, "sans": []}])
+    assert "written with its kind" in told
+    assert "once in its folder" in told
     assert "certificates_renew_days" in converge.refuses(certificates_days=10)
-    assert "certificates_list" in converge.refuses(certificates_list="web")
