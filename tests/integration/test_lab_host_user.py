@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
 USER = "distcloudtest"
 HOME = Path("/home") / USER
 SUDOERS = Path("/etc/sudoers.d") / USER
@@ -38,13 +36,15 @@ def run(*command: str, check: bool = True, **options: object) -> str:
 class User:
     """Runs commands as the test user, with an environment of their own."""
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self) -> None:
         self.checkout = HOME / "checkout"
-        self.environment = {
+        # How packages are reached is the machine's matter, not the caller's.
+        outside = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name.lower().endswith("_proxy")}
+        self.environment = outside | {
             "HOME": str(HOME),
             "USER": USER,
             "LANG": "C.UTF-8",
-            "PATH": f"{binaries}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{self.checkout}/.venv/bin:/usr/bin:/bin",
             "DISTCLOUD_LAB": "usertest",
             "DISTCLOUD_LAB_NETWORK": "10.207.0.0/24",
             "DISTCLOUD_LAB_BRIDGE": "dclabu0",
@@ -73,7 +73,7 @@ class User:
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
     run("useradd", "--create-home", "--shell", "/bin/bash", USER)
-    person = User(BIN)
+    person = User()
     try:
         SUDOERS.write_text(f"{USER} ALL=(ALL) NOPASSWD: ALL\n")
         SUDOERS.chmod(0o440)
@@ -82,13 +82,7 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
         run("git", "-c", f"safe.directory={ROOT}", "bundle", "create", str(bundle), "HEAD", cwd=ROOT)
         run("chown", USER, str(bundle))
         person.run("git", "clone", "-q", str(bundle), str(person.checkout))
-        person.run("mkdir", "-p", ".collections/ansible_collections/hep")
-        person.run("ln", "-sfn", "../../..", ".collections/ansible_collections/hep/distcloud")
-        if subprocess.run(
-            ["/usr/sbin/runuser", "-u", USER, "--", str(BIN / "ansible-playbook"), "--version"], capture_output=True, check=False
-        ).returncode:
-            person.run("make", ".venv/.control")
-            person.environment["PATH"] = f"{person.checkout}/.venv/bin:/usr/bin:/bin"
+        person.run("make", ".venv/.ready")
         inventory = HOME / "inventory"
         person.run("mkdir", str(inventory))
         (inventory / "hosts.yml").write_text(INVENTORY)

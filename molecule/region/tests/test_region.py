@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
+import json
+import os
 import time
+from pathlib import Path
 
 import pytest
+from certified import behind_certificate
 from lab_access import wait
 
 testinfra_hosts = ["ansible://scratch"]
@@ -24,9 +30,37 @@ def test_a_service_runs_and_comes_back_with_the_host(host, unit):
 
 
 def test_what_a_region_does_not_need_does_not_run(on):
-    for unit in ("blazar-api", "blazar-manager"):
-        assert not on("mol-region-m").service(unit).is_running, unit
-        assert on("mol-region-n").service(unit).is_running, unit
+    for unit, where in (("blazar-api", "mol-region-n"), ("blazar-manager", "mol-region-n"), ("keystone", "mol-region-m")):
+        assert [name for name in ("mol-region-m", "mol-region-n") if on(name).service(unit).is_running] == [where], unit
+
+
+def test_what_is_lost_or_changed_by_hand_is_predicted_and_put_back(account, on, converge):
+    first, second = on("mol-region-m"), on("mol-region-n")
+    first.check_output("ovs-vsctl --if-exists del-br br-ex")
+    first.check_output("mariadb -e \"ALTER USER glance@'127.0.0.1' IDENTIFIED BY 'by-hand'\"")
+    second.check_output("systemctl unmask keystone && systemctl stop openvswitch-switch")
+    second.check_output("echo '# by hand' >> /etc/nova/nova.conf")
+    admin = account("region-m-admin")
+    image = next(one.id for one in admin.identity.services() if one.type == "image")
+    admin.identity.delete_endpoint(next(one for one in admin.identity.endpoints(region_id="region-n", service_id=image)))
+    assert converge.mends("--tags=openstack") == [
+        "mol-region-n: Write the configuration files",
+        "mol-region-n: Run what everything stands on",
+        "mol-region-n: Have no Keystone where another region's is used",
+        "mol-region-m: Have the bridge into the provider network",
+        "mol-region-m: Have the databases and their owners",
+        "mol-region-n: Have service users and the catalogue",
+        "mol-region-n: Run all other services",
+    ]
+    for machine in (first, second):
+        wait("the agent has connected the bridge", lambda machine=machine: "phy-br-ex" in machine.run("ovs-vsctl list-ports br-ex").stdout)
+
+
+def test_a_keystone_behind_tls_is_not_shared(converge, tmp_path):
+    outer = os.environ.get("DISTCLOUD_LAB_NETWORK", "10.203.0.0/24").rpartition(".")[0] + ".1"
+    with behind_certificate(tmp_path, address=outer, port=5000):
+        said = converge.refuses("--tags=openstack", "--limit=mol-region-n", lab_openstack_keystone_host=outer)
+    assert f"the Keystone at {outer} is behind TLS" in said
 
 
 def test_no_password_stands_in_a_file_for_everybody(host, state):
@@ -88,3 +122,58 @@ def test_servers_without_guests(account, on):
         for server in made:
             own.compute.delete_server(server)
     wait("they are gone", lambda: not list(own.compute.servers(name="many-")), seconds=120)
+
+
+def test_images_beyond_the_wished_number_go_unless_a_server_uses_them(account, converge, state):
+    """Two are kept: of three versions the oldest goes in the region where nobody uses it."""
+    own = account("region-m")
+    path = state / "images" / "worker.json"
+    record = path.read_text("utf-8")
+    server = own.compute.create_server(
+        name="old",
+        image_id=own.image.find_image("mol-worker-1").id,
+        flavor_id=own.compute.find_flavor("mol.small").id,
+        networks=[{"uuid": own.network.find_network("mol-region").id}],
+    )
+    try:
+        new_version(path, 2)
+        second = converge.run("--tags=image")
+        assert not second.failures and second.changed == [f"{region}: Worker image in the region" for region in REGIONS]
+        new_version(path, 3)
+        assert converge.mends("--tags=image") == [
+            *(f"{region}: Worker image in the region" for region in REGIONS),
+            "region-n: Only the newest images, and those that servers use (mol-worker-1)",
+        ]
+        kept = {region: {image.name for image in account(region).image.images(visibility="private")} for region in REGIONS}
+        assert kept == {"region-m": {"mol-worker-1", "mol-worker-2", "mol-worker-3"}, "region-n": {"mol-worker-2", "mol-worker-3"}}
+    finally:
+        own.compute.delete_server(server)
+        path.write_text(record, "utf-8")
+
+
+def new_version(path: Path, number: int) -> None:
+    """Record an image of another name and content, as a build does."""
+    record = json.loads(path.read_text("utf-8"))
+    content = Path(record["file"]).read_bytes() + bytes(512)
+    file = path.with_name(f"worker-{number}.qcow2")
+    file.write_bytes(content)
+    record |= {"name": f"mol-worker-{number}", "file": str(file), "sha512": hashlib.sha512(content).hexdigest()}
+    path.write_text(json.dumps(record), "utf-8")
+
+
+def test_a_host_is_reserved(account):
+    """Blazar takes a host, and a lease on it begins."""
+    session = account("region-m-admin").session
+
+    def blazar(method, path, body=None):
+        where = {"service_type": "reservation", "region_name": "region-n"}
+        return session.request(path, method, json=body, endpoint_filter=where, headers={"Accept": "application/json"}).json()
+
+    host = blazar("POST", "/os-hosts", {"name": "mol-region-n"})["host"]["id"]
+    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+    wish = {"resource_type": "physical:host", "min": 1, "max": 1, "hypervisor_properties": "", "resource_properties": ""}
+    body = {"name": "mol", "start_date": "now", "end_date": f"{end:%Y-%m-%d %H:%M}", "reservations": [wish], "events": []}
+    lease = blazar("POST", "/leases", body)["lease"]["id"]
+    wait("the lease is active", lambda: blazar("GET", f"/leases/{lease}")["lease"]["status"] == "ACTIVE", seconds=60)
+    session.delete(f"/leases/{lease}", endpoint_filter={"service_type": "reservation", "region_name": "region-n"})
+    session.delete(f"/os-hosts/{host}", endpoint_filter={"service_type": "reservation", "region_name": "region-n"})

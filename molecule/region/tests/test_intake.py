@@ -1,0 +1,139 @@
+"""The intake: drift, bad input, a mere tenant, regions that do not answer, a region given back."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+import yaml
+from certified import behind_certificate
+
+GIVEN = "Project, users, quotas, flavors and provider networks"
+MADE = "Networks, routers, security groups and key pair"
+
+
+def test_drift_is_predicted_and_mended(account, converge, state):
+    admin, own = account("region-m-admin"), account("region-m")
+    project = own.current_project_id
+    group = own.network.find_security_group("mol-region")
+    own.network.create_security_group_rule(security_group_id=group.id, direction="ingress", ethertype="IPv4", protocol="tcp")
+    own.compute.delete_keypair("mol-region")
+    admin.compute.delete_flavor(admin.compute.find_flavor("mol.small"))
+    admin.set_compute_quotas(project, instances=7)
+    admin.identity.assign_project_role_to_user(project, own.current_user_id, admin.identity.find_role("admin"))
+    found = converge.mends("--tags=intake", "--limit=region-m")
+    assert found == [f"region-m: {GIVEN}", f"region-m: {MADE}"]
+    assert own.compute.get_limits().absolute.instances == 30
+
+    (state / "secrets" / "region-m-mol-region-m").unlink()
+    found = converge.run("--tags=intake", "--limit=region-m")
+    assert not found.failures and found.changed == ["region-m: Our own entry of clouds.yaml", f"region-m: {GIVEN}"]
+    assert account("region-m").compute.get_limits()
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        (
+            {"region_networks": [{"name": "x", "subnets": [{"name": "x", "cidr": "192.0.2.0/28", "gateway_ip": "198.51.100.1"}]}]},
+            "networks[0].subnets[0].gateway_ip",
+        ),
+        ({"region_flavors": [{"name": "x", "vcpus": "many", "ram": 1, "disk": 1}]}, "vcpus"),
+    ],
+)
+def test_bad_input_is_refused_by_the_name_of_its_field(converge, wish, words):
+    assert words in converge.refuses("--tags=intake", "--limit=region-m", **wish)
+
+
+def test_a_mere_tenant_makes_its_own_things_and_is_told_what_is_missing(account, converge):
+    """Nothing of the admin's is tried; the two things that only the region's admin could give are named with what to ask for."""
+    own = account("region-t")
+    own.compute.delete_keypair("mol-tenant")
+    done = converge.run("--tags=intake", "--limit=region-t")
+    assert not done.failures and done.changed == [f"region-t: {MADE}"]
+    told = "\n".join(done.told["region-t"])
+    assert "region-t: what is missing" in told
+    assert "flavor: mol.huge: a flavor with 64 vCPU, 262144 MiB, 1 GiB disk that our project may use" in told
+    assert "mol.small" not in told
+
+
+def test_regions_that_do_not_answer_are_named_with_what_to_do_and_the_others_are_done(account, on, verb, state, tmp_path):
+    clouds = yaml.safe_load((state / "clouds.yaml").read_text("utf-8"))["clouds"]
+    address = clouds["region-m-admin"]["auth"]["auth_url"].rpartition(":")[0]
+    machine = on("mol-region-m")
+    machine.check_output("nft 'table inet hole { chain in { type filter hook input priority 0; tcp dport 5999 drop; }; }'")
+    account("region-m").compute.delete_keypair("mol-region")
+    with behind_certificate(tmp_path) as foreign, behind_certificate(tmp_path, days=-1) as expired:
+        entries = {
+            "hole": {"auth_url": f"{address}:5999/v3"},
+            "closed": {"auth_url": f"{address}:5998/v3"},
+            "foreign": {"auth_url": f"https://localhost:{foreign[0]}/v3"},
+            "expired": {"auth_url": f"https://localhost:{expired[0]}/v3", "cacert": str(expired[1])},
+        }
+        for name, entry in entries.items():
+            clouds[f"region-{name}-admin"] = json.loads(json.dumps(clouds["region-m-admin"] | {"api_timeout": 5}))
+            clouds[f"region-{name}-admin"]["auth"]["auth_url"] = entry.pop("auth_url")
+            clouds[f"region-{name}-admin"] |= entry
+        (tmp_path / "clouds.yaml").write_text(yaml.safe_dump({"clouds": clouds}))
+        hosts = {f"region-{name}": {"distcloud_clouds_yaml": str(tmp_path / "clouds.yaml")} for name in entries}
+        inventory = tmp_path / "hosts.yml"
+        inventory.write_text(yaml.safe_dump({"all": {"children": {"scratch_regions": {"hosts": hosts}}}}))
+        began = time.monotonic()
+        try:
+            done = verb("regions", inventory).run("--limit", ",".join(["region-m", *hosts]), region_failures_fatal=True)
+        finally:
+            machine.check_output("nft delete table inet hole")
+    print(f"four dead regions and one that lives: {time.monotonic() - began:.0f} s")
+    assert time.monotonic() - began < 60, "one that does not answer holds the run up for longer than a few time-outs"
+    assert sorted(done.failures) == sorted(hosts)
+    for name in ("hole", "closed"):
+        assert (
+            f"region-{name}-admin: the identity service does not answer; is the region up, and is its port open"
+            in (done.failures[f"region-{name}"])
+        )
+    assert "give the CA's file as cacert in clouds.yaml" in done.failures["region-foreign"]
+    assert "it has expired; the region's admin has to renew it" in done.failures["region-expired"]
+    assert f"region-m: {MADE}" in done.changed
+
+
+def test_a_region_is_given_back_without_what_is_foreign(account, converge, verb):
+    """First refused and nothing removed, as the project holds a network of somebody else; then done, and nothing of others has gone."""
+    admin, own = account("region-n-admin"), account("region-n")
+    project = own.current_project_id
+    theirs = admin.network.create_network(name="theirs", project_id=project)
+    flavor = admin.compute.create_flavor(name="theirs.small", vcpus=1, ram=64, disk=1)
+    before = seen(admin)
+    refused = verb("remove_region").run("--limit=region-n")
+    assert "still holds what is not ours to remove: network theirs" in refused.failures["region-n"]
+    assert seen(admin) == before
+
+    admin.network.delete_network(theirs)
+    before = seen(admin)
+    removed = verb("remove_region").run("--limit=region-n")
+    assert not removed.failures
+    after = seen(admin)
+    gone = {kind: names - after[kind] for kind, names in before.items()}
+    assert gone == {
+        "projects": {"mol-region-n"},
+        "users": {"mol-region-n"},
+        "flavors": {"mol.small"},
+        "networks": {"mol-region"},
+        "images": {"mol-worker-1"},
+    }
+    assert not [one for one in admin.network.security_groups() if one.project_id == project]
+    assert not verb("remove_region").run("--limit=region-n").changes
+    admin.compute.delete_flavor(flavor)
+    again = converge.run("--tags=intake,image", "--limit=region-n")
+    assert not again.failures and account("region-n").compute.get_limits()
+
+
+def seen(admin):
+    """The names of what the admin sees in all projects of one region."""
+    return {
+        "projects": {one.name for one in admin.identity.projects()},
+        "users": {one.name for one in admin.identity.users()},
+        "flavors": {one.name for one in admin.compute.flavors(is_public="None")},
+        "networks": {one.name for one in admin.network.networks()},
+        "images": {one.name for one in admin.image.images()},
+    }
