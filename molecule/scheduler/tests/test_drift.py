@@ -1,0 +1,71 @@
+"""What a run of the roles distcloud and scheduler does about changes made by hand and about bad input."""
+
+from __future__ import annotations
+
+testinfra_hosts = ["ansible://scratch"]
+
+NAME = "mol-scheduler"
+ENGINES = "--tags=engines"
+
+
+def test_drift_is_predicted_and_mended(host, converge):
+    for spoil in (
+        # role distcloud
+        "chmod 0777 /etc/distcloud; usermod --shell /bin/bash distcloud; rm /usr/local/bin/distcloud; ln -sfn /usr /opt/distcloud",
+        # role scheduler
+        "sed -i 's/cycle_seconds.*/cycle_seconds: 6/' /etc/distcloud/scheduler.yml; chmod 0644 /etc/distcloud/scheduler.key",
+        "echo {} > /etc/distcloud/minter.json; rm /etc/distcloud/cli.yml; echo x > /etc/distcloud/cli.token",
+        "sed -i 's/ProtectHome=true/ProtectHome=false/' /etc/systemd/system/distcloud-scheduler.service",
+        "chmod 0755 /var/lib/distcloud/scheduler/condor/tokens.d; systemctl disable --now distcloud-minter.socket",
+        "systemctl disable distcloud-scheduler",
+        "nft flush chain inet distcloud input; nft add rule inet distcloud input tcp dport != 8443 accept",
+    ):
+        host.check_output(spoil)
+    began = started(host)
+    assert converge.mends(ENGINES) == [
+        f"{NAME}: {change}"
+        for change in (
+            "Create the engines' user",
+            "Create the directories of the engines (/etc/distcloud)",
+            "Put the release into use",
+            "Offer the command to people",
+            "Create the scheduler's own directories (/var/lib/distcloud/scheduler/condor/tokens.d)",
+            "Only root and the service read the key",
+            "Configure the scheduler",
+            "Configure the minter of worker tokens",
+            "Give the command line its token",
+            "Configure the command line",
+            "Install the units (distcloud-scheduler.service)",
+            "Load the packet filter",
+            "Start the minter's socket",
+            "Start the scheduler",
+            "Restart the scheduler",
+        )
+    ]
+    assert started(host) != began, "the service runs with its own configuration again"
+    assert host.check_output("systemctl show distcloud-scheduler -p ProtectHome --value") == "yes"
+
+
+def test_what_was_stopped_is_started_once(host, converge):
+    host.check_output("systemctl stop distcloud-scheduler; echo '# by hand' >> /etc/distcloud/scheduler.yml")
+    assert converge.mends(ENGINES) == [f"{NAME}: Configure the scheduler", f"{NAME}: Start the scheduler"]
+
+
+def started(host):
+    return host.check_output("systemctl show distcloud-scheduler -p ActiveEnterTimestampMonotonic --value")
+
+
+def test_bad_input_is_refused(host, converge):
+    began = started(host)
+    one = {"name": "a", "scope": "viewer", "token": "t" * 20}
+    for wish, words in (
+        ({"scheduler_tokens": [{**one, "token": "short"}]}, "at least 20 characters"),
+        ({"scheduler_tokens": [one, one]}, "a name of its own"),
+        ({"scheduler_tokens": [{**one, "scope": "group_admin"}]}, "a group_admin needs groups"),
+        ({"scheduler_tokens": [one]}, "scheduler_cli_token must be the name of one"),
+        ({"scheduler_policy": {"max_vm_age": 900000}}, "scheduler_worker_token_lifetime is 700000 s"),
+        ({"scheduler_log_level": "loud"}, "scheduler_log_level"),
+        ({"distcloud_wheel": "/nonexistent.whl"}, "no wheel of the engines at '/nonexistent.whl'"),
+    ):
+        assert words in converge.refuses(ENGINES, **wish)
+    assert started(host) == began

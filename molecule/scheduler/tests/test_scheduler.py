@@ -1,0 +1,110 @@
+"""The Cloud Scheduler as its roles leave it: unit, API, command line, minter, secrets, the page."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+testinfra_hosts = ["ansible://scratch"]
+
+URL = "https://mol-scheduler.distcloud.lab:8443"
+PROPERTIES = {
+    "CapabilityBoundingSet": "",
+    "LockPersonality": "yes",
+    "NoNewPrivileges": "yes",
+    "PrivateDevices": "yes",
+    "PrivateTmp": "yes",
+    "ProtectHome": "yes",
+    "ProtectProc": "invisible",
+    "ProtectSystem": "strict",
+    "RestrictNamespaces": "yes",
+    "Type": "notify",
+    "User": "distcloud",
+}
+MINTER = """
+import json, socket, sys
+with socket.socket(socket.AF_UNIX) as minter:
+    minter.settimeout(20)
+    minter.connect("/run/distcloud/minter.sock")
+    minter.sendall(sys.argv[1].encode() + b"\\n")
+    print(minter.makefile().readline())
+"""
+
+
+def minter(host, **request):
+    return json.loads(host.check_output("runuser -u distcloud -- python3 -c %s %s", MINTER, json.dumps(request)))
+
+
+def secrets():
+    folder = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "secrets"
+    return {path.name: path.read_text().strip() for path in folder.iterdir()}
+
+
+def test_the_unit_is_hardened_and_has_a_user_of_its_own(host):
+    unit = host.service("distcloud-scheduler")
+    assert unit.is_running, host.check_output("journalctl -u distcloud-scheduler -n 30 --no-pager")
+    assert unit.is_enabled
+    told = host.check_output(f"systemctl show distcloud-scheduler -p {','.join(PROPERTIES)}")
+    assert dict(line.split("=", 1) for line in told.splitlines()) == PROPERTIES
+    pid = host.check_output("systemctl show distcloud-scheduler -p MainPID --value")
+    assert host.check_output(f"ps -o user= -p {pid}") == "distcloud"
+
+
+def test_started_is_when_it_serves(host):
+    assert host.check_output(f"systemctl restart distcloud-scheduler && curl --silent --fail {URL}/healthz") == '{"status":"ok"}'
+
+
+def test_it_serves_by_tls_alone(host):
+    assert host.socket("tcp://0.0.0.0:8443").is_listening
+    assert host.run(f"curl --silent --max-time 10 {URL.replace('https', 'http')}/healthz").rc != 0
+    assert host.run(f"curl --silent --max-time 10 --tls-max 1.1 {URL}/healthz").rc != 0
+    key = host.file("/etc/distcloud/tls/scheduler.key")
+    assert (key.user, key.group, key.mode) == ("root", "distcloud", 0o640)
+
+
+def test_it_says_what_it_stands_on(host):
+    ready = host.check_output(
+        f"for n in $(seq 60); do curl --silent --fail {URL}/readyz && break; sleep 1; done || curl --silent {URL}/readyz"
+    )
+    told = json.loads(ready)
+    assert told["status"] == "ready", told
+    assert [part["name"] for part in told["parts"]] == ["engine", "database", "pool", "minter", "clouds"]
+
+
+def test_nobody_asks_without_a_token(host):
+    assert host.check_output(f"curl --silent --output /dev/null --write-out '%{{http_code}}' {URL}/v1/status") == "401"
+
+
+def test_a_new_cloud_is_disabled(host):
+    status = json.loads(host.check_output("distcloud scheduler status --json"))
+    clouds = [(one["group"], one["cloud"], one["enabled"]) for one in status["clouds"]]
+    assert clouds == [("physics", "nowhere", False)]
+    assert host.run("runuser -u nobody -- distcloud scheduler status").rc != 0, "the token is for root and the service"
+
+
+def test_the_minter_signs_and_refuses_behind_its_walls(host):
+    assert host.check_output("systemctl show distcloud-minter@x.service -p PrivateTmp --value") == "yes"
+    worker = "vm-aaaaaaaaaaaaaaaa"
+    assert minter(host, verb="mint", worker=worker, lifetime=600)["token"].count(".") == 2
+    assert minter(host, verb="refuse", worker=worker, until=4102444800) == {"refused": 1}
+    assert f"worker-{worker}@" in host.check_output("condor_config_val -collector REVOKED_WORKERS")
+
+
+def test_no_secret_is_shown(host):
+    told = {
+        "processes": host.check_output("ps -eo args"),
+        "journal": host.check_output("journalctl --no-pager"),
+        "configuration": host.check_output("cat /etc/distcloud/*.yml /etc/distcloud/*.json /etc/systemd/system/distcloud-*"),
+        "database": host.check_output("cat /var/lib/distcloud/scheduler/scheduler.db* | tr -cd '[:print:]'"),
+    }
+    assert len(secrets()) == 4
+    for place, text in told.items():
+        assert [name for name, secret in secrets().items() if secret in text] == [], place
+        assert "eyJ" not in text, f"{place}: a token of the pool"
+
+
+def test_the_page_is_there(host):
+    folder = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "report"
+    assert "<html" in (folder / "index.html").read_text()
+    assert json.loads((folder / "summary.json").read_text())["problems"] == []
