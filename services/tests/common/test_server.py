@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from distcloud.common.config import ListenSettings
-from distcloud.common.server import bind, serve
+from distcloud.common.server import bind, serve, watchdog
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -47,3 +47,39 @@ def test_a_manager_that_is_gone_stops_nobody(tmp_path: Path, monkeypatch: pytest
         await serve(FastAPI(), listen, stop, sock=bind(listen.model_copy(update={"port": 0})))
 
     asyncio.run(main())
+
+
+def test_the_watchdog_hears_of_a_service_that_is_not_stuck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", f"{tmp_path}/notify")
+    monkeypatch.setenv("WATCHDOG_USEC", "60000")
+    asked: list[int] = []
+    enough = asyncio.Event()
+
+    def stuck() -> str:
+        asked.append(1)
+        if len(asked) > 4:
+            enough.set()
+        return "it hangs" if len(asked) > 2 else ""
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        watching = asyncio.create_task(watchdog(stuck, stop))
+        await asyncio.wait_for(enough.wait(), 10)
+        stop.set()
+        await asyncio.wait_for(watching, 10)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(1)
+        manager.bind(f"{tmp_path}/notify")
+        asyncio.run(main())
+        assert [manager.recv(100) for _ in range(2)] == [b"WATCHDOG=1"] * 2
+        manager.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            manager.recv(100)
+
+
+@pytest.mark.parametrize("environment", [{}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "60000", "WATCHDOG_PID": "1"}])
+def test_without_a_watchdog_of_its_own_nothing_is_watched(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    asyncio.run(asyncio.wait_for(watchdog(lambda: "", asyncio.Event()), 10))

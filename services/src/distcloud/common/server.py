@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -43,6 +43,18 @@ def notify(state: str) -> None:
             manager.sendto(state.encode(), address)
     except OSError as error:
         log.warning("the service manager was not told", state=state, error=str(error))
+
+
+async def watchdog(stuck: Callable[[], str], stop: asyncio.Event) -> None:
+    """Tell systemd's watchdog (`WatchdogSec=`) that the service lives, thrice in its time, until `stop`, and while `stuck` says nothing."""
+    limit, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
+    if not limit.isdecimal() or pid not in ("", str(os.getpid())):
+        return
+    while not stop.is_set():
+        if not stuck():
+            notify("WATCHDOG=1")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), int(limit) / 3_000_000)
 
 
 def bind(listen: ListenSettings) -> socket.socket:

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from ..common.database import Database, DatabaseError
 from ..common.secrets import SecretBox, SecretError
-from ..common.server import serve
+from ..common.server import serve, watchdog
 from .act import WorkerContext
 from .api import create_app
 from .catalogue import Catalogue
@@ -88,7 +88,10 @@ async def _run(settings: SchedulerSettings) -> None:
             meters=Meters(registry),
         )
         app = create_app(settings, engine, Catalogue(database, box, on_change=engine.wake), registry=registry)
+        # A loop that is stuck cannot mend itself: the watchdog then hears nothing more, and systemd starts the service anew.
+        watching = asyncio.create_task(watchdog(lambda: engine.status().stuck, stop))
         await _side_by_side(serve(app, settings.listen, stop), engine.run(stop), stop)
+        await watching
     finally:
         await pool.close()
         await database.close()
