@@ -25,13 +25,11 @@ def test_only_what_is_wished_is_open(host):
 @pytest.mark.parametrize(
     ("spoil", "mended"),
     [
-        ("nft add rule inet distcloud input tcp dport 6667 accept", [LOAD]),
-        ("nft delete table inet distcloud", [LOAD]),
-        ("nft 'flush chain inet distcloud input; add rule inet distcloud input accept'", [LOAD]),
         ("sed -i s/8080/8081/ /etc/nftables.d/web.nft", [f"{NAME}: Open the ports of web"]),
         (
-            "sed -i s/9000/9001/ /etc/nftables.d/other.nft; nft -f /etc/nftables.conf; chmod 0666 /etc/nftables.conf",
-            [f"{NAME}: Write the base rules", f"{NAME}: Open the ports of other", LOAD],
+            "nft add rule inet distcloud input tcp dport 6667 accept; sed -i s/9000/9001/ /etc/nftables.d/other.nft;"
+            "chmod 0666 /etc/nftables.conf",
+            [f"{NAME}: Write the base rules", LOAD, f"{NAME}: Open the ports of other", LOAD],
         ),
         ("systemctl disable --now nftables", [LOAD, f"{NAME}: Load the packet filter at boot"]),
     ],
