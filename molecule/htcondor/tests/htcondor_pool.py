@@ -1,25 +1,18 @@
-"""A pool made by role htcondor, as its tests use it: hosts by SSH, tokens, jobs.
-
-The hosts are those of the Molecule scenario `htcondor` in the lab named by DISTCLOUD_LAB. DISTCLOUD_POOL (JSON: central, submit and workers
-as {"address", "fqdn"}, ssh as a list of options) names others. The groups are atlas: alice, carol; belle: bob, alice.
-
-A plugin of pytest too: one drain of DISTCLOUD_DRAIN_SECONDS runs beside all other tests, from the first test to the last.
-"""
+"""The scenario's pool as its tests use it: hosts by SSH, tokens, jobs. The groups are atlas: alice, carol; belle: bob, alice."""
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import pytest
+import yaml
 
 DOMAIN = "distcloud.lab"
 # The address in slot ads that a test makes up: one that no host has.
@@ -50,13 +43,14 @@ class Done:
 class Host:
     """One host of the pool, as root over SSH."""
 
-    def __init__(self, address: str, fqdn: str, ssh: list[str]) -> None:
-        self.address = address
-        self.fqdn = fqdn
-        self.name = fqdn.split(".", maxsplit=1)[0]
+    def __init__(self, name: str, reached: dict[str, str]) -> None:
+        self.address = reached["ansible_host"]
+        self.fqdn = f"{name}.{DOMAIN}"
+        self.name = name
         control = Path(tempfile.gettempdir()) / f"distcloud-pool-{os.getpid()}-%h"
         shared = ["-o", "ControlMaster=auto", "-o", f"ControlPath={control}", "-o", "ControlPersist=60", "-o", "BatchMode=yes"]
-        self._ssh = ["ssh", *ssh, *shared, f"root@{address}"]
+        key = ["-i", reached["ansible_ssh_private_key_file"], *shlex.split(reached["ansible_ssh_common_args"])]
+        self._ssh = ["ssh", *key, *shared, f"root@{self.address}"]
 
     def run(self, command: str, *, user: str = "root", stdin: str = "", timeout: float = 120) -> Done:
         """Run a shell command, whatever it ends with."""
@@ -78,24 +72,11 @@ class Host:
 class Pool:
     """The central manager, a submit node and two static workers; the first worker is drained while the tests go on with the other."""
 
-    def __init__(self) -> None:
-        if given := os.environ.get("DISTCLOUD_POOL"):
-            described = json.loads(given)
-        else:
-            prefix = os.environ.get("DISTCLOUD_LAB_NETWORK", "10.203.0.0/24").rpartition(".")[0]
-            state = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state"))
-            ssh = state / "distcloud" / f"lab-{os.environ.get('DISTCLOUD_LAB', 'test')}" / "ssh"
-            described = {
-                "central": {"address": f"{prefix}.23", "fqdn": f"ht-central.{DOMAIN}"},
-                "submit": {"address": f"{prefix}.22", "fqdn": f"ht-submit.{DOMAIN}"},
-                "workers": [{"address": f"{prefix}.{24 + number}", "fqdn": f"ht-worker-{number + 1}.{DOMAIN}"} for number in range(2)],
-                "ssh": ["-i", f"{ssh}/id_ed25519", "-o", f"UserKnownHostsFile={ssh}/known_hosts", "-o", "ConnectTimeout=5"],
-            }
-        self.central = Host(**described["central"], ssh=described["ssh"])
-        self.submit_node = Host(**described["submit"], ssh=described["ssh"])
-        self.workers = [Host(**worker, ssh=described["ssh"]) for worker in described["workers"]]
-        if self.central.run("condor_status -collector").code != 0:
-            pytest.skip("no pool: bring it up with `molecule converge -s htcondor`")
+    def __init__(self, inventory: Path) -> None:
+        hosts = yaml.safe_load(inventory.read_text())["all"]["children"]["scratch"]["hosts"]
+        self.central, self.submit_node, *self.workers = (
+            Host(name, hosts[name]) for name in ("ht-central", "ht-submit", "ht-worker-1", "ht-worker-2")
+        )
 
     def token(self, identity: str, *authorizations: str, lifetime: int = 600) -> str:
         """A token signed with the pool's key."""
@@ -171,47 +152,3 @@ class Drain:
     worker: Host
     job: int
     later: int
-
-
-@pytest.fixture(scope="session")
-def pool() -> Iterator[Pool]:
-    found = Pool()
-    found.clear()
-    yield found
-    found.clear()
-
-
-@pytest.fixture(scope="session")
-def drain(pool: Pool) -> Iterator[Drain]:
-    """The first worker drops every inbound connection, and is drained as the scheduler does it: by a key that only this worker trusts."""
-    worker = pool.workers[0]
-    key_file = f"/etc/condor/passwords.d/{worker.name}"
-    only = f'requirements = Machine == "{worker.fqdn}"'
-    try:
-        worker.ok("nft -f -", stdin=WALL)
-        key = pool.central.ok("head -c 48 /dev/urandom | base64 -w0")
-        worker.write(key_file, key)
-        pool.central.ok("install -d -m 0700 -o distcloud /run/test-vmkeys")
-        pool.central.write(f"/run/test-vmkeys/{worker.name}", key, owner="distcloud")
-        signed = f"_CONDOR_SEC_PASSWORD_DIRECTORY=/run/test-vmkeys condor_token_create -key {worker.name} -identity scheduler@{DOMAIN}"
-        pool.central.ok(f"umask 077; {signed} -authz ADMINISTRATOR -lifetime 600 > {TOKENS}/test-vm", user="distcloud")
-        pool.forget(f'Machine == "{worker.fqdn}"')
-        worker.ok("systemctl restart condor")
-        reached = pool.central.run(f"timeout 5 bash -c '</dev/tcp/{worker.address}/9618'")
-        assert reached.code != 0, "the worker can still be reached, so this test would prove nothing"
-        until(lambda: f"slot1@{worker.fqdn}" in pool.slots(worker), 60, "the worker is in the pool")
-        job = pool.cluster("alice", only, "+OutlivesTests = true", arguments=str(DRAIN_SECONDS))
-        until(lambda: pool.attribute(job, "JobStatus") == [["2"]], 60, "the job runs")
-        drained = pool.as_scheduler(f"condor_drain -exit-on-completion {worker.fqdn}")
-        assert drained.code == 0, drained.text
-        yield Drain(worker, job, pool.cluster("alice", only, "+OutlivesTests = true"))
-    finally:
-        worker.run(f"nft delete table inet test_wall; rm -f {key_file}; systemctl restart condor")
-        pool.central.run(f"rm -rf /run/test-vmkeys {TOKENS}/test-vm")
-        pool.submit_node.run("condor_rm -all; condor_rm -all -forcex")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What begins the drain comes first, what awaits its end last, whatever file they stand in."""
-    order = {"test_a_worker_that_nobody_reaches_runs_a_job_and_drains": 0, "test_a_drain_lets_the_job_end": 2}
-    items.sort(key=lambda item: order.get(item.name, 1))

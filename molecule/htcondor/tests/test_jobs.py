@@ -6,8 +6,6 @@ import re
 
 from htcondor_pool import DOMAIN, DRAIN_SECONDS, Drain, Pool, until
 
-pytest_plugins = ("htcondor_pool",)
-
 
 def test_a_job_runs_as_a_slot_user_and_says_where_it_ran(pool: Pool) -> None:
     cluster = pool.cluster("alice", "output = whoami.out", executable="/usr/bin/id", arguments="-un")
