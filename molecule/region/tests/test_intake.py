@@ -97,33 +97,38 @@ def test_regions_that_do_not_answer_are_named_with_what_to_do_and_the_others_are
     assert f"region-m: {MADE}" in done.changed
 
 
-def test_a_region_is_given_back_without_what_is_foreign(account, converge, verb):
+def test_a_region_is_given_back_without_what_is_foreign(account, converge, state, verb):
     """First refused and nothing removed, as the project holds a network of somebody else; then done, and nothing of others has gone."""
     admin, own = account("region-n-admin"), account("region-n")
     project = own.current_project_id
     theirs = admin.network.create_network(name="theirs", project_id=project)
     flavor = admin.compute.create_flavor(name="theirs.small", vcpus=1, ram=64, disk=1)
-    before = seen(admin)
-    refused = verb("remove_region").run("--limit=region-n")
-    assert "still holds what is not ours to remove: network theirs" in refused.failures["region-n"]
-    assert seen(admin) == before
+    try:
+        before = seen(admin)
+        refused = verb("remove_region").run("--limit=region-n")
+        assert "still holds what is not ours to remove: network theirs" in refused.failures["region-n"]
+        assert seen(admin) == before
 
-    admin.network.delete_network(theirs)
-    before = seen(admin)
-    removed = verb("remove_region").run("--limit=region-n")
-    assert not removed.failures
-    after = seen(admin)
-    gone = {kind: names - after[kind] for kind, names in before.items()}
-    assert gone == {
-        "projects": {"mol-region-n"},
-        "users": {"mol-region-n"},
-        "flavors": {"mol.small"},
-        "networks": {"mol-region"},
-        "images": {"mol-worker-1"},
-    }
-    assert not [one for one in admin.network.security_groups() if one.project_id == project]
-    assert not verb("remove_region").run("--limit=region-n").changes
-    admin.compute.delete_flavor(flavor)
+        admin.network.delete_network(theirs)
+        before = seen(admin)
+        removed = verb("remove_region").run("--limit=region-n")
+        assert not removed.failures
+        after = seen(admin)
+        gone = {kind: names - after[kind] for kind, names in before.items()}
+        assert gone == {
+            "projects": {"mol-region-n"},
+            "users": {"mol-region-n"},
+            "flavors": {"mol.small"},
+            "networks": {"mol-region"},
+            "images": {"mol-worker-1"},
+        }
+        assert not [one for one in admin.network.security_groups() if one.project_id == project]
+        assert not verb("remove_region").run("--limit=region-n").changes
+    finally:
+        admin.compute.delete_flavor(flavor)
+    fresh = converge.run("--check", "--tags=intake,image", "--limit=region-n")
+    assert not fresh.failures and fresh.changes, "a region where nothing of ours is can be checked"
+    assert not [*state.glob("credentials/region-n-*"), *state.glob("secrets/region-n-mol-*")], "a check makes no password and no credential"
     again = converge.run("--tags=intake,image", "--limit=region-n")
     assert not again.failures and account("region-n").compute.get_limits()
 
