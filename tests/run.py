@@ -30,7 +30,8 @@ class Step:
     pytest: bool = False
     minutes: float = 10
     environment: dict[str, str] = field(default_factory=dict)
-    always: bool = False  # runs even when an earlier step of its layer failed
+    needed: bool = False  # what comes after it in its layer cannot go without it
+    always: bool = False  # runs even when a needed step failed
 
 
 @dataclass
@@ -58,16 +59,26 @@ def script(name: str, path: str, minutes: float = 10) -> Step:
     return Step(name, [sys.executable, path], minutes=minutes)
 
 
-def playbook(name: str, *arguments: str, minutes: float = 20, always: bool = False) -> Step:
-    return Step(name, [str(BIN / "ansible-playbook"), *arguments], minutes=minutes, environment={"DISTCLOUD_LAB": LAB}, always=always)
+def playbook(name: str, *arguments: str, minutes: float = 20, needed: bool = False, always: bool = False) -> Step:
+    command = [str(BIN / "ansible-playbook"), *arguments]
+    return Step(name, command, minutes=minutes, environment={"DISTCLOUD_LAB": LAB}, needed=needed, always=always)
+
+
+def scenario(name: str, minutes: float = 15, **environment: str) -> Step:
+    """A Molecule scenario on hosts of its own in the test lab; its testinfra tests are what is counted."""
+    report = {"PYTEST_ADDOPTS": f"--junitxml={LOGS / f'molecule-{name}.xml'}"}
+    command = [str(BIN / "molecule"), "test", "--scenario-name", name]
+    return Step(f"molecule-{name}", command, pytest=True, minutes=minutes, environment={"DISTCLOUD_LAB": LAB} | report | environment)
 
 
 LINT = [
-    Step("ruff", [str(BIN / "ruff"), "check", "."]),
-    Step("mypy", [str(BIN / "mypy")]),
-    Step("yamllint", [str(BIN / "yamllint"), "--strict", "."]),
-    Step("ansible-lint", [str(BIN / "ansible-lint"), "--offline", "--strict"]),
-    Step("changelog", [str(BIN / "antsibull-changelog"), "lint"]),
+    [
+        Step("ruff", [str(BIN / "ruff"), "check", "."]),
+        Step("yamllint", [str(BIN / "yamllint"), "--strict", "."]),
+        Step("changelog", [str(BIN / "antsibull-changelog"), "lint"]),
+        Step("mypy", [str(BIN / "mypy")]),
+    ],
+    [Step("ansible-lint", [str(BIN / "ansible-lint"), "--offline", "--strict"])],
 ]
 DOCS = [script("docs", "tests/docs.py")]
 UNIT = [
@@ -76,42 +87,54 @@ UNIT = [
     pytest_step("house", "tests/house"),
 ]
 ARTEFACT = [script("artefact", "tests/artefact.py"), script("sanity", "tests/sanity.py", minutes=20)]
-LAB_ENVIRONMENT = {"DISTCLOUD_LAB": LAB, "DISTCLOUD_DRAIN_SECONDS": "20"}
-# One lab, baked and booted once, carries all of these; what each proves stands in its first lines.
-LAB_STEPS = [
-    playbook("lab-up", "playbooks/lab.yml", minutes=25),
-    playbook("site", "playbooks/site.yml", minutes=25),
-    pytest_step("integration-site", "tests/integration/test_site.py", minutes=40, environment=LAB_ENVIRONMENT),
-    playbook("lab-down", "playbooks/lab_down.yml", minutes=10, always=True),
+LAB_ENVIRONMENT = {"DISTCLOUD_LAB": LAB}
+LAB_UP = playbook("lab-up", "playbooks/lab.yml", minutes=25, needed=True)
+LAB_DOWN = playbook("lab-down", "playbooks/lab_down.yml", minutes=10, always=True)
+
+
+def site(*tests: str, minutes: float) -> list[Step]:
+    """The site on the two regions of the lab, and tests of it; what each proves stands in its first lines."""
+    return [
+        playbook("site", "playbooks/site.yml", minutes=25, needed=True),
+        *(
+            pytest_step(f"integration-{name}", f"tests/integration/test_{name}.py", minutes=minutes, environment=LAB_ENVIRONMENT)
+            for name in tests
+        ),
+    ]
+
+
+# One lab, baked and booted once, carries both lanes: the site, whose tests mostly wait for guests, and the scenarios of the roles.
+SITE = site("site_drift", "site", "site_faults", minutes=40)
+SCENARIOS = [
+    scenario("certificates"),
+    scenario("host_firewall"),
+    scenario("scheduler"),
+    scenario("htcondor", 25, DISTCLOUD_DRAIN_SECONDS="20"),
+    scenario("region", 25),
 ]
-LONG_STEPS = [
+LONG = [
     pytest_step(
         "integration-lab",
-        "tests/integration/test_lab_host.py",
-        "tests/integration/test_lab_host_user.py",
-        "tests/integration/test_lab_images.py",
+        *(f"tests/integration/test_lab_{name}.py" for name in ("host", "host_user", "images")),
         minutes=60,
         environment=LAB_ENVIRONMENT,
     ),
-    *LAB_STEPS[:-1],
-    pytest_step(
-        "integration",
-        *(
-            f"tests/integration/test_{name}.py"
-            for name in ("htcondor_refusals", "htcondor_jobs", "region", "scheduler_engine", "worker_image")
-        ),
-        minutes=90,
-        environment=LAB_ENVIRONMENT | {"DISTCLOUD_DRAIN_SECONDS": "120"},
-    ),
-    LAB_STEPS[-1],
+    LAB_UP,
+    *site("site", "site_region_change", "scheduler_engine", "worker_image", minutes=60),
+    scenario("lab_host", 25),
+    scenario("htcondor", 40, DISTCLOUD_DRAIN_SECONDS="120"),
+    LAB_DOWN,
 ]
 
-LAYERS: dict[str, list[tuple[list[Step], int]]] = {
-    "lint": [(LINT, 2)],
-    "docs": [(DOCS, 1)],
-    "fast": [(UNIT, 1), (LINT, 2), (DOCS, 1), (ARTEFACT, 1)],
-    "lab": [(LAB_STEPS, 1)],
-    "long": [(LONG_STEPS, 1)],
+# A layer is a list of stages, a stage of lanes, a lane of steps. Stages and the steps of a lane go in order, lanes side by side.
+Stage = list[list[Step]]
+FAST: list[Stage] = [*([[step]] for step in UNIT), LINT, [DOCS], [ARTEFACT]]
+LAYERS: dict[str, list[Stage]] = {
+    "lint": [LINT],
+    "docs": [[DOCS]],
+    "fast": FAST,
+    "lab": [[[LAB_UP]], [SITE, SCENARIOS], [[LAB_DOWN]]],
+    "long": [[LONG]],
 }
 LAYERS["all"] = LAYERS["fast"] + LAYERS["lab"]
 
@@ -154,29 +177,28 @@ def _pytest_count(step: Step, code: int) -> Count:
     return Count(passed=max(0, tests - bad - skipped), failed=bad, skipped=skipped)
 
 
-async def layer(steps: list[Step], width: int) -> Count:
-    """Run the steps, `width` at a time; one at a time means in order, and a failure ends the layer but for `always` steps."""
-    total = Count()
-    if width > 1:
-        gate = asyncio.Semaphore(width)
-
-        async def one(step: Step) -> Count:
-            async with gate:
-                return await run(step)
-
-        for count in await asyncio.gather(*(one(step) for step in steps)):
+async def layer(stages: list[Stage]) -> Count:
+    """Run the stages in order and the lanes of each side by side; when a needed step fails, what is left in its way is left out."""
+    total, broken = Count(), False
+    for stage in stages:
+        for count, whole in await asyncio.gather(*(lane(steps, broken) for steps in stage)):
             total.add(count)
-        return total
-    broken = False
+            broken = broken or not whole
+    return total
+
+
+async def lane(steps: list[Step], broken: bool) -> tuple[Count, bool]:
+    """Run the steps in order; the count, and whether all needed ones went well."""
+    total = Count()
     for step in steps:
-        if broken and not step.always and steps in (LAB_STEPS, LONG_STEPS):
+        if broken and not step.always:
             say(f"{step.name}: left out, an earlier step failed")
             total.skipped += 1
             continue
         count = await run(step)
-        broken = broken or bool(count.failed)
+        broken = broken or (step.needed and bool(count.failed))
         total.add(count)
-    return total
+    return total, not broken
 
 
 def say(text: str) -> None:
@@ -197,8 +219,7 @@ async def main(which: str) -> int:
         old.unlink()
     total = Count()
     give_back = LAB != "site" and which in ("all", "lab", "long") and site_lab_is_up()
-    for steps, width in LAYERS[which]:
-        total.add(await layer(steps, width))
+    total.add(await layer(LAYERS[which]))
     if give_back:
         total.add(
             await run(
