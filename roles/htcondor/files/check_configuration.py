@@ -18,16 +18,21 @@ LIVE = os.path.join(CONDOR, "config.d")
 TOP = os.path.join(CONDOR, "condor_config")
 
 
-def values(top):
-    """The effective parameters under that top-level file; the reason is raised when HTCondor cannot read it."""
+def dump(top, *flags):
+    """The parameters under that top-level file; the reason is raised when HTCondor cannot read it."""
     done = subprocess.run(
-        ["condor_config_val", "-dump", "-expanded"], env={**os.environ, "CONDOR_CONFIG": top}, capture_output=True, text=True, check=False
+        ["condor_config_val", "-dump", *flags], env={**os.environ, "CONDOR_CONFIG": top}, capture_output=True, text=True, check=False
     )
     # HTCondor goes on after some errors, with words on standard error and a return code of 0.
     if done.returncode != 0 or re.search(r"error", done.stderr, re.IGNORECASE):
         raise ValueError((done.stderr or done.stdout).strip())
     pairs = (line.split(" = ", 1) for line in done.stdout.splitlines() if " = " in line and not line.startswith("#"))
     return {name.strip().upper(): text for name, text in pairs}
+
+
+def values(top):
+    """The effective parameters. What is drawn by lot each time it is read ($RANDOM_INTEGER) stays as it is written."""
+    return {**dump(top, "-expanded"), **{name: text for name, text in dump(top).items() if "$RANDOM_" in text}}
 
 
 def lay(scratch, files, remove):
