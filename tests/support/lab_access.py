@@ -38,12 +38,13 @@ def connection(clouds: Path, entry: str) -> Any:
 
 
 def processes(lab: str, host: str) -> list[int]:
-    """All processes of a lab host."""
+    """All processes of a lab host, without those that are dead and only not yet reaped."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with suppress(OSError):
-                if f"distcloud-lab-{lab}-{host}" in (folder / "cgroup").read_text():
+                dead = (folder / "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+                if not dead and f"distcloud-lab-{lab}-{host}" in (folder / "cgroup").read_text():
                     found.append(int(folder.name))
     return found
 
