@@ -79,9 +79,10 @@ def test_bad_input_is_named_all_at_once(converge):
 
 
 def test_drift_is_predicted_and_mended(on, converge):
-    """The tests before left their own changes; with them goes what is spoilt by hand on each host."""
     central, submit, worker = on("ht-central"), on("ht-submit"), on("ht-worker-1")
-    central.check_output(f"rm {FOLDER}/90-test.conf; sed -i 's/^PRIORITY_HALFLIFE.*/PRIORITY_HALFLIFE = 60/' {FOLDER}/50-fair-share.conf")
+    central.check_output(
+        f"rm -f {FOLDER}/90-test.conf; sed -i 's/^PRIORITY_HALFLIFE.*/PRIORITY_HALFLIFE = 60/' {FOLDER}/50-fair-share.conf"
+    )
     central.check_output(
         "chmod 0755 /etc/condor/passwords.d; nft flush chain inet distcloud input; nft add rule inet distcloud input accept"
     )
@@ -89,6 +90,7 @@ def test_drift_is_predicted_and_mended(on, converge):
     submit.check_output(f"echo '# by hand' >> {FOLDER}/40-groups.conf; echo '* mallory atlas' >> /etc/condor/distcloud-groups.map")
     submit.check_output("rm /etc/condor/tokens.d/submit; echo x > /etc/condor/passwords.d/submit-ht-submit; chsh -s /bin/sh alice")
     worker.check_output("systemctl disable --now condor")
+    on("ht-worker-2").check_output(f"sed -i 's/^NUM_CPUS.*/NUM_CPUS = 1/' {FOLDER}/50-distcloud-worker.conf")
     assert converge.mends() == [
         "ht-central: Folders of keys and tokens (passwords.d)",
         "ht-central: Files of config.d (50-fair-share.conf)",
@@ -100,9 +102,9 @@ def test_drift_is_predicted_and_mended(on, converge):
         "ht-submit: Token for root alone",
         "ht-submit: Key of this submit node",
         "ht-submit: Read the maps of HTCondor again",
-        "ht-central: Timer of the tokens, and tokens now where one is missing (distcloud-scheduler-token.timer)",
         "ht-central: Timer of the tokens, and tokens now where one is missing (distcloud-scheduler-token.service)",
-        "ht-worker-2: Files of the worker (/etc/condor/config.d/20-worker.conf)",
+        "ht-central: Timer of the tokens, and tokens now where one is missing (distcloud-scheduler-token.timer)",
+        "ht-worker-2: Files of the worker (/etc/condor/config.d/50-distcloud-worker.conf)",
         "ht-worker-1: HTCondor runs and starts at boot",
         f"ht-worker-2: {RESTARTED}",
     ]
