@@ -109,7 +109,7 @@ SCENARIOS = [
     scenario("certificates"),
     scenario("host_firewall"),
     scenario("scheduler"),
-    scenario("htcondor", 25, DISTCLOUD_DRAIN_SECONDS="20"),
+    scenario("htcondor", 40, DISTCLOUD_DRAIN_SECONDS="20"),
     scenario("region", 25),
 ]
 LONG = [
@@ -122,7 +122,7 @@ LONG = [
     LAB_UP,
     *site("site", "site_region_change", "scheduler_engine", "worker_image", minutes=60),
     scenario("lab_host", 25),
-    scenario("htcondor", 40, DISTCLOUD_DRAIN_SECONDS="120"),
+    scenario("htcondor", 45, DISTCLOUD_DRAIN_SECONDS="120"),
     LAB_DOWN,
 ]
 
