@@ -170,7 +170,8 @@ class ResourceModule(BaseModule):
             if plural and name:
                 failure.details.setdefault("item", name)
             result = self._result(done, plural)
-            self.fail(failure, **dict(result, changed=result["changed"] or failure.changed))
+            result["changed"] = result["changed"] or failure.changed
+            self.fail(failure, **result)
         self.module.exit_json(**self._result(done, plural))
 
     def _bring(self, item: dict[str, t.Any], name: str) -> tuple[Plan, t.Optional[dict[str, t.Any]], str]:
