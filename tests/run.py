@@ -120,7 +120,7 @@ LONG = [
         environment=LAB_ENVIRONMENT,
     ),
     LAB_UP,
-    *site("site", "site_region_change", "scheduler_engine", "worker_image", minutes=60),
+    *site("site", "site_region_change", "site_lost_workers", "scheduler_engine", "worker_image", minutes=60),
     scenario("lab_host", 25),
     scenario("region", 40),
     scenario("htcondor", 45, DISTCLOUD_DRAIN_SECONDS="120"),

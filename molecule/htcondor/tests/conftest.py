@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from htcondor_pool import DOMAIN, DRAIN_SECONDS, TOKENS, WALL, Drain, Pool, until
+from htcondor_pool import DOMAIN, DRAIN_SECONDS, TOKENS, WALL, Drain, Pool
+from lab_access import wait
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +36,9 @@ def drain(pool: Pool) -> Iterator[Drain]:
         worker.ok("systemctl restart condor")
         reached = pool.central.run(f"timeout 5 bash -c '</dev/tcp/{worker.address}/9618'")
         assert reached.code != 0, "the worker can still be reached, so this test would prove nothing"
-        until(lambda: f"slot1@{worker.fqdn}" in pool.slots(worker), 60, "the worker is in the pool")
+        wait("the worker is in the pool", lambda: f"slot1@{worker.fqdn}" in pool.slots(worker), 60)
         job = pool.cluster("alice", only, "+OutlivesTests = true", arguments=str(DRAIN_SECONDS))
-        until(lambda: pool.attribute(job, "JobStatus") == [["2"]], 60, "the job runs")
+        wait("the job runs", lambda: pool.attribute(job, "JobStatus") == [["2"]], 60)
         drained = pool.as_scheduler(f"condor_drain -exit-on-completion {worker.fqdn}")
         assert drained.code == 0, drained.text
         yield Drain(worker, job, pool.cluster("alice", only, "+OutlivesTests = true"))

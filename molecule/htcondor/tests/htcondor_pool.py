@@ -6,13 +6,11 @@ import os
 import shlex
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import yaml
+from lab_access import wait
 
 DOMAIN = "distcloud.lab"
 # The address in slot ads that a test makes up: one that no host has.
@@ -24,7 +22,6 @@ WALL = (
     "table inet test_wall { chain input { type filter hook input priority -10; policy drop; "
     "ct state established,related accept; iif lo accept; tcp dport 22 accept; }; }"
 )
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ class Pool:
         """No job in the queue but the one whose worker drains, and no slot ad that a test made up."""
         ours = "-constraint 'OutlivesTests =!= true'"
         self.submit_node.run(f"condor_rm {ours}; condor_rm {ours} -forcex")
-        until(lambda: self.submit_node.ok(f"condor_q -all {ours} -af ClusterId") == "", 60, "the queue is empty")
+        wait("the queue is empty", lambda: self.submit_node.ok(f"condor_q -all {ours} -af ClusterId") == "", 60)
         self.forget(f'MyAddress == "{NOWHERE}"')
 
     def forget(self, which: str) -> None:
@@ -132,17 +129,7 @@ class Pool:
         self.central.write("/tmp/forget", f'MyType = "Query"\nTargetType = "Machine"\nRequirements = {which}\n', owner="distcloud")
         done = self.as_scheduler("condor_advertise -tcp INVALIDATE_STARTD_ADS /tmp/forget")
         assert done.code == 0, done.text
-        until(lambda: self.central.ok(f"condor_status -constraint '{which}' -af Name") == "", 10, f"no slot ad has {which}")
-
-
-def until(condition: Callable[[], T], seconds: float, what: str) -> T:
-    """Wait for a condition that is true at last; what it said."""
-    deadline = time.monotonic() + seconds
-    while True:
-        if found := condition():
-            return found
-        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
-        time.sleep(0.5)
+        wait(f"no slot ad has {which}", lambda: self.central.ok(f"condor_status -constraint '{which}' -af Name") == "", 10)
 
 
 @dataclass(frozen=True)

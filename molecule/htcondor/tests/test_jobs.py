@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-from htcondor_pool import DOMAIN, DRAIN_SECONDS, Drain, Pool, until
+from htcondor_pool import DOMAIN, DRAIN_SECONDS, Drain, Pool
+from lab_access import wait
 
 
 def test_a_job_runs_as_a_slot_user_and_says_where_it_ran(pool: Pool) -> None:
     cluster = pool.cluster("alice", "output = whoami.out", executable="/usr/bin/id", arguments="-un")
-    ended = until(lambda: [row for row in pool.attribute(cluster, "JobStatus", "ExitCode") if row[0] == "4"], 60, "the job ends")
+    ended = wait("the job ends", lambda: [row for row in pool.attribute(cluster, "JobStatus", "ExitCode") if row[0] == "4"], 60)
     assert ended == [["4", "0"]]
     assert re.fullmatch(r"slotu[0-9]+", pool.submit_node.ok("cat ~alice/whoami.out"))
     names = [f"MachineAttr{name}0" for name in ("DistcloudRegion", "DistcloudVm", "cloud_name", "flavor")]
@@ -22,7 +23,7 @@ def test_a_job_runs_as_a_slot_user_and_says_where_it_ran(pool: Pool) -> None:
 def test_a_worker_takes_only_jobs_of_its_group(pool: Pool) -> None:
     stranger = pool.cluster("bob")
     cluster = pool.cluster("alice")
-    until(lambda: pool.attribute(cluster, "JobStatus") == [["4"]], 60, "alice's job ends")
+    wait("alice's job ends", lambda: pool.attribute(cluster, "JobStatus") == [["4"]], 60)
     assert pool.attribute(stranger, "JobStatus") == [["1"]]
     pool.clear()
 
@@ -30,7 +31,7 @@ def test_a_worker_takes_only_jobs_of_its_group(pool: Pool) -> None:
 def test_a_worker_that_nobody_reaches_runs_a_job_and_drains(pool: Pool, drain: Drain) -> None:
     """The worker drops every inbound connection; job and drain go through the collector. The other tests run meanwhile."""
     assert pool.attribute(drain.job, "JobStatus") == [["2"]]
-    until(lambda: pool.central.ok(f"condor_status -constraint 'Machine == \"{drain.worker.fqdn}\" && Draining' -af Name"), 30, "it drains")
+    wait("it drains", lambda: pool.central.ok(f"condor_status -constraint 'Machine == \"{drain.worker.fqdn}\" && Draining' -af Name"), 30)
 
 
 def test_the_scheduler_drains_no_worker_without_its_key(pool: Pool) -> None:
@@ -45,7 +46,7 @@ def test_ten_claims_are_shared_equally(pool: Pool) -> None:
         pool.central.run(f"condor_userprio -delete {user}@{DOMAIN}")
     only = f'requirements = Machine == "{pool.workers[1].fqdn}"'
     first = pool.cluster("alice", only, arguments="4", count=20)
-    until(lambda: ["2"] in pool.attribute(first, "JobStatus"), 60, "alice's first jobs run")
+    wait("alice's first jobs run", lambda: ["2"] in pool.attribute(first, "JobStatus"), 60)
     second = pool.cluster("carol", only, arguments="4", count=20)
     began = float(pool.submit_node.ok(f"condor_q -all {second}.0 -af QDate"))
 
@@ -54,7 +55,7 @@ def test_ten_claims_are_shared_equally(pool: Pool) -> None:
         # Claims that were given out before the second user came are no part of the contest.
         return sorted((float(row[0]), row[1]) for row in rows if row[0] != "undefined" and float(row[0]) > began)
 
-    ten = until(lambda: started()[:10] if len(started()) >= 10 else [], 180, "ten claims have started")
+    ten = wait("ten claims have started", lambda: started()[:10] if len(started()) >= 10 else [], 180)
     pool.clear()
     # Every job has one core and the same length: started core-seconds are in the ratio of the counts.
     shares = sorted([sum(1 for job, owner in ten if owner == user) for user in ("alice", "carol")])
@@ -62,9 +63,9 @@ def test_ten_claims_are_shared_equally(pool: Pool) -> None:
 
 
 def test_a_drain_lets_the_job_end(pool: Pool, drain: Drain) -> None:
-    until(lambda: pool.attribute(drain.job, "JobStatus") == [["4"]], DRAIN_SECONDS + 60, "the job ends")
+    wait("the job ends", lambda: pool.attribute(drain.job, "JobStatus") == [["4"]], DRAIN_SECONDS + 60)
     starts, code, wall = pool.attribute(drain.job, "NumJobStarts", "ExitCode", "RemoteWallClockTime")[0]
     assert (starts, code) == ("1", "0")
     assert float(wall) >= DRAIN_SECONDS
-    until(lambda: not pool.slots(drain.worker), 60, "the slot ads are gone")
+    wait("the slot ads are gone", lambda: not pool.slots(drain.worker), 60)
     assert pool.attribute(drain.later, "JobStatus") == [["1"]], "a draining worker takes no other job"

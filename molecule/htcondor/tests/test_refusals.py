@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from htcondor_pool import DOMAIN, NOWHERE, Host, Pool, until
+from htcondor_pool import DOMAIN, NOWHERE, Host, Pool
+from lab_access import wait
 
 REFUSED = "/etc/condor/config.d/60-refused-workers.conf"
 CA = "$(ls /usr/local/share/ca-certificates/distcloud-*.crt)"
@@ -40,7 +41,7 @@ def test_an_expired_token_is_refused(pool: Pool) -> None:
     ask = f"condor_status -pool {pool.central.fqdn}"
     token = pool.token(f"worker-{worker.name}", "READ", lifetime=15)
     assert pool.as_worker(worker, ask, token).code == 0
-    until(lambda: pool.as_worker(worker, ask, token).code != 0, 60, "the token expires")
+    wait("the token expires", lambda: pool.as_worker(worker, ask, token).code != 0, 60)
     assert pool.as_worker(worker, ask, pool.token(f"worker-{worker.name}", "READ")).code == 0
 
 
@@ -65,14 +66,14 @@ def test_a_worker_advertises_itself_and_no_other(pool: Pool) -> None:
     other, worker = pool.workers
     own, forged = f"slot9@{worker.fqdn}", f"slot9@{other.fqdn}"
     advertise(pool, worker, own, worker.fqdn)
-    until(lambda: known(pool, own), 10, "the worker's own ad is taken")
+    wait("the worker's own ad is taken", lambda: known(pool, own), 10)
     advertise(pool, worker, forged, other.fqdn)
     advertise(pool, worker, forged, worker.fqdn)
     advertise(pool, worker, forged, other.fqdn, kind="Collector")
     # An ad of its own that is sent later has arrived, so the forged ones have been judged.
     last = f"slot8@{worker.fqdn}"
     advertise(pool, worker, last, worker.fqdn)
-    until(lambda: known(pool, last), 10, "the last ad is taken")
+    wait("the last ad is taken", lambda: known(pool, last), 10)
     assert not known(pool, forged)
 
 
@@ -84,17 +85,17 @@ def test_a_refused_worker_is_not_heard(pool: Pool) -> None:
             REFUSED, f"REVOKED_WORKERS = worker-none@{DOMAIN}, worker-vm-x@{DOMAIN}, worker-{worker.name}@{DOMAIN}\n", mode="0644"
         )
         pool.central.ok("condor_reconfig")
-        until(lambda: worker.name in pool.central.ok("condor_config_val -collector COLLECTOR_REQUIREMENTS"), 20, "the collector knows")
+        wait("the collector knows", lambda: worker.name in pool.central.ok("condor_config_val -collector COLLECTOR_REQUIREMENTS"), 20)
         advertise(pool, worker, name, worker.fqdn)
         other = pool.workers[0]
         proof = f"slot7@{other.fqdn}"
         advertise(pool, other, proof, other.fqdn)
-        until(lambda: known(pool, proof), 10, "another worker's ad is taken")
+        wait("another worker's ad is taken", lambda: known(pool, proof), 10)
         assert not known(pool, name)
     finally:
         pool.central.write(REFUSED, before, mode="0644")
         pool.central.ok("condor_reconfig")
-    until(lambda: advertise(pool, worker, name, worker.fqdn) or known(pool, name), 20, "the worker is heard again")
+    wait("the worker is heard again", lambda: advertise(pool, worker, name, worker.fqdn) or known(pool, name), 20)
 
 
 def test_a_worker_does_not_read_the_queue(pool: Pool) -> None:

@@ -47,12 +47,30 @@ def test_the_unit_is_hardened_and_has_a_user_of_its_own(host):
     assert unit.is_enabled
     told = host.check_output(f"systemctl show distcloud-scheduler -p {','.join(PROPERTIES)}")
     assert dict(line.split("=", 1) for line in told.splitlines()) == PROPERTIES
-    pid = host.check_output("systemctl show distcloud-scheduler -p MainPID --value")
-    assert host.check_output(f"ps -o user= -p {pid}") == "distcloud"
+    assert host.check_output(f"ps -o user= -p {main_process(host)}") == "distcloud"
+
+
+def main_process(host):
+    return host.check_output("systemctl show distcloud-scheduler -p MainPID --value")
 
 
 def test_started_is_when_it_serves(host):
     assert host.check_output(f"systemctl restart distcloud-scheduler && curl --silent --fail {URL}/healthz") == '{"status":"ok"}'
+
+
+def test_a_process_that_hangs_is_started_anew(host):
+    folder = "/run/systemd/system/distcloud-scheduler.service.d"
+    settings = "[Service]\nWatchdogSec=6\nTimeoutAbortSec=2\n"
+    restart = "systemctl daemon-reload && systemctl restart distcloud-scheduler"
+    try:
+        host.check_output(f"mkdir -p {folder} && printf %s > {folder}/soon.conf && {restart}", settings)
+        hung = main_process(host)
+        host.check_output(f"kill -STOP {hung}")
+        host.check_output(f"for n in $(seq 60); do curl --silent --fail --max-time 1 {URL}/healthz && exit; sleep 1; done; exit 1")
+        assert main_process(host) != hung
+        assert "watchdog" in host.check_output("journalctl --unit distcloud-scheduler --output cat --lines 50").lower()
+    finally:
+        host.check_output(f"rm -r {folder} && {restart}")
 
 
 def test_it_serves_by_tls_alone(host):

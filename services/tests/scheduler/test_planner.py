@@ -89,6 +89,35 @@ class TestWhichCloud:
         assert reasons(answer)["a"] is Reason.REQUIREMENTS_MISMATCH
 
 
+class TestMissingWorkers:
+    """Workers that may never come, or never come back, keep no job from another cloud."""
+
+    @pytest.mark.parametrize("shown", [False, True])
+    def test_a_worker_not_heard_for_long_is_not_counted_on(self, shown: bool) -> None:
+        quiet = vm(last_seen_in_pool=NOW - 301)
+        ads = [slot(quiet, heard=NOW - 301)] if shown else []
+        assert len(boots(made([demand()], [quiet], ads))) == 1
+        heard = vm(last_seen_in_pool=NOW - 299)
+        assert not boots(made([demand()], [heard], [slot(heard, heard=NOW - 299)] if shown else []))
+
+    def test_silence_from_before_the_pool_was_listened_to_says_nothing(self) -> None:
+        quiet = vm(last_seen_in_pool=NOW - 5000)
+        assert not boots(made([demand()], [quiet], hearing=Hearing(since=NOW - 100)))
+        assert boots(made([demand()], [quiet], hearing=Hearing(since=NOW - 301)))
+
+    @pytest.mark.parametrize("state", [S.REQUESTED, S.STARTING, S.UNREGISTERED])
+    def test_what_a_dead_region_was_building_is_replaced_elsewhere_once(self, state: VmState) -> None:
+        dead, well = cloud("a", reachable=False, unreachable_reason="time-out"), cloud("b")
+        lost = vm(1, state, requested_at=NOW - 301, changed_at=NOW - 301)
+        assert [boot.cloud for boot in boots(made([demand()], [lost], clouds=[dead, well]))] == ["b"]
+        instead = vm(2, S.STARTING, cloud="b")
+        assert not boots(made([demand()], [lost, instead], clouds=[dead, well]))
+        soon = replace(lost, changed_at=NOW - 299)
+        assert not boots(made([demand()], [soon], clouds=[dead, well]))
+        slow = replace(lost, requested_at=NOW - 3000, changed_at=NOW - 3000)
+        assert not boots(made([demand()], [slow], clouds=[replace(dead, reachable=True), well]))
+
+
 class TestWhichServer:
     def test_the_smallest_flavor_that_fits(self) -> None:
         assert boots(made([demand()]))[0].flavor == "small"

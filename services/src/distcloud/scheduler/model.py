@@ -229,7 +229,8 @@ class Policy:
     registration_timeout: int = 7200
     first_use_timeout: int = 1800
     minimum_keep_alive: int = 120
-    silent_timeout: int = 900  # in the pool once, not heard since
+    quiet_timeout: int = 300  # not heard for five updates: no waiting job is counted on it any more
+    silent_timeout: int = 900  # in the pool once, not heard since: deleted
     drain_timeout: int = 43200  # 12 h: a multi-core job may need that long
     drain_repeat: int = 300  # the wish to drain is repeated this often
     max_vm_age: int = 604800  # must stay below the life of the pool token, less drain_timeout

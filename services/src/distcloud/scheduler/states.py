@@ -86,7 +86,7 @@ class Observation:
 
 _ADOPTED = "orphan: the server appeared after the cloud had denied it"
 
-# (state, event) -> (next state, why). Pairs that are not here leave the state as it is.
+# (state, event) -> (next state, why). Pairs that are not here leave the state as it is; an empty why leaves the reason as it is.
 _MOVES: Final[Mapping[tuple[VmState, Event], tuple[VmState, str]]] = MappingProxyType(
     {
         (S.REQUESTED, Event.CREATE_ANSWERED): (S.STARTING, "the cloud accepted it"),
@@ -124,7 +124,8 @@ _MOVES: Final[Mapping[tuple[VmState, Event], tuple[VmState, str]]] = MappingProx
             (s, Event.SERVER_MISSING): (S.GONE, "vanished: the cloud no longer has it")
             for s in (S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING, S.RETIRING, S.ERROR)
         },
-        (S.DELETING, Event.SERVER_MISSING): (S.GONE, "deleted"),
+        # Why it was deleted is what people ask of a worker that is gone.
+        (S.DELETING, Event.SERVER_MISSING): (S.GONE, ""),
         (S.RETIRING, Event.CREATE_REFUSED): (S.GONE, "the cloud refused it"),
         (S.DELETING, Event.CREATE_REFUSED): (S.GONE, "the cloud refused it"),
         **{
@@ -166,13 +167,14 @@ def order(vm: Vm, event: Event, now: float, *, reason: str = "", detail: str = "
     if move is None:
         return vm
     state, why = move
+    why = reason or why or vm.reason
     if vm.state is S.GONE:  # a second life: nothing of the first one's orders holds
         vm = replace(vm, drain_requested_at=None, delete_requested_at=None)
     return replace(
         vm,
         state=state,
         changed_at=now,
-        reason=f"{reason or why}: {detail}" if detail else reason or why,
+        reason=f"{why}: {detail}" if detail else why,
         idle_since=(vm.idle_since or now) if state in (S.IDLE, S.RETIRING) else None,
     )
 

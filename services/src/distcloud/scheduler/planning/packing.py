@@ -48,11 +48,14 @@ class Bin:
 def bins(situation: Situation, leaving: Set[str]) -> dict[str, list[Bin]]:
     """The room of each group's workers, less those that leave (`leaving`: ids of VMs that this plan retires or deletes).
 
-    A worker of a disabled cloud that does not run a job yet counts for nothing: it will be retired as soon as it is idle.
+    A worker of a disabled cloud that does not run a job yet counts for nothing: it will be retired as soon as it is idle. So does
+    one that is missing: the pool believes an ad long after its worker died, and jobs would wait for it while other clouds have room.
     """
     found: dict[str, list[Bin]] = defaultdict(list)
     for vm in situation.vms:
         if vm.id in leaving or vm.state not in TO_COME | IN_POOL:
+            continue
+        if situation.missing(vm):
             continue
         worker, cloud, slot = situation.worker_of(vm), situation.cloud_of(vm), situation.slots.get(vm.id)
         if worker is None or cloud is None or (slot is not None and slot.draining):

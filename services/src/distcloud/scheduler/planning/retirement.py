@@ -83,7 +83,7 @@ def _judge(situation: Situation, vm: Vm, silent: bool, unseen_jobs: bool) -> Lea
             return Delete(vm.id, what, f"failed {span(now - vm.changed_at)} ago: {vm.reason}")
         return None
     if silent:
-        return Delete(vm.id, Reason.SILENT, f"not heard in the pool for {span(now - _heard(situation, vm))}")
+        return Delete(vm.id, Reason.SILENT, f"not heard in the pool for {span(now - situation.heard(vm))}")
     if vm.state is VmState.RETIRING:
         return _retiring(situation, vm, unseen_jobs)
     if vm.state in TO_COME:
@@ -138,12 +138,6 @@ def _can_be_asked(cloud: Cloud | None) -> bool:
     return cloud is not None and cloud.reachable
 
 
-def _heard(situation: Situation, vm: Vm) -> float:
-    slot = situation.slots.get(vm.id)
-    times = [time for time in (vm.last_seen_in_pool, slot.last_heard if slot else None) if time is not None]
-    return max(max(times, default=vm.changed_at), situation.hearing.since or 0.0)
-
-
 def _just_listening(situation: Situation) -> bool:
     """Whether the pool may not yet have told of all its workers since it is listened to (again)."""
     since = situation.hearing.since
@@ -154,9 +148,9 @@ def _silent(situation: Situation) -> set[str]:
     """VMs of the pool that are not heard any more; none of them while all are silent, which speaks against the pool."""
     known = [vm for vm in situation.vms if vm.state in IN_POOL or (vm.state is VmState.RETIRING and vm.id in situation.slots)]
     patience = situation.policy.silent_timeout
-    silent = {vm.id for vm in known if situation.now - _heard(situation, vm) > patience}
+    silent = {vm.id for vm in known if situation.now - situation.heard(vm) > patience}
     if len(known) > 1 and len(silent) == len(known):
-        return {vm.id for vm in known if situation.now - _heard(situation, vm) > _DOUBT * patience}
+        return {vm.id for vm in known if situation.now - situation.heard(vm) > _DOUBT * patience}
     return silent
 
 

@@ -79,6 +79,23 @@ class Situation:
     def cloud_of(self, vm: Vm) -> Cloud | None:
         return self.clouds.get((vm.group, vm.cloud))
 
+    def heard(self, vm: Vm) -> float:
+        """When a worker of the pool last gave a sign; silence from before the pool was listened to says nothing."""
+        slot = self.slots.get(vm.id)
+        times = [time for time in (vm.last_seen_in_pool, slot.last_heard if slot else None) if time is not None]
+        return max(max(times, default=vm.changed_at), self.hearing.since or 0.0)
+
+    def missing(self, vm: Vm) -> bool:
+        """Whether no job should wait for this worker: its ad grows old, or it does not come and its cloud cannot say why.
+
+        Not yet reason enough to take it away: what runs there may be well.
+        """
+        patience = self.policy.quiet_timeout
+        if vm.state in IN_POOL:
+            return self.now - self.heard(vm) > patience
+        cloud = self.cloud_of(vm)
+        return cloud is not None and not cloud.reachable and self.now - max(vm.changed_at, vm.requested_at) > patience
+
     def offer(self, key: CloudKey, flavor: str, server: Resources) -> Resources:
         """What a worker of that flavor offers: as computed, but no more than any of them was ever seen to have."""
         return self._known.get((key, flavor)) or offered(server)
