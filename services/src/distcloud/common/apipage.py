@@ -13,7 +13,8 @@ _PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ info.title }}</title>
 <style>
-:root { color-scheme: light dark; --line: #8884; --dim: #777; --get: #2563eb; --put: #b45309; --post: #15803d; --delete: #b91c1c; }
+:root { color-scheme: light dark; --line: #8884; --dim: #666; --get: #2563eb; --put: #b45309; --post: #15803d; --delete: #b91c1c; }
+@media (prefers-color-scheme: dark) { :root { --dim: #a3a3a3; --get: #7fb0ff; --put: #f0b060; --post: #6fd3a0; --delete: #ff9a8f; } }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h2 { margin-top: 2.5rem; text-transform: capitalize; }
 details { border: 1px solid var(--line); border-radius: .4rem; margin: .5rem 0; padding: .4rem .8rem; }

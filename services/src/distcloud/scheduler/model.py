@@ -225,7 +225,8 @@ class Policy:
     max_new_per_cloud_and_cycle: int = 5
     max_starting_per_cloud: int = 5
     max_idle_per_cloud: int = 5
-    error_timeout: int = 300
+    error_timeout: int = 300  # a failed worker that was in the pool may recover, with its jobs
+    build_error_timeout: int = 60  # one that never was there holds up its limit for nothing
     registration_timeout: int = 7200
     first_use_timeout: int = 1800
     minimum_keep_alive: int = 120

@@ -78,8 +78,9 @@ def _judge(situation: Situation, vm: Vm, silent: bool, unseen_jobs: bool) -> Lea
             )
         return None
     if vm.state is VmState.ERROR:
-        if now - vm.changed_at > policy.error_timeout:
-            what = Reason.BUILD_FAILED if vm.registered_at is None and vm.last_seen_in_pool is None else Reason.ERROR_TIMEOUT
+        unseen = vm.registered_at is None and vm.last_seen_in_pool is None
+        if now - vm.changed_at > (policy.build_error_timeout if unseen else policy.error_timeout):
+            what = Reason.BUILD_FAILED if unseen else Reason.ERROR_TIMEOUT
             return Delete(vm.id, what, f"failed {span(now - vm.changed_at)} ago: {vm.reason}")
         return None
     if silent:
