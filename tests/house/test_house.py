@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from distcloud.scheduler.model import Policy
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -108,3 +111,8 @@ def test_no_private_key_in_the_repository() -> None:
         if path.suffix not in {".png", ".svg"} and re.search(mark, path.read_text("utf-8", "replace"))
     ]
     assert not found
+
+
+def test_the_planners_bounds_are_all_documented() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", (ROOT / "docs" / "workers.md").read_text("utf-8"), re.MULTILINE)
+    assert {name: int(value) for name, value in rows} == asdict(Policy())

@@ -54,9 +54,7 @@ def idle(situation: Situation, leaving: Set[str], needed: Set[str]) -> Iterable[
         idle_for, keep = situation.now - since, _keep_alive(situation, vm)
         if vm.id not in needed:
             if idle_for > keep:
-                yield Retire(
-                    vm.id, Reason.NO_DEMAND, f"idle for {span(idle_for)}, no waiting job would run there; keep-alive is {span(keep)}"
-                )
+                yield Retire(vm.id, Reason.NO_DEMAND, f"idle for {span(idle_for)}, keep-alive {span(keep)}")
         elif idle_for > max(policy.first_use_timeout, keep):
             what = Reason.NO_DEMAND if vm.ever_used else Reason.NEVER_USED
             yield Retire(vm.id, what, f"idle for {span(idle_for)} although waiting jobs should run there; another worker will be tried")
@@ -101,8 +99,7 @@ def _retiring(situation: Situation, vm: Vm, unseen_jobs: bool) -> Leave | None:
         seen = vm.last_seen_in_pool
         if seen is not None and (_just_listening(situation) or (unseen_jobs and now - seen < policy.vanish_grace)):
             return None  # the pool may have forgotten the ad of a worker whose jobs still run
-        words = "never in the pool" if seen is None else "no slot left"
-        return Delete(vm.id, Reason.DRAINED, f"{words}; retired because: {vm.reason}")
+        return Delete(vm.id, Reason.DRAINED, f"never in the pool; {vm.reason}" if seen is None else vm.reason)
     if now - vm.changed_at > policy.drain_timeout:
         return Delete(
             vm.id,

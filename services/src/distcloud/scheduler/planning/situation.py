@@ -86,15 +86,17 @@ class Situation:
         return max(max(times, default=vm.changed_at), self.hearing.since or 0.0)
 
     def missing(self, vm: Vm) -> bool:
-        """Whether no job should wait for this worker: its ad grows old, or it does not come and its cloud cannot say why.
+        """Whether no job should wait for this worker: its ad grows old, or it is late, or it does not come and its cloud cannot say why.
 
         Not yet reason enough to take it away: what runs there may be well.
         """
-        patience = self.policy.quiet_timeout
+        policy, cloud = self.policy, self.cloud_of(vm)
         if vm.state in IN_POOL:
-            return self.now - self.heard(vm) > patience
-        cloud = self.cloud_of(vm)
-        return cloud is not None and not cloud.reachable and self.now - max(vm.changed_at, vm.requested_at) > patience
+            return self.now - self.heard(vm) > policy.quiet_timeout
+        since = self.now - max(vm.changed_at, vm.requested_at)
+        if vm.state is VmState.UNREGISTERED and since > policy.late_timeout:
+            return True
+        return cloud is not None and not cloud.reachable and since > policy.quiet_timeout
 
     def offer(self, key: CloudKey, flavor: str, server: Resources) -> Resources:
         """What a worker of that flavor offers: as computed, but no more than any of them was ever seen to have."""
