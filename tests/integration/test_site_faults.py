@@ -58,7 +58,7 @@ def test_a_cloud_left_disabled_gets_no_vm_and_no_redeployment_enables_it(lab: La
 
 def test_a_wrong_password_is_named_and_the_other_region_does_the_work(lab: Lab, mended: None) -> None:
     assert lab.api("PUT", CLOUD_B, {"auth": {"application_credential_secret": "wrong"}})[0] == 200
-    cluster = submit(lab, "alice", count=2, seconds=5)
+    cluster = submit(lab, "alice", count=2, seconds=5, extra="+VMKeepAlive = 240")
     error = lab.wait("the scheduler names what is wrong", lambda: status_of(lab, "region-b")["error"], 120)
     assert "credential" in error or "401" in error, error
     jobs = finished(lab, cluster, 2)
@@ -66,7 +66,7 @@ def test_a_wrong_password_is_named_and_the_other_region_does_the_work(lab: Lab, 
 
 
 def test_a_region_stopped_in_mid_boot_is_named_and_reconciled_when_it_is_back(lab: Lab) -> None:
-    # A worker that the test before left in region-a may do the free job; that region-a also boots one is what that test is about.
+    # The worker that the test before left in region-a does the free job; that region-a boots one meanwhile is what that test is about.
     assert not servers(lab, "region-b")
     pinned = submit(lab, "alice", extra=PIN_B)
     lab.wait("its server is being made", lambda: servers(lab, "region-b"), 120, 0.5)
