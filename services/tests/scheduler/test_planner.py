@@ -117,8 +117,9 @@ class TestMissingWorkers:
         slow = replace(lost, requested_at=NOW - 1199, changed_at=NOW - 1199)
         assert not boots(made([demand()], [slow], clouds=[replace(dead, reachable=True), well]))
 
-    def test_a_server_that_runs_and_does_not_join_makes_way_for_another_cloud(self) -> None:
-        late = vm(1, S.UNREGISTERED, requested_at=NOW - 1300, changed_at=NOW - 1201)
+    @pytest.mark.parametrize("state", [S.STARTING, S.UNREGISTERED])
+    def test_a_server_that_is_late_makes_way_for_another_cloud(self, state: VmState) -> None:
+        late = vm(1, state, requested_at=NOW - 1300, changed_at=NOW - 1201)
         assert [boot.cloud for boot in boots(made([demand()], [late], clouds=[cloud("a"), cloud("b")]))] == ["b"]
         soon = replace(late, changed_at=NOW - 1199)
         assert not boots(made([demand()], [soon], clouds=[cloud("a"), cloud("b")]))

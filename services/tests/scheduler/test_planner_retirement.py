@@ -60,6 +60,8 @@ def test_busy_workers_take_the_jobs_so_that_idle_ones_may_go() -> None:
         ({"state": S.ERROR, "changed_at": NOW - 59, "reason": "No valid host"}, False, None),
         ({"state": S.ERROR, "changed_at": NOW - 301, "registered_at": NOW - 900}, True, (Delete, Reason.ERROR_TIMEOUT)),
         ({"state": S.ERROR, "changed_at": NOW - 299, "registered_at": NOW - 900}, False, None),
+        ({"state": S.STARTING, "requested_at": NOW - 1810, "changed_at": NOW - 1801}, False, (Delete, Reason.BUILD_FAILED)),
+        ({"state": S.STARTING, "requested_at": NOW - 1810, "changed_at": NOW - 1799}, False, None),
         ({"state": S.STARTING, "requested_at": NOW - 7201}, False, (Delete, Reason.NEVER_REGISTERED)),
         ({"state": S.UNREGISTERED, "changed_at": NOW - 7201, "requested_at": NOW - 7300}, False, (Delete, Reason.NEVER_REGISTERED)),
         ({"state": S.UNREGISTERED, "changed_at": NOW - 7100, "requested_at": NOW - 7300}, False, None),

@@ -227,7 +227,8 @@ class Policy:
     max_idle_per_cloud: int = 5
     error_timeout: int = 300  # a failed worker that was in the pool may recover, with its jobs
     build_error_timeout: int = 60  # one that never was there holds up its limit for nothing
-    late_timeout: int = 1200  # a server that runs and has not joined the pool so long: no waiting job is counted on it any more
+    late_timeout: int = 1200  # a server that is built, or runs without joining the pool, so long: no job is counted on it any more
+    build_timeout: int = 1800  # a cloud that lost a build in a crash says for ever that it goes on
     registration_timeout: int = 7200
     first_use_timeout: int = 1800
     minimum_keep_alive: int = 120

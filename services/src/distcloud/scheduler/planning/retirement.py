@@ -85,6 +85,8 @@ def _judge(situation: Situation, vm: Vm, silent: bool, unseen_jobs: bool) -> Lea
         return Delete(vm.id, Reason.SILENT, f"not heard in the pool for {span(now - situation.heard(vm))}")
     if vm.state is VmState.RETIRING:
         return _retiring(situation, vm, unseen_jobs)
+    if vm.state is VmState.STARTING and now - vm.changed_at > policy.build_timeout:
+        return Delete(vm.id, Reason.BUILD_FAILED, f"the cloud has been building it for {span(now - vm.changed_at)}")
     if vm.state in TO_COME:
         since = vm.changed_at if vm.state is VmState.UNREGISTERED else vm.requested_at
         if now - since > policy.registration_timeout and vm.id not in situation.slots:

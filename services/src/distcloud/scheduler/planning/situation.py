@@ -94,7 +94,7 @@ class Situation:
         if vm.state in IN_POOL:
             return self.now - self.heard(vm) > policy.quiet_timeout
         since = self.now - max(vm.changed_at, vm.requested_at)
-        if vm.state is VmState.UNREGISTERED and since > policy.late_timeout:
+        if vm.state is not VmState.REQUESTED and since > policy.late_timeout:
             return True
         return cloud is not None and not cloud.reachable and since > policy.quiet_timeout
 
