@@ -64,7 +64,7 @@ def playbook(name: str, *arguments: str, minutes: float = 20, needed: bool = Fal
     return Step(name, command, minutes=minutes, environment={"DISTCLOUD_LAB": LAB}, needed=needed, always=always)
 
 
-def scenario(name: str, minutes: float = 15, **environment: str) -> Step:
+def scenario(name: str, minutes: float = 30, **environment: str) -> Step:
     """A Molecule scenario on hosts of its own in the test lab; its testinfra tests are what is counted."""
     report = {"PYTEST_ADDOPTS": f"--junitxml={LOGS / f'molecule-{name}.xml'}"}
     command = [str(BIN / "molecule"), "test", "--scenario-name", name]
