@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -39,11 +41,13 @@ class Count:
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    why: list[str] = field(default_factory=list)  # the telling lines of what failed
 
     def add(self, other: Count) -> None:
         self.passed += other.passed
         self.failed += other.failed
         self.skipped += other.skipped
+        self.why += other.why
 
     def __str__(self) -> str:
         return f"{self.passed} passed, {self.failed} failed" + (f", {self.skipped} skipped" if self.skipped else "")
@@ -160,9 +164,21 @@ async def run(step: Step) -> Count:
     count = _pytest_count(step, code) if step.pytest else Count(passed=int(code == 0), failed=int(code != 0))
     say(f"{step.name}: {count} ({time.monotonic() - begin:.0f} s)")
     if count.failed:
-        tail = log.read_text("utf-8", "replace").splitlines()[-150:]
-        say("\n".join(["", f"--- the end of build/tests/{log.name}", *tail, "---", ""]))
+        lines = log.read_text("utf-8", "replace").splitlines()
+        say("\n".join(["", f"--- the end of build/tests/{log.name}", *lines[-150:], "---", ""]))
+        count.why = [f"{step.name}:", *telling(lines)]
     return count
+
+
+TELLING = re.compile(r"^(fatal|failed): \[|^E  |^(FAILED|ERROR|CRITICAL) |^stopped: |\b\w*Error: ")
+
+
+def telling(lines: Iterable[str], most: int = 8, width: int = 600) -> list[str]:
+    """The last lines of a log that say why it failed, indented and cut to a width.
+
+    They stand again before the closing line: whoever has only the end of a long run should know what to mend.
+    """
+    return [f"    {line[:width]}" for line in lines if TELLING.search(line)][-most:]
 
 
 def _pytest_count(step: Step, code: int) -> Count:
@@ -233,6 +249,8 @@ async def main(which: str) -> int:
                 )
             )
         )
+    for line in total.why:
+        say(line)
     say(str(total))
     return 1 if total.failed or not total.passed else 0
 
