@@ -125,6 +125,7 @@ LONG = [
     LAB_UP,
     *site("site", "site_region_change", "site_lost_workers", "scheduler_engine", "worker_image", minutes=60),
     scenario("lab_host", 25),
+    scenario("worker_image", 25),
     scenario("region", 40),
     scenario("htcondor", 45, DISTCLOUD_DRAIN_SECONDS="120"),
     LAB_DOWN,

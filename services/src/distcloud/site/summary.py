@@ -92,7 +92,7 @@ def _line(text: str) -> str:
 
 def _problems(regions: Iterable[Json], answers: Mapping[str, _Answer], status: Json) -> list[dict[str, str]]:
     """Whatever a person has to look at, each once."""
-    found = [("region", region["name"], region["error"].removeprefix(f"{region['name']}: ")) for region in regions if region["error"]]
+    found = [("region", region["name"], region["error"]) for region in regions if region["error"]]
     found += [(kind, kind, answers[name].error) for kind, names in QUESTIONS.items() for name in names if name in answers]
     if status and not status.get("healthy", True):
         found.append(("scheduler", "scheduler", status.get("problem") or "not well"))
