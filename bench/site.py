@@ -45,9 +45,9 @@ def clean_clone(place: Path) -> Path:
 
 def job_timeline(lab: Any) -> dict[str, float]:
     """Submit one job to an empty pool; answer seconds spent by us, Nova, the guest's boot with cloud-init, and HTCondor."""
-    from site_jobs import REGIONS, empty, finished, servers, submit
+    from site_jobs import REGIONS, finished, nothing_left, servers, submit
 
-    empty(lab)
+    nothing_left(lab)
     cluster = submit(lab, "alice", seconds=30)
 
     def running() -> tuple[dict[str, Any], Any] | None:
