@@ -91,7 +91,7 @@ def try_playbook(collection: Path, home: Path, environment: Mapping[str, str]) -
 
     place = home / "site"
     place.mkdir()
-    site = Site(place, collection / "inventories" / "example", environment | {"HOME": str(place)}, "hep.distcloud.validate")
+    site = Site(place, collection / "inventories" / "example", {**environment, "HOME": str(place)}, "hep.distcloud.validate")
     code, said = site.validate()
     assert code == 0 and "failed=0" in said, said
     (site.state / "clouds.yaml").chmod(0o644)
