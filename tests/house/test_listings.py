@@ -80,7 +80,7 @@ def test_rules_are_told_with_their_table_and_chain() -> None:
     ruleset = (
         "table ip lab {\n\tchain out {\n\t\ttype nat hook output priority 0; policy accept;\n\t\tip saddr 10.0.0.0/8 masquerade\n\t}\n}\n"
     )
-    assert rules(ruleset)[1:] == [
+    assert rules(ruleset.splitlines())[1:] == [
         "table ip lab / chain out",
         "table ip lab / chain out / type nat hook output priority 0; policy accept;",
         "table ip lab / chain out / ip saddr 10.0.0.0/8 masquerade",

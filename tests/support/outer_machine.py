@@ -9,9 +9,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,33 +36,49 @@ def shell(script: str) -> str:
     return root("/bin/sh", "-c", script)
 
 
+def told(program: str, *arguments: str) -> list[str]:
+    """What a program of the system says. One that is not installed says nothing: a fresh machine gets it with its first lab."""
+    if shutil.which(program, path=PATH) is None:
+        return []
+    return [line.strip() for line in root(program, *arguments).splitlines()]
+
+
 def snapshot(network: str) -> Snapshot:
     """What there is now, by kind; `network` is the lab's, to which nobody shall hold a connection afterwards."""
     home = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state"))
     here = Path("/run"), Path("/run/lock"), STATE.parent, STATE, home, home / "distcloud"
     folders = {path for folder in here if folder.is_dir() for path in folder.iterdir()}
     found = {
-        "sysctl": [line for line in shell("sysctl -a -r '^net\\.' 2>/dev/null").splitlines() if not COUNTED.match(line)],
-        "nftables": rules(root("nft", "--stateless", "list", "ruleset")),
+        "sysctl": [line for line in settings(Path("/proc/sys/net")) if not COUNTED.match(line)],
+        "nftables": rules(told("nft", "--stateless", "list", "ruleset")),
         # People come and go: a session of theirs is a mount too.
         "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if " /run/user/" not in line],
-        "links": [line.split(": ")[1].split("@")[0] for line in shell("ip -o link show").splitlines()],
-        "addresses": [" ".join(line.split()[1:4]) for line in shell("ip -o address show").splitlines()],
-        "routes": [line.strip() for line in shell("ip -4 route show").splitlines()],
-        "connections": [line.split()[-1] for line in shell(f"ss -Htn state established dst {network}").splitlines()],
+        "links": [path.name for path in Path("/sys/class/net").iterdir()],
+        "addresses": [" ".join(line.split()[1:4]) for line in told("ip", "-o", "address", "show")],
+        "routes": told("ip", "-4", "route", "show"),
+        "connections": [line.split()[-1] for line in told("ss", "-Htn", "state", "established", "dst", network)],
         "cgroups": shell("find /sys/fs/cgroup /run/distcloud-lab -type d -name 'distcloud-lab-*' 2>/dev/null || true").splitlines(),
-        "processes": [line for line in shell("ps -eo args").splitlines() if line.startswith("systemd-nspawn ")],
+        "processes": [line for line in told("ps", "-eo", "args") if line.startswith("systemd-nspawn ")],
         "folders": [str(path) for path in folders if "distcloud" in path.name or STATE in path.parents],
         "labs": running_labs(),
     }
     return {kind: sorted(set(lines)) for kind, lines in found.items()}
 
 
-def rules(ruleset: str) -> list[str]:
+def settings(folder: Path) -> list[str]:
+    """As sysctl shows them; what only the kernel may read is left out."""
+    found = []
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            found.append(f"{'.'.join(path.relative_to(folder.parent).parts)} = {' '.join(path.read_text().split())}")
+    return found
+
+
+def rules(ruleset: Iterable[str]) -> list[str]:
     """Every line with the table and chain that it stands in, so that lines can be compared one by one."""
     found: list[str] = []
     path: list[str] = []
-    for line in map(str.strip, ruleset.splitlines()):
+    for line in map(str.strip, ruleset):
         if line.endswith("{"):
             path.append(line[:-1].strip())
             found.append(" / ".join(path))
