@@ -1,9 +1,14 @@
-"""Measures a newcomer's site: `make site` cold and again, and where the time goes between `condor_submit` and a job's start.
+"""Measures a newcomer's site: `make site` cold and again, where the time goes between `condor_submit` and a job's start, and the planner's
+cycle in which nothing can be done (bench/plan.py).
 
 Runs in a lab of its own (DISTCLOUD_LAB=bench), from a clean clone with a virtual environment of its own, and takes the lab away
 afterwards. `--warm` keeps the bake cache: nothing is downloaded anew for the lab's hosts. `--leave` leaves the lab up; `--keep` uses a
-lab that is already up, measures only jobs, and leaves the other rows of the last run in place.
+lab that is already up, measures only jobs and planner, and leaves the other rows of the last run in place.
 Writes build/bench/site.json: rows of what, size, ours, peer, peer_name, unit, ratio; the peer of a duration is its target.
+
+The shares of a job's wait follow each other without a gap: us (until the scheduler had decided), Nova (until the server was active), boot
+(until cloud-init began its first stage, so its interpreter's start is in it), cloud-init (until its last stage was done), HTCondor (until
+the job began). The guest's two moments are told by its own clock, which the lab's emulator sets to the second.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "integration"), str(ROOT / "tests" / "support")]
 os.environ["DISTCLOUD_LAB"] = os.environ.get("DISTCLOUD_BENCH_LAB", "bench")
 
-JOB = "condor_submit to job start: "
+JOB, PLAN = "condor_submit to job start: ", "no-op plan, every cloud at its limit"
 COLD_TARGET, SECOND_TARGET, OWN_TARGET = 900.0, 180.0, 6.0
 
 
@@ -43,16 +48,25 @@ def clean_clone(place: Path) -> Path:
     return clone
 
 
-def job_timeline(lab: Any) -> dict[str, float]:
-    """Submit one job to an empty pool; answer seconds spent by us, Nova, the guest's boot with cloud-init, and HTCondor."""
-    from site_jobs import REGIONS, empty, finished, servers, submit
+# A job may not read cloud-init's own status, but it sees two links, and when they were made: by systemd at the start of the first stage,
+# by cloud-init at the end of its last.
+MOMENTS = """\
+stat --format %.Y /run/systemd/units/invocation:cloud-init-local.service /run/cloud-init/result.json
+sleep 20
+"""
+PARTS = ("us", "nova", "boot", "cloud-init", "htcondor")
 
-    empty(lab)
-    cluster = submit(lab, "alice", seconds=30)
+
+def job_timeline(lab: Any) -> dict[str, float]:
+    """Submit one job to an empty pool; answer the seconds of each part of its wait, and of all."""
+    from site_jobs import REGIONS, finished, nothing_left, printed, servers, submit
+
+    nothing_left(lab)
+    cluster = submit(lab, "alice", script=MOMENTS)
 
     def running() -> tuple[dict[str, Any], Any] | None:
         """The worker's ad and its server, both of which end with the worker."""
-        ads = lab.json("central", "condor_status -json -claimed -attributes DistcloudVm,DaemonStartTime")
+        ads = lab.json("central", "condor_status -json -claimed -attributes DistcloudVm")
         machines = [server for region in REGIONS for server in servers(lab, region)]
         return next(((ad, server) for ad in ads for server in machines if server.name == ad.get("DistcloudVm")), None)
 
@@ -61,13 +75,22 @@ def job_timeline(lab: Any) -> dict[str, float]:
     vm = lab.api("GET", f"/v1/vms/{ad['DistcloudVm']}")[1]
     requested = datetime.fromisoformat(vm["requested_at"]).timestamp()
     active = datetime.fromisoformat(f"{server.launched_at}+00:00").timestamp()
-    return {
-        "us": requested - job["QDate"],
-        "nova": active - requested,
-        "boot and cloud-init": ad["DaemonStartTime"] - active,
-        "htcondor": job["JobStartDate"] - ad["DaemonStartTime"],
-        "all": job["JobStartDate"] - job["QDate"],
-    }
+    began, ended = map(float, printed(lab, "alice", cluster).split())
+    return shares(job["QDate"], requested, active, began, ended, job["JobStartDate"])
+
+
+def shares(*moments: float) -> dict[str, float]:
+    """The parts between moments that follow each other, and all of it."""
+    parts = {part: after - before for part, before, after in zip(PARTS, moments[:-1], moments[1:], strict=True)}
+    return parts | {"all": moments[-1] - moments[0]}
+
+
+def planner() -> dict[str, Any]:
+    """The row of the no-op plan with 10,000 idle jobs, as bench/plan.py measures it."""
+    subprocess.run([sys.executable, str(ROOT / "bench" / "plan.py")], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    rows = json.loads((ROOT / "build" / "bench" / "plan.json").read_text("utf-8"))
+    found: dict[str, Any] = next(one for one in rows if one["what"].startswith(PLAN))
+    return found
 
 
 def row(what: str, size: int, ours: float, target: float | None, unit: str = "s") -> dict[str, Any]:
@@ -79,20 +102,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--warm", action="store_true", help="keep the bake cache")
     parser.add_argument("--leave", action="store_true", help="leave the lab up")
-    parser.add_argument("--keep", action="store_true", help="use the lab that is up, measure jobs only")
+    parser.add_argument("--keep", action="store_true", help="use the lab that is up, measure jobs and planner only")
     parser.add_argument("--jobs", type=int, default=3)
     wanted = parser.parse_args()
     out = ROOT / "build" / "bench" / "site.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     if wanted.keep and out.exists():
-        rows = [one for one in json.loads(out.read_text("utf-8")) if not one["what"].startswith(JOB)]
+        rows = [one for one in json.loads(out.read_text("utf-8")) if not one["what"].startswith((JOB, PLAN))]
 
     def note(*found: dict[str, Any]) -> None:
         """Rows are written as they come: a run that ends early has measured what it has measured."""
         rows.extend(found)
         out.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
 
+    note(planner())
     if not wanted.keep:
         subprocess.run(
             ["ansible-playbook", "playbooks/lab_down.yml", "-e", f"lab_host_purge_cache={not wanted.warm}"], cwd=ROOT, check=True
@@ -110,8 +134,8 @@ def main() -> None:
         note(row(JOB + part, wanted.jobs, statistics.median(line[part] for line in timelines), target))
     for line in rows:
         print(
-            f"{line['what']:45} {line['ours']:8.1f} {line['unit']}"
-            + (f"  (target {line['peer']:.0f}, ratio {line['ratio']})" if line["peer"] else "")
+            f"{line['what']:45} {line['ours']:8.2f} {line['unit']}"
+            + (f"  ({line['peer_name']} {line['peer']:g}, ratio {line['ratio']})" if line["peer"] else "")
         )
     if not wanted.keep and not wanted.leave:
         subprocess.run(["ansible-playbook", "playbooks/lab_down.yml"], cwd=ROOT, check=True)

@@ -1,13 +1,15 @@
-"""Builds the collection's artefact and installs it where no checkout is on any path: it must list, document and run from there, and tell
-ansible-builder what it needs."""
+"""Builds the collection's artefact and installs it where no checkout is on any path: its playbook, its roles and its modules must list,
+document and run from there, and it must tell ansible-builder what it needs."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import yaml
@@ -15,6 +17,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 FORBIDDEN = (".venv/", "services/", "build/", ".git/", ".collections/")
 
 
@@ -65,7 +68,35 @@ def try_installed(artefact: Path, home: Path) -> None:
         "utf-8",
     )
     call("ansible-playbook", "-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}", playbook)
+    try_module(home, call)
+    try_playbook(collections / "ansible_collections" / "hep" / "distcloud", home, environment)
     try_metadata(call("ansible-builder", "introspect", collections), collections)
+
+
+def try_module(home: Path, call: Callable[..., str]) -> None:
+    """One module, by its full name: what it says it did, it did."""
+    path = home / "clouds.yaml"
+    entry = {"auth": {"auth_url": "https://region.example.org:5000/v3", "username": "admin", "password": "made up"}}
+    wish = json.dumps({"path": str(path), "name": "region-admin", "entry": entry})
+    for word in ("CHANGED", "SUCCESS"):
+        said = call("ansible", "localhost", "-o", "-m", "hep.distcloud.clouds_yaml", "-a", wish)
+        assert f"| {word} =>" in said, said
+        assert "made up" not in said, "a password is shown"
+    assert yaml.safe_load(path.read_text("utf-8")) == {"clouds": {"region-admin": entry}}
+
+
+def try_playbook(collection: Path, home: Path, environment: Mapping[str, str]) -> None:
+    """As docs/first_site.md has it: the example's inventory, filled in, passes `hep.distcloud.validate`, and a fault in it is named."""
+    from example_site import Site
+
+    place = home / "site"
+    place.mkdir()
+    site = Site(place, collection / "inventories" / "example", {**environment, "HOME": str(place)}, "hep.distcloud.validate")
+    code, said = site.validate()
+    assert code == 0 and "failed=0" in said, said
+    (site.state / "clouds.yaml").chmod(0o644)
+    code, said = site.validate()
+    assert code != 0 and "chmod 600" in said, said
 
 
 def try_metadata(told: str, collections: Path) -> None:

@@ -10,10 +10,12 @@ import asyncio
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -21,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / "build" / "tests"
 BIN = Path(sys.executable).parent
 LAB = os.environ.get("DISTCLOUD_TEST_LAB", "test")
+PATIENCE = 10.0  # seconds that a step may take to end when it is told to
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ def pytest_step(name: str, *arguments: str, minutes: float = 10, environment: di
     return Step(name, command, pytest=True, minutes=minutes, environment=environment or {})
 
 
-def script(name: str, path: str, minutes: float = 10) -> Step:
-    return Step(name, [sys.executable, path], minutes=minutes)
+def script(name: str, *command: str, minutes: float = 10) -> Step:
+    return Step(name, [sys.executable, *command], minutes=minutes)
 
 
 def playbook(name: str, *arguments: str, minutes: float = 20, needed: bool = False, always: bool = False) -> Step:
@@ -91,6 +94,12 @@ UNIT = [
 ]
 ARTEFACT = [script("artefact", "tests/artefact.py"), script("sanity", "tests/sanity.py", minutes=20)]
 LAB_ENVIRONMENT = {"DISTCLOUD_LAB": LAB}
+NETWORK = os.environ.get("DISTCLOUD_LAB_NETWORK", "10.203.0.0/24")
+# The outer machine as it is before the lab, and compared with that after it.
+OUTER_BEFORE = script("outer-before", "tests/support/outer_machine.py", str(LOGS / "outer-before.json"), NETWORK, minutes=2)
+OUTER_AFTER = replace(
+    pytest_step("outer-after", "tests/integration/test_outer_machine.py", minutes=5, environment=LAB_ENVIRONMENT), always=True
+)
 LAB_UP = playbook("lab-up", "playbooks/lab.yml", minutes=25, needed=True)
 LAB_DOWN = playbook("lab-down", "playbooks/lab_down.yml", minutes=10, always=True)
 
@@ -107,7 +116,7 @@ def site(*tests: str, minutes: float) -> list[Step]:
 
 
 # One lab, baked and booted once, carries both lanes: the site, whose tests mostly wait for guests, and the scenarios of the roles.
-# What the two regions of the site prove too is in the long layer.
+# What else the two regions of the site prove is in the long layer.
 SITE = site("site_drift", "site", "site_faults", minutes=40)
 SCENARIOS = [
     scenario("certificates"),
@@ -115,34 +124,34 @@ SCENARIOS = [
     scenario("scheduler"),
     scenario("htcondor", 40, DISTCLOUD_DRAIN_SECONDS="20"),
 ]
-LONG = [
-    pytest_step(
-        "integration-lab",
-        *(f"tests/integration/test_lab_{name}.py" for name in ("host", "host_user", "images")),
-        minutes=60,
-        environment=LAB_ENVIRONMENT,
-    ),
-    LAB_UP,
-    *site("site", "site_region_change", "site_lost_workers", "scheduler_engine", "worker_image", minutes=60),
+# These have labs of their own, and go before the lab that the long layer stands up.
+LONG_HOSTS = pytest_step(
+    "integration-lab",
+    *(f"tests/integration/test_lab_{name}.py" for name in ("host", "host_user", "images")),
+    minutes=60,
+    environment=LAB_ENVIRONMENT,
+)
+LONG_SITE = site("site", "site_region_change", "site_lost_workers", "scheduler_engine", "worker_image", "lab_openstack", minutes=60)
+LONG_SCENARIOS = [
     scenario("lab_host", 25),
     scenario("worker_image", 25),
     scenario("region", 40),
     scenario("htcondor", 45, DISTCLOUD_DRAIN_SECONDS="120"),
-    LAB_DOWN,
 ]
 
 # A layer is a list of stages, a stage of lanes, a lane of steps. Stages and the steps of a lane go in order, lanes side by side.
 Stage = list[list[Step]]
 CHECKS: Stage = [[ANSIBLE_LINT, HOUSE, DOCS], [*STYLE, *ARTEFACT]]
-LAB_TESTS: list[Stage] = [[SITE, SCENARIOS], [[LAB_DOWN]]]
+UP, DOWN = [OUTER_BEFORE, LAB_UP], [LAB_DOWN, OUTER_AFTER]
+LAB_TESTS: list[Stage] = [[SITE, SCENARIOS], [DOWN]]
 LAYERS: dict[str, list[Stage]] = {
     "lint": [[STYLE, [ANSIBLE_LINT]]],
     "docs": [[[DOCS]]],
     "fast": [[UNIT], CHECKS],
-    "lab": [[[LAB_UP]], *LAB_TESTS],
-    "long": [[LONG]],
+    "lab": [[UP], *LAB_TESTS],
+    "long": [[[LONG_HOSTS, *UP]], [LONG_SITE, LONG_SCENARIOS], [DOWN]],
     # The lab boots beside the last of the fast layers: it mostly waits for disks and for its services.
-    "all": [[UNIT], [*CHECKS, [LAB_UP]], *LAB_TESTS],
+    "all": [[UNIT], [*CHECKS, UP], *LAB_TESTS],
 }
 
 
@@ -153,15 +162,23 @@ async def run(step: Step) -> Count:
     environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"} | step.environment
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
-            *step.command, cwd=ROOT, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=asyncio.subprocess.STDOUT
+            *step.command,
+            cwd=ROOT,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=out,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             code = await asyncio.wait_for(process.wait(), step.minutes * 60)
         except TimeoutError:
-            process.kill()
-            await process.wait()
+            await end(process)
             code = -1
             out.write(f"\nstopped: it took longer than {step.minutes:g} minutes\n".encode())
+        except asyncio.CancelledError:
+            await end(process)
+            raise
     count = _pytest_count(step, code) if step.pytest else Count(passed=int(code == 0), failed=int(code != 0))
     say(f"{step.name}: {count} ({time.monotonic() - begin:.0f} s)")
     if count.failed:
@@ -169,6 +186,18 @@ async def run(step: Step) -> Count:
         say("\n".join(["", f"--- the end of build/tests/{log.name}", *lines[-150:], "---", ""]))
         count.why = [f"{step.name}:", *telling(lines)]
     return count
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """End a step with all the processes of its group. Asked first: Ansible's workers have sessions of their own, and only it knows them."""
+    with suppress(ProcessLookupError, PermissionError):  # nobody is left, or only what became root
+        os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+            os.killpg(process.pid, 0)
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 TELLING = re.compile(r"^(fatal|failed): \[|^E  |^(FAILED|ERROR|CRITICAL) |^stopped: |\b\w*Error: ")
@@ -233,8 +262,12 @@ def site_lab_is_up() -> bool:
 
 
 async def main(which: str) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(ending, task.cancel)
     LOGS.mkdir(parents=True, exist_ok=True)
-    for old in LOGS.glob("*.xml"):
+    for old in (*LOGS.glob("*.xml"), *LOGS.glob("outer-*.json")):
         old.unlink()
     total = Count()
     give_back = LAB != "site" and which in ("all", "lab", "long") and site_lab_is_up()
@@ -259,4 +292,7 @@ async def main(which: str) -> int:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in LAYERS:
         sys.exit(f"usage: python tests/run.py {'|'.join(LAYERS)}")
-    sys.exit(asyncio.run(main(sys.argv[1])))
+    try:
+        sys.exit(asyncio.run(main(sys.argv[1])))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit("interrupted: the steps that ran were stopped; a lab that is up stays up (make lab-down)")

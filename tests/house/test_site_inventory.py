@@ -4,69 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
-EXAMPLE = ROOT / "inventories" / "example"
-
-
-class Site:
-    """A copy of the example as its admin would have it: with clouds.yaml, and tokens in a vault of their own."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.inventory = home / "inventory"
-        self.state = home / "distcloud" / "example"
-        self.environment = {
-            "HOME": str(home),
-            "PATH": f"{BIN}:/usr/bin:/bin",
-            "LANG": "C.UTF-8",
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        }
-        shutil.copytree(EXAMPLE, self.inventory)
-        self.state.mkdir(mode=0o700, parents=True)
-        names = {"cloud-one-admin": "https://keystone.one.example.org:5000/v3", "cloud-two": "https://keystone.two.example.org:5000/v3"}
-        self.write_clouds({"clouds": {name: {"auth": {"auth_url": url}} for name, url in names.items()}})
-        (home / "password").write_text(secrets.token_hex(16))
-        self.vault = self.inventory / "group_vars" / "all" / "vault.yml"
-        tokens = {f"distcloud_vault_{name}_token": secrets.token_urlsafe(32) for name in ("admin", "groups", "viewer")}
-        self.tokens = list(tokens.values())
-        self.vault.write_text(yaml.safe_dump(tokens))
-        self.run("ansible-vault", "encrypt", "--vault-password-file", str(home / "password"), str(self.vault))
-
-    def write_clouds(self, content: Any) -> None:
-        path = self.state / "clouds.yaml"
-        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
-        path.chmod(0o600)
-
-    def variable(self, place: str, **values: Any) -> None:
-        folder = self.inventory / place
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "zz-test.yml").write_text(yaml.safe_dump(values))
-
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
-
-    def validate(self) -> tuple[int, str]:
-        """Exit code and what was said, without the line breaks of the output."""
-        password = str(self.home / "password")
-        playbook = "playbooks/validate.yml"
-        done = self.run(
-            "ansible-playbook", "-i", str(self.inventory), "--vault-password-file", password, "--skip-tags", "validate_hosts", playbook
-        )
-        said = done.stdout + done.stderr
-        assert not [token for token in self.tokens if token in said]
-        return done.returncode, " ".join(said.split())
+from example_site import EXAMPLE, ROOT, Site
 
 
 @pytest.fixture

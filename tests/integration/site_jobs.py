@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from conftest import Lab
+from site_listings import Listings, Seen
 
 REGIONS = ("region-a", "region-b")
 PIN_B = 'requirements = DistcloudRegion == "region-b"'
 CLOUD_B = "/v1/groups/physics/clouds/region-b"
+STATES = ("requested", "starting", "unregistered", "idle", "running", "retiring", "deleting", "error", "gone")
 _names = itertools.count()
 
 
@@ -55,23 +59,82 @@ def finished(lab: Lab, cluster: str, count: int, seconds: float = 600) -> list[d
     return lab.wait(f"{count} jobs of cluster {cluster} ended", probe, seconds)
 
 
+def printed(lab: Lab, user: str, cluster: str) -> str:
+    """What the jobs of a cluster wrote to standard output, one after the other."""
+    return lab.run("central", f"cat /home/{user}/t*.{cluster}.*.out")
+
+
 def living(lab: Lab) -> list[dict[str, Any]]:
     status, answer = lab.api("GET", "/v1/vms?limit=500")
     assert status == 200, answer
     return [vm for vm in answer["vms"] if vm["state"] != "gone"]
 
 
+def ever(lab: Lab, since: float) -> list[dict[str, Any]]:
+    """The ledger's rows since a moment, those of VMs that are gone as well."""
+    status, answer = lab.api("GET", "/v1/vms?limit=1000" + "".join(f"&state={state}" for state in STATES))
+    assert status == 200, answer
+    return [vm for vm in answer["vms"] if datetime.fromisoformat(vm["requested_at"]).timestamp() >= since]
+
+
 def servers(lab: Lab, region: str) -> list[Any]:
     return list(lab.cloud(f"{region}-admin").compute.servers(all_projects=True))
+
+
+def servers_ever(lab: Lab, region: str, since: float) -> list[Any]:
+    """All servers that Nova made since a moment, those that are deleted as well."""
+    asked = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    found = lab.cloud(f"{region}-admin").compute.servers(all_projects=True, changes_since=asked)
+    return [server for server in found if server.created_at >= asked]
 
 
 def slots(lab: Lab) -> list[str]:
     return lab.run("central", "condor_status -af Machine").split()
 
 
-def empty(lab: Lab) -> None:
-    """Independent listings agree: no worker anywhere."""
+def listings(lab: Lab, admins: Mapping[str, Any]) -> Listings:
+    """What ledger, Nova, Neutron and pool have at this moment; `admins` has a connection for each region."""
+    found: list[tuple[str, str, str]] = []
+    ports: list[tuple[str, str]] = []
+    for region, admin in admins.items():
+        found += [(region, server.name, server.id) for server in admin.compute.servers(all_projects=True)]
+        ports += [(region, port.device_id) for port in admin.network.ports() if (port.device_owner or "").startswith("compute:")]
+    return Listings(living(lab), found, ports, {machine.split(".")[0] for machine in slots(lab)})
+
+
+def agree(lab: Lab, clusters: Mapping[str, int], seconds: float = 900) -> Seen:
+    """Follow the jobs of some clusters (how many of each) to their end, and list all workers again and again meanwhile.
+
+    Fails unless there was a settled moment, with workers in the pool, in which all four listings had the same by the same ids.
+    """
+    admins = {region: lab.cloud(f"{region}-admin") for region in REGIONS}
+    seen = Seen()
+
+    def ended() -> bool:
+        seen.add(listings(lab, admins))
+        return all(len(history(lab, cluster)) >= count for cluster, count in clusters.items())
+
+    lab.wait(f"the jobs of clusters {', '.join(clusters)} ended", ended, seconds, 1)
+    assert seen.settled, f"at no moment did the listings of workers agree; where they differed last: {seen.differed}"
+    return seen
+
+
+def nothing_left(lab: Lab) -> None:
+    """No worker anywhere, and nothing of one: by the ledger, by the regions' own listings as their admin, by the pool."""
     lab.wait("the ledger has no living VM", lambda: not living(lab), 420)
-    for region in REGIONS:
-        lab.wait(f"{region} has no server", lambda region=region: not servers(lab, region), 60)
-    lab.wait("the pool has no slot", lambda: not slots(lab), 60)
+    admins = {region: lab.cloud(f"{region}-admin") for region in REGIONS}
+
+    def clean() -> bool:
+        found = listings(lab, admins)
+        assert not (found.ledger or found.servers or found.ports or found.slots), found
+        return True
+
+    lab.wait("no server, port or slot is left", clean, 60)
+    for region, admin in admins.items():
+        # The one that the intake made stays.
+        assert key_pairs(admin) == {("distcloud", "distcloud")}, f"key pairs in {region}"
+
+
+def key_pairs(admin: Any) -> set[tuple[str, str]]:
+    """User and name of every key pair of a region; Nova lists those of one user at a time."""
+    return {(user.name, pair.name) for user in admin.identity.users() for pair in admin.compute.keypairs(user_id=user.id)}

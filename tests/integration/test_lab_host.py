@@ -6,7 +6,6 @@ Needs root or passwordless sudo. Uses a lab, a bridge and a network of its own, 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -17,13 +16,12 @@ from typing import Any
 
 import pytest
 from lab_access import processes, wait
+from outer_machine import STATE, SUDO, Snapshot, left_behind, marks, root, shell, snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 LAB, OTHER = "hosttest", "hosttest-b"
 NETWORK, BRIDGE = "10.205.0.0/24", "dclabt0"
-STATE = Path("/var/lib/distcloud-lab")
-SUDO = [] if os.geteuid() == 0 else ["sudo", "-n"]
 INVENTORY = """
 all:
   children:
@@ -38,16 +36,6 @@ all:
 pytestmark = pytest.mark.skipif(
     subprocess.run([*SUDO, "true"], capture_output=True, check=False).returncode != 0, reason="needs root or passwordless sudo"
 )
-
-
-def root(*command: str, check: bool = True) -> str:
-    done = subprocess.run([*SUDO, *command], capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
-
-
-def shell(script: str) -> str:
-    return root("/bin/sh", "-c", script)
 
 
 class Machine:
@@ -111,37 +99,13 @@ def boot_times(machine: Machine) -> list[str]:
     return [machine.guest(host, "cat /proc/1/stat | cut -d' ' -f22") for host in ("one", "two")]
 
 
-def outer_machine() -> dict[str, set[str]]:
-    """All that a lab could leave behind on the outer machine."""
-    folders = [folder for folder in (STATE.parent, Path("/run"), Path("/run/lock"), STATE) if folder.exists()]
-    return {
-        "mounts": set(Path("/proc/self/mounts").read_text().splitlines()),
-        "links": {line.split(": ")[1].split("@")[0] for line in shell("ip -o link show").splitlines()},
-        "addresses": {line.split("inet ")[1] for line in shell("ip -4 -o address show").splitlines()},
-        "rules": set(shell("nft list tables").splitlines()),
-        "forwarding": {Path(f"/proc/sys/net/ipv4/{name}").read_text() for name in ("ip_forward", "conf/all/forwarding")},
-        "cgroups": set(shell("find /sys/fs/cgroup -maxdepth 3 -type d -name 'distcloud-lab-*'").splitlines()),
-        "processes": {line for line in shell("ps -eo args").splitlines() if "nspawn" in line or line.startswith("ssh")},
-        "folders": {str(path) for folder in folders for path in folder.iterdir() if "distcloud" in path.name or folder == STATE},
-    }
-
-
-def left_behind(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, set[str]]:
-    """What is there now and was not before. Where somebody else runs machines here too, only what can be told to be ours."""
-    links = [hashlib.sha256(f"{lab}/{host}".encode()).hexdigest()[:10] for lab in (LAB, OTHER) for host in ("one", "two")]
-    ours = (LAB, BRIDGE, "10.205.0.", *links)
-    foreign = any("nspawn" in line and LAB not in line for line in before["processes"] | after["processes"])
-    new = {kind: after[kind] - before[kind] for kind in before}
-    return {kind: {line for line in lines if not foreign or any(mark in line for mark in ours)} for kind, lines in new.items()}
+@pytest.fixture(scope="module")
+def before() -> Snapshot:
+    return snapshot(NETWORK)
 
 
 @pytest.fixture(scope="module")
-def before() -> dict[str, set[str]]:
-    return outer_machine()
-
-
-@pytest.fixture(scope="module")
-def machine(before: dict[str, set[str]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def machine(before: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     machine = Machine(tmp_path_factory.mktemp("lab"))
     yield machine
     for lab in (LAB, OTHER):
@@ -286,10 +250,8 @@ def test_a_lost_folder_with_living_processes_is_cleared_away(machine: Machine) -
     assert machine.guest("two", "test -e /root/data || echo fresh") == "fresh"
 
 
-def test_nothing_is_left_behind(machine: Machine, before: dict[str, set[str]]) -> None:
+def test_nothing_is_left_behind(machine: Machine, before: Snapshot) -> None:
     assert changed(machine.play("lab_down")) > 0
-    after = outer_machine()
-    assert left_behind(before, after) == {kind: set() for kind in before}
-    assert after["forwarding"] == before["forwarding"]
+    assert left_behind(before, snapshot(NETWORK), marks((LAB, OTHER), ("one", "two"), BRIDGE, NETWORK)) == {}
     assert not (STATE / LAB).exists() and not (machine.home / "distcloud").exists()
     assert changed(machine.play("lab_down")) == 0

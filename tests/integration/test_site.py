@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import html
 import json
+import os
 import re
+import subprocess
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import jsonschema
 import pytest
-from conftest import ROOT, Lab
-from site_jobs import REGIONS, empty, finished, history, living, servers, submit
+from conftest import BIN, ROOT, Lab
+from site_jobs import REGIONS, agree, ever, history, living, nothing_left, printed, servers_ever, submit
+from site_state import changes, whole_site
 
 pytestmark = pytest.mark.usefixtures("no_jobs")
 
@@ -28,51 +33,80 @@ def test_summary_says_what_happened(lab: Lab) -> None:
     assert {job["vm"] for job in good} <= ids
 
 
+def test_make_status_page_and_table_tell_every_address(lab: Lab) -> None:
+    """The README's own command, piped: what it prints is plain, and the page that it writes is for phones and for the night too."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")} | {"DISTCLOUD_LAB": lab.name}
+    done = subprocess.run(["make", "status"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    folder = ROOT / "build" / lab.name
+    command = [str(BIN / "distcloud"), "site", "show", str(folder / "summary.json")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown in done.stdout
+    assert "\x1b" not in done.stdout, "a pipe gets no colours"
+    page = (folder / "index.html").read_text("utf-8")
+    assert '<meta name="viewport" content="width=device-width' in page
+    assert '<meta name="color-scheme" content="light dark">' in page and "@media (prefers-color-scheme: dark)" in page
+    addresses = json.loads((folder / "summary.json").read_text("utf-8"))["addresses"]
+    assert {address["name"] for address in addresses} == {"scheduler", "metrics", "submit node"}
+    for address in addresses:
+        assert address["url"] in html.unescape(page), f"{address['url']} is not on the page"
+        assert f"  {address['url']}\n" in shown, f"{address['url']} is not in the table"
+        assert address["name"] in page and f"{address['name']}: {address['what']}" in shown
+
+
 def test_nothing_is_left_after_the_demonstration(lab: Lab) -> None:
-    empty(lab)
-    for region in REGIONS:
-        cloud = lab.cloud(f"{region}-admin")
-        assert not [port for port in cloud.network.ports() if (port.device_owner or "").startswith("compute:")]
-        assert not [pair for pair in lab.cloud(region).compute.keypairs() if pair.name.startswith("vm-")]
+    nothing_left(lab)
 
 
 def test_second_run_changes_nothing(lab: Lab) -> None:
-    def state() -> dict[str, str]:
-        units = "condor distcloud-scheduler distcloud-minter.socket"
-        found = {
-            "central": lab.run("central", f"systemctl show -p MainPID -p ActiveEnterTimestamp {units}"),
-            "files": lab.run(
-                "central", "find /etc/condor /etc/distcloud /etc/nftables* /etc/systemd/system -type f -printf '%p %T@\\n' | sort"
-            ),
-        }
-        for region in REGIONS:
-            cloud, admin = lab.cloud(region), lab.cloud(f"{region}-admin")
-            found[region] = json.dumps(
-                {
-                    "images": sorted((image.id, image.updated_at) for image in admin.image.images()),
-                    "flavors": sorted(flavor.id for flavor in admin.compute.flavors()),
-                    "networks": sorted(network.id for network in admin.network.networks()),
-                    "credentials": sorted(
-                        credential.id for credential in cloud.identity.application_credentials(user=cloud.current_user_id)
-                    ),
-                }
-            )
-        return found
-
-    before = state()
-    said = lab.playbook("playbooks/site.yml")
+    """Of `make site`: no task says that it changed anything, and nothing did."""
+    before = whole_site(lab)
+    said = lab.playbook("playbooks/lab.yml", "playbooks/site.yml")
     recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", said, re.MULTILINE)
     assert recap and all(line[1:] == ("0", "0", "0") for line in recap), recap
-    assert state() == before
+    assert changes(before, whole_site(lab)) == {}
 
 
-# What a job can learn of its worker's identity: bytes of files and devices, then the metadata service twice.
+PART = "/v1/groups/physics/metadata/integration"
+PART_TEXT = "written by a metadata part of group {{ cs_group_name }}"
+PART_BODY = f"#cloud-config\nwrite_files:\n  - {{path: /etc/distcloud-part, permissions: '0644', content: '{PART_TEXT}'}}\n"
+
+# What a job can learn of its worker's identity, and what it can do else, so that a refusal says something.
 SPY = """\
-cat /etc/condor/tokens.d/* /etc/condor/passwords.d/* /var/lib/cloud/instance/user-data.txt /dev/sr0 /dev/vdb 2>/dev/null | wc -c
-for url in latest/user-data openstack/latest/user_data; do
-  timeout 9 python3 -c "from urllib.request import *; print(len(urlopen('http://169.254.169.254/$url').read()))" 2>/dev/null || echo refused
-done
-sleep 20
+import errno, json, os, socket, time
+
+def attempt(what, *arguments):
+    began = time.monotonic()
+    try:
+        said = what(*arguments) or "nothing"
+    except OSError as error:
+        said = errno.errorcode.get(error.errno, str(error))
+    return said if time.monotonic() - began < 5 else "too late"
+
+def reads(path):
+    with open(path, "rb") as file:
+        return file.read(1) and "read"
+
+def lists(path):
+    return os.listdir(path) and "listed"
+
+def connects(host, port):
+    socket.create_connection((host, port), 8).close()
+    return "connected"
+
+root = os.stat("/").st_dev
+system = os.path.realpath(f"/sys/dev/block/{os.major(root)}:{os.minor(root)}").split("/")
+disks = [name for name in os.listdir("/sys/block") if open(f"/sys/block/{name}/size").read().strip() != "0"]
+tokens, cloud = "/etc/condor/tokens.d", "/var/lib/cloud"
+print(json.dumps({
+    "folders": {path: os.path.isdir(path) for path in (tokens, cloud)},
+    "lists": {path: attempt(lists, path) for path in ("/etc/condor", tokens, cloud)},
+    "reads": {path: attempt(reads, path) for path in ("/etc/passwd", tokens + "/worker", cloud + "/instance/user-data.txt")},
+    "system": {name: attempt(reads, "/dev/" + name) for name in disks if name in system},
+    "drives": {name: attempt(reads, "/dev/" + name) for name in disks if name not in system},
+    "connects": {host: attempt(connects, host, port) for host, port in (("CENTRAL", 9618), ("169.254.169.254", 80))},
+}))
+time.sleep(20)
 """
 
 
@@ -87,16 +121,17 @@ class Crowd:
 
 @pytest.fixture(scope="module")
 def crowd(lab: Lab) -> Crowd:
-    clusters = {"alice": submit(lab, "alice", count=3, seconds=20), "bob": submit(lab, "bob", count=3, script=SPY)}
-    highest: dict[str, int] = {}
-
-    def done() -> bool:
-        for region in REGIONS:
-            highest[region] = max(highest.get(region, 0), len(servers(lab, region)))
-        return all(len(history(lab, cluster)) == 3 for cluster in clusters.values())
-
-    lab.wait("all jobs ended", done, 900)
-    return Crowd(clusters, [job for cluster in clusters.values() for job in history(lab, cluster)], highest)
+    assert lab.api("PUT", PART, {"content": PART_BODY})[0] == 200
+    try:
+        spy = "exec python3 - <<'END'\n" + SPY.replace("CENTRAL", lab.address("central")) + "END"
+        clusters = {
+            "alice": submit(lab, "alice", count=3, script="cat /etc/distcloud-part && echo && sleep 20"),
+            "bob": submit(lab, "bob", count=3, script=spy),
+        }
+        seen = agree(lab, dict.fromkeys(clusters.values(), 3))
+    finally:
+        assert lab.api("DELETE", PART)[0] == 200
+    return Crowd(clusters, [job for cluster in clusters.values() for job in history(lab, cluster)], seen.highest)
 
 
 def test_unpinned_jobs_of_two_users_run_in_both_regions(lab: Lab, crowd: Crowd) -> None:
@@ -105,12 +140,32 @@ def test_unpinned_jobs_of_two_users_run_in_both_regions(lab: Lab, crowd: Crowd) 
     clouds = lab.api("GET", "/v1/groups/physics/clouds")[1]
     limits = {cloud["region"]: cloud["max_vms"] for cloud in clouds}
     assert all(crowd.highest[region] <= limits[region] for region in REGIONS), (crowd.highest, limits)
-    empty(lab)
+    nothing_left(lab)
+
+
+def test_a_metadata_part_of_the_group_reaches_its_workers(lab: Lab, crowd: Crowd) -> None:
+    text = PART_TEXT.replace("{{ cs_group_name }}", "physics")
+    assert printed(lab, "alice", crowd.clusters["alice"]).split("\n") == [text] * 3 + [""]
 
 
 def test_a_job_cannot_read_the_token_of_its_vm(lab: Lab, crowd: Crowd) -> None:
-    said = lab.run("central", f"cat /home/bob/t*.{crowd.clusters['bob']}.*.out").split()
-    assert said == ["0", "refused", "refused"] * 3, said
+    told = [json.loads(line) for line in printed(lab, "bob", crowd.clusters["bob"]).splitlines()]
+    assert len(told) == 3
+    for spied in told:
+        # The folder of the token is there, and closed; the worker is in the pool by what lies in it.
+        assert spied["folders"] == {"/etc/condor/tokens.d": True, "/var/lib/cloud": True}
+        assert spied["lists"] == {"/etc/condor": "listed", "/etc/condor/tokens.d": "EACCES", "/var/lib/cloud": "EACCES"}
+        assert spied["reads"] == {
+            "/etc/passwd": "read",
+            "/etc/condor/tokens.d/worker": "EACCES",
+            "/var/lib/cloud/instance/user-data.txt": "EACCES",
+        }
+        # The disk that it runs from, and the one that Nova wrote the user data on.
+        assert spied["system"] and set(spied["system"].values()) == {"EACCES"}, spied["system"]
+        assert spied["drives"] and set(spied["drives"].values()) == {"EACCES"}, spied["drives"]
+        # Rejected by the worker's own firewall, and not for want of a route, of an answer or of a network.
+        assert spied["connects"].pop("169.254.169.254") in ("ECONNREFUSED", "EHOSTUNREACH"), spied
+        assert list(spied["connects"].values()) == ["connected"], spied
 
 
 def test_a_job_that_can_never_match_boots_nothing_and_is_explained(lab: Lab) -> None:
@@ -129,10 +184,20 @@ def test_a_job_that_can_never_match_boots_nothing_and_is_explained(lab: Lab) -> 
 
 
 def test_scheduler_killed_in_mid_boot_leaks_and_doubles_nothing(lab: Lab) -> None:
-    cluster = submit(lab, "bob", seconds=5)
+    nothing_left(lab)
+    began = time.time()
+    cluster = submit(lab, "bob", seconds=15)
     lab.wait("a VM is requested", lambda: [vm for vm in living(lab) if vm["state"] in ("requested", "starting")], 60, 0.2)
     lab.run("central", "systemctl kill -s KILL distcloud-scheduler; true")
-    (job,) = finished(lab, cluster, 1)
+    seen = agree(lab, {cluster: 1}, 600)
+    (job,) = history(lab, cluster)
     assert job["ExitCode"] == 0
-    assert sum(len(servers(lab, region)) for region in REGIONS) <= 1
-    empty(lab)
+    nothing_left(lab)
+    # The one that listings showed is the only one that Nova ever made, and the only one that the ledger knows a server of.
+    made = {(region, server.name, server.id) for region in REGIONS for server in servers_ever(lab, region, began)}
+    rows = ever(lab, began)
+    assert len(made) == 1, made
+    assert seen.servers == made == {(row["region"], row["id"], row["server_id"]) for row in rows if row["server_id"]}
+    # Killed before it had asked the cloud, it gives that one up and asks for another.
+    assert all("request was lost" in row["reason"] for row in rows if not row["server_id"]), rows
+    assert job["MachineAttrDistcloudVm0"] in {row["id"] for row in rows if row["server_id"]}

@@ -5,6 +5,24 @@ from __future__ import annotations
 from conftest import ROOT, Lab
 from playbook_changes import Playbook
 
+# Every task that has something to mend, and no other. The comment in HTCondor's file needs no reconfiguration, and the packet filter is
+# loaded once, by the first role that opens a port.
+MENDED = [
+    "region-b: Project, users, quotas, flavors and provider networks",
+    "region-b: Networks, routers, security groups and key pair",
+    "central: Files of config.d",
+    "central: Load the packet filter",
+    "region-b: Worker image in the region",
+    "central: Offer the command to people",
+    "central: Private key",
+    "central: Reload units that read a certificate",
+    "central: Configure the scheduler",
+    "central: Open the ports of scheduler",
+    "central: Restart the scheduler",
+    "localhost: The groups",
+    "region-a: The region as a cloud of the scheduler's groups",
+]
+
 
 def test_what_was_spoilt_by_hand_is_predicted_and_mended(lab: Lab) -> None:
     """In every role and every region; the run after this one, in the next test, finds nothing left to do."""
@@ -32,5 +50,5 @@ def test_what_was_spoilt_by_hand_is_predicted_and_mended(lab: Lab) -> None:
     predicted, applied = site.run("--check"), site.run()
     assert not predicted.failures | applied.failures, (predicted.failures, applied.failures)
     assert predicted.changes == applied.changes
-    print(applied.changed)
-    assert len(applied.changed) >= 11
+    print("\n".join(applied.changed))
+    assert sorted(f"{change.host}: {change.task}" for change in applied.changes) == sorted(MENDED)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, Lab
 from lab_access import power_cut
-from site_jobs import CLOUD_B, PIN_B, empty, finished, history, living, servers, submit
+from site_jobs import CLOUD_B, PIN_B, agree, finished, history, living, nothing_left, servers, submit
 
 pytestmark = pytest.mark.usefixtures("no_jobs")
 
@@ -37,7 +37,7 @@ def mended(lab: Lab) -> Iterator[None]:
 
 
 def test_a_cloud_left_disabled_gets_no_vm_and_no_redeployment_enables_it(lab: Lab) -> None:
-    empty(lab)
+    nothing_left(lab)
     assert lab.api("PUT", CLOUD_B, {"enabled": False})[0] == 200
     try:
         lab.run("central", "systemctl restart distcloud-scheduler")
@@ -61,14 +61,15 @@ def test_a_wrong_password_is_named_and_the_other_region_does_the_work(lab: Lab, 
     cluster = submit(lab, "alice", count=2, seconds=5, extra="+VMKeepAlive = 240")
     error = lab.wait("the scheduler names what is wrong", lambda: status_of(lab, "region-b")["error"], 120)
     assert "credential" in error or "401" in error, error
-    jobs = finished(lab, cluster, 2)
-    assert {job["MachineAttrDistcloudRegion0"] for job in jobs} == {"region-a"}
+    seen = agree(lab, {cluster: 2})
+    assert {job["MachineAttrDistcloudRegion0"] for job in history(lab, cluster)} == {"region-a"}
+    assert {region for region, _, _ in seen.servers} == {"region-a"}
 
 
 def test_a_region_stopped_in_mid_boot_is_named_and_reconciled_when_it_is_back(lab: Lab) -> None:
     # The worker that the test before left in region-a does the free job; that region-a boots one meanwhile is what that test is about.
     assert not servers(lab, "region-b")
-    pinned = submit(lab, "alice", extra=PIN_B)
+    pinned = submit(lab, "alice", seconds=15, extra=PIN_B)
     # On a host already: one that Nova had not placed yet would be lost with its messages, and wait for build_timeout.
     lab.wait("its server is being made", lambda: [server for server in servers(lab, "region-b") if server.compute_host], 120, 0.2)
     power_cut(lab.name, "lab-b")
@@ -83,6 +84,7 @@ def test_a_region_stopped_in_mid_boot_is_named_and_reconciled_when_it_is_back(la
     assert not history(lab, pinned)
 
     lab.playbook("playbooks/lab.yml")
-    (job,) = finished(lab, pinned, 1, 900)
+    agree(lab, {pinned: 1})
+    (job,) = history(lab, pinned)
     assert (job["MachineAttrDistcloudRegion0"], job["ExitCode"]) == ("region-b", 0)
-    empty(lab)
+    nothing_left(lab)

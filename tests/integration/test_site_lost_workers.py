@@ -7,14 +7,14 @@ import time
 import pytest
 from conftest import Lab
 from lab_access import power_cut
-from site_jobs import PIN_B, empty, finished, living, servers, slots, submit
+from site_jobs import PIN_B, finished, living, nothing_left, servers, slots, submit
 
 pytestmark = pytest.mark.usefixtures("no_jobs")
 QUIET, AD_KEPT = 300, 900
 
 
 def test_a_job_is_not_kept_waiting_by_the_ad_of_a_dead_worker(lab: Lab) -> None:
-    empty(lab)
+    nothing_left(lab)
     finished(lab, submit(lab, "alice", extra=PIN_B), 1)
     lab.wait("its worker is idle", lambda: [vm for vm in living(lab) if vm["state"] == "idle"], 60, 0.5)
     (worker,) = slots(lab)
@@ -29,4 +29,4 @@ def test_a_job_is_not_kept_waiting_by_the_ad_of_a_dead_worker(lab: Lab) -> None:
 
     lab.playbook("playbooks/lab.yml")
     lab.wait("the lost worker is taken away", lambda: not servers(lab, "region-b"), 900)
-    empty(lab)
+    nothing_left(lab)

@@ -4,30 +4,11 @@ from __future__ import annotations
 
 import pytest
 from conftest import Lab
-from site_jobs import CLOUD_B, PIN_B, empty, finished, history, servers, slots, submit
+from site_jobs import CLOUD_B, PIN_B, finished, history, nothing_left, servers, slots, submit
+from site_state import credentials, resources
 
 pytestmark = pytest.mark.usefixtures("no_jobs")
 LIMIT_B = ("--limit", "region-b,localhost,central")
-
-
-def credentials(lab: Lab) -> set[str]:
-    cloud = lab.cloud("region-b")
-    return {credential.id for credential in cloud.identity.application_credentials(user=cloud.current_user_id)}
-
-
-def resources(lab: Lab, region: str) -> dict[str, set[str]]:
-    """All that an admin sees in a region, by kind."""
-    admin = lab.cloud(f"{region}-admin")
-    return {
-        "projects": {project.id for project in admin.identity.projects()},
-        "users": {user.id for user in admin.identity.users()},
-        "networks": {network.id for network in admin.network.networks()},
-        "groups": {group.id for group in admin.network.security_groups()},
-        "ports": {port.id for port in admin.network.ports()},
-        "flavors": {flavor.id for flavor in admin.compute.flavors()},
-        "images": {image.id for image in admin.image.images()},
-        "servers": {server.id for server in admin.compute.servers(all_projects=True)},
-    }
 
 
 def test_a_region_is_renewed_given_back_and_taken_in_again(lab: Lab) -> None:
@@ -37,9 +18,9 @@ def test_a_region_is_renewed_given_back_and_taken_in_again(lab: Lab) -> None:
     first = submit(lab, "alice", extra=PIN_B, seconds=90)
     lab.wait("its server is being made", lambda: servers(lab, "region-b"), 120, 0.5)
 
-    old = credentials(lab)
+    old = credentials(lab, "region-b")
     lab.playbook("playbooks/rotate_credentials.yml", *LIMIT_B)
-    new = credentials(lab)
+    new = credentials(lab, "region-b")
     assert len(new) == len(old) == 1
     assert not new & old
 
@@ -63,5 +44,5 @@ def test_a_region_is_renewed_given_back_and_taken_in_again(lab: Lab) -> None:
     assert lab.api("PUT", CLOUD_B, {"enabled": True})[0] == 200
     (job,) = finished(lab, second, 1)
     assert job["MachineAttrDistcloudRegion0"] == "region-b"
-    empty(lab)
+    nothing_left(lab)
     admin.network.delete_network(foreign)

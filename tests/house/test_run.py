@@ -1,0 +1,81 @@
+"""The runner of the tests: it names every test there is, and leaves no process of a step behind."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from lab_access import wait
+
+ROOT = Path(__file__).resolve().parents[2]
+# The step's own child, its number in a file, and a shell that waits for it.
+LINGERING = "sleep 600 & echo $! > {}; wait"
+
+
+@pytest.fixture
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("distcloud_tests_run", ROOT / "tests" / "run.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "LOGS", tmp_path)
+    monkeypatch.setattr(module, "PATIENCE", 1.0)
+    return module
+
+
+def test_every_test_and_scenario_stands_in_a_layer(runner: ModuleType) -> None:
+    steps = [step for stages in runner.LAYERS.values() for stage in stages for lane in stage for step in lane]
+    words = {word for step in steps for word in step.command}
+    files = [str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "integration").glob("test_*.py")]
+    scenarios = [path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")]
+    assert [name for name in (*files, *scenarios) if name not in words] == []
+    for step in steps:
+        missing = [word for word in step.command if word.startswith(("tests/", "playbooks/")) and not (ROOT / word).exists()]
+        assert not missing, f"step {step.name} names {missing}"
+
+
+def test_a_step_that_takes_too_long_goes_with_its_children(runner: ModuleType, tmp_path: Path) -> None:
+    step = runner.Step("long", ["sh", "-c", LINGERING.format(tmp_path / "child")], minutes=0.01)
+    count = asyncio.run(runner.run(step))
+    assert count.failed == 1
+    assert "stopped: it took longer than 0.01 minutes" in (tmp_path / "long.log").read_text()
+    assert ended(child_of(tmp_path))
+
+
+def test_an_interrupted_run_takes_its_steps_along(runner: ModuleType, tmp_path: Path) -> None:
+    async def interrupted() -> None:
+        # A shell that does not listen to the polite request.
+        step = runner.Step("cut", ["sh", "-c", "trap '' TERM; " + LINGERING.format(tmp_path / "child")])
+        task = asyncio.create_task(runner.run(step))
+        await asyncio.to_thread(wait, "its child runs", (tmp_path / "child").exists, 10, 0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(interrupted())
+    assert ended(child_of(tmp_path))
+
+
+def child_of(folder: Path) -> int:
+    return int((folder / "child").read_text())
+
+
+def ended(pid: int) -> bool:
+    """Dead, or dead and not yet reaped by whoever inherits it."""
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        try:
+            os.kill(pid, 0)
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False

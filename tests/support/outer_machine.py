@@ -1,0 +1,142 @@
+"""The outer machine under a lab before and after it: all that a lab could leave behind there. Needs root or passwordless sudo.
+
+`python tests/support/outer_machine.py FILE NETWORK` writes what is there now to FILE, as JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+STATE = Path("/var/lib/distcloud-lab")
+SUDO = [] if os.geteuid() == 0 else ["sudo", "-n"]
+# What the kernel counts changes by itself. What is set for one interface goes with the interface, which is a link.
+COUNTED = re.compile(r"net\.netfilter\.nf_conntrack_count|net\.ipv[46]\.(conf|neigh)\.(?!all\.|default\.)")
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+Snapshot = dict[str, list[str]]
+
+
+def root(*command: str, check: bool = True) -> str:
+    environment = os.environ | {"PATH": PATH}
+    done = subprocess.run([*SUDO, *command], env=environment, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+def shell(script: str) -> str:
+    return root("/bin/sh", "-c", script)
+
+
+def told(program: str, *arguments: str) -> list[str]:
+    """What a program of the system says. One that is not installed says nothing: a fresh machine gets it with its first lab."""
+    if shutil.which(program, path=PATH) is None:
+        return []
+    return [line.strip() for line in root(program, *arguments).splitlines()]
+
+
+def snapshot(network: str) -> Snapshot:
+    """What there is now, by kind; `network` is the lab's, to which nobody shall hold a connection afterwards."""
+    home = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state"))
+    here = Path("/run"), Path("/run/lock"), STATE.parent, STATE, home, home / "distcloud"
+    folders = {path for folder in here if folder.is_dir() for path in folder.iterdir()}
+    found = {
+        "sysctl": [line for line in settings(Path("/proc/sys/net")) if not COUNTED.match(line)],
+        "nftables": rules(told("nft", "--stateless", "list", "ruleset")),
+        # People come and go: a session of theirs is a mount too.
+        "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if " /run/user/" not in line],
+        "links": [path.name for path in Path("/sys/class/net").iterdir()],
+        "addresses": [" ".join(line.split()[1:4]) for line in told("ip", "-o", "address", "show")],
+        "routes": told("ip", "-4", "route", "show"),
+        "connections": [line.split()[-1] for line in told("ss", "-Htn", "state", "established", "dst", network)],
+        "cgroups": shell("find /sys/fs/cgroup /run/distcloud-lab -type d -name 'distcloud-lab-*' 2>/dev/null || true").splitlines(),
+        "processes": [line for line in told("ps", "-eo", "args") if line.startswith("systemd-nspawn ")],
+        "folders": [str(path) for path in folders if "distcloud" in path.name or STATE in path.parents],
+        "labs": running_labs(),
+    }
+    return {kind: sorted(set(lines)) for kind, lines in found.items()}
+
+
+def settings(folder: Path) -> list[str]:
+    """As sysctl shows them; what only the kernel may read is left out."""
+    found = []
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            found.append(f"{'.'.join(path.relative_to(folder.parent).parts)} = {' '.join(path.read_text().split())}")
+    return found
+
+
+def rules(ruleset: Iterable[str]) -> list[str]:
+    """Every line with the table and chain that it stands in, so that lines can be compared one by one."""
+    found: list[str] = []
+    path: list[str] = []
+    for line in map(str.strip, ruleset):
+        if line.endswith("{"):
+            path.append(line[:-1].strip())
+            found.append(" / ".join(path))
+        elif line == "}":
+            path.pop()
+        elif line:
+            found.append(" / ".join([*path, line]))
+    return found
+
+
+def running_labs() -> list[str]:
+    """Hosts of any lab that have processes, as the cgroups name them."""
+    found = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):
+                found |= set(re.findall(r"distcloud-lab-[\w-]+", (folder / "cgroup").read_text()))
+    return sorted(found)
+
+
+def marks(labs: Collection[str], hosts: Collection[str], bridge: str, network: str) -> list[str]:
+    """By what something can be told to be of these labs."""
+    links = [hashlib.sha256(f"{lab}/{host}".encode()).hexdigest()[:10] for lab in labs for host in hosts]
+    named = [form.format(lab) for lab in labs for form in ("distcloud-lab-{}", "distcloud-lab/{}", "/lab-{}")]
+    return [*named, *("distcloud_lab_" + lab.replace("-", "_") for lab in labs), bridge, network.rpartition(".")[0] + ".", *links]
+
+
+def left_behind(before: Mapping[str, list[str]], after: Mapping[str, list[str]], ours: Collection[str]) -> Snapshot:
+    """What is there now and was not before, and which settings, rules and routes are not as they were; no kind without such a line.
+
+    Where somebody else's lab runs on the machine too, only what can be told to be ours by one of the words `ours`.
+    """
+    foreign = any(not any(mark in lab for mark in ours) for lab in [*before["labs"], *after["labs"]])
+    found: Snapshot = {}
+    for kind in before:
+        lines = sorted(set(after[kind]) - set(before[kind]))
+        if kind in ("nftables", "routes"):
+            lines += [f"gone: {line}" for line in sorted(set(before[kind]) - set(after[kind]))]
+        if kind == "sysctl":
+            lines = other_values(before[kind], after[kind])
+        elif foreign:
+            lines = [line for line in lines if any(mark in line for mark in ours)]
+        if lines:
+            found[kind] = lines
+    return found
+
+
+def other_values(before: list[str], after: list[str]) -> list[str]:
+    """Settings with another value than before. One that is new came with a kernel module, at its default."""
+    was, now = ({line.partition(" = ")[0]: line.partition(" = ")[2] for line in lines} for lines in (before, after))
+    return [f"{name} = {now.get(name, 'gone')}, was {value}" for name, value in was.items() if now.get(name) != value]
+
+
+def main() -> None:
+    target, network = Path(sys.argv[1]), sys.argv[2]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(snapshot(network), indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
