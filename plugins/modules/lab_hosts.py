@@ -15,8 +15,7 @@ description:
     connected to the lab's bridge. All hosts are worked on side by side.
   - A host is found by its cgroup. One that is half dead (its nspawn was killed, its init lives) is restarted; after a reboot of the
     outer machine the hosts come back with their data.
-  - Names and addresses of all hosts that the lab knows are written to every host's C(/etc/hosts), their keys are returned for the
-    caller's known_hosts.
+  - Names and addresses of all hosts that the lab knows are written to every host's C(/etc/hosts), their keys to the caller's known_hosts.
   - Has to run as root on the machine that carries the lab, after M(hep.distcloud.lab_images) and M(hep.distcloud.lab_network).
 version_added: 0.1.0
 author:
@@ -53,6 +52,11 @@ options:
     description: Proxy variables for the guests.
     type: dict
     default: {}
+  known_hosts:
+    description:
+      - A file of the caller that gets the keys of all hosts that the lab knows, for its folder's owner. It is written before another run
+        may work on the lab, so that two at a time do not undo each other's lines. Nothing is written where its folder is missing.
+    type: path
   recreate:
     description: Make the listed hosts anew, on the current tree of their image. Their data is lost.
     type: bool
@@ -155,6 +159,7 @@ class LabHosts(LabModule):
             authorized_keys=dict(type="str", default="", no_log=False),
             pip_environment=dict(type="dict", default={}, no_log=True),
             proxy=dict(type="dict", default={}, no_log=True),
+            known_hosts=dict(type="path"),
             recreate=dict(type="bool", default=False),
             timeout=dict(type="int", default=120),
         )
@@ -190,7 +195,22 @@ class LabHosts(LabModule):
             files = {}
         if not self.module.check_mode:
             self.carry_out(work, files)
-        return self.result(work, files)
+        result = self.result(work, files)
+        self.tell_keys(result)
+        return result
+
+    def tell_keys(self, result):
+        """Write the keys to the caller's file where it tells something else, and say so in the result."""
+        path = self.params["known_hosts"]
+        if not path or not os.path.isdir(os.path.dirname(path)):
+            return
+        folder, name = guest.Tree(os.path.dirname(path)), os.path.basename(path)
+        drifts = guest.drifted(folder, [plan.GuestFile(name, result["known_hosts"])])
+        for drift in drifts:
+            if not self.module.check_mode:
+                folder.write(name, drift.content, drift.file.mode)
+            result["changed"] = True
+            result["diff"].append(dict(before_header=path, after_header=path, before=drift.before, after=drift.after))
 
     def wishes(self, network):
         hosts = self.params["hosts"]

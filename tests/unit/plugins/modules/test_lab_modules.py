@@ -21,3 +21,26 @@ def test_a_name_that_is_no_plain_word_is_refused_before_a_lock_is_named_after_it
     assert result.failed and result.data["failure"]["code"] == "wish"
     assert result.data["msg"].startswith("lab: %r" % name)
     assert not list(tmp_path.iterdir())
+
+
+def test_keys_are_told_to_the_callers_file_while_the_lab_is_held(tmp_path, monkeypatch):
+    """Two runs at a time (a scenario's hosts come while the lab is brought up again) must not undo each other's lines."""
+    state, caller = tmp_path / "state", tmp_path / "caller"
+    key = "ssh-ed25519 AAAA central"
+    (state / "site" / "hosts" / "central" / "keys").mkdir(parents=True)
+    caller.mkdir()
+    monkeypatch.setattr(outer, "STATE", str(state))
+    monkeypatch.setattr(outer, "LOCKS", str(tmp_path))
+    record = {"address": "10.203.0.10", "image": "base", "aliases": []}
+    monkeypatch.setattr(outer, "host_records", lambda lab: {"central": record})
+    monkeypatch.setattr(lab_hosts.nspawn, "host_keys", lambda lab, name: {"public": key, "private": "", "machine_id": ""})
+    wish = {"lab": "site", "state": "absent", "hosts": {}, "known_hosts": str(caller / "known_hosts")}
+
+    checked = run_module(lab_hosts.LabHosts, wish, check=True)
+    assert checked.data["changed"] and not list(caller.iterdir())
+    told = run_module(lab_hosts.LabHosts, wish)
+    assert told.data["changed"] and told.data["diff"] == checked.data["diff"]
+    assert (caller / "known_hosts").read_text() == "central,central.invalid,10.203.0.10 ssh-ed25519 AAAA\n"
+    assert (caller / "known_hosts").stat().st_mode & 0o777 == 0o644
+    assert not run_module(lab_hosts.LabHosts, wish).data["changed"]
+    assert not run_module(lab_hosts.LabHosts, wish | {"known_hosts": str(tmp_path / "nowhere" / "known_hosts")}).data["changed"]
