@@ -140,7 +140,8 @@ class Catalogue:
         caller.must_manage(group)
 
         async def work(session: AsyncSession) -> Answer:
-            row = await session.get(CloudRow, (group, name))
+            # Locked against `Ledger.request` and `adopt`: a VM that is counted too late would have lost its account.
+            row = await session.get(CloudRow, (group, name), with_for_update=not dry_run)
             if row is None:
                 return Answer(changed=False, before=None, after=None, changed_secrets=[])
             await self._must_be_empty(session, group, name)

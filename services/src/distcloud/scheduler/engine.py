@@ -248,9 +248,13 @@ class Engine:
 
     async def _adopt(self, key: CloudKey, server: Server, now: float) -> None:
         wish = self._state.wishes.clouds[key]
-        await self._ledger.adopt(
-            server, group=key[0], cloud=key[1], region=wish.cloud.region, now=now, token_expires_at=now + token_lifetime(self._policy)
-        )
+        token_expires_at = now + token_lifetime(self._policy)
+        try:
+            await self._ledger.adopt(
+                server, group=key[0], cloud=key[1], region=wish.cloud.region, now=now, token_expires_at=token_expires_at
+            )
+        except NotWanted as error:
+            log.warning("server_not_adopted", error=str(error))
 
     # --- acting
 

@@ -94,9 +94,14 @@ class Ledger:
         return vm
 
     async def adopt(self, server: Server, *, group: str, cloud: str, region: str, now: float, token_expires_at: float) -> Vm:
-        """A row for a server of ours that has none. Its drain key is unknown, so it cannot be told to drain."""
+        """A row for a server of ours that has none. Its drain key is unknown, so it cannot be told to drain.
+
+        Raises NotWanted when the cloud was deleted in the meantime: nobody could delete the server any more.
+        """
 
         async def write(session: AsyncSession) -> Vm:
+            if await session.get(CloudRow, (group, cloud), with_for_update=True) is None:
+                raise NotWanted(f"server {server.id} is not adopted: cloud {group}/{cloud} is not there any more")
             vm_id = server.metadata.get(META_VM, "")
             if not is_vm_id(vm_id) or await session.get(VmRow, vm_id) is not None:
                 vm_id = new_vm_id()  # a second server under a taken id, or no id of ours: it gets a row of its own all the same
