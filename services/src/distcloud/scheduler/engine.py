@@ -33,7 +33,7 @@ from .standing import PoolView, Standing, cloud_status
 from .states import Event, Observation
 from .view import EngineStatus, ExplainInputs, PlanRecord, RetireAnswer, VmDetail, VmPage
 from .watches import DriverFactory, Watches
-from .wishes import CloudKey, Wishes, read_wishes
+from .wishes import CloudKey, Wishes, read_wishes, remember_projects
 
 log = structlog.get_logger(__name__)
 
@@ -163,6 +163,8 @@ class Engine:
         await self._bring_up_to_date(with_slots(observations, vms, slots), now)
         for key, server in orphans:
             await self._adopt(key, server, now)
+        if unbound := self._watches.unbound():
+            await remember_projects(self._database, unbound)  # before anything is booted there
         vms = await self._ledger.live()
         self._forget_creates(vms)
         world = self._world(tuple(vms), now)
