@@ -142,6 +142,7 @@ class FakeCloud:
     name: str
     servers: dict[str, FakeServer] = field(default_factory=dict)
     created: list[str] = field(default_factory=list)
+    user_data: list[bytes] = field(default_factory=list)
     down: bool = False
     refused: bool = False  # the credential
     whole: bool = True
@@ -206,6 +207,7 @@ class FakeCloud:
         server = Server(server_id, request.vm_id, status, dict(request.metadata), FLAVOR.resources, request.flavor, "i-1")
         self.servers[server_id] = FakeServer(server, self.world.now, FLAVOR.resources, self.world.now + self.show_after)
         self.created.append(request.vm_id)
+        self.user_data.append(request.user_data)
         self.world.step(f"{self.name}: after create")
         if self.lose_create_answers:
             self.lose_create_answers -= 1
