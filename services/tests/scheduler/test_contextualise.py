@@ -146,19 +146,12 @@ class TestTemplates:
             "cs_cloud_alias": "west",
             "cs_flavor": "w512",
             "cs_condor_host": "central.distcloud.lab",
-            "cs_condor_submitters": "",
         }
 
     def test_conditions_and_filters(self) -> None:
         source = "{% if cs_cloud_alias %}alias: {{ cs_cloud_alias }}{% else %}who: {{ cs_group_name | upper }}{% endif %}\n"
         assert contents(made(Part("x", source)))[1] == {"who": "ATLAS"}
         assert contents(made(Part("x", source), worker=replace(WORKER, alias="west")))[1] == {"alias": "west"}
-
-    def test_variables_of_the_caller_are_added(self) -> None:
-        data = render(
-            WORKER, [Part("x", "who: {{ cs_condor_submitters }}\n")], token=TOKEN, drain_key="k", variables={"cs_condor_submitters": "a,b"}
-        )
-        assert contents(data)[1] == {"who": "a,b"}
 
     @pytest.mark.parametrize(
         "source",
