@@ -92,6 +92,12 @@ def test_json_is_the_apis_own(server: Server) -> None:
     assert [row["id"] for row in answer["vms"]] == [vm(number).id for number in (1199, 1198, 1197)]
     status = json.loads(distcloud("scheduler", "status", "--json", env=server.environment()).stdout)
     assert status["healthy"] is True
+    why = json.loads(distcloud("scheduler", "explain", "12.0", "--json", env=server.environment()).stdout)
+    assert (why["job"], why["status"]) == ("12.0", "idle") and why["summary"]
+    (cloud,) = why["clouds"]
+    assert (cloud["cloud"], cloud["reason"]) == ("victoria", "requirements_mismatch")
+    (failure,) = cloud["mismatches"][0]["failures"]
+    assert "HasGpu" in failure["clause"] and cloud["mismatches"][0]["flavor"] == "m1"
 
 
 def test_status_explain_and_retire_in_words(server: Server) -> None:
