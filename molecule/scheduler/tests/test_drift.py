@@ -67,6 +67,13 @@ def test_bad_input_is_refused(host, converge):
     ):
         assert words in told
     assert "secret" not in told
+    told = converge.refuses(ENGINES, scheduler_policy={"drain_timeot": 60})
+    assert "scheduler_policy.drain_timeot" in told and "drain_timeout" in told
+    told = converge.refuses(ENGINES, scheduler_policy={"build_timeout": -1, "max_vm_age": 60})
+    assert "scheduler_policy.build_timeout is -1: it must be 0 or more; scheduler_policy.max_vm_age is 60: it must be greater" in told
+    # What only the engines' own check finds is told with file, key and expectation.
+    told = converge.refuses(ENGINES, scheduler_domain="Not A Domain", scheduler_worker_token_lifetime=800000)
+    assert "pool.domain: String should match pattern" in told
     assert "scheduler_worker_token_lifetime is 700000 s" in converge.refuses(ENGINES, scheduler_policy={"max_vm_age": 900000})
     assert "no wheel of the engines at '/nonexistent.whl'" in converge.refuses(ENGINES, distcloud_wheel="/nonexistent.whl")
     assert started(host) == began
