@@ -108,6 +108,7 @@ def test_status_explain_and_retire_in_words(server: Server) -> None:
     why = distcloud("scheduler", "explain", "12.0", env=server.environment()).stdout
     assert "victoria\trequirements_mismatch" in why
     assert "HasGpu" in why
+    assert "atlas\tvictoria\tVictoria\t1200\t1200 running" in distcloud("scheduler", "totals", env=server.environment()).stdout
     first = distcloud("scheduler", "retire", vm(5).id, env=server.environment()).stdout
     assert first == "the VM is now retiring\n"
     assert "already" in distcloud("scheduler", "retire", vm(5).id, env=server.environment()).stdout

@@ -145,6 +145,19 @@ def test_pages_show_every_vm_once_newest_first(database_url: str) -> None:
     on(database_url, script)
 
 
+def test_totals_count_those_that_are_gone(database_url: str) -> None:
+    async def script(ledger: Ledger, database: Database) -> None:
+        assert await ledger.totals(None) == ()
+        gone, _ = await request(ledger), await request(ledger)
+        missing = Observation(ServerStatus.MISSING, listing_began_at=500)
+        await ledger.observe({gone: missing}, 501, POLICY, closing=frozenset({gone}))
+        (found,) = await ledger.totals(["atlas"])
+        assert (found.group, found.cloud, found.region, found.vms) == ("atlas", "east", "r1", {"gone": 1, "requested": 1})
+        assert await ledger.totals(["other"]) == ()
+
+    on(database_url, script)
+
+
 def test_orders_side_by_side_make_one_change(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         vm_id = await request(ledger)

@@ -31,7 +31,7 @@ from .pool.base import Pool, PoolUnavailable
 from .reconcile import with_slots
 from .standing import PoolView, Standing, cloud_status
 from .states import Event, Observation
-from .view import EngineStatus, ExplainInputs, PlanRecord, RetireAnswer, VmDetail, VmPage
+from .view import EngineStatus, ExplainInputs, PlanRecord, RetireAnswer, VmDetail, VmPage, VmTotals
 from .watches import DriverFactory, Watches
 from .wishes import CloudKey, Wishes, read_wishes, remember_projects
 
@@ -373,6 +373,9 @@ class Engine:
         cursor: str | None = None,
     ) -> VmPage:
         return await self._ledger.page(states=states, groups=groups, cloud=cloud, limit=limit, cursor=cursor)
+
+    async def totals(self, groups: Sequence[str] | None = None) -> tuple[VmTotals, ...]:
+        return await self._ledger.totals(groups)
 
     async def vm(self, vm_id: str) -> VmDetail | None:
         return await self._ledger.detail(vm_id)
