@@ -215,4 +215,4 @@ def test_every_v1_path_wants_a_token(call: Client) -> None:
                 filled = path.replace("{group}", "atlas").replace("{cloud}", "c").replace("{name}", "n").replace("{vm}", vm(1).id)
                 assert call(method.upper(), filled, {} if method == "put" else None, who=None).status_code == 401, path
                 asked += 1
-    assert asked == 23
+    assert asked == 24
