@@ -87,7 +87,12 @@ $(VENV)/.ready: $(VENV)/.control $(SOURCES)
 	ln -sfn ../../.. .collections/ansible_collections/hep/distcloud
 	touch $@
 
-$(VENV)/.ready-test: $(VENV)/.ready requirements/test.txt
+# What only tests need of the system.
+$(VENV)/.system-test: $(VENV)/.system requirements/system-test.txt
+	@bash requirements/system.sh system-test.txt
+	touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready $(VENV)/.system-test requirements/test.txt
 	@echo 'Installing the test tools into $(VENV)'
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/test.txt
 	touch $@

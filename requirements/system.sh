@@ -1,7 +1,7 @@
-# Installs the Debian packages of requirements/system.txt that are missing; asks for sudo only where it is not root.
+# Installs the Debian packages of a list (requirements/system.txt) that are missing; asks for sudo only where it is not root.
 set -euo pipefail
 cd "$(dirname "$0")"
-wanted=$(sed -E 's/#.*//; s/[[:space:]]+$//; /^$/d' system.txt)
+wanted=$(sed -E 's/#.*//; s/[[:space:]]+$//; /^$/d' "${1:-system.txt}")
 missing=()
 for package in $wanted; do
   [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null)" = "ii " ] || missing+=("$package")

@@ -116,3 +116,8 @@ def test_no_private_key_in_the_repository() -> None:
 def test_the_planners_bounds_are_all_documented() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", (ROOT / "docs" / "workers.md").read_text("utf-8"), re.MULTILINE)
     assert {name: int(value) for name, value in rows} == asdict(Policy())
+    # By its argument spec the role names a misspelt bound before anything is changed.
+    options = load(ROOT / "roles/scheduler/meta/argument_specs.yml")["argument_specs"]["main"]["options"]["scheduler_policy"]["options"]
+    assert list(options) == list(dict(rows)), "the bounds in the role's argument spec are those of docs/workers.md"
+    for name, value in rows:
+        assert options[name]["type"] == "int" and "default" not in options[name] and f"({value})" in options[name]["description"], name

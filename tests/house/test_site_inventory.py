@@ -132,6 +132,10 @@ WRONG: dict[str, tuple[Callable[[Site], Any], tuple[str, ...]]] = {
     "no mapping": (lambda site: site.write_clouds("text"), ("no entry clouds.cloud-two",)),
     "no YAML": (lambda site: site.write_clouds("clouds: [}"), ("cloud-two", "clouds.yaml")),
     "no region_cloud": (region(region_cloud=""), ("cloud-two: a host of group regions needs region_cloud",)),
+    "bounds of the planner": (
+        central(scheduler_policy={"drain_timeot": 60, "build_timeout": "long"}),
+        ("scheduler_policy.drain_timeot", "Supported parameters", "build_timeout", "unable to convert to int"),
+    ),
     "types": (
         both(
             region(region_quotas="many", region_flavors=[{"name": "f", "vcpus": "eight"}]),

@@ -15,6 +15,7 @@ def test_drift_is_predicted_and_mended(host, converge):
         # role scheduler
         "sed -i 's/cycle_seconds.*/cycle_seconds: 6/' /etc/distcloud/scheduler.yml; chmod 0644 /etc/distcloud/scheduler.key",
         "echo {} > /etc/distcloud/minter.json; rm /etc/distcloud/cli.yml; echo x > /etc/distcloud/cli.token",
+        "chmod 0777 /etc/distcloud-public; rm /etc/distcloud-public/cli.token; echo x > /etc/distcloud-public/cli.yml",
         "sed -i 's/ProtectHome=true/ProtectHome=false/' /etc/systemd/system/distcloud-scheduler.service",
         "chmod 0755 /var/lib/distcloud/scheduler/condor/tokens.d; systemctl disable --now distcloud-minter.socket",
         "systemctl disable distcloud-scheduler",
@@ -35,6 +36,9 @@ def test_drift_is_predicted_and_mended(host, converge):
             "Configure the minter of worker tokens",
             "Give the command line its token",
             "Configure the command line",
+            "Make the folder of what every user may read",
+            "Give the command line of every user its token",
+            "Configure the command line of every user",
             "Install the units (distcloud-scheduler.service)",
             "Load the packet filter",
             "Start the minter's socket",
@@ -58,15 +62,25 @@ def started(host):
 def test_bad_input_is_refused(host, converge):
     began = started(host)
     one = {"name": "a", "scope": "viewer", "token": "t" * 20}
-    told = converge.refuses(ENGINES, scheduler_tokens=[{**one, "token": "secret"}, {**one, "scope": "group_admin"}])
+    told = converge.refuses(
+        ENGINES, scheduler_tokens=[{**one, "token": "secret"}, {**one, "scope": "group_admin"}], scheduler_cli_public_token="admin"
+    )
     for words in (
         "the token of a needs at least 20",
         "a name of its own, not a, a",
         "group_admin of a needs groups",
         "cli_token is viewer",
+        "scheduler_cli_public_token is admin, which is not the name of one of scope viewer",
     ):
         assert words in told
     assert "secret" not in told
+    told = converge.refuses(ENGINES, scheduler_policy={"drain_timeot": 60})
+    assert "scheduler_policy.drain_timeot" in told and "drain_timeout" in told
+    told = converge.refuses(ENGINES, scheduler_policy={"build_timeout": -1, "max_vm_age": 60})
+    assert "scheduler_policy.build_timeout is -1: it must be 0 or more; scheduler_policy.max_vm_age is 60: it must be greater" in told
+    # What only the engines' own check finds is told with file, key and expectation.
+    told = converge.refuses(ENGINES, scheduler_domain="Not A Domain", scheduler_worker_token_lifetime=800000)
+    assert "pool.domain: String should match pattern" in told
     assert "scheduler_worker_token_lifetime is 700000 s" in converge.refuses(ENGINES, scheduler_policy={"max_vm_age": 900000})
     assert "no wheel of the engines at '/nonexistent.whl'" in converge.refuses(ENGINES, distcloud_wheel="/nonexistent.whl")
     assert started(host) == began

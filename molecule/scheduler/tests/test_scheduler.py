@@ -98,7 +98,23 @@ def test_a_new_cloud_is_disabled(host):
     status = json.loads(host.check_output("distcloud scheduler status --json"))
     clouds = [(one["group"], one["cloud"], one["enabled"]) for one in status["clouds"]]
     assert clouds == [("physics", "nowhere", False)]
-    assert host.run("runuser -u nobody -- distcloud scheduler status").rc != 0, "the token is for root and the service"
+
+
+def test_every_user_may_ask_and_change_nothing(host):
+    nobody = "runuser -u nobody --"
+    asked = host.run(f"{nobody} distcloud scheduler explain 999999.0")
+    assert (asked.rc, "the queue has no job 999999.0" in asked.stderr) == (1, True), asked.stderr
+    assert "physics\tnowhere" in host.check_output(f"{nobody} distcloud scheduler status")
+    for path in ("cli.token", "cli.yml", "scheduler.yml", "scheduler.key"):
+        assert host.run(f"{nobody} cat /etc/distcloud/{path}").rc != 0, f"{path} is for root and the service"
+    assert host.run(f"{nobody} ls /etc/distcloud").rc != 0
+    public = host.file("/etc/distcloud-public")
+    assert (public.user, public.mode, sorted(public.listdir())) == ("root", 0o755, ["cli.token", "cli.yml"])
+    change = (
+        f"curl --silent --request PUT --header @- --json '{{}}' --output /dev/null --write-out '%{{http_code}}' {URL}/v1/groups/physics"
+    )
+    header = "sed 's/^/Authorization: Bearer /' /etc/distcloud-public/cli.token"
+    assert host.check_output(f"{nobody} sh -c %s", f"{header} | {change}") == "403"
 
 
 def test_the_minter_signs_and_refuses_behind_its_walls(host):

@@ -33,8 +33,8 @@ def test_the_smallest_file_takes_all_defaults(tmp_path: Path) -> None:
     assert settings.policy.drain_timeout == 43200
 
 
-def test_policy_and_settle_are_laid_over_the_planners_own() -> None:
-    settings = check({**GOOD, "policy": {"registration_timeout": 900}, "create_settle": 7}, SchedulerSettings, "f")
+def test_the_policy_is_laid_over_the_planners_own() -> None:
+    settings = check({**GOOD, "policy": {"registration_timeout": 900, "create_settle": 7}}, SchedulerSettings, "f")
     assert (settings.policy.registration_timeout, settings.policy.create_settle) == (900, 7)
 
 
@@ -47,6 +47,7 @@ def test_policy_and_settle_are_laid_over_the_planners_own() -> None:
         ({"listen": {"port": 1, "host": "0.0.0.0"}}, "f: listen: listening beyond loopback needs tls_certificate"),
         ({"listen": {"port": 1, "tls_key": "k"}}, "f: listen: give tls_certificate and tls_key together"),
         ({"lisen": {}}, "f: lisen: is not a known key"),
+        ({"create_settle": 7}, "f: create_settle: is not a known key"),
         ({"policy": {"drain_timeot": 1}}, "f: policy: drain_timeot: not a known key; known are"),
         ({"policy": {"drain_timeout": "long"}}, "f: policy.drain_timeout: should be a valid integer"),
         ({"policy": {"drain_timeout": -1}}, "f: policy: drain_timeout: should be 0 or more"),

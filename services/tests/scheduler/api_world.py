@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,17 @@ from distcloud.scheduler.api import create_app
 from distcloud.scheduler.catalogue import Catalogue
 from distcloud.scheduler.model import Resources, Vm, VmState, World
 from distcloud.scheduler.settings import SchedulerSettings
-from distcloud.scheduler.view import CloudStatus, EngineStatus, ExplainInputs, PlanRecord, PoolStatus, RetireAnswer, VmDetail, VmPage
+from distcloud.scheduler.view import (
+    CloudStatus,
+    EngineStatus,
+    ExplainInputs,
+    PlanRecord,
+    PoolStatus,
+    RetireAnswer,
+    VmDetail,
+    VmPage,
+    VmTotals,
+)
 
 TOKENS = {
     "admin": ("cloud_admin", ()),
@@ -105,6 +116,10 @@ class FakeEngine:
         found = rows[begin : begin + limit]
         more = str(begin + limit) if begin + limit < len(rows) else None
         return VmPage(tuple(VmDetail(row, "Victoria", None, None) for row in found), more)
+
+    async def totals(self, groups: Sequence[str] | None = None) -> tuple[VmTotals, ...]:
+        counts = Counter((row.group, row.cloud, row.state.value) for row in self.rows if groups is None or row.group in groups)
+        return tuple(VmTotals(group, cloud, "Victoria", {state: count}) for (group, cloud, state), count in sorted(counts.items()))
 
     async def vm(self, vm_id: str) -> VmDetail | None:
         return next((VmDetail(row, "Victoria", None, None) for row in self.rows if row.id == vm_id), None)

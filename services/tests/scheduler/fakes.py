@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from distcloud.common.database import Database
 from distcloud.scheduler.credentials import MinterUnavailable
-from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest
+from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest, check_project
 from distcloud.scheduler.model import Demand, Flavor, Limits, Resources, Slot
 from distcloud.scheduler.pool.base import Job, PoolUnavailable, Queues
 from distcloud.scheduler.states import ServerStatus
@@ -142,6 +142,7 @@ class FakeCloud:
     name: str
     servers: dict[str, FakeServer] = field(default_factory=dict)
     created: list[str] = field(default_factory=list)
+    user_data: list[bytes] = field(default_factory=list)
     down: bool = False
     refused: bool = False  # the credential
     whole: bool = True
@@ -169,6 +170,10 @@ class FakeCloud:
                 self.world.workers[name] = Worker(name, group, FLAVOR.resources, heard=self.world.now)
                 entry.joins = False
 
+    @property
+    def project(self) -> str:
+        return f"project of {self.name}"
+
     def _reach(self) -> None:
         if self.down:
             raise CloudError(ErrorKind.UNREACHABLE, self.name, "is down", undone=True)
@@ -177,7 +182,7 @@ class FakeCloud:
 
     async def inventory(self) -> Inventory:
         self._reach()
-        return Inventory((FLAVOR,), {"worker": "i-1"}, self.quota, f"project of {self.name}")
+        return Inventory((FLAVOR,), {"worker": "i-1"}, self.quota, self.project)
 
     async def listing(self) -> Listing:
         self._reach()
@@ -202,6 +207,7 @@ class FakeCloud:
         server = Server(server_id, request.vm_id, status, dict(request.metadata), FLAVOR.resources, request.flavor, "i-1")
         self.servers[server_id] = FakeServer(server, self.world.now, FLAVOR.resources, self.world.now + self.show_after)
         self.created.append(request.vm_id)
+        self.user_data.append(request.user_data)
         self.world.step(f"{self.name}: after create")
         if self.lose_create_answers:
             self.lose_create_answers -= 1
@@ -233,24 +239,28 @@ class FakeDriver:
 
     def __init__(self, cloud: FakeCloud, account: Account) -> None:
         self._cloud = cloud
-        self._refused = account.secrets.get("password") == "wrong"
+        self._account = account
+
+    def _log_in(self) -> FakeCloud:
+        if self._account.secrets.get("password") == "wrong":
+            raise CloudError(ErrorKind.AUTH, self._cloud.name, "Keystone at http://k refuses the credential", undone=True)
+        check_project(self._account, self._cloud.project)
+        return self._cloud
 
     async def servers(self) -> Listing:
-        if self._refused:
-            raise CloudError(ErrorKind.AUTH, self._cloud.name, "Keystone at http://k refuses the credential", undone=True)
-        return await self._cloud.listing()
+        return await self._log_in().listing()
 
     async def inventory(self) -> Inventory:
-        return await self._cloud.inventory()
+        return await self._log_in().inventory()
 
     async def create(self, request: ServerRequest) -> str:
-        return await self._cloud.create(request)
+        return await self._log_in().create(request)
 
     async def delete(self, server_id: str) -> None:
-        await self._cloud.delete(server_id)
+        await self._log_in().delete(server_id)
 
     async def sweep(self, server_id: str) -> None:
-        await self._cloud.sweep(server_id)
+        await self._log_in().sweep(server_id)
 
     async def close(self) -> None:
         await self._cloud.close()
@@ -368,4 +378,5 @@ class KillableDatabase(Database):
 
 
 def driver_for(world: World) -> Callable[[Account], FakeDriver]:
-    return lambda account: FakeDriver(world.clouds[account.name], account)
+    """An account leads to the cloud of its name, or to the project that its credential is of."""
+    return lambda account: FakeDriver(world.clouds[account.auth.get("application_credential_id", account.name)], account)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from sqlalchemy import select
 
+from distcloud.common.secrets import SecretBox
 from distcloud.scheduler.tables import CloudRow, VmRow
+from distcloud.scheduler.wishes import read_wishes, remember_projects
 
 from .api_world import Client, client
+from .stage import KEY
 
 CREDENTIAL = {
     "auth_url": "https://keystone.example.org:5000/v3/",
@@ -154,6 +158,48 @@ def test_an_enabled_cloud_is_not_moved_elsewhere_by_a_group_admin(cloud: Client,
     assert refused.status_code == 403
     assert "enabled" in refused.json()["detail"]
     assert cloud("PUT", path, move).json()["changed"]
+
+
+def test_a_credential_is_swapped_once_the_project_is_known(cloud: Client) -> None:
+    path = "/v1/groups/atlas/clouds/victoria"
+    other = {"auth": {"application_credential_id": "other", "application_credential_secret": "other-secret"}}
+
+    async def remembered(seen: str = "") -> str | None:
+        if seen:
+            wishes = await read_wishes(cloud.api.database, SecretBox([KEY]))
+            key = ("atlas", "victoria")
+            await remember_projects(cloud.api.database, {key: (wishes.clouds[key].account, seen)})
+        async with cloud.api.database.read() as session:
+            return (await session.scalars(select(CloudRow.project))).one()
+
+    cloud("PUT", path, {"enabled": True})
+    refused = cloud("PUT", path, other, who="atlas")
+    assert refused.status_code == 403 and "application_credential_id" in refused.json()["detail"]
+    assert cloud.runner.run(remembered("p1")) == "p1"
+    assert cloud("PUT", path, other, who="atlas").json()["changed"]
+    assert cloud.runner.run(remembered("p2")) == "p1", "the first one stays"
+    assert cloud("PUT", path, {"enabled": True, "priority": 2}).json()["changed"]
+    assert cloud.runner.run(remembered()) == "p1", "enabled already"
+    assert "project" not in cloud("GET", path).json()
+    cloud("PUT", path, CLOUD)
+    assert cloud.runner.run(remembered()) is None, "a cloud admin's own credential is meant"
+    cloud.runner.run(remembered("p3"))
+    cloud("PUT", path, {"enabled": False})
+    cloud("PUT", path, other, who="atlas")
+    assert cloud.runner.run(remembered()) == "p3"
+    cloud("PUT", path, {"enabled": True})
+    assert cloud.runner.run(remembered()) is None
+
+
+def test_a_project_seen_with_an_older_account_is_not_remembered(cloud: Client) -> None:
+    async def see() -> str | None:
+        key = ("atlas", "victoria")
+        account = (await read_wishes(cloud.api.database, SecretBox([KEY]))).clouds[key].account
+        await remember_projects(cloud.api.database, {key: (replace(account, auth={"application_credential_id": "older"}), "p1")})
+        async with cloud.api.database.read() as session:
+            return (await session.scalars(select(CloudRow.project))).one()
+
+    assert cloud.runner.run(see()) is None
 
 
 def test_a_stored_secret_is_not_sent_to_another_server_or_for_another_account(cloud: Client) -> None:

@@ -55,6 +55,17 @@ def test_bad_questions_are_refused(call: Client, query: str) -> None:
     assert call("GET", f"/v1/vms?{query}").status_code == 422
 
 
+def test_totals_are_of_the_groups_that_the_token_sees(call: Client) -> None:
+    alive = {"group": "atlas", "cloud": "victoria", "region": "Victoria", "vms": {"running": 5}}
+    assert call("GET", "/v1/totals").json()["vms"] == [
+        {**alive, "vms": {"gone": 1}},
+        alive,
+        {**alive, "group": "belle2", "vms": {"running": 1}},
+    ]
+    assert call("GET", "/v1/totals", who="belle").json()["vms"] == [{**alive, "group": "belle2", "vms": {"running": 1}}]
+    assert call("GET", "/v1/totals", who=None).status_code == 401
+
+
 def test_a_vm_of_another_group_looks_like_none(call: Client) -> None:
     path = f"/v1/vms/{vm(7).id}"
     assert call("GET", path).json()["group"] == "belle2"
@@ -204,4 +215,4 @@ def test_every_v1_path_wants_a_token(call: Client) -> None:
                 filled = path.replace("{group}", "atlas").replace("{cloud}", "c").replace("{name}", "n").replace("{vm}", vm(1).id)
                 assert call(method.upper(), filled, {} if method == "put" else None, who=None).status_code == 401, path
                 asked += 1
-    assert asked == 23
+    assert asked == 24

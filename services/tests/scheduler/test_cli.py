@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from distcloud.common.apiclient import DEFAULT_PATHS, client_settings
 from distcloud.common.server import bind, serve
 from distcloud.common.terminal import harmless
 from distcloud.scheduler.model import Cloud, Demand, Flavor, Group, Resources, World
@@ -92,6 +93,12 @@ def test_json_is_the_apis_own(server: Server) -> None:
     assert [row["id"] for row in answer["vms"]] == [vm(number).id for number in (1199, 1198, 1197)]
     status = json.loads(distcloud("scheduler", "status", "--json", env=server.environment()).stdout)
     assert status["healthy"] is True
+    why = json.loads(distcloud("scheduler", "explain", "12.0", "--json", env=server.environment()).stdout)
+    assert (why["job"], why["status"]) == ("12.0", "idle") and why["summary"]
+    (cloud,) = why["clouds"]
+    assert (cloud["cloud"], cloud["reason"]) == ("victoria", "requirements_mismatch")
+    (failure,) = cloud["mismatches"][0]["failures"]
+    assert "HasGpu" in failure["clause"] and cloud["mismatches"][0]["flavor"] == "m1"
 
 
 def test_status_explain_and_retire_in_words(server: Server) -> None:
@@ -101,6 +108,7 @@ def test_status_explain_and_retire_in_words(server: Server) -> None:
     why = distcloud("scheduler", "explain", "12.0", env=server.environment()).stdout
     assert "victoria\trequirements_mismatch" in why
     assert "HasGpu" in why
+    assert "atlas\tvictoria\tVictoria\t1200\t1200 running" in distcloud("scheduler", "totals", env=server.environment()).stdout
     first = distcloud("scheduler", "retire", vm(5).id, env=server.environment()).stdout
     assert first == "the VM is now retiring\n"
     assert "already" in distcloud("scheduler", "retire", vm(5).id, env=server.environment()).stdout
@@ -129,12 +137,27 @@ def test_a_refusal_is_the_servers_words_and_a_code(server: Server) -> None:
     ],
 )
 def test_a_client_that_is_not_set_up(server: Server, change: dict[str, str], words: str) -> None:
-    if Path("/etc/distcloud/cli.yml").exists():
+    if any(path.exists() for path in DEFAULT_PATHS):
         pytest.skip("this machine has a cli.yml of its own")
     done = distcloud("scheduler", "status", env=server.environment(**change))
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_who_may_not_read_the_services_own_file_takes_everybodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, everybodys = tmp_path / "distcloud" / "cli.yml", tmp_path / "public" / "cli.yml"
+    for path in (own, everybodys):
+        path.parent.mkdir()
+        path.write_text(yaml.safe_dump({"url": "https://c:8443", "token_file": str(path.parent / "cli.token")}))
+    for name in ("DISTCLOUD_URL", "DISTCLOUD_TOKEN_FILE", "DISTCLOUD_CA"):
+        monkeypatch.delenv(name, raising=False)
+    assert client_settings((own, everybodys)).token_file == own.parent / "cli.token"
+    # As root, whom no mode keeps out, the kernel's answer to another user is told.
+    monkeypatch.setattr("distcloud.common.apiclient.os.access", lambda path, _: path != own)
+    assert client_settings((own, everybodys)).token_file == everybodys.parent / "cli.token"
+    monkeypatch.setenv("DISTCLOUD_TOKEN_FILE", "/mine")
+    assert client_settings((own, everybodys)).token_file == Path("/mine")
 
 
 def test_check_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:

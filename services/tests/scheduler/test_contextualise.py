@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from distcloud.scheduler.model import Policy
 from distcloud.scheduler.worker.__main__ import main
-from distcloud.scheduler.worker.configuration import SettingsError, WorkerSettings, configuration, settings_for
+from distcloud.scheduler.worker.configuration import SettingsError, WorkerSettings, configuration, settings_for, worker_file
 from distcloud.scheduler.worker.contextualise import NOVA_LIMIT, ContextError, Part, check_part, render, select, template_variables
 from distcloud.scheduler.worker.synthetic import parse
 
@@ -146,19 +146,12 @@ class TestTemplates:
             "cs_cloud_alias": "west",
             "cs_flavor": "w512",
             "cs_condor_host": "central.distcloud.lab",
-            "cs_condor_submitters": "",
         }
 
     def test_conditions_and_filters(self) -> None:
         source = "{% if cs_cloud_alias %}alias: {{ cs_cloud_alias }}{% else %}who: {{ cs_group_name | upper }}{% endif %}\n"
         assert contents(made(Part("x", source)))[1] == {"who": "ATLAS"}
         assert contents(made(Part("x", source), worker=replace(WORKER, alias="west")))[1] == {"alias": "west"}
-
-    def test_variables_of_the_caller_are_added(self) -> None:
-        data = render(
-            WORKER, [Part("x", "who: {{ cs_condor_submitters }}\n")], token=TOKEN, drain_key="k", variables={"cs_condor_submitters": "a,b"}
-        )
-        assert contents(data)[1] == {"who": "a,b"}
 
     @pytest.mark.parametrize(
         "source",
@@ -248,10 +241,29 @@ class TestConfiguration:
         )
         assert (made_for.host, made_for.vm_id, made_for.alias, made_for.region) == (vm().id, vm().id, "west", "r-a")
         assert (made_for.cores, made_for.memory_mib, made_for.retirement_seconds) == (1, 960, 777)
-        assert made_for.noclaim_shutdown is not None and made_for.noclaim_shutdown > 99999
         assert made_for.slot_attributes()["Site"] == "here"
         assert made_for.slot_attributes()["target_alias"] == "west"
         assert "target_alias" not in replace(made_for, alias=None).slot_attributes()
+
+    @pytest.mark.parametrize(
+        ("of_job", "of_group", "policy"),
+        [
+            (None, 0, Policy()),
+            (2_592_000, 300, Policy()),
+            (None, 2_592_000, Policy()),
+            (60, 2_592_000, Policy()),
+            (None, 300, Policy(first_use_timeout=50_000)),
+            (None, 300, Policy(minimum_keep_alive=50_000)),
+        ],
+    )
+    def test_a_worker_leaves_by_itself_only_long_after_it_would_have_been_retired(
+        self, of_job: int | None, of_group: int, policy: Policy
+    ) -> None:
+        made_for = settings_for(
+            vm(keep_alive=of_job), cloud(), domain="d.example", condor_host="c.d.example", policy=policy, group_keep_alive=of_group
+        )
+        patience = max(of_job or 0, of_group, policy.minimum_keep_alive, policy.first_use_timeout, policy.registration_timeout)
+        assert f"\nSTARTD_NOCLAIM_SHUTDOWN = {2 * patience}\n" in worker_file(made_for)
 
     @pytest.mark.parametrize(
         ("changes", "words"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,20 @@ def test_a_disabled_cloud_gets_nothing_and_an_enabled_one_at_once(tmp_path: Path
         assert len(world.servers()) == 1
 
     play(tmp_path, world, script, enabled=False)
+
+
+def test_a_worker_is_told_of_its_groups_keep_alive(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob()])
+    month = 30 * 86400
+
+    async def script(stage: Stage) -> None:
+        async with stage.database.begin() as session:
+            (await session.get_one(GroupRow, "atlas")).keep_alive = month
+        await stage.turns(3)
+        (told,) = world.clouds["east"].user_data
+        assert f"STARTD_NOCLAIM_SHUTDOWN = {2 * month}" in gzip.decompress(told).decode()
+
+    play(tmp_path, world, script)
 
 
 def test_a_dead_cloud_slows_nobody_and_its_vms_stay(tmp_path: Path) -> None:

@@ -38,10 +38,10 @@ def play(folder: Path, world: World, script: Play, *clouds: str, max_vms: int = 
     asyncio.run(main())
 
 
-async def call(stage: Stage, method: str, path: str, body: Any = None) -> Any:
-    """The real API in front of the engine and its database, as a cloud admin."""
+async def call(stage: Stage, method: str, path: str, body: Any = None, who: str = "admin") -> Any:
+    """The real API in front of the engine and its database, as a cloud admin unless said otherwise."""
     app = create_app(settings(), stage.engine, Catalogue(stage.database, stage.box, stage.engine.wake))
-    headers = {"Authorization": f"Bearer {token('admin')}"}
+    headers = {"Authorization": f"Bearer {token(who)}"}
     async with AsyncClient(transport=ASGITransport(app=app), base_url="http://test", headers=headers) as client:
         answer = await client.request(method, path, json=body)
     assert answer.status_code < 300 or path == "/readyz", answer.text
@@ -152,6 +152,51 @@ def test_a_refused_credential_is_named_and_mended_without_a_restart(tmp_path: Pa
         assert len(world.clouds["east"].servers) == 3, "no restart, and no wait for the breaker"
         await stage.turns(120)
         assert stage.at_rest()
+
+    play(tmp_path, world, script)
+
+
+def credential(name: str) -> dict[str, Any]:
+    return {"auth": {"auth_url": "https://k/v3", "application_credential_id": name, "application_credential_secret": "right"}}
+
+
+def test_a_group_admins_credential_of_another_project_moves_no_cloud(tmp_path: Path) -> None:
+    """Rotation within the project goes on; elsewhere nothing is listed, booted or deleted until a cloud admin has enabled it anew."""
+    world = World(jobs=[FakeJob(300)])
+    east, foreign = world.cloud("east"), world.cloud("foreign")
+    path, project = "/v1/groups/atlas/clouds/east", "project of east"
+
+    async def error(stage: Stage) -> str:
+        return str((await call(stage, "GET", "/v1/status"))["clouds"][0]["error"])
+
+    async def script(stage: Stage) -> None:
+        await call(stage, "PUT", path, {"region": "r", **credential("east"), "enabled": True})
+        await stage.turns(8)
+        assert len(east.servers) == 1 and await error(stage) == ""
+        assert (await call(stage, "PUT", path, {"auth": {"application_credential_secret": "rotated"}}, "atlas"))["changed"]
+        await call(stage, "PUT", path, credential("foreign"), "atlas")
+        world.jobs.append(FakeJob(60))
+        for _ in range(2):  # also after a restart
+            await stage.turns(30)
+            assert f"belongs to project project of foreign, but the cloud was enabled for {'project ' + project}" in await error(stage)
+            assert not foreign.created and len(east.servers) == 1
+            assert [vm.state for vm in await stage.vms() if vm.state is not VmState.GONE], "its VM is not taken for gone"
+            await stage.engine.close()
+            await stage.database.close()
+            await stage.begin()
+        await call(stage, "PUT", path, credential("east"), "atlas")
+        await stage.turns(150)
+        assert stage.at_rest() and await error(stage) == "", "the right credential mends it"
+        await call(stage, "PUT", path, credential("foreign"), "atlas")
+        world.jobs.append(FakeJob(60))
+        await stage.turns(10)
+        await call(stage, "PUT", path, {"enabled": True})
+        await stage.turns(30)
+        assert not foreign.created, "it said nothing new"
+        await call(stage, "PUT", path, {"enabled": False})
+        await call(stage, "PUT", path, {"enabled": True})
+        await stage.turns(30)
+        assert len(foreign.created) == 1 and await error(stage) == ""
 
     play(tmp_path, world, script)
 

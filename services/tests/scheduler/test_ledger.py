@@ -6,13 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from distcloud.common.auth import Caller
 from distcloud.common.database import Database
+from distcloud.common.problems import Problem
 from distcloud.common.secrets import SecretBox
+from distcloud.scheduler.catalogue import Catalogue
 from distcloud.scheduler.drivers.base import META_VM, Server
 from distcloud.scheduler.ids import is_vm_id
-from distcloud.scheduler.ledger import Ledger
+from distcloud.scheduler.ledger import Ledger, NotWanted
 from distcloud.scheduler.model import Boot, Policy, Reason, Resources, Slot, VmState
 from distcloud.scheduler.states import Event, Observation, ServerStatus
 from distcloud.scheduler.tables import CloudRow, GroupRow, VmRow
@@ -141,6 +145,19 @@ def test_pages_show_every_vm_once_newest_first(database_url: str) -> None:
     on(database_url, script)
 
 
+def test_totals_count_those_that_are_gone(database_url: str) -> None:
+    async def script(ledger: Ledger, database: Database) -> None:
+        assert await ledger.totals(None) == ()
+        gone, _ = await request(ledger), await request(ledger)
+        missing = Observation(ServerStatus.MISSING, listing_began_at=500)
+        await ledger.observe({gone: missing}, 501, POLICY, closing=frozenset({gone}))
+        (found,) = await ledger.totals(["atlas"])
+        assert (found.group, found.cloud, found.region, found.vms) == ("atlas", "east", "r1", {"gone": 1, "requested": 1})
+        assert await ledger.totals(["other"]) == ()
+
+    on(database_url, script)
+
+
 def test_orders_side_by_side_make_one_change(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         vm_id = await request(ledger)
@@ -150,3 +167,48 @@ def test_orders_side_by_side_make_one_change(database_url: str) -> None:
         assert detail is not None and len(detail.events) == 2
 
     on(database_url, script)
+
+
+async def meets(first: Callable[[AsyncSession], Awaitable[None]], second: Awaitable[object], database: Database) -> object:
+    """`first` in a transaction that ends only when `second` waits for its lock; gives what became of `second`."""
+    async with database.begin() as session:
+        await first(session)
+        task = asyncio.ensure_future(second)
+        async with asyncio.timeout(30):
+            while not await blocked(database):  # noqa: ASYNC110 - the server tells nobody
+                await asyncio.sleep(0.01)
+    return (await asyncio.gather(task, return_exceptions=True))[0]
+
+
+async def blocked(database: Database) -> int:
+    async with database.read() as session:
+        return await session.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")) or 0
+
+
+def test_no_vm_is_left_without_its_cloud(postgres_url: str) -> None:
+    """On SQLite writers take turns anyway."""
+    orphan = Server("s1", "", ServerStatus.ACTIVE, {}, Resources(1, 2, 3.0))
+
+    async def script(ledger: Ledger, database: Database) -> None:
+        async def request_begins(session: AsyncSession) -> None:
+            await session.get(CloudRow, ("atlas", "east"), with_for_update=True)
+            values = {"region": "r", "flavor": "f", "image": "i", "cores": 1, "ram_mib": 1, "disk_gib": 1.0}
+            session.add(VmRow(id="vm-x", group_name="atlas", cloud="east", state="requested", requested_at=1.0, changed_at=1.0, **values))
+            await session.flush()
+
+        async def vms_left(session: AsyncSession) -> None:
+            await session.get(CloudRow, ("atlas", "east"), with_for_update=True)
+            await session.execute(delete(VmRow))
+            await session.execute(delete(CloudRow))
+
+        catalogue = Catalogue(database, SecretBox([KEY]))
+        removal = catalogue.delete_cloud(Caller("admin", "cloud_admin"), "atlas", "east", dry_run=False)
+        refused = await meets(request_begins, removal, database)
+        assert isinstance(refused, Problem) and refused.status == 409
+        assert isinstance(await meets(vms_left, request(ledger), database), NotWanted)
+        with pytest.raises(NotWanted, match="not there any more"):
+            await ledger.adopt(orphan, group="atlas", cloud="east", region="r1", now=5, token_expires_at=9)
+        async with database.read() as session:
+            assert await session.scalar(select(func.count()).select_from(VmRow)) == 0
+
+    on(postgres_url, script)

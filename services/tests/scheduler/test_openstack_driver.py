@@ -254,6 +254,22 @@ def test_log_in_that_fails_says_what_to_do(answer: Any, kind: ErrorKind, words: 
     assert error.kind is kind and error.undone and words in str(error)
 
 
+def test_a_credential_of_another_project_asks_for_nothing_there() -> None:
+    bound = replace(ACCOUNT, project="p9")
+    calls: list[Callable[[OpenStackDriver], Any]] = [
+        lambda driver: driver.servers(),
+        lambda driver: driver.inventory(),
+        lambda driver: driver.create(REQUEST),
+        lambda driver: driver.delete("s1"),
+    ]
+    for what in calls:
+        cloud = Cloud()
+        error = refusal(cloud, what, bound)
+        assert error.kind is ErrorKind.AUTH and error.undone and "project p1" in str(error) and "enabled for project p9" in str(error)
+        assert {request.url.host for request in cloud.calls} == {"keystone"}
+    ask(Cloud(), lambda driver: driver.servers(), replace(ACCOUNT, project="p1"))
+
+
 def test_a_region_that_is_not_in_the_catalogue_is_named_with_those_that_are() -> None:
     error = refusal(Cloud(), lambda driver: driver.servers(), replace(ACCOUNT, region="r9"))
     assert "region r9" in str(error) and "r1, r2" in str(error)

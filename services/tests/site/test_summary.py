@@ -28,7 +28,7 @@ CLOUDS = [
         "quota_vms": 3,
     }
 ]
-VMS = [
+GONE = [
     {
         "id": "vm-b",
         "region": "region-a",
@@ -39,8 +39,11 @@ VMS = [
         "group": "atlas",
         "reason": "drained",
     },
+]
+VMS = [
     {"id": "vm-a", "region": "region-a", "flavor": "s", "state": "idle", "requested_at": "2026-11-21T10:52:44.834Z"},
 ]
+TOTAL = {"group": "atlas", "cloud": "region-a", "region": "region-a", "vms": {"gone": 4321, "idle": 1}}
 JOBS = [
     {
         "ClusterId": 10,
@@ -81,6 +84,8 @@ def raw() -> dict[str, Any]:
             answer("jobs", JOBS),
             answer("status", {"healthy": True, "clouds": CLOUDS}),
             answer("vms", {"vms": VMS}),
+            answer("gone", {"vms": GONE}),
+            answer("totals", {"vms": [TOTAL, {**TOTAL, "region": "given back", "vms": {"gone": 1}}]}),
         ],
         "pool": {"collector": "central", "schedd": "central", "domain": "distcloud.lab"},
         "addresses": [
@@ -110,6 +115,25 @@ def test_summary_has_exactly_the_promised_keys() -> None:
     assert [region["reachable"] for region in made["regions"]] == [True, False]
 
 
+def test_totals_are_those_of_the_ledger_however_many_are_listed() -> None:
+    facts = raw()
+    made = summary.build(facts)
+    assert made["vms_ever"] == 4323 and [region["vms_ever"] for region in made["regions"]] == [4322, 0]
+    text = page.render(made)
+    assert "<b>4323</b><span>workers ever</span>" in text and "the latest that have gone: 2 of 4323." in text
+    assert "<b>0 of 2</b><span>latest jobs done well</span>" in text and "workers so far: 4322" in text
+    out = io.StringIO()
+    tables.show(made, Console(file=out, width=160))
+    assert "Workers (4322 gone, 1 idle)" in out.getvalue() and "1 of the latest 2 done" in out.getvalue()
+    assert "2 / 4322" in out.getvalue()
+
+
+def test_a_worker_that_goes_while_it_is_asked_stands_there_once() -> None:
+    facts = raw()
+    facts["answers"][5] = answer("gone", {"vms": [*GONE, {**GONE[0], "id": "vm-a", "gone_at": 99.0}]})
+    assert sorted((vm["id"], vm["state"]) for vm in summary.build(facts)["vms"]) == [("vm-a", "gone"), ("vm-b", "gone")]
+
+
 def test_problems_are_named_and_what_did_not_answer_is_unknown_not_none() -> None:
     facts = raw()
     silent: dict[str, dict[str, Any]] = {
@@ -117,6 +141,8 @@ def test_problems_are_named_and_what_did_not_answer_is_unknown_not_none() -> Non
         "jobs": {"rc": 124, "msg": "non-zero return code"},
         "status": {"rc": None, "msg": "Failed to connect to the host via ssh: timed out"},
         "vms": {"rc": None, "msg": "Failed to connect to the host via ssh: timed out"},
+        "gone": {"rc": None, "msg": "Failed to connect to the host via ssh: timed out"},
+        "totals": {"rc": None, "msg": "Failed to connect to the host via ssh: timed out"},
     }
     facts["answers"] = [{**given, **silent.get(given["name"], {})} for given in facts["answers"]]
     facts["answers"][1] = answer("queue", [{"JobStatus": 5}])
@@ -130,6 +156,7 @@ def test_problems_are_named_and_what_did_not_answer_is_unknown_not_none() -> Non
     ]
     assert made["pool"]["workers"] is None and made["pool"]["jobs_done"] is None and made["pool"]["jobs_held"] == 1
     text = page.render(made)
+    assert made["vms_ever"] is None and made["regions"][0]["vms_ever"] is None and "<b>?</b><span>workers ever</span>" in text
     assert "the scheduler did not answer" in text and "the pool did not answer" in text and "None yet" not in text
     out = io.StringIO()
     tables.show(made, Console(file=out, width=80))

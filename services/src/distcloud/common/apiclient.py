@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import httpx
 
 from .config import ConfigError, Settings, load
 
-DEFAULT_PATH = Path("/etc/distcloud/cli.yml")
+# For root and the services, and for everybody else: the folder of the former is closed to other users.
+DEFAULT_PATHS = (Path("/etc/distcloud/cli.yml"), Path("/etc/distcloud-public/cli.yml"))
 TIMEOUT = 30.0
 
 
@@ -20,31 +22,24 @@ class CallError(Exception):
 
 
 class ClientSettings(Settings):
-    """/etc/distcloud/cli.yml: address of the service, a file with a token, and the authority of its certificate."""
+    """cli.yml: address of the service, a file with a token, and the authority of its certificate."""
 
     url: str
     token_file: Path
     ca: Path | None = None
 
 
-def client_settings(path: Path = DEFAULT_PATH) -> ClientSettings:
-    """The file, with DISTCLOUD_URL, DISTCLOUD_TOKEN_FILE and DISTCLOUD_CA laid over it. Raises ConfigError."""
+def client_settings(paths: Sequence[Path] = DEFAULT_PATHS) -> ClientSettings:
+    """The first file that we may read, with DISTCLOUD_URL, DISTCLOUD_TOKEN_FILE and DISTCLOUD_CA laid over it. Raises ConfigError."""
     given = {"url": "DISTCLOUD_URL", "token_file": "DISTCLOUD_TOKEN_FILE", "ca": "DISTCLOUD_CA"}
     said = {key: os.environ[name] for key, name in given.items() if os.environ.get(name)}
-    if _present(path):
-        said = {**load(path, ClientSettings).model_dump(mode="json", exclude_none=True), **said}
-    missing = [f"{given[key]} (or {key} in {path})" for key in ("url", "token_file") if key not in said]
+    readable = next((path for path in paths if os.access(path, os.R_OK)), None)
+    if readable is not None:
+        said = {**load(readable, ClientSettings).model_dump(mode="json", exclude_none=True), **said}
+    missing = [f"{given[key]} (or {key} in {paths[0]})" for key in ("url", "token_file") if key not in said]
     if missing:
         raise ConfigError(f"say where the service is: set {' and '.join(missing)}")
     return ClientSettings.model_validate(said)
-
-
-def _present(path: Path) -> bool:
-    """Whether there is such a file; one that we may not even look for counts as none, the environment may say enough."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
 
 
 class ApiClient:

@@ -39,8 +39,12 @@ class Caller:
             raise Problem(403, "scope", f"token {self.name} has scope viewer and only reads; use one of scope group_admin or cloud_admin")
         self.must_see(group)
 
+    @property
+    def is_cloud_admin(self) -> bool:
+        return self.scope == "cloud_admin"
+
     def must_be_cloud_admin(self, what: str) -> None:
-        if self.scope != "cloud_admin":
+        if not self.is_cloud_admin:
             raise Problem(403, "scope", f"{what} needs a token of scope cloud_admin; token {self.name} has scope {self.scope}")
 
     def _bound_to(self) -> str:

@@ -110,6 +110,7 @@ class Actor:
             condor_host=self._worker.condor_host,
             central_address=self._worker.central_address,
             policy=self._policy,
+            group_keep_alive=next((group.keep_alive for group in wishes.groups if group.name == vm.group), 0),
         )
         return ServerRequest(
             vm_id=vm.id,

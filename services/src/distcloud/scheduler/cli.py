@@ -76,6 +76,12 @@ def vms(
 
 
 @app.command()
+def totals(as_json: AsJson = False) -> None:
+    """Count the VMs that each cloud has and had."""
+    _show(lambda api: api.get("/v1/totals"), as_json, cli_tables.totals)
+
+
+@app.command()
 def explain(job: Annotated[str, typer.Argument(help="CLUSTER.PROC, as condor_q shows it.")], as_json: AsJson = False) -> None:
     """Say why a job waits, cloud by cloud."""
     _show(lambda api: api.get("/v1/explain", job=job), as_json, cli_tables.explanation)

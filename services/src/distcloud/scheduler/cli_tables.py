@@ -64,6 +64,11 @@ def vms(answer: dict[str, Any], out: Console) -> None:
         print("there are more VMs; raise --limit", file=sys.stderr)  # noqa: T201
 
 
+def totals(answer: dict[str, Any], out: Console) -> None:
+    lines = [[row["group"], row["cloud"], row["region"], sum(row["vms"].values()), _counts(row["vms"])] for row in answer["vms"]]
+    rows(out, ["GROUP", "CLOUD", "REGION", "VMS", "BY STATE"], lines)
+
+
 def explanation(answer: dict[str, Any], out: Console) -> None:
     say(out, f"Job {answer['job']}: {answer['status']}. {answer['summary']}")
     lines = []

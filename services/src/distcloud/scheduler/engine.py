@@ -31,9 +31,9 @@ from .pool.base import Pool, PoolUnavailable
 from .reconcile import with_slots
 from .standing import PoolView, Standing, cloud_status
 from .states import Event, Observation
-from .view import EngineStatus, ExplainInputs, PlanRecord, RetireAnswer, VmDetail, VmPage
+from .view import EngineStatus, ExplainInputs, PlanRecord, RetireAnswer, VmDetail, VmPage, VmTotals
 from .watches import DriverFactory, Watches
-from .wishes import CloudKey, Wishes, read_wishes
+from .wishes import CloudKey, Wishes, read_wishes, remember_projects
 
 log = structlog.get_logger(__name__)
 
@@ -163,6 +163,8 @@ class Engine:
         await self._bring_up_to_date(with_slots(observations, vms, slots), now)
         for key, server in orphans:
             await self._adopt(key, server, now)
+        if unbound := self._watches.unbound():
+            await remember_projects(self._database, unbound)  # before anything is booted there
         vms = await self._ledger.live()
         self._forget_creates(vms)
         world = self._world(tuple(vms), now)
@@ -248,9 +250,13 @@ class Engine:
 
     async def _adopt(self, key: CloudKey, server: Server, now: float) -> None:
         wish = self._state.wishes.clouds[key]
-        await self._ledger.adopt(
-            server, group=key[0], cloud=key[1], region=wish.cloud.region, now=now, token_expires_at=now + token_lifetime(self._policy)
-        )
+        token_expires_at = now + token_lifetime(self._policy)
+        try:
+            await self._ledger.adopt(
+                server, group=key[0], cloud=key[1], region=wish.cloud.region, now=now, token_expires_at=token_expires_at
+            )
+        except NotWanted as error:
+            log.warning("server_not_adopted", error=str(error))
 
     # --- acting
 
@@ -367,6 +373,9 @@ class Engine:
         cursor: str | None = None,
     ) -> VmPage:
         return await self._ledger.page(states=states, groups=groups, cloud=cloud, limit=limit, cursor=cursor)
+
+    async def totals(self, groups: Sequence[str] | None = None) -> tuple[VmTotals, ...]:
+        return await self._ledger.totals(groups)
 
     async def vm(self, vm_id: str) -> VmDetail | None:
         return await self._ledger.detail(vm_id)

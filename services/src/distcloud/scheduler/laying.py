@@ -161,6 +161,12 @@ def moves(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[st
     return found
 
 
+def swaps(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
+    """The field by which a cloud would get a credential of perhaps another project, which only the log-in with it tells."""
+    key = "application_credential_id"
+    return [f"auth.{key}"] if before is not None and before["auth"].get(key) != after["auth"].get(key) else []
+
+
 def shown(state: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> dict[str, Any]:
     """A state as clients see it: times as text, every secret that is set as a mark."""
     out = dict(state)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..common.database import Database
@@ -17,7 +17,7 @@ from .ids import is_vm_id, new_vm_id
 from .model import Boot, Policy, Reason, Resources, Vm, VmState
 from .states import Event, Observation, advance, order
 from .tables import CloudRow, SiteRow, VmEventRow, VmRow
-from .view import VmDetail, VmEvent, VmPage
+from .view import VmDetail, VmEvent, VmPage, VmTotals
 
 _COPIED = (
     *("server_id", "registered_at", "last_seen_in_pool", "ever_used", "idle_since", "token_expires_at", "drain_requested_at"),
@@ -94,9 +94,14 @@ class Ledger:
         return vm
 
     async def adopt(self, server: Server, *, group: str, cloud: str, region: str, now: float, token_expires_at: float) -> Vm:
-        """A row for a server of ours that has none. Its drain key is unknown, so it cannot be told to drain."""
+        """A row for a server of ours that has none. Its drain key is unknown, so it cannot be told to drain.
+
+        Raises NotWanted when the cloud was deleted in the meantime: nobody could delete the server any more.
+        """
 
         async def write(session: AsyncSession) -> Vm:
+            if await session.get(CloudRow, (group, cloud), with_for_update=True) is None:
+                raise NotWanted(f"server {server.id} is not adopted: cloud {group}/{cloud} is not there any more")
             vm_id = server.metadata.get(META_VM, "")
             if not is_vm_id(vm_id) or await session.get(VmRow, vm_id) is not None:
                 vm_id = new_vm_id()  # a second server under a taken id, or no id of ours: it gets a row of its own all the same
@@ -212,6 +217,18 @@ class Ledger:
         more = len(rows) > limit
         shown = rows[:limit]
         return VmPage(tuple(_detail(row, ()) for row in shown), f"{shown[-1].requested_at!r}_{shown[-1].id}" if more else None)
+
+    async def totals(self, groups: Sequence[str] | None) -> tuple[VmTotals, ...]:
+        """Of all VMs that ever were, by cloud and region."""
+        place = (VmRow.group_name, VmRow.cloud, VmRow.region)
+        query = select(*place, VmRow.state, func.count()).group_by(*place, VmRow.state).order_by(*place, VmRow.state)
+        if groups is not None:
+            query = query.where(VmRow.group_name.in_(list(groups)))
+        found: dict[tuple[str, str, str], dict[str, int]] = {}
+        async with self._database.read() as session:
+            for group, cloud, region, state, count in await session.execute(query):
+                found.setdefault((group, cloud, region), {})[state] = count
+        return tuple(VmTotals(*key, vms) for key, vms in found.items())
 
 
 async def _row(session: AsyncSession, vm_id: str) -> VmRow:

@@ -240,7 +240,7 @@ class Policy:
     credential_margin: int = 86400
     freeze_after_failures: int = 3
     freeze_seconds: int = 900  # a cloud frozen by failures gets one probe this long after the last failure
-    create_settle: int = 60  # a server may be missing from listings this long after it was asked for
+    create_settle: int = 120  # a server may be missing from listings this long after it was asked for
     delete_repeat: int = 60  # an order to delete that had no effect is repeated this often
     vanish_grace: int = 90  # a draining worker whose ad vanishes while the queue says jobs run unseen gets this long
 

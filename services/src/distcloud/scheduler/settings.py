@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,7 +56,6 @@ class SchedulerSettings(ServiceSettings):
     central_address: str | None = Field(default=None, description="its address, where workers cannot resolve the name")
     minter_socket: Path = Path("/run/distcloud/minter.sock")
     cycle_seconds: float = Field(default=5.0, ge=0.1, le=3600)
-    create_settle: int | None = Field(default=None, ge=1, description="the same as policy.create_settle, which it overrides")
     policy: Policy = Policy()
 
     @field_validator("policy", mode="before")
@@ -73,12 +72,6 @@ class SchedulerSettings(ServiceSettings):
         if negative:
             raise ValueError(f"{', '.join(negative)}: should be 0 or more")
         return value
-
-    @model_validator(mode="after")
-    def _settle_belongs_to_the_policy(self) -> SchedulerSettings:
-        if self.create_settle is not None:
-            object.__setattr__(self, "policy", replace(self.policy, create_settle=self.create_settle))
-        return self
 
     @model_validator(mode="after")
     def _a_vm_outlives_its_drain(self) -> SchedulerSettings:

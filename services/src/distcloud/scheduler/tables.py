@@ -47,6 +47,7 @@ class CloudRow(Base):
     region: Mapped[str] = mapped_column(String(255))
     auth: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # everything but secrets
     auth_secrets: Mapped[str | None] = mapped_column(Text)  # Fernet token of a JSON object
+    project: Mapped[str | None] = mapped_column(String(64))  # id of the one it was enabled for, as first seen; no wish
     ca_certificate: Mapped[str | None] = mapped_column(Text)
     credential_expires_at: Mapped[float | None] = mapped_column(Float)
     enabled: Mapped[bool] = mapped_column(Boolean, default=False)

@@ -107,6 +107,16 @@ class VmPage:
 
 
 @dataclass(frozen=True, slots=True)
+class VmTotals:
+    """How many VMs a cloud has and had, by state; those that are gone count for ever."""
+
+    group: str
+    cloud: str
+    region: str
+    vms: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class RetireAnswer:
     """`changed` false: it was on its way out already (or had gone); `before` and `after` are states."""
 
@@ -147,6 +157,10 @@ class EngineView(Protocol):
         limit: int = 100,
         cursor: str | None = None,
     ) -> VmPage: ...
+
+    async def totals(self, groups: Sequence[str] | None = None) -> tuple[VmTotals, ...]:
+        """One entry for each cloud that ever had a VM, also when it is no longer in the catalogue."""
+        ...
 
     async def vm(self, vm_id: str) -> VmDetail | None: ...
 

@@ -51,7 +51,7 @@ class Watches:
         wanted = {key for key, wish in wishes.clouds.items() if wish.cloud.enabled}
         wanted |= {(vm.group, vm.cloud) for vm in vms if (vm.group, vm.cloud) in wishes.clouds}
         for key, watch in [*self._watches.items()]:
-            if key not in wanted or watch.wish.account != wishes.clouds[key].account:
+            if key not in wanted or _is_another(watch.wish.account, wishes.clouds[key].account):
                 await self._end(key)
             else:
                 watch.wish = wishes.clouds[key]
@@ -113,6 +113,11 @@ class Watches:
             orphans += [(key, server) for server in reading.orphans]
         return observations, orphans
 
+    def unbound(self) -> dict[CloudKey, tuple[Account, str]]:
+        """Clouds of which no project is remembered yet: the account, and the project that it was seen in."""
+        watches = ((watch, watch.inventory) for watch in self if not watch.wish.account.project)
+        return {watch.key: (watch.wish.account, inventory.project) for watch, inventory in watches if inventory and inventory.project}
+
     def clouds(self) -> tuple[Cloud, ...]:
         """The clouds of the catalogue as the planner shall see them."""
         return tuple(cloud_as_planned(wish, self._facts(key)) for key, wish in self._wishes.clouds.items())
@@ -129,3 +134,8 @@ class Watches:
         """The project of a cloud that has not told it itself: its servers use up the same quota all the same."""
         found = (watch.inventory.project for watch in self if watch.inventory is not None and key in watch.neighbours)
         return next(found, "")
+
+
+def _is_another(old: Account, new: Account) -> bool:
+    """Whether the cloud has to be watched anew; that its project was learned meanwhile is no reason."""
+    return old != replace(new, project=old.project) or old.project not in ("", new.project)

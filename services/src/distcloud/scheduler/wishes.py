@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..common.database import Database
 from ..common.secrets import SecretBox, SecretError
@@ -66,6 +67,21 @@ async def read_wishes(database: Database, box: SecretBox) -> Wishes:
     )
 
 
+async def remember_projects(database: Database, seen: Mapping[CloudKey, tuple[Account, str]]) -> None:
+    """Binds each cloud to the project that its account was seen in, unless that is known, or the account has changed since.
+
+    Raises DatabaseError.
+    """
+
+    async def work(session: AsyncSession) -> None:
+        for key, (account, project) in sorted(seen.items()):
+            row = await session.get(CloudRow, key, with_for_update=True)
+            if row is not None and row.project is None and (row.region, _auth(row)) == (account.region, account.auth):
+                row.project = project
+
+    await database.run(work)
+
+
 def _group(row: GroupRow) -> Group:
     return Group(
         name=row.name,
@@ -104,11 +120,16 @@ def _cloud(row: CloudRow, box: SecretBox) -> CloudWish:
         name=row.name,
         driver=row.driver,
         region=row.region,
-        auth={str(key): str(value) for key, value in (row.auth or {}).items() if value is not None},
+        auth=_auth(row),
         secrets=secrets,
         ca_certificate=row.ca_certificate,
         network=row.network,
         security_groups=tuple(row.security_groups or ()),
         keypair=row.keypair,
+        project=row.project or "",
     )
     return CloudWish(cloud, account, frozenset(row.flavor_exclusions or ()), problem)
+
+
+def _auth(row: CloudRow) -> dict[str, str]:
+    return {str(key): str(value) for key, value in (row.auth or {}).items() if value is not None}

@@ -6,6 +6,7 @@ The shape of a summary is `summary.schema.json`. Times in it are seconds since t
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,7 @@ import jsonschema
 Json = Mapping[str, Any]
 
 # Whom a site is asked, and by which commands.
-QUESTIONS = {"pool": ("machines", "queue", "jobs"), "scheduler": ("status", "vms")}
+QUESTIONS = {"pool": ("machines", "queue", "jobs"), "scheduler": ("status", "vms", "gone", "totals")}
 _TIMED_OUT = 124  # the exit code of timeout(1)
 
 
@@ -47,9 +48,11 @@ def build(raw: Json) -> dict[str, Any]:
     """
     answers = {answer["name"]: _Answer.of(answer) for answer in raw.get("answers") or ()}
     facts = {name: answer.facts for name, answer in answers.items()}
-    vms = [_vm(vm) for vm in (facts.get("vms") or {}).get("vms", ())]
+    living, gone = ((facts.get(name) or {}).get("vms", ()) for name in ("vms", "gone"))
+    vms = {vm["id"]: _vm(vm) for vm in (*living, *gone)}
     status = facts.get("status") or {}
-    regions = [_region(region, status, vms) for region in raw.get("regions") or ()]
+    ever = _vms_ever(facts.get("totals"))
+    regions = [_region(region, status, ever) for region in raw.get("regions") or ()]
     summary = {
         "site": {"name": raw["site"], "made_at": raw["made_at"]},
         "problems": _problems(regions, answers, status),
@@ -57,7 +60,8 @@ def build(raw: Json) -> dict[str, Any]:
         "images": [image for region in raw.get("regions") or () for image in _images(region)],
         "pool": _pool(raw.get("pool") or {}, facts),
         "jobs": sorted((_job(ad) for ad in facts.get("jobs") or ()), key=lambda job: _cluster_order(job["id"])),
-        "vms": sorted(vms, key=lambda vm: (vm["requested_at"], vm["id"])),
+        "vms": sorted(vms.values(), key=lambda vm: (vm["requested_at"], vm["id"])),
+        "vms_ever": None if ever is None else sum(ever.values()),
         "addresses": [dict(address) for address in raw.get("addresses") or ()],
     }
     check(summary)
@@ -102,7 +106,17 @@ def _problems(regions: Iterable[Json], answers: Mapping[str, _Answer], status: J
     return [{"kind": kind, "name": name, "what": _line(what)} for kind, name, what in dict.fromkeys(found) if what]
 
 
-def _region(region: Json, status: Json, vms: Iterable[Json]) -> dict[str, Any]:
+def _vms_ever(totals: Json | None) -> Counter[str] | None:
+    """How many workers each region has had, those that live among them; None where nobody said so."""
+    if not totals:
+        return None
+    ever: Counter[str] = Counter()
+    for row in totals["vms"]:
+        ever[row["region"]] += sum(row["vms"].values())
+    return ever
+
+
+def _region(region: Json, status: Json, ever: Mapping[str, int] | None) -> dict[str, Any]:
     name = region["name"]
     clouds = [cloud for cloud in status.get("clouds") or () if cloud["region"] == name]
     return {
@@ -121,7 +135,7 @@ def _region(region: Json, status: Json, vms: Iterable[Json]) -> dict[str, Any]:
             }
             for cloud in clouds
         ],
-        "vms_ever": sum(1 for vm in vms if vm["region"] == name),
+        "vms_ever": None if ever is None else ever.get(name, 0),
     }
 
 

@@ -35,7 +35,7 @@ def show(summary: Mapping[str, Any], console: Console, *, most: int | None = Non
         Text(
             f"Pool {harmless(pool['domain'])}: {count(pool['workers'])} workers, {count(pool['slots_claimed'])} claimed slots; jobs: "
             f"{count(pool['jobs_idle'])} idle, {count(pool['jobs_running'])} running, {count(pool['jobs_held'])} held, "
-            f"{count(pool['jobs_done'])} done"
+            f"{count(pool['jobs_done'])} of the latest {len(summary['jobs'])} done"
         )
     )
 
@@ -63,7 +63,7 @@ def _regions(summary: Mapping[str, Any]) -> Table:
             region["name"],
             Text("up", _GOOD) if region["reachable"] else Text("DOWN", _BAD),
             ", ".join(f"{cloud['group']}/{cloud['name']}{'' if cloud['enabled'] else ' (disabled)'}" for cloud in region["clouds"]),
-            f"{sum(cloud['vms'] for cloud in region['clouds'])} / {region['vms_ever']}",
+            f"{sum(cloud['vms'] for cloud in region['clouds'])} / {count(region['vms_ever'])}",
             region["auth_url"],
         )
         for region in summary["regions"]
@@ -90,7 +90,9 @@ def _ending(job: Mapping[str, Any]) -> Text:
 
 def _vms(summary: Mapping[str, Any], most: int | None) -> Table:
     counts = Counter(vm["state"] for vm in summary["vms"])
-    words = "Workers (" + (", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "none") + ")"
+    if summary["vms_ever"] is not None:  # of those that have gone only the latest are listed
+        counts["gone"] = max(counts["gone"], summary["vms_ever"] - counts.total() + counts["gone"])
+    words = "Workers (" + (", ".join(f"{number} {state}" for state, number in sorted(counts.items()) if number) or "none") + ")"
     title, gone = _latest(words, [vm for vm in summary["vms"] if vm["state"] == "gone"], most)
     rows = [
         (

@@ -36,11 +36,14 @@ def engine_router(view: EngineView, *, domain: str, condor_host: str) -> APIRout
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str | None, Query(max_length=256, pattern=r"^[A-Za-z0-9._:=,|+-]+$", description="of the page before")] = None,
     ) -> dict[str, Any]:
-        groups = None if caller.groups is None else sorted(caller.groups)
         try:
-            return shapes.page(await view.vms(states=state, groups=groups, cloud=cloud, limit=limit, cursor=cursor))
+            return shapes.page(await view.vms(states=state, groups=_groups_of(caller), cloud=cloud, limit=limit, cursor=cursor))
         except ValueError as error:
             raise Problem(422, "invalid", "cursor: is not one of ours", [FieldError("cursor", "is not one of ours")]) from error
+
+    @router.get("/totals", summary="How many VMs each cloud has and had, by state")
+    async def get_totals(caller: CallerDep) -> dict[str, Any]:
+        return shapes.totals(await view.totals(_groups_of(caller)))
 
     @router.get("/vms/{vm}", summary="One VM with its history")
     async def get_vm(caller: CallerDep, vm: VmId) -> dict[str, Any]:
@@ -97,6 +100,10 @@ def engine_router(view: EngineView, *, domain: str, condor_host: str) -> APIRout
         return found
 
     return router
+
+
+def _groups_of(caller: Caller) -> list[str] | None:
+    return None if caller.groups is None else sorted(caller.groups)
 
 
 def _unknown(vm: str) -> Problem:

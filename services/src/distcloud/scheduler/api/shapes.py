@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from ...common.auth import Caller
 from ..explain import Explanation
 from ..model import Action, Boot, Demand, Resources, Retire, Verdict
-from ..view import CloudStatus, EngineStatus, PlanRecord, VmDetail, VmPage
+from ..view import CloudStatus, EngineStatus, PlanRecord, VmDetail, VmPage, VmTotals
 
 MAX_VERDICTS = 2000
 
@@ -65,6 +66,10 @@ def vm(detail: VmDetail, *, events: bool = False) -> dict[str, Any]:
 
 def page(found: VmPage) -> dict[str, Any]:
     return {"vms": [vm(detail) for detail in found.vms], "cursor": found.cursor}
+
+
+def totals(found: Iterable[VmTotals]) -> dict[str, Any]:
+    return {"vms": [{**asdict(each), "vms": dict(each.vms)} for each in found]}
 
 
 def cloud_status(cloud: CloudStatus) -> dict[str, Any]:

@@ -43,7 +43,10 @@ class CloudError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One cloud of the catalogue with what is needed to log in and to boot there. `secrets` never leaves the driver."""
+    """One cloud of the catalogue with what is needed to log in and to boot there. `secrets` never leaves the driver.
+
+    `project` is the id of the project that the cloud was enabled for (empty: not known yet); a driver works in no other.
+    """
 
     group: str
     name: str
@@ -55,10 +58,27 @@ class Account:
     network: str | None = None
     security_groups: tuple[str, ...] = ()
     keypair: str | None = None
+    project: str = ""
 
     @property
     def label(self) -> str:
         return f"{self.group}/{self.name}"
+
+
+def check_project(account: Account, project: str) -> None:
+    """Raises CloudError for a log-in to another project than the cloud was enabled for.
+
+    A credential carries its project within, so who may change the credential could move the cloud by it. Refused at the log-in, nothing
+    is booted or deleted there, and no server at home is taken for gone because that project does not list it.
+    """
+    if account.project and project != account.project:
+        raise CloudError(
+            ErrorKind.AUTH,
+            account.label,
+            f"its credential belongs to project {project}, but the cloud was enabled for project {account.project}; "
+            "give it a credential of that project, or have a cloud_admin disable it and enable it again",
+            undone=True,
+        )
 
 
 @dataclass(frozen=True, slots=True)

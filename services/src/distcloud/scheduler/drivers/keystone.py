@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from .base import Account, CloudError, ErrorKind
+from .base import Account, CloudError, ErrorKind, check_project
 
 _RENEW_BEFORE = 300.0
 _VERSION_IN_PATH = re.compile(r"/v\d+(\.\d+)?(/[^/]+)?$")
@@ -95,6 +95,7 @@ class Keystone:
             raise CloudError(kind, label, f"Keystone at {url} answered {answer.status_code}", undone=True)
         try:
             token = answer.json()["token"]
+            check_project(self._account, str(token["project"]["id"]))
             return Login(
                 token=answer.headers["X-Subject-Token"],
                 expires_at=datetime.fromisoformat(token["expires_at"].replace("Z", "+00:00")).timestamp(),

@@ -139,6 +139,8 @@ class HtcondorPool:
     async def invalidate(self, vm_id: str) -> None:
         if not is_vm_id(vm_id):
             raise ValueError(f"{vm_id!r} is not a ledger id")
+        # The slots alone, for they swallow matches. Taking out the master's ad as well would need ADVERTISE_MASTER, with which the
+        # scheduler could make every daemon of the pool disappear from view; nothing is matched with that ad, and it expires by itself.
         # Without TARGET: with it the expression matches nothing.
         query = f'MyType = "Query"\nTargetType = "Machine"\nRequirements = Machine == "{vm_id}.{self._address.domain}"\n'
         with tempfile.NamedTemporaryFile("w", prefix="invalidate-", dir=self._address.scratch) as file:

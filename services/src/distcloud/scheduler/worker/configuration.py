@@ -111,8 +111,9 @@ def settings_for(
     central_address: str | None = None,
     scheduler_identity: str = "",
     policy: Policy | None = None,
+    group_keep_alive: int = 0,
 ) -> WorkerSettings:
-    """The settings of one VM of the ledger on its cloud."""
+    """The settings of one VM of the ledger on its cloud, for a group whose idle workers stay `group_keep_alive` seconds."""
     policy = policy or Policy()
     offer = offered(vm.resources)
     return WorkerSettings(
@@ -133,7 +134,8 @@ def settings_for(
         attributes=cloud.attributes,
         retirement_seconds=policy.drain_timeout,
         # The net inside the VM closes only long after the planner would have.
-        noclaim_shutdown=2 * max(policy.first_use_timeout, policy.registration_timeout, vm.keep_alive or 0),
+        noclaim_shutdown=2
+        * max(policy.first_use_timeout, policy.registration_timeout, policy.minimum_keep_alive, group_keep_alive, vm.keep_alive or 0),
     )
 
 

@@ -61,19 +61,14 @@ def render(
     *,
     token: str,
     drain_key: str | bytes,
-    variables: Mapping[str, str] | None = None,
     compress: bool = True,
 ) -> bytes:
-    """The user data, before base64; the same input gives the same bytes.
-
-    `variables` add to, or replace, the template variables that follow from the settings (see `template_variables`).
-    Raises ContextError.
-    """
+    """The user data, before base64; the same input gives the same bytes. Raises ContextError."""
     try:
         first = base_part(worker, token, drain_key)
     except SettingsError as problem:
         raise ContextError(f"worker {worker.host} of group {worker.group} on cloud {worker.cloud}: {problem}") from problem
-    values = {**template_variables(worker), **(variables or {})}
+    values = template_variables(worker)
     chosen = [(part, _filled(part, values)) for part in select(parts, worker.cloud)]
     bodies = [("distcloud-base", "text/cloud-config", first)]
     bodies += [(part.name, part.media_type, text) for part, text in chosen]
@@ -98,7 +93,10 @@ def check_part(part: Part) -> None:
 
 
 def template_variables(worker: WorkerSettings) -> dict[str, str]:
-    """What templates may use, under the names that Cloud Scheduler's users know."""
+    """What templates may use, under the names that Cloud Scheduler's users know.
+
+    Its cs_condor_submitters, the users who may submit for the group, is left out: here the queue alone knows and enforces that.
+    """
     return {
         "cs_user": worker.scheduler.split("@")[0],
         "cs_host": worker.condor_host,
@@ -109,7 +107,6 @@ def template_variables(worker: WorkerSettings) -> dict[str, str]:
         "cs_cloud_alias": worker.alias or "",
         "cs_flavor": worker.flavor,
         "cs_condor_host": worker.condor_host,
-        "cs_condor_submitters": "",
     }
 
 
