@@ -42,10 +42,11 @@ def check(summary: Json) -> None:
 def build(raw: Json) -> dict[str, Any]:
     """Make the summary of what was collected.
 
-    `raw` has: site, made_at, regions [{name, auth_url, error, images}], answers [{name, rc, stdout, stderr, msg}] of the commands named in
-    QUESTIONS, pool {collector, schedd, domain}, addresses [{name, url, what}]. A command that failed makes a problem, not an error.
+    `raw` has: site, made_at, regions [{name, auth_url, error, images}], answers [{name, host, rc, stdout, stderr, msg}] of the commands named
+    in QUESTIONS, pool {collector, schedd, domain}, addresses [{name, url, what}]. A command that failed makes a problem, not an error. Several
+    submit nodes answer the same question; their lists are one.
     """
-    answers = {answer["name"]: _Answer.of(answer) for answer in raw.get("answers") or ()}
+    answers = _answers(raw.get("answers") or ())
     facts = {name: answer.facts for name, answer in answers.items()}
     vms = [_vm(vm) for vm in (facts.get("vms") or {}).get("vms", ())]
     status = facts.get("status") or {}
@@ -83,6 +84,21 @@ class _Answer:
         if answer.get("rc") == _TIMED_OUT:
             return cls(None, "no answer in time")
         return cls(None, _line(answer.get("stderr") or answer.get("msg") or answer.get("stdout") or "no answer"))
+
+
+def _answers(given: Iterable[Json]) -> dict[str, _Answer]:
+    """The answer to each question. Where one of several hosts failed to answer, the whole is unknown: a part of a number is a wrong number."""
+    asked: dict[str, list[Json]] = {}
+    for answer in given:
+        asked.setdefault(answer["name"], []).append(answer)
+    return {name: _merged(some) if len(some) > 1 else _Answer.of(some[0]) for name, some in asked.items()}
+
+
+def _merged(given: Iterable[Json]) -> _Answer:
+    answers = [(answer.get("host") or "", _Answer.of(answer)) for answer in given]
+    if errors := [f"{host}: {answer.error}" for host, answer in answers if answer.error]:
+        return _Answer(None, "; ".join(errors))
+    return _Answer([ad for _, answer in answers for ad in answer.facts], "")
 
 
 def _line(text: str) -> str:
