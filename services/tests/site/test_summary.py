@@ -151,6 +151,15 @@ def test_several_submit_nodes_are_one_pool() -> None:
     assert {"kind": "pool", "name": "pool", "what": "submit-2: no schedd"} in made["problems"]
 
 
+def test_a_certificate_that_ends_soon_is_a_problem() -> None:
+    facts = raw()
+    ending = [{"host": "central", "path": "/etc/ssl/distcloud/condor.pem", "ends": 1_790_000_000}]
+    facts["answers"] += [{**answer("certificates", ending), "host": "central"}, {**answer("certificates", ending), "host": "central"}]
+    found = [problem for problem in summary.build(facts)["problems"] if problem["kind"] == "certificate"]
+    assert [one["name"] for one in found] == ["central: /etc/ssl/distcloud/condor.pem"]
+    assert found[0]["what"].startswith("ends on 2026-09-21: playbook site renews")
+
+
 def test_an_engine_that_is_not_well_and_an_answer_that_is_no_json_are_problems() -> None:
     facts = raw()
     facts["answers"][3] = answer("status", {"healthy": False, "problem": "the database is locked", "clouds": []})
