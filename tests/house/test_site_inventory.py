@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from example_site import EXAMPLE, ROOT, Site
+from own_ca import OwnCa
 
 
 @pytest.fixture
@@ -84,6 +85,31 @@ def test_a_submit_node_of_its_own_needs_no_more_than_its_group(site: Site) -> No
         assert json.loads(yaml.safe_load(done.stdout.partition("=>")[2])["msg"]) == told
 
 
+def test_an_own_ca_and_its_certificates_are_taken(site: Site) -> None:
+    brought(site)
+    code, said = site.validate()
+    assert code == 0, said
+
+
+def brought(site: Site, **changed: Any) -> OwnCa:
+    """The admin's own CA with a certificate for each of the two that the playbooks lay; `changed` goes over the files named."""
+    ca = OwnCa(site.home / "own")
+    files = {name: ca.files(name, name) for name in ("condor", "scheduler")} | changed
+    site.variable("group_vars/all", certificates_ca_certificate=str(ca.certificate), certificates_files=files)
+    return ca
+
+
+def other_ca(site: Site) -> None:
+    brought(site, condor=OwnCa(site.home / "other").files("condor", "condor"))
+
+
+def swapped_keys(site: Site) -> None:
+    ca = OwnCa(site.home / "own")
+    condor, scheduler = ca.files("condor", "condor"), ca.files("scheduler", "scheduler")
+    swapped = {"condor": {**condor, "key_file": scheduler["key_file"]}, "scheduler": scheduler}
+    site.variable("group_vars/all", certificates_ca_certificate=str(ca.certificate), certificates_files=swapped)
+
+
 # What is spoilt, and the words that have to be said about it.
 WRONG: dict[str, tuple[Callable[[Site], Any], tuple[str, ...]]] = {
     "no name": (lambda site: site.variable("group_vars/all", distcloud_site="a b"), ("distcloud_site is a b",)),
@@ -142,6 +168,24 @@ WRONG: dict[str, tuple[Callable[[Site], Any], tuple[str, ...]]] = {
             central(scheduler_log_level="loud", htcondor_negotiator_interval="soon"),
         ),
         ("region_quotas", "vcpus", "eight", "scheduler_log_level", "loud", "htcondor_negotiator_interval", "soon"),
+    ),
+    "own CA without certificates": (
+        lambda site: site.variable("group_vars/all", certificates_ca_certificate=str(OwnCa(site.home / "own").certificate)),
+        ('Certificate "condor" of central.example.org: with certificates_ca_certificate there is no CA key', "certificates_files.condor"),
+    ),
+    "a certificate is not there": (
+        lambda site: brought(site, scheduler={"certificate_file": "/nonexistent.pem", "key_file": "/nonexistent.key"}),
+        ('Certificate "scheduler" of central.example.org: ', "must both be given and both exist", "/nonexistent.key"),
+    ),
+    "a misspelt field": (
+        lambda site: brought(site, condor={"certificate": "/a.pem"}),
+        ("certificates_files.condor must be a mapping with certificate_file and key_file",),
+    ),
+    "another certificate's key": (swapped_keys, ('Certificate "condor": key_file', "does not fit certificate_file")),
+    "another CA's certificate": (other_ca, ('Certificate "condor": certificate_file', "does not lead to certificates_ca_certificate")),
+    "an ended certificate": (
+        lambda site: brought(site, condor=OwnCa(site.home / "own").files("ended", "condor", days=-1)),
+        ('Certificate "condor": ', "has ended"),
     ),
 }
 

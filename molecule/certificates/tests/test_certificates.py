@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from own_ca import OwnCa
+
 testinfra_hosts = ["ansible://scratch"]
 
 NAME = "mol-certificates"
@@ -51,6 +55,83 @@ def test_a_certificate_near_its_end_is_renewed_with_its_key(host, converge):
     assert host.check_output("openssl x509 -in /etc/ssl/distcloud/web.pem -noout -serial") != serial
     assert host.check_output("sha256sum /etc/ssl/distcloud/web.key") == key
     assert host.run("openssl verify /etc/ssl/distcloud/web.pem").rc == 0
+
+
+BROUGHT = {"name": "brought", "sans": ["DNS:brought.example"], "group": "ssl-readers", "mode": "0640"}
+
+
+def test_the_admins_files_are_laid_and_their_ca_is_trusted(host, converge, tmp_path):
+    ca = OwnCa(tmp_path / "own")
+    anchor = "/usr/local/share/ca-certificates/mol-own.crt"
+    wish = {
+        "certificates_ca_certificate": str(ca.certificate),
+        "certificates_anchor_name": "mol-own",
+        "certificates_list": [BROUGHT],
+        "certificates_files": {"brought": ca.files("brought", "brought.example")},
+    }
+    try:
+        assert converge.mends(**wish) == [
+            f"{NAME}: Anchor file",
+            f"{NAME}: Take the anchor into the system's bundle",
+            f"{NAME}: The admin's private key",
+            f"{NAME}: Certificate file",
+        ]
+        key, certificate = (host.file(f"/etc/ssl/distcloud/brought.{kind}") for kind in ("key", "pem"))
+        assert (key.user, key.group, key.mode) == ("root", "ssl-readers", 0o640)
+        assert (certificate.user, certificate.group, certificate.mode) == ("root", "root", 0o644)
+        assert host.run(f"openssl verify -untrusted {certificate.path} {certificate.path}").rc == 0
+        assert host.file(anchor).content_string == ca.certificate.read_text()
+        assert converge.run(**wish).changed == []
+    finally:
+        host.check_output(f"rm -f {anchor} /etc/ssl/distcloud/brought.*; update-ca-certificates --fresh")
+
+
+def test_the_admins_files_must_fit(host, converge, tmp_path):
+    ca, before = OwnCa(tmp_path / "own"), host.check_output("ls -l --time-style=full-iso /etc/ssl/distcloud")
+    files, foreign = ca.files("brought", "brought.example"), ca.files("foreign", "brought.example")
+    wish = {"certificates_ca_certificate": str(ca.certificate), "certificates_list": [BROUGHT]}
+    told = converge.refuses(**wish, certificates_files={"brought": {**files, "key_file": foreign["key_file"]}})
+    assert 'Certificate "brought": key_file' in told
+    assert "does not fit certificate_file" in told
+    assert "certificates_files.brought" in converge.refuses(**wish)
+    assert host.check_output("ls -l --time-style=full-iso /etc/ssl/distcloud") == before
+
+
+def test_a_passphrase_encrypts_the_key_of_the_ca(host, converge, tmp_path):
+    wish = {
+        "certificates_ca_dir": str(tmp_path / "ca"),
+        "certificates_ca_passphrase": "only of this test",
+        "certificates_install_anchor": False,
+        "certificates_list": [{"name": "phrase", "sans": ["DNS:phrase.example"]}],
+    }
+    try:
+        assert not converge.run(**wish).failures
+        key = tmp_path / "ca" / "ca.key"
+        assert key.stat().st_mode & 0o777 == 0o600
+        with pytest.raises(TypeError):
+            load_pem_private_key(key.read_bytes(), None)
+        assert load_pem_private_key(key.read_bytes(), b"only of this test")
+        assert host.file("/etc/ssl/distcloud/phrase.pem").exists
+        assert converge.run(**wish).changed == []
+    finally:
+        host.check_output("rm -f /etc/ssl/distcloud/phrase.*")
+
+
+def test_units_that_a_broken_run_did_not_reload_are_reloaded(host, converge):
+    """The files are as wished and younger than the unit's start, as a run leaves them that breaks off before its handlers."""
+    wish = {"certificates_list": [{"name": "cut", "sans": ["DNS:cut.example"], "units": ["mol-reader.service", "mol-absent.service"]}]}
+    try:
+        assert not converge.run(**wish).failures
+        host.check_output("systemd-run --unit=mol-reader --property='ExecReload=/bin/touch /run/mol-reloaded' sleep infinity")
+        assert converge.run(**wish).changed == [], "it was started with these files"
+        host.check_output("touch --date='+1 second' /etc/ssl/distcloud/cut.pem")
+        assert converge.mends(**wish) == [
+            f"{NAME}: Units that an earlier run did not reload (mol-reader.service)",
+            f"{NAME}: Reload units that read a certificate (mol-reader.service)",
+        ]
+        assert host.file("/run/mol-reloaded").exists
+    finally:
+        host.check_output("systemctl stop mol-reader; rm -f /etc/ssl/distcloud/cut.* /run/mol-reloaded")
 
 
 def test_bad_input_is_refused(converge):

@@ -33,6 +33,53 @@ def test_a_parameter_is_taken_up_by_daemons_that_run_on(host, converge):
     assert host.check_output("condor_config_val -negotiator NEGOTIATOR_INTERVAL") == "7"
 
 
+def test_an_entry_taken_out_takes_its_file_away_and_no_other(host, converge):
+    converge.run("--limit=ht-central", **extra("NEGOTIATOR_INTERVAL = 7\n"))
+    host.check_output(f"echo '# of the admin' > {FOLDER}/91-admin.conf")
+    try:
+        gone = "ht-central: Files that the inventory no longer asks for (90-test.conf)"
+        assert converge.mends("--limit=ht-central") == [gone, f"ht-central: {TAKEN_UP}"]
+        assert not host.file(f"{FOLDER}/90-test.conf").exists
+        assert host.file(f"{FOLDER}/91-admin.conf").exists
+        assert host.check_output("condor_config_val -negotiator NEGOTIATOR_INTERVAL") == "5"
+    finally:
+        host.check_output(f"rm -f {FOLDER}/91-admin.conf")
+
+
+def test_a_run_that_broke_off_is_completed_by_the_next(host, converge):
+    """The packet filter refuses its ports after the configuration is laid and before anything takes it up."""
+    before, wish = running(host), extra("NEGOTIATOR_INTERVAL = 9\n")
+    cut = converge.run("--limit=ht-central", host_firewall_tcp_ports=[99999], **wish)
+    assert "Write the base rules" in cut.failures["ht-central"]
+    assert cut.changed == ["ht-central: Further files of config.d (90-test.conf)"]
+    assert host.check_output("condor_config_val NEGOTIATOR_INTERVAL") == "9"
+    assert host.check_output("condor_config_val -negotiator NEGOTIATOR_INTERVAL") != "9"
+    left = "ht-central: Configuration that an earlier run did not take up"
+    assert converge.mends("--limit=ht-central", **wish) == [left, f"ht-central: {TAKEN_UP}"]
+    assert host.check_output("condor_config_val -negotiator NEGOTIATOR_INTERVAL") == "9"
+    assert running(host) == before
+
+
+def test_tokens_that_are_of_no_use_are_replaced(on, converge):
+    """A key that was made after them, as on a central manager that was made anew; and a token of other authorizations."""
+    worker = on("ht-worker-2")
+    old = worker.check_output("cat /etc/condor/tokens.d/worker")
+    key = "/etc/condor/passwords.d/POOL"
+    made = on("ht-central").check_output(f"stat --format=%Y {key}")
+    other = on("ht-central").check_output(
+        "condor_token_create -key POOL -identity worker-ht-worker-2@distcloud.lab -authz READ -lifetime 9999"
+    )
+    replaced = "ht-worker-2: Token for root alone"
+    try:
+        worker.check_output("printf %%s %s > /etc/condor/tokens.d/worker", other)
+        assert converge.mends("--limit=ht-worker-2") == [replaced]
+        on("ht-central").check_output(f"touch {key}")
+        assert converge.mends("--limit=ht-worker-2") == [replaced]
+    finally:
+        on("ht-central").check_output(f"touch --date=@{made} {key}")
+    assert worker.check_output("cat /etc/condor/tokens.d/worker") != old
+
+
 def test_a_wrong_set_is_refused_and_nothing_is_changed(host, converge):
     before = running(host), host.check_output(f"sha256sum {FOLDER}/*")
     told = converge.refuses("--limit=ht-central", **extra("COLLECTOR_REQUIREMENTS = (MyType =?= \n"))

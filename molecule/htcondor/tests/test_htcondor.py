@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 testinfra_hosts = ["ansible://ht-central"]
@@ -30,11 +32,20 @@ def test_the_service_runs_hardened_and_at_boot(host):
     assert host.check_output("systemctl show condor -p ProtectSystem --value") == "full"
 
 
-def test_one_port_is_open_and_no_more_are_needed(host):
+def opened(rules):
+    """The TCP ports that nft's listing accepts; a set lists ports and ranges."""
+    sets = [one.strip("{ }") for one in re.findall(r"tcp dport (\{[^}]*\}|\S+) accept", rules)]
+    ranges = [part.partition("-") for one in sets for part in re.split(r",\s*", one.strip())]
+    return {port for first, _, last in ranges for port in range(int(first), int(last or first) + 1)}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_these_ports_are_open_and_no_others(on, name):
+    host = on(name)
     assert host.socket("tcp://0.0.0.0:9618").is_listening
     rules = host.check_output("nft list table inet distcloud")
-    assert "9618" in rules
     assert "policy drop" in rules
+    assert opened(rules) == {22, 9618, *range(9700, 9720)}
 
 
 def test_nothing_is_granted_for_an_address(host):

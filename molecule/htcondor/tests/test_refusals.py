@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from htcondor_pool import DOMAIN, NOWHERE, Host, Pool
+from htcondor_pool import DOMAIN, NOWHERE, Done, Host, Pool
 from lab_access import wait
 
 REFUSED = "/etc/condor/config.d/60-refused-workers.conf"
 CA = "$(ls /usr/local/share/ca-certificates/distcloud-*.crt)"
 
 
-def advertise(pool: Pool, worker: Host, name: str, machine: str, *, kind: str = "Machine", token: str | None = None) -> None:
-    """Send a slot ad with the worker's identity; the sender is never told whether it was taken."""
-    text = f'MyType = "{kind}"\nTargetType = "Job"\nName = "{name}"\nMachine = "{machine}"\nMyAddress = "{NOWHERE}"\nState = "Owner"\n'
-    worker.write("/root/ad", text)
-    done = pool.as_worker(worker, f"condor_advertise -pool {pool.central.fqdn} -tcp UPDATE_STARTD_AD /root/ad", token)
+def send(pool: Pool, host: Host, command: str, **attributes: str | int) -> Done:
+    """Send an ad with the host's identity. Who may log in is never told whether the ad was taken."""
+    ad = {"MyAddress": NOWHERE, **attributes}
+    host.write("/root/ad", "".join(f"{name} = {json.dumps(value)}\n" for name, value in ad.items()))
+    return pool.as_worker(host, f"condor_advertise -pool {pool.central.fqdn} -tcp {command} /root/ad")
+
+
+def slot(pool: Pool, worker: Host, name: str, machine: str, *, kind: str = "Machine") -> Done:
+    """Send a slot ad with the worker's identity."""
+    return send(pool, worker, "UPDATE_STARTD_AD", MyType=kind, TargetType="Job", Name=name, Machine=machine, State="Owner")
+
+
+def advertise(pool: Pool, worker: Host, name: str, machine: str, *, kind: str = "Machine") -> None:
+    """Send a slot ad as someone who may log in."""
+    done = slot(pool, worker, name, machine, kind=kind)
     assert done.code == 0, done.text
 
 
 def known(pool: Pool, name: str) -> bool:
     return pool.central.ok(f"condor_status -any -constraint 'Name == \"{name}\"' -af Name") != ""
+
+
+def marked(pool: Pool, mark: str) -> list[str]:
+    """The names of the ads of any kind that a test marked so."""
+    return pool.central.ok(f"condor_status -any -constraint 'TestMark =?= \"{mark}\"' -af Name").split()
 
 
 def test_nobody_gets_in_without_a_token(pool: Pool) -> None:
@@ -77,25 +94,72 @@ def test_a_worker_advertises_itself_and_no_other(pool: Pool) -> None:
     assert not known(pool, forged)
 
 
-def test_a_refused_worker_is_not_heard(pool: Pool) -> None:
+# Ads of daemons, and how they are sent and taken back.
+DAEMONS = {"DaemonMaster": "MASTER_AD", "Scheduler": "SCHEDD_AD", "Submitter": "SUBMITTOR_AD"}
+
+
+@pytest.mark.parametrize("kind", DAEMONS)
+def test_a_worker_forges_no_daemon(pool: Pool, kind: str) -> None:
+    """Its own master aside, which the pool knows already."""
     worker = pool.workers[1]
+    victims = [pool.central, pool.submit_node, pool.workers[0]] + ([worker] if kind != "DaemonMaster" else [])
+    for victim in victims:
+        ad = {"MyType": kind, "Name": victim.fqdn, "Machine": victim.fqdn, "ScheddIpAddr": NOWHERE, "TestMark": "forged"}
+        send(pool, worker, f"UPDATE_{DAEMONS[kind]}", **ad)
+    last = f"slot6@{worker.fqdn}"
+    advertise(pool, worker, last, worker.fqdn)
+    wait("an ad that was sent later is taken", lambda: known(pool, last), 10)
+    assert marked(pool, "forged") == []
+
+
+@pytest.mark.parametrize("kind", DAEMONS)
+def test_a_submit_node_advertises_itself_and_no_other(pool: Pool, kind: str) -> None:
+    node = pool.submit_node
+    ad: dict[str, str | int] = {"MyType": kind, "ScheddIpAddr": NOWHERE, "IdleJobs": 0, "RunningJobs": 0}
+    try:
+        for victim in (pool.central, pool.workers[1]):
+            send(pool, node, f"UPDATE_{DAEMONS[kind]}", **ad, Name=victim.fqdn, Machine=victim.fqdn, TestMark="forged")
+        own = send(pool, node, f"UPDATE_{DAEMONS[kind]}", **ad, Name=f"test@{node.fqdn}", Machine=node.fqdn, TestMark="own")
+        assert own.code == 0, own.text
+        wait("its own ad, sent later, is taken", lambda: marked(pool, "own") == [f"test@{node.fqdn}"], 10)
+        assert marked(pool, "forged") == []
+    finally:
+        node.write("/root/forget", f'MyType = "Query"\nTargetType = "{kind}"\nRequirements = TestMark =?= "own"\n')
+        pool.as_worker(node, f"condor_advertise -pool {pool.central.fqdn} -tcp INVALIDATE_{DAEMONS[kind]}S /root/forget")
+    wait("its ad is taken back", lambda: marked(pool, "own") == [], 10)
+
+
+def heard(pool: Pool, worker: Host) -> int:
+    """When the collector last took an update of the worker's first slot, in seconds since the epoch."""
+    return int(pool.central.ok(f"condor_status -constraint 'Name == \"slot1@{worker.fqdn}\"' -af LastHeardFrom"))
+
+
+def test_a_refused_worker_neither_speaks_nor_looks(pool: Pool) -> None:
+    worker, ask = pool.workers[1], f"condor_status -pool {pool.central.fqdn}"
     before, name = pool.central.ok(f"cat {REFUSED}") + "\n", f"slot7@{worker.fqdn}"
+    assert pool.as_worker(worker, ask).code == 0
     try:
         pool.central.write(
             REFUSED, f"REVOKED_WORKERS = worker-none@{DOMAIN}, worker-vm-x@{DOMAIN}, worker-{worker.name}@{DOMAIN}\n", mode="0644"
         )
         pool.central.ok("condor_reconfig")
         wait("the collector knows", lambda: worker.name in pool.central.ok("condor_config_val -collector COLLECTOR_REQUIREMENTS"), 20)
-        advertise(pool, worker, name, worker.fqdn)
+        refused_at = int(pool.central.ok("date +%s"))
+        # A new log-in is refused, whatever it is for.
+        assert pool.as_worker(worker, ask).code != 0
+        slot(pool, worker, name, worker.fqdn)
         other = pool.workers[0]
         proof = f"slot7@{other.fqdn}"
         advertise(pool, other, proof, other.fqdn)
         wait("another worker's ad is taken", lambda: known(pool, proof), 10)
         assert not known(pool, name)
+        # Its startd, which has been logged in all the time, speaks every ten seconds.
+        wait("two updates are due", lambda: int(pool.central.ok("date +%s")) > refused_at + 20, 40)
+        assert heard(pool, worker) <= refused_at
     finally:
         pool.central.write(REFUSED, before, mode="0644")
         pool.central.ok("condor_reconfig")
-    wait("the worker is heard again", lambda: advertise(pool, worker, name, worker.fqdn) or known(pool, name), 20)
+    wait("the worker is heard again", lambda: slot(pool, worker, name, worker.fqdn).code == 0 and known(pool, name), 20)
 
 
 def test_a_worker_does_not_read_the_queue(pool: Pool) -> None:

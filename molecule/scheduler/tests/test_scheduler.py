@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tarfile
 from pathlib import Path
 
 testinfra_hosts = ["ansible://scratch"]
@@ -52,6 +53,19 @@ def test_the_unit_is_hardened_and_has_a_user_of_its_own(host):
 
 def main_process(host):
     return host.check_output("systemctl show distcloud-scheduler -p MainPID --value")
+
+
+def test_the_release_is_made_of_the_wheelhouse_without_an_index(host):
+    release = host.check_output("dirname $(readlink --canonicalize /opt/distcloud)")
+    (collected,) = (Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "wheelhouse").glob("distcloud-*.tar")
+    with tarfile.open(collected) as wheels:
+        names = {Path(name).name for name in wheels.getnames() if name.endswith(".whl")}
+    assert names
+    assert names <= set(host.check_output(f"ls {release}/wheels").split())
+    alone = f"{release}/venv/bin/pip install --dry-run --no-index --ignore-installed --find-links {release}/wheels"
+    told = host.run(f"{alone} --requirement {release}/wheels/requirements-engine.txt {release}/wheels/distcloud-*.whl")
+    assert told.rc == 0, told.stderr
+    assert host.run("distcloud --help").rc == 0
 
 
 def test_started_is_when_it_serves(host):

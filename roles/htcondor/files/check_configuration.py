@@ -1,8 +1,12 @@
 """Check a complete set of HTCondor configuration files in a scratch directory, and say what taking it up would need.
 
-Reads JSON from standard input: {"files": {name: text}, "remove": [names], "restart": [parameters], "expressions": [parameters]}.
-Files of config.d that are not named stay as they are. Prints {"installed", "running", "reconfigure", "restart": [parameters]};
-ends with 1 and the reason on standard error when the set is wrong.
+Reads JSON from standard input: {"files": {name: text}, "remove": [names], "restart": [parameters], "expressions": [parameters],
+"maps": {path: text}, "unit": {path: text}, "journal": path}. Files of config.d that are not named stay as they are.
+
+Prints {"installed", "running", "reconfigure", "restart": [parameters], "left", "journal"}; ends with 1 and the reason on standard error
+when the set is wrong. The journal names what has to be taken up until it is, so that a run that broke off in between is completed by the
+next one (`left`): then the files are as wished already, and say nothing about what the daemons run with. It is kept where a reboot, after
+which everything is read anew, loses it.
 """
 
 import json
@@ -70,10 +74,56 @@ def broken_expression(wished, names):
     return ""
 
 
+def differs(files):
+    """Whether one of the files is not there as wished; white space aside."""
+
+    def present(path):
+        try:
+            with open(path, encoding="utf-8") as source:
+                return source.read().split()
+        except OSError:
+            return None
+
+    return any(present(path) != text.split() for path, text in files.items())
+
+
+def noted(path):
+    """What an earlier run noted and did not take up, or None."""
+    try:
+        with open(path, encoding="utf-8") as source:
+            found = json.load(source)
+        return {"reconfigure": bool(found["reconfigure"]), "restart": [str(name) for name in found["restart"]]}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"reconfigure": True, "restart": []}
+
+
+def plan(running, differing, wish, left):
+    """What taking up the set needs, with what an earlier run left, and what has to be noted before a file is changed."""
+    restart = {name for name in wish["restart"] if name.upper() in differing}
+    reconfigure = bool(differing)
+    if not running:  # it reads everything when it starts
+        return {"running": False, "reconfigure": reconfigure, "restart": sorted(restart), "left": False, "journal": None}
+    if left:
+        restart, reconfigure = restart | set(left["restart"]), reconfigure or left["reconfigure"]
+    journal = {
+        "reconfigure": reconfigure or differs(wish["maps"]),
+        "restart": sorted(restart | ({"condor.service"} if differs(wish["unit"]) else set())),
+    }
+    return {
+        "running": True,
+        "reconfigure": reconfigure,
+        "restart": sorted(restart),
+        "left": bool(left),
+        "journal": journal if journal["reconfigure"] or journal["restart"] else None,
+    }
+
+
 def main():
     wish = json.load(sys.stdin)
     if not shutil.which("condor_config_val"):
-        print(json.dumps({"installed": False, "running": False, "reconfigure": True, "restart": []}))
+        print(json.dumps({"installed": False, "running": False, "reconfigure": True, "restart": [], "left": False, "journal": None}))
         return 0
     running = subprocess.run(["systemctl", "is-active", "--quiet", "condor.service"], check=False).returncode == 0
     with tempfile.TemporaryDirectory(prefix="condor-check-") as scratch:
@@ -94,8 +144,7 @@ def main():
         present = {}
     volatile = {"PID", "PPID", "CONFIG_ROOT", "REAL_UID", "REAL_GID", "CONDOR_CONFIG", "LOCAL_CONFIG_DIR"}
     differing = {name for name in wished.keys() | present.keys() if wished.get(name) != present.get(name)} - volatile
-    restart = sorted(name for name in wish["restart"] if name.upper() in differing)
-    print(json.dumps({"installed": True, "running": running, "reconfigure": bool(differing), "restart": restart}))
+    print(json.dumps({"installed": True, **plan(running, differing, wish, noted(wish["journal"]))}))
     return 0
 
 

@@ -163,6 +163,30 @@ def test_problems_are_named_and_what_did_not_answer_is_unknown_not_none() -> Non
     assert "! region-b: connection refused" in out.getvalue() and "? workers" in out.getvalue()
 
 
+def test_several_submit_nodes_are_one_pool() -> None:
+    facts = raw()
+    facts["answers"] += [
+        {**answer("queue", [{"JobStatus": 1}]), "host": "submit-2"},
+        {**answer("jobs", [{**JOBS[0], "ClusterId": 11}]), "host": "submit-2"},
+    ]
+    made = summary.build(facts)
+    assert (made["pool"]["jobs_idle"], made["pool"]["jobs_running"], made["pool"]["jobs_done"]) == (3, 1, 2)
+    assert [job["id"] for job in made["jobs"]] == ["9.1", "10.0", "11.0"]
+    facts["answers"][-2] = {"name": "queue", "host": "submit-2", "rc": 1, "stderr": "no schedd"}
+    made = summary.build(facts)
+    assert made["pool"]["jobs_idle"] is None and made["pool"]["jobs_done"] == 2
+    assert {"kind": "pool", "name": "pool", "what": "submit-2: no schedd"} in made["problems"]
+
+
+def test_a_certificate_that_ends_soon_is_a_problem() -> None:
+    facts = raw()
+    ending = [{"host": "central", "path": "/etc/ssl/distcloud/condor.pem", "ends": 1_790_000_000}]
+    facts["answers"] += [{**answer("certificates", ending), "host": "central"}, {**answer("certificates", ending), "host": "central"}]
+    found = [problem for problem in summary.build(facts)["problems"] if problem["kind"] == "certificate"]
+    assert [one["name"] for one in found] == ["central: /etc/ssl/distcloud/condor.pem"]
+    assert found[0]["what"].startswith("ends on 2026-09-21: playbook site renews")
+
+
 def test_an_engine_that_is_not_well_and_an_answer_that_is_no_json_are_problems() -> None:
     facts = raw()
     facts["answers"][3] = answer("status", {"healthy": False, "problem": "the database is locked", "clouds": []})

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
@@ -43,10 +43,11 @@ def check(summary: Json) -> None:
 def build(raw: Json) -> dict[str, Any]:
     """Make the summary of what was collected.
 
-    `raw` has: site, made_at, regions [{name, auth_url, error, images}], answers [{name, rc, stdout, stderr, msg}] of the commands named in
-    QUESTIONS, pool {collector, schedd, domain}, addresses [{name, url, what}]. A command that failed makes a problem, not an error.
+    `raw` has: site, made_at, regions [{name, auth_url, error, images}], answers [{name, host, rc, stdout, stderr, msg}] of the commands
+    named in QUESTIONS, pool {collector, schedd, domain}, addresses [{name, url, what}]. A command that failed makes a problem, not an
+    error. Several submit nodes answer the same question; their lists are one.
     """
-    answers = {answer["name"]: _Answer.of(answer) for answer in raw.get("answers") or ()}
+    answers = _answers(raw.get("answers") or ())
     facts = {name: answer.facts for name, answer in answers.items()}
     living, gone = ((facts.get(name) or {}).get("vms", ()) for name in ("vms", "gone"))
     vms = {vm["id"]: _vm(vm) for vm in (*living, *gone)}
@@ -89,6 +90,21 @@ class _Answer:
         return cls(None, _line(answer.get("stderr") or answer.get("msg") or answer.get("stdout") or "no answer"))
 
 
+def _answers(given: Iterable[Json]) -> dict[str, _Answer]:
+    """The answer to each question. Where one of several hosts failed to answer, the whole is unknown: a part of a sum is a wrong sum."""
+    asked: dict[str, list[Json]] = {}
+    for answer in given:
+        asked.setdefault(answer["name"], []).append(answer)
+    return {name: _merged(some) if len(some) > 1 else _Answer.of(some[0]) for name, some in asked.items()}
+
+
+def _merged(given: Iterable[Json]) -> _Answer:
+    answers = [(answer.get("host") or "", _Answer.of(answer)) for answer in given]
+    if errors := [f"{host}: {answer.error}" for host, answer in answers if answer.error]:
+        return _Answer(None, "; ".join(errors))
+    return _Answer([ad for _, answer in answers for ad in answer.facts], "")
+
+
 def _line(text: str) -> str:
     words = " ".join(text.split())
     return words if len(words) <= 300 else words[:299] + "\N{HORIZONTAL ELLIPSIS}"
@@ -100,6 +116,10 @@ def _problems(regions: Iterable[Json], answers: Mapping[str, _Answer], status: J
     found += [(kind, kind, answers[name].error) for kind, names in QUESTIONS.items() for name in names if name in answers]
     if status and not status.get("healthy", True):
         found.append(("scheduler", "scheduler", status.get("problem") or "not well"))
+    for certificate in (answers["certificates"].facts or ()) if "certificates" in answers else ():
+        day = datetime.fromtimestamp(certificate["ends"], UTC).date().isoformat()
+        what = f"ends on {day}: playbook site renews those of the site's own CA, others are yours to renew"
+        found.append(("certificate", f"{certificate['host']}: {certificate['path']}", what))
     queue = answers["queue"].facts if "queue" in answers else None
     if held := _in_state(queue, 5):
         found.append(("jobs", "jobs", f"{held} held: condor_q -hold -allusers on the submit node says why"))
