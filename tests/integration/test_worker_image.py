@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import typing as t
 import uuid
@@ -184,15 +185,18 @@ def test_is_a_machine_of_its_own(seen: dict[str, t.Any], record: dict[str, t.Any
     assert seen["recompiled"] == "", "the compiled Python of the image is valid in the VM"
 
 
-def build(lab: Lab, manifest: Path | str, state: Path, check: bool = True) -> str:
+def build(lab: Lab, manifest: Path | str, state: Path, check: bool = True, **more: t.Any) -> str:
     """Builds once more, by a manifest, into a state folder of its own."""
-    wishes = {"worker_image_rebuild": True, "worker_image_manifest": str(manifest), "worker_image_state_dir": str(state)}
+    wishes = {"worker_image_rebuild": True, "worker_image_manifest": str(manifest), "worker_image_state_dir": str(state), **more}
     return lab.playbook("playbooks/worker_image.yml", "--limit", "image_builders", "-e", json.dumps(wishes), check=check)
 
 
 def test_the_same_set_gives_the_same_bytes(lab: Lab, record: dict[str, t.Any], tmp_path: Path) -> None:
-    build(lab, record["manifest"], tmp_path)
+    """Also where they are fetched from elsewhere: the image's sources.list is the manifest's."""
+    elsewhere = [re.sub(r"^deb (\S+?)/? ", r"deb [trusted=no] \1/ ", line) for line in record["sources"]]
+    build(lab, record["manifest"], tmp_path, worker_image_apt_sources=elsewhere)
     again = json.loads((tmp_path / "worker.json").read_text("utf-8"))
+    assert again["sources"] == elsewhere != record["sources"]
     assert again["tools"] == record["tools"], "the builder's tools changed in between"
     assert again["manifest_sha256"] == record["manifest_sha256"]
     assert again["sha512"] == record["sha512"]
