@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
-from ansible_collections.hep.distcloud.plugins.modules import lab_hosts, lab_network
+from ansible_collections.hep.distcloud.plugins.modules import lab_hosts, lab_images, lab_network
 from harness import run_module
 
 
@@ -21,3 +21,10 @@ def test_a_name_that_is_no_plain_word_is_refused_before_a_lock_is_named_after_it
     assert result.failed and result.data["failure"]["code"] == "wish"
     assert result.data["msg"].startswith("lab: %r" % name)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_password_in_a_proxy_is_in_no_output(tmp_path):
+    params = {"images": {}, "cache": str(tmp_path), "proxies": {"http_proxy": "http://me:verysecretword@proxy.example.org:3128"}}
+    result = run_module(lab_images.LabImages, params, check=True)
+    assert not result.failed and "Invoked with" in result.logged
+    assert "proxy.example.org" not in result.raw + result.logged
