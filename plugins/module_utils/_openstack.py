@@ -44,6 +44,12 @@ def openstack_argument_spec() -> dict[str, t.Any]:
     }
 
 
+def still_to_come(failure: Failure, params: dict[str, t.Any], check_mode: bool) -> bool:
+    """Whether a check goes on without this account: an earlier task would write its entry or make its log-in, and in a check did not."""
+    pending = params["login_pending"] and failure.code == 401
+    return check_mode and (failure.code == UNKNOWN_CLOUD or pending)
+
+
 def endpoint_url(base: str, service: str) -> str:
     """The catalogue's address of a service with the version that we speak, whichever way the region wrote it there."""
     base = base.rstrip("/")

@@ -96,13 +96,19 @@ options:
       - The word that marks what is ours, as in M(hep.distcloud.region_resources).
     type: str
     default: distcloud
+  login_pending:
+    description:
+      - Says in check mode that an earlier task would make or mend the account, and in a check did not. A refused log-in then counts as an
+        account without credentials, with a warning; otherwise it is a failure.
+    type: bool
+    default: false
 attributes:
   idempotent:
     support: partial
     details:
       - With O(state=rotated) every run after a finished rotation begins another.
 notes:
-  - In check mode an account that does not exist yet counts as one without credentials, with a warning.
+  - In check mode an account that C(clouds.yaml) does not name yet counts as one without credentials, with a warning.
   - An account that itself logged in by an application credential may only make others if that one is unrestricted.
 extends_documentation_fragment:
   - hep.distcloud.openstack
@@ -196,12 +202,12 @@ import typing as t
 
 from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, ResourceModule
 from ansible_collections.hep.distcloud.plugins.module_utils._openstack import (
-    UNKNOWN_CLOUD,
     Client,
     connect,
     login_with_credential,
     openstack_argument_spec,
     path_prefix,
+    still_to_come,
 )
 from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import CREATE, DELETE, NONE, UPDATE, Plan, difference
 from ansible_collections.hep.distcloud.plugins.module_utils._region import bad, describe
@@ -246,6 +252,7 @@ class RegionCredential(ResourceModule):
             "expires_in": {"type": "int", "default": 365},
             "renew_before": {"type": "int", "default": 30},
             "mark": {"type": "str", "default": "distcloud"},
+            "login_pending": {"type": "bool", "default": False},
             **openstack_argument_spec(),
         }
 
@@ -269,7 +276,7 @@ class RegionCredential(ResourceModule):
             self.account = self.client.me()
             self.user_id = str(self.account["user_id"])
         except Failure as failure:
-            if not self.module.check_mode or failure.code not in (401, UNKNOWN_CLOUD):
+            if not still_to_come(failure, self.params, self.module.check_mode):
                 raise
             self.module.warn("%s; taken for an account without credentials, since this is only a check" % failure.message)
 

@@ -56,9 +56,15 @@ options:
         description: Whether somebody else made the project and it is used as it is, never changed or removed.
         type: bool
         default: false
+  login_pending:
+    description:
+      - Says in check mode that an earlier task would make or mend the account, and in a check did not. A refused log-in then counts as an
+        empty region, with a warning; otherwise it is a failure.
+    type: bool
+    default: false
 notes:
-  - In check mode an account that does not exist yet (no entry in C(clouds.yaml), or its log-in is refused) counts as an empty region,
-    with a warning, so that an intake can be checked before the project is made.
+  - In check mode an account that C(clouds.yaml) does not name yet counts as an empty region, with a warning, so that an intake can be
+    checked before the project is made.
 extends_documentation_fragment:
   - hep.distcloud.region_wishes
   - hep.distcloud.openstack
@@ -163,7 +169,7 @@ import os
 import typing as t
 
 from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, ResourceModule
-from ansible_collections.hep.distcloud.plugins.module_utils._openstack import UNKNOWN_CLOUD, connect, openstack_argument_spec
+from ansible_collections.hep.distcloud.plugins.module_utils._openstack import connect, openstack_argument_spec, still_to_come
 from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import Plan, reconcile
 from ansible_collections.hep.distcloud.plugins.module_utils._region import bad, check_wishes
 from ansible_collections.hep.distcloud.plugins.module_utils._region_compute import Flavor, KeyPair
@@ -198,6 +204,7 @@ class RegionResources(ResourceModule):
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "mark": {"type": "str", "default": "distcloud"},
             "images_of": {"type": "str"},
+            "login_pending": {"type": "bool", "default": False},
             **resource_options(),
             **openstack_argument_spec(),
         }
@@ -217,7 +224,7 @@ class RegionResources(ResourceModule):
         try:
             client = connect(self.params)
         except Failure as failure:
-            if not self.module.check_mode or failure.code not in (401, UNKNOWN_CLOUD):
+            if not still_to_come(failure, self.params, self.module.check_mode):
                 raise
             self.module.warn("%s; taken for an empty region, since this is only a check" % failure.message)
             self.empty = True

@@ -163,14 +163,31 @@ def test_pages_of_a_listing_are_followed() -> None:
         assert not run({"networks": [NET_WISH]}).changed
 
 
-def test_a_refused_log_in_is_an_empty_region_only_in_a_check() -> None:
+@pytest.mark.parametrize(("check", "pending"), [(False, False), (True, False), (False, True)])
+def test_a_refused_log_in_is_a_failure_in_a_check_too(check: bool, pending: bool) -> None:
     with replay(login=401):
-        result = run({"networks": [NET_WISH]})
-    assert result.failed and result.data["failure"]["code"] == 401
+        result = run({"networks": [NET_WISH]}, check, login_pending=pending)
+    assert result.failed and result.data["failure"]["code"] == 401 and not result.changed
+    assert "the-accounts-password" not in result.raw
+
+
+def test_an_account_that_an_earlier_task_would_make_has_an_empty_region_in_a_check() -> None:
     with replay(login=401):
-        result = run({"networks": [NET_WISH]}, check=True)
+        result = run({"networks": [NET_WISH]}, check=True, login_pending=True)
     assert result.changed and "only a check" in result.raw
     assert "the-accounts-password" not in result.raw
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_an_entry_that_is_not_written_yet_is_an_empty_region_only_in_a_check(
+    check: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clouds.yaml").write_text("clouds: {}\n")
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(tmp_path / "clouds.yaml"))
+    with replay():
+        result = run({"cloud": "new", "auth": None, "region_name": None, "networks": [NET_WISH]}, check)
+    assert (result.changed, result.failed) == (check, not check)
+    assert "only a check" in result.raw if check else result.data["failure"]["code"] == "unknown_cloud"
 
 
 BAD: dict[str, tuple[dict[str, t.Any], str]] = {
