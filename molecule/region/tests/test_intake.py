@@ -58,6 +58,22 @@ def test_a_mere_tenant_makes_its_own_things_and_is_told_what_is_missing(account,
     assert "mol.small" not in told
 
 
+def test_a_refused_log_in_is_an_error_after_the_others_are_done_and_in_a_check_too(account, verb, state, tmp_path):
+    clouds = yaml.safe_load((state / "clouds.yaml").read_text("utf-8"))["clouds"]
+    clouds["region-locked-admin"] = json.loads(json.dumps(clouds["region-m-admin"]))
+    clouds["region-locked-admin"]["auth"]["password"] = "not-this-one"
+    (tmp_path / "clouds.yaml").write_text(yaml.safe_dump({"clouds": clouds}))
+    locked = {"region-locked": {"distcloud_clouds_yaml": str(tmp_path / "clouds.yaml")}}
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"all": {"children": {"scratch_regions": {"hosts": locked}}}}))
+    account("region-m").compute.delete_keypair("mol-region")
+    for mode, changed in (["--check"], [f"region-m: {MADE}"]), ([], [f"region-m: {MADE}"]), ([], []):
+        done = verb("regions", inventory).run("--limit=region-m,region-locked", *mode)
+        assert "region-locked-admin: the log-in was refused" in done.failures["region-locked"]
+        assert [change for change in done.changed if change.startswith("region-m:")] == changed
+        assert not any(MADE in change or GIVEN in change for change in done.changed if "region-locked" in change)
+
+
 def test_regions_that_do_not_answer_are_named_with_what_to_do_and_the_others_are_done(account, on, verb, state, tmp_path):
     clouds = yaml.safe_load((state / "clouds.yaml").read_text("utf-8"))["clouds"]
     address = clouds["region-m-admin"]["auth"]["auth_url"].rpartition(":")[0]
@@ -81,17 +97,20 @@ def test_regions_that_do_not_answer_are_named_with_what_to_do_and_the_others_are
         inventory.write_text(yaml.safe_dump({"all": {"children": {"scratch_regions": {"hosts": hosts}}}}))
         began = time.monotonic()
         try:
-            done = verb("regions", inventory).run("--limit", ",".join(["region-m", *hosts]), region_failures_fatal=True)
+            done = verb("regions", inventory).run("--limit", ",".join(["region-m", *hosts]))
+            took = time.monotonic() - began
+            fatal = verb("regions", inventory).run("--limit=region-closed", region_failures_fatal=True)
         finally:
             machine.check_output("nft delete table inet hole")
-    print(f"four dead regions and one that lives: {time.monotonic() - began:.0f} s")
-    assert time.monotonic() - began < 60, "one that does not answer holds the run up for longer than a few time-outs"
-    assert sorted(done.failures) == sorted(hosts)
+    print(f"four dead regions and one that lives: {took:.0f} s")
+    assert took < 60, "one that does not answer holds the run up for longer than a few time-outs"
+    assert sorted(done.failures) == ["region-expired", "region-foreign"], "a region that is down is no error"
+    told = "\n".join(line for lines in done.told.values() for line in lines)
+    assert "NOT taken in, the others are complete:" in told
     for name in ("hole", "closed"):
-        assert (
-            f"region-{name}-admin: the identity service does not answer; is the region up, and is its port open"
-            in (done.failures[f"region-{name}"])
-        )
+        words = f"region-{name}-admin: the identity service does not answer; is the region up, and is its port open"
+        assert f"region-{name}: {words}" in told
+    assert "region-closed-admin: the identity service does not answer" in fatal.failures["region-closed"]
     assert "give the CA's file as cacert in clouds.yaml" in done.failures["region-foreign"]
     assert "it has expired; the region's admin has to renew it" in done.failures["region-expired"]
     assert f"region-m: {MADE}" in done.changed
