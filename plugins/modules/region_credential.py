@@ -223,6 +223,7 @@ from ansible_collections.hep.distcloud.plugins.module_utils._region_credential i
     expiry,
     own_credentials,
     probes,
+    shown,
 )
 from ansible_collections.hep.distcloud.plugins.module_utils._region_file import read_yaml, remove, write_yaml
 
@@ -290,7 +291,7 @@ class RegionCredential(ResourceModule):
         now = datetime.datetime.now(datetime.timezone.utc)
         decision = decide(item["state"], item["name"], own, self.stored, self.pending, item, now)
         self.own, self.decision = own, decision
-        before = self.shown(self.stored, own) if self.stored else None
+        before = shown(self.stored, own, item["path"]) if self.stored else None
         if decision.step == NOTHING:
             return Plan(NONE, before=before, after=before, warnings=decision.warnings)
         if decision.step == REMOVE:
@@ -300,22 +301,10 @@ class RegionCredential(ResourceModule):
             after = dict(before or {}, superseded=[])
             return Plan(UPDATE, before=before, after=after, fields=("superseded",), warnings=decision.warnings)
         self.document = self.pending if decision.step == RESUME and self.pending else self.new_document(item, decision, now)
-        after = self.shown(self.document, own)
+        after = shown(self.document, own, item["path"])
         return Plan(
             UPDATE if before else CREATE, before=before, after=after, fields=difference(before or {}, after), warnings=decision.warnings
         )
-
-    def shown(self, document: Document, own: list[Document]) -> dict[str, t.Any]:
-        """What a person may see of a credential."""
-        state = {key: document.get(key) for key in ("service", "name", "expires_at", "with_access_rules", "roles")}
-        if document.get("application_credential_id"):
-            state["id"] = document["application_credential_id"]
-        older = [
-            entry["name"]
-            for entry in own
-            if entry["id"] != document.get("application_credential_id") and entry["name"] != document.get("name")
-        ]
-        return dict(state, path=self.params["path"], superseded=older)
 
     def new_document(self, item: dict[str, t.Any], decision: Decision, now: datetime.datetime) -> Document:
         client = self.client
@@ -355,7 +344,7 @@ class RegionCredential(ResourceModule):
         made = self.make(item, self.document)
         write_yaml(path, made, COMMENT)
         remove(path + PENDING)
-        return self.shown(made, self.own)
+        return shown(made, self.own, path)
 
     def make(self, item: dict[str, t.Any], document: Document) -> Document:
         """Make the credential, or find the one that a run cut short has made, and try it."""
