@@ -121,14 +121,16 @@ def test_a_region_is_given_back_without_what_is_foreign(account, converge, state
     admin, own = account("region-n-admin"), account("region-n")
     project = own.current_project_id
     theirs = admin.network.create_network(name="theirs", project_id=project)
+    port = admin.network.create_port(name="their-port", network_id=admin.network.find_network("mol-region", project_id=project).id)
     flavor = admin.compute.create_flavor(name="theirs.small", vcpus=1, ram=64, disk=1)
     try:
         before = seen(admin)
         refused = verb("remove_region").run("--limit=region-n")
-        assert "still holds what is not ours to remove: network theirs" in refused.failures["region-n"]
-        assert seen(admin) == before
+        assert "still holds what is not ours to remove: network theirs, port their-port" in refused.failures["region-n"]
+        assert not refused.changes and seen(admin) == before and own.compute.find_keypair("mol-region")
 
         admin.network.delete_network(theirs)
+        admin.network.delete_port(port)
         before = seen(admin)
         removed = verb("remove_region").run("--limit=region-n")
         assert not removed.failures
@@ -150,6 +152,21 @@ def test_a_region_is_given_back_without_what_is_foreign(account, converge, state
     assert not [*state.glob("credentials/region-n-*"), *state.glob("secrets/region-n-mol-*")], "a check makes no password and no credential"
     again = converge.run("--tags=intake,image", "--limit=region-n")
     assert not again.failures and account("region-n").compute.get_limits()
+
+
+def test_a_tenant_whose_network_others_use_gives_nothing_back(account, verb, state):
+    """What else is in the project, which stays, is no obstacle: it holds all of region-m."""
+    own = account("region-t")
+    port = own.network.create_port(name="their-port", network_id=own.network.find_network("mol-tenant").id)
+    try:
+        refused = verb("remove_region").run("--limit=region-t")
+        assert "our networks and security groups are still used by port their-port" in refused.failures["region-t"]
+        assert not refused.changes and own.compute.find_keypair("mol-tenant")
+        assert (state / "credentials" / "region-t-scheduler.yml").exists()
+    finally:
+        own.network.delete_port(port)
+    told = verb("remove_region").run("--check", "--limit=region-t")
+    assert not told.failures and told.changes
 
 
 def seen(admin):
