@@ -66,6 +66,16 @@ def expiry(now: datetime.datetime, days: int) -> t.Optional[str]:
     return (now + datetime.timedelta(days=days)).strftime("%Y-%m-%dT00:00:00Z")
 
 
+def shown(document: Document, own: t.Iterable[Document], path: str) -> Document:
+    """What a person may see of a credential that is kept at ``path``, with the names of our older ones."""
+    state = {key: document.get(key) for key in ("service", "name", "expires_at", "with_access_rules", "roles")}
+    current = document.get("application_credential_id")
+    if current:
+        state["id"] = current
+    older = [entry["name"] for entry in own if entry["id"] != current and entry["name"] != document.get("name")]
+    return dict(state, path=path, superseded=older)
+
+
 def rule_forms(rules: t.Optional[t.Iterable[Document]]) -> list[tuple[str, str, str]]:
     """Access rules in one form and order."""
     return sorted((str(rule["service"]), str(rule["method"]).upper(), str(rule["path"])) for rule in rules or [])

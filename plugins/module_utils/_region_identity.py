@@ -18,6 +18,7 @@ from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import CR
 from ansible_collections.hep.distcloud.plugins.module_utils._region import bad, describe, is_ours
 from ansible_collections.hep.distcloud.plugins.module_utils._region_image import OWNER
 from ansible_collections.hep.distcloud.plugins.module_utils._region_kind import Kind, State, Wish
+from ansible_collections.hep.distcloud.plugins.module_utils._region_network import ports_left
 
 
 class Project(Kind):
@@ -61,20 +62,30 @@ class Project(Kind):
             self.client.request("DELETE", "network", "/security-groups/" + group["id"], allow=(404,))
 
     def holdings(self, images_of: t.Optional[str]) -> list[str]:
-        """What stands in our project and is not ours to remove: servers, networks, ports, routers, security groups, images."""
+        """What stands in our project, or on its networks, and is not ours to remove."""
         project_id = self.context.project_id()
         if not project_id:
             return []
-        left = ["server %s" % server["name"] for server in self.servers(project_id)]
+        servers = self.servers(project_id)
+        left = ["server %s" % server["name"] for server in servers]
+        found: dict[str, list[dict[str, t.Any]]] = {}
         for word, path, key in (
             ("network", "/networks", "networks"),
             ("router", "/routers", "routers"),
             ("security group", "/security-groups", "security_groups"),
             ("floating IP", "/floatingips", "floatingips"),
         ):
-            for raw in self.listed("network", path, key, project_id=project_id):
+            found[key] = self.listed("network", path, key, project_id=project_id)
+            for raw in found[key]:
                 if not is_ours(raw.get("description"), self.context.mark) and not (key == "security_groups" and raw["name"] == "default"):
                     left.append("%s %s" % (word, raw.get("name") or raw.get("floating_ip_address") or raw["id"]))
+        ports = self.listed("network", "/ports", "ports", project_id=project_id)
+        for network in found["networks"]:
+            ports += self.listed("network", "/ports", "ports", network_id=network["id"])
+        left += ports_left(ports, {raw["id"] for raw in servers + found["routers"]})
+        if self.client.offers("block-storage"):
+            volumes = self.listed("block-storage", "/volumes/detail", "volumes", all_tenants="1", project_id=project_id)
+            left += ["volume %s" % (volume.get("name") or volume["id"]) for volume in volumes]
         for image in self.listed("image", "/images", "images", owner=project_id):
             if images_of is None or image.get(OWNER) != images_of:
                 left.append("image %s" % (image.get("name") or image["id"]))

@@ -128,6 +128,11 @@ class Kind:
             raise foreign(self.word, wish["name"], self.context.mark)
         return self.state_of(raw, wish)
 
+    def own_id(self, wish: Wish) -> t.Optional[str]:
+        """The id of the resource where it is there and ours."""
+        raw = None if wish.get("existing") else self.look(wish)
+        return str(raw["id"]) if raw and self.ours(raw) else None
+
     def pick(self, found: list[dict[str, t.Any]], wish: Wish) -> State:
         """One of several resources of the wished name: ours before others'; two of ours are a riddle for a person."""
         own = [raw for raw in found if self.ours(raw)]

@@ -20,6 +20,21 @@ from ansible_collections.hep.distcloud.plugins.module_utils._region_kind import 
 
 PROVIDER = {"type": "provider:network_type", "physical_network": "provider:physical_network", "segmentation_id": "provider:segmentation_id"}
 SUBNET_FIELDS = ("cidr", "ip_version", "gateway_ip", "enable_dhcp", "allocation_pools", "dns_nameservers")
+# Whose ports Neutron takes away together with their network.
+WITH_THE_NETWORK = ("network:dhcp", "network:distributed")
+
+
+def ports_left(ports: t.Iterable[dict[str, t.Any]], spoken_of: t.Collection[str]) -> list[str]:
+    """The ports that keep a network or security group from being removed, each once, in a person's words; without those of the servers and
+    routers (by id) that are spoken of anyway."""
+    left = {}
+    for port in ports:
+        if port.get("device_owner") not in WITH_THE_NETWORK and port.get("device_id") not in spoken_of:
+            left[port["id"]] = "port %s%s" % (
+                port.get("name") or port["id"],
+                " (%(device_owner)s)" % port if port.get("device_owner") else "",
+            )
+    return list(left.values())
 
 
 class NeutronKind(Kind):
@@ -38,9 +53,20 @@ class NeutronKind(Kind):
             query["project_id"] = project_id
         return self.pick(self.client.list("network", self.path, self.key, **query), wish)
 
+    def ports(self, **query: t.Any) -> list[dict[str, t.Any]]:
+        return self.client.list("network", "/ports", "ports", **query)
+
     def owner(self) -> dict[str, t.Any]:
         """The part of a creating request that says whose the resource will be."""
         return {"project_id": self.context.project_id()} if self.context.project is not None else {}
+
+
+def attached(kind: NeutronKind, networks: t.Collection[str], groups: t.Collection[str], routers: t.Collection[str]) -> list[str]:
+    """The ports on these networks or in these security groups that are not those of these routers, all given by id."""
+    ports = [port for network_id in sorted(networks) for port in kind.ports(network_id=network_id)]
+    if groups:
+        ports += [port for port in kind.ports(**kind.owner()) if set(groups) & set(port.get("security_groups") or [])]
+    return ports_left(ports, routers)
 
 
 class Network(NeutronKind):
@@ -137,7 +163,7 @@ class Router(NeutronKind):
 
     def state_of(self, raw: dict[str, t.Any], wish: Wish) -> dict[str, t.Any]:
         gateway = raw.get("external_gateway_info") or {}
-        ports = self.client.list("network", "/ports", "ports", device_id=raw["id"], device_owner="network:router_interface")
+        ports = self.ports(device_id=raw["id"], device_owner="network:router_interface")
         attached = {ip["subnet_id"] for port in ports for ip in port["fixed_ips"]}
         subnets = self.client.list("network", "/subnets", "subnets") if attached else []
         network = self.client.get("network", "/networks/" + gateway["network_id"])["network"]["name"] if gateway.get("network_id") else None

@@ -72,7 +72,14 @@ import typing as t
 from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, ResourceModule
 from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import Plan
 
-SECRETS = ("auth.password", "auth.application_credential_secret", "auth.token")
+SECRETS = (
+    "auth.password",
+    "auth.application_credential_secret",
+    "auth.token",
+    "auth.passcode",
+    "auth.client_secret",
+    "auth.access_token",
+)
 
 
 def at(entry: t.Any, dotted: str) -> t.Any:
@@ -94,7 +101,8 @@ class CloudsYaml(ResourceModule):
         return {
             "path": {"type": "path", "required": True},
             "name": {"type": "str", "required": True},
-            "entry": {"type": "dict"},
+            # Before connect says which values are secret, Ansible has written the arguments to the system's log.
+            "entry": {"type": "dict", "no_log": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         }
 
@@ -103,15 +111,14 @@ class CloudsYaml(ResourceModule):
         return {"required_if": [("state", "present", ["entry"])]}
 
     def connect(self) -> None:
+        # Ansible would take every value of the entry for a secret and blank region names and addresses everywhere: only these are.
+        found = [at(self.params["entry"], name) for name in SECRETS]
+        self.module.no_log_values = {str(value) for value in found if value}
         try:
             import yaml
         except ImportError as error:
             raise Failure("PyYAML is missing for this Python; install it", self.service, "yaml") from error
         self.yaml = yaml
-        # The entry cannot be no_log as a whole, which would blank region names and addresses everywhere: its secrets are.
-        for name in SECRETS:
-            if at(self.params["entry"], name):
-                self.module.no_log_values.add(str(at(self.params["entry"], name)))
 
     @contextlib.contextmanager
     def locked(self) -> t.Iterator[None]:

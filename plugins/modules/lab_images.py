@@ -139,7 +139,7 @@ class LabImages(LabModule):
             suite=dict(type="str", default="trixie"),
             components=dict(type="list", elements="str", default=["main"]),
             mirror=dict(type="str"),
-            proxies=dict(type="dict", default={}),
+            proxies=dict(type="dict", default={}, no_log=True),
             cache=dict(type="path", default="/var/cache/distcloud-lab"),
             jobs=dict(type="int", default=0),
             timeout=dict(type="int", default=1800),

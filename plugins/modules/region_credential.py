@@ -96,13 +96,19 @@ options:
       - The word that marks what is ours, as in M(hep.distcloud.region_resources).
     type: str
     default: distcloud
+  login_pending:
+    description:
+      - Says in check mode that an earlier task would make or mend the account, and in a check did not. A refused log-in then counts as an
+        account without credentials, with a warning; otherwise it is a failure.
+    type: bool
+    default: false
 attributes:
   idempotent:
     support: partial
     details:
       - With O(state=rotated) every run after a finished rotation begins another.
 notes:
-  - In check mode an account that does not exist yet counts as one without credentials, with a warning.
+  - In check mode an account that C(clouds.yaml) does not name yet counts as one without credentials, with a warning.
   - An account that itself logged in by an application credential may only make others if that one is unrestricted.
 extends_documentation_fragment:
   - hep.distcloud.openstack
@@ -196,12 +202,12 @@ import typing as t
 
 from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, ResourceModule
 from ansible_collections.hep.distcloud.plugins.module_utils._openstack import (
-    UNKNOWN_CLOUD,
     Client,
     connect,
     login_with_credential,
     openstack_argument_spec,
     path_prefix,
+    still_to_come,
 )
 from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import CREATE, DELETE, NONE, UPDATE, Plan, difference
 from ansible_collections.hep.distcloud.plugins.module_utils._region import bad, describe
@@ -217,6 +223,7 @@ from ansible_collections.hep.distcloud.plugins.module_utils._region_credential i
     expiry,
     own_credentials,
     probes,
+    shown,
 )
 from ansible_collections.hep.distcloud.plugins.module_utils._region_file import read_yaml, remove, write_yaml
 
@@ -246,6 +253,7 @@ class RegionCredential(ResourceModule):
             "expires_in": {"type": "int", "default": 365},
             "renew_before": {"type": "int", "default": 30},
             "mark": {"type": "str", "default": "distcloud"},
+            "login_pending": {"type": "bool", "default": False},
             **openstack_argument_spec(),
         }
 
@@ -269,7 +277,7 @@ class RegionCredential(ResourceModule):
             self.account = self.client.me()
             self.user_id = str(self.account["user_id"])
         except Failure as failure:
-            if not self.module.check_mode or failure.code not in (401, UNKNOWN_CLOUD):
+            if not still_to_come(failure, self.params, self.module.check_mode):
                 raise
             self.module.warn("%s; taken for an account without credentials, since this is only a check" % failure.message)
 
@@ -283,7 +291,7 @@ class RegionCredential(ResourceModule):
         now = datetime.datetime.now(datetime.timezone.utc)
         decision = decide(item["state"], item["name"], own, self.stored, self.pending, item, now)
         self.own, self.decision = own, decision
-        before = self.shown(self.stored, own) if self.stored else None
+        before = shown(self.stored, own, item["path"]) if self.stored else None
         if decision.step == NOTHING:
             return Plan(NONE, before=before, after=before, warnings=decision.warnings)
         if decision.step == REMOVE:
@@ -293,22 +301,10 @@ class RegionCredential(ResourceModule):
             after = dict(before or {}, superseded=[])
             return Plan(UPDATE, before=before, after=after, fields=("superseded",), warnings=decision.warnings)
         self.document = self.pending if decision.step == RESUME and self.pending else self.new_document(item, decision, now)
-        after = self.shown(self.document, own)
+        after = shown(self.document, own, item["path"])
         return Plan(
             UPDATE if before else CREATE, before=before, after=after, fields=difference(before or {}, after), warnings=decision.warnings
         )
-
-    def shown(self, document: Document, own: list[Document]) -> dict[str, t.Any]:
-        """What a person may see of a credential."""
-        state = {key: document.get(key) for key in ("service", "name", "expires_at", "with_access_rules", "roles")}
-        if document.get("application_credential_id"):
-            state["id"] = document["application_credential_id"]
-        older = [
-            entry["name"]
-            for entry in own
-            if entry["id"] != document.get("application_credential_id") and entry["name"] != document.get("name")
-        ]
-        return dict(state, path=self.params["path"], superseded=older)
 
     def new_document(self, item: dict[str, t.Any], decision: Decision, now: datetime.datetime) -> Document:
         client = self.client
@@ -348,7 +344,7 @@ class RegionCredential(ResourceModule):
         made = self.make(item, self.document)
         write_yaml(path, made, COMMENT)
         remove(path + PENDING)
-        return self.shown(made, self.own)
+        return shown(made, self.own, path)
 
     def make(self, item: dict[str, t.Any], document: Document) -> Document:
         """Make the credential, or find the one that a run cut short has made, and try it."""

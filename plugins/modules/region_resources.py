@@ -26,7 +26,7 @@ options:
     description:
       - V(present) makes what is missing and corrects what differs.
       - V(absent) removes what is listed and ours, in the reverse order. A project that still holds resources that are not ours is not
-        removed, and then nothing is.
+        removed, and then nothing is; neither is anything where ports of others use the listed networks or security groups.
     type: str
     choices: [present, absent]
     default: present
@@ -56,9 +56,15 @@ options:
         description: Whether somebody else made the project and it is used as it is, never changed or removed.
         type: bool
         default: false
+  login_pending:
+    description:
+      - Says in check mode that an earlier task would make or mend the account, and in a check did not. A refused log-in then counts as an
+        empty region, with a warning; otherwise it is a failure.
+    type: bool
+    default: false
 notes:
-  - In check mode an account that does not exist yet (no entry in C(clouds.yaml), or its log-in is refused) counts as an empty region,
-    with a warning, so that an intake can be checked before the project is made.
+  - In check mode an account that C(clouds.yaml) does not name yet counts as an empty region, with a warning, so that an intake can be
+    checked before the project is made.
 extends_documentation_fragment:
   - hep.distcloud.region_wishes
   - hep.distcloud.openstack
@@ -163,14 +169,14 @@ import os
 import typing as t
 
 from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, ResourceModule
-from ansible_collections.hep.distcloud.plugins.module_utils._openstack import UNKNOWN_CLOUD, connect, openstack_argument_spec
+from ansible_collections.hep.distcloud.plugins.module_utils._openstack import connect, openstack_argument_spec, still_to_come
 from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import Plan, reconcile
 from ansible_collections.hep.distcloud.plugins.module_utils._region import bad, check_wishes
 from ansible_collections.hep.distcloud.plugins.module_utils._region_compute import Flavor, KeyPair
 from ansible_collections.hep.distcloud.plugins.module_utils._region_identity import Project, Quota, User
 from ansible_collections.hep.distcloud.plugins.module_utils._region_image import Images
 from ansible_collections.hep.distcloud.plugins.module_utils._region_kind import Context, Kind
-from ansible_collections.hep.distcloud.plugins.module_utils._region_network import Network, Router, SecurityGroup
+from ansible_collections.hep.distcloud.plugins.module_utils._region_network import Network, Router, SecurityGroup, attached
 from ansible_collections.hep.distcloud.plugins.module_utils._region_options import resource_options
 
 # Option, kind: in the order in which they need each other.
@@ -198,6 +204,7 @@ class RegionResources(ResourceModule):
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "mark": {"type": "str", "default": "distcloud"},
             "images_of": {"type": "str"},
+            "login_pending": {"type": "bool", "default": False},
             **resource_options(),
             **openstack_argument_spec(),
         }
@@ -217,7 +224,7 @@ class RegionResources(ResourceModule):
         try:
             client = connect(self.params)
         except Failure as failure:
-            if not self.module.check_mode or failure.code not in (401, UNKNOWN_CLOUD):
+            if not still_to_come(failure, self.params, self.module.check_mode):
                 raise
             self.module.warn("%s; taken for an empty region, since this is only a check" % failure.message)
             self.empty = True
@@ -254,20 +261,30 @@ class RegionResources(ResourceModule):
         return [item for item in reversed(found) if item["kind"] != "quota"]
 
     def guard(self) -> None:
-        """Refuse to remove anything while our project holds what is not ours: the admin decides about that."""
+        """Refuse to remove anything while something of others is in the way: the admin decides about that."""
         project = self.params["project"]
         kind = self.kinds["project"]
-        if self.empty or not project or project["existing"] or not isinstance(kind, Project):
+        if self.empty:
             return
-        left = kind.holdings(self.params["images_of"]) if kind.find(project) else []
+        if not project or project["existing"] or not isinstance(kind, Project):
+            left = self.attached()
+            what = "our networks and security groups are still used by"
+            advice = "Retire the workers of this region (distcloud scheduler vms) and have the others removed first"
+        else:
+            left = kind.holdings(self.params["images_of"]) if kind.find(project) else []
+            what = "project %s still holds what is not ours to remove:" % project["name"]
+            advice = "Remove these or give them to another project first"
         if left:
-            raise Failure(
-                "project %s still holds what is not ours to remove: %s. Remove these or give them to another project first"
-                % (project["name"], ", ".join(left[:20])),
-                self.service,
-                "not_empty",
-                {"holdings": left},
-            )
+            raise Failure("%s %s. %s" % (what, ", ".join(left[:20]), advice), self.service, "not_empty", {"holdings": left})
+
+    def attached(self) -> list[str]:
+        """The ports of others on the networks, and in the security groups, that are to be removed."""
+        ids: dict[str, set[str]] = {}
+        for option, word in (("networks", "network"), ("routers", "router"), ("security_groups", "security_group")):
+            found = [self.kinds[word].own_id(wish) for wish in self.params[option] or []]
+            ids[option] = {own for own in found if own}
+        kind = self.kinds["network"]
+        return attached(kind, ids["networks"], ids["security_groups"], ids["routers"]) if isinstance(kind, Network) else []
 
     def name_of(self, item: dict[str, t.Any]) -> str:
         return "%s %s" % (self.kinds[item["kind"]].word, item.get("name") or "of the project")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import typing as t
 import uuid
@@ -20,6 +21,9 @@ if t.TYPE_CHECKING:
 
 BOOT_TIMEOUT = 600  # seconds that a boot under emulation may take on shared cores
 SECRET = "token-that-no-job-may-read"
+# As the engine gives it to every worker; it has nothing to fill in.
+FIREWALL = (Path(__file__).parents[2] / "services/src/distcloud/scheduler/worker/templates/worker.nft.j2").read_text("utf-8")
+SSH_PORT = 2222  # of the machine that carries QEMU
 MAC = "52:54:00:12:34:56"
 
 # Runs in the VM as root and writes one JSON object to the console.
@@ -34,6 +38,7 @@ def run(*command, user=None):
 def readable(path):
     return run("head", "-c", "1", path, user="slotu1")[0] == 0
 
+NAMES = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(bytes(12), ('169.254.169.254', 53))"
 drive = run("blkid", "-L", "config-2")[1]
 seen = {
     "hostname": socket.gethostname(),
@@ -45,6 +50,8 @@ seen = {
     "secret_in": run("grep", "-rls", "SECRET", "/etc", "/run", "/tmp", "/var", "/root", "/dev/shm", user="slotu1")[1],
     "may_read_something": readable("/etc/passwd"),
     "metadata": run("curl", "-s", "-m", "5", "http://169.254.169.254/openstack", user="slotu1")[0],
+    "may_ask_for_names": [user for user in ("slotu1", "condor", "_chrony", "systemd-resolve")
+        if run("python3", "-c", NAMES, user=user)[0] == 0],
     "rules": run("nft", "list", "ruleset")[1],
     "packages": dict(line.split() for line in run("dpkg-query", "-W", "-f", "${Package} ${Version}\n")[1].splitlines()),
     "slot_users": {entry.pw_name: entry.pw_shell for entry in pwd.getpwall() if entry.pw_name.startswith("slotu")},
@@ -65,9 +72,11 @@ print("CHECKED " + json.dumps(seen), flush=True)
 USER_DATA = {
     "write_files": [
         {"path": "/etc/condor/tokens.d/worker", "content": SECRET + "\n", "permissions": "0600", "owner": "root:root"},
+        {"path": "/etc/distcloud/worker.nft", "content": FIREWALL, "permissions": "0644"},
         {"path": "/root/checks.py", "content": CHECKS, "permissions": "0700"},
     ],
     "runcmd": [
+        ["nft", "-f", "/etc/distcloud/worker.nft"],
         ["systemctl", "start", "--no-block", "condor"],
         ["systemd-run", "--no-block", "--property=After=condor.service cloud-final.service", "--property=StandardOutput=tty",
          "--property=TTYPath=/dev/ttyS0", "python3", "/root/checks.py"],
@@ -118,7 +127,7 @@ def seen(lab: Lab, machine: str, record: dict[str, t.Any]) -> t.Iterator[dict[st
             lab.run(machine, f"base64 -d > {folder}/drive/openstack/latest/{name}", stdin=encoded)
         send(lab, machine, Path(record["file"]), f"{folder}/worker.qcow2")
         lab.run(machine, f"cd {folder} && genisoimage -quiet -J -r -V config-2 -o drive.iso drive && qemu-img resize -q worker.qcow2 2G")
-        lab.run(machine, QEMU.format(folder=folder, mac=MAC))
+        lab.run(machine, QEMU.format(folder=folder, mac=MAC, port=SSH_PORT))
         console = lab.wait("the VM has run its checks", lambda: said(lab, machine, folder), seconds=BOOT_TIMEOUT)
         checked: dict[str, t.Any] = json.loads(console)
         yield checked
@@ -129,7 +138,7 @@ def seen(lab: Lab, machine: str, record: dict[str, t.Any]) -> t.Iterator[dict[st
 QEMU = (
     "cd {folder} && qemu-system-x86_64 -accel tcg -m 512 -smp 1 -display none -no-reboot -daemonize -pidfile pid -serial file:console"
     " -drive file=worker.qcow2,if=virtio,cache=unsafe -drive file=drive.iso,media=cdrom,if=ide,readonly=on"
-    " -netdev user,id=n -device virtio-net-pci,netdev=n,mac={mac} -device virtio-rng-pci"
+    " -netdev user,id=n,hostfwd=tcp:127.0.0.1:{port}-:22 -device virtio-net-pci,netdev=n,mac={mac} -device virtio-rng-pci"
 )
 
 
@@ -164,6 +173,14 @@ def test_a_job_reads_none_of_the_secrets(seen: dict[str, t.Any]) -> None:
 def test_a_job_cannot_ask_the_metadata_service(seen: dict[str, t.Any]) -> None:
     assert seen["metadata"] == 7, "curl was refused at once"
     assert "policy drop" in seen["rules"] and "169.254.169.254" in seen["rules"]
+    assert "table inet worker " in seen["rules"] and "table inet distcloud_worker " in seen["rules"], "the image's and the scheduler's"
+    assert seen["may_ask_for_names"] == ["systemd-resolve"]
+
+
+def test_the_open_port_is_open_behind_both_firewalls(lab: Lab, machine: str, seen: dict[str, t.Any]) -> None:
+    assert seen["condor_active"] == "active", "the scheduler's firewall stands"
+    read = f"timeout 120 bash -c 'exec 3<>/dev/tcp/127.0.0.1/{SSH_PORT}; head -c 7 <&3'"
+    assert lab.run(machine, read).strip() == "SSH-2.0", "worker_image_inbound_tcp_ports of the lab has 22"
 
 
 def test_holds_exactly_the_manifest(seen: dict[str, t.Any], record: dict[str, t.Any]) -> None:
@@ -184,15 +201,18 @@ def test_is_a_machine_of_its_own(seen: dict[str, t.Any], record: dict[str, t.Any
     assert seen["recompiled"] == "", "the compiled Python of the image is valid in the VM"
 
 
-def build(lab: Lab, manifest: Path | str, state: Path, check: bool = True) -> str:
+def build(lab: Lab, manifest: Path | str, state: Path, check: bool = True, **more: t.Any) -> str:
     """Builds once more, by a manifest, into a state folder of its own."""
-    wishes = {"worker_image_rebuild": True, "worker_image_manifest": str(manifest), "worker_image_state_dir": str(state)}
+    wishes = {"worker_image_rebuild": True, "worker_image_manifest": str(manifest), "worker_image_state_dir": str(state), **more}
     return lab.playbook("playbooks/worker_image.yml", "--limit", "image_builders", "-e", json.dumps(wishes), check=check)
 
 
 def test_the_same_set_gives_the_same_bytes(lab: Lab, record: dict[str, t.Any], tmp_path: Path) -> None:
-    build(lab, record["manifest"], tmp_path)
+    """Also where they are fetched from elsewhere: the image's sources.list is the manifest's."""
+    elsewhere = [re.sub(r"^deb (\S+?)/? ", r"deb [trusted=no] \1/ ", line) for line in record["sources"]]
+    build(lab, record["manifest"], tmp_path, worker_image_apt_sources=elsewhere)
     again = json.loads((tmp_path / "worker.json").read_text("utf-8"))
+    assert again["sources"] == elsewhere != record["sources"]
     assert again["tools"] == record["tools"], "the builder's tools changed in between"
     assert again["manifest_sha256"] == record["manifest_sha256"]
     assert again["sha512"] == record["sha512"]

@@ -100,6 +100,19 @@ def test_the_intake_is_there(account, region):
     assert [image.name for image in own.image.images(visibility="private")] == ["mol-worker-1"]
 
 
+@pytest.mark.parametrize("region", REGIONS)
+def test_an_uploaded_image_says_of_what_it_was_made(account, region, state):
+    record = json.loads((state / "images" / "worker.json").read_text("utf-8"))
+    said = account(region).image.find_image("mol-worker-1").properties
+    assert {name: value for name, value in said.items() if name.startswith("distcloud_") and name != "distcloud_owner"} == {
+        "distcloud_image": "worker",
+        "distcloud_build": record["key"][:16],
+        "distcloud_manifest": "worker-1.manifest.json",
+        "distcloud_manifest_sha256": hashlib.sha256(b"manifest").hexdigest(),
+    }
+    assert said["distcloud_owner"]
+
+
 def test_a_tenant_has_things_of_its_own_in_the_same_project(account):
     own = account("region-t")
     assert own.network.find_network("mol-tenant") and own.network.find_security_group("mol-tenant")

@@ -13,7 +13,8 @@ import pytest
 testinfra_hosts = ["ansible://mol-builder"]
 
 STATE = Path.home() / ".local/state/distcloud" / f"lab-{os.environ['DISTCLOUD_LAB']}" / "molecule-images"
-ANNOUNCED = "mol-builder: Announce a build"
+WRITTEN = "mol-builder: Program, recipe and manifest"
+BUILT = "mol-builder: Build the image"
 
 
 @pytest.fixture
@@ -32,19 +33,19 @@ def test_image_and_manifest_are_on_the_control_node_alone(host, record):
 
 
 @pytest.mark.parametrize(
-    ("wish", "why"),
+    ("wish", "why", "changed"),
     [
-        ({}, ""),
-        ({"worker_image_rebuild": True}, "worker_image_rebuild asks for it"),
-        ({"worker_image_extra_packages": ["tmux"]}, "its inputs changed"),
-        ({"worker_image_slot_users": 9}, "its inputs changed"),
-        ({"worker_image_name_prefix": "of-another-name"}, ""),
+        ({}, "", []),
+        ({"worker_image_rebuild": True}, "worker_image_rebuild asks for it", [BUILT]),
+        ({"worker_image_extra_packages": ["tmux"]}, "its inputs changed", [WRITTEN, BUILT]),
+        ({"worker_image_slot_users": 9}, "its inputs changed", [WRITTEN, BUILT]),
+        ({"worker_image_name_prefix": "of-another-name"}, "", []),
     ],
 )
-def test_a_dry_run_says_whether_a_build_is_due_and_why(converge, record, wish, why):
+def test_a_dry_run_says_whether_a_build_is_due_and_why(converge, record, wish, why, changed):
     dry = converge.run("--check", **wish)
-    assert (dry.changed, dry.failures) == ([ANNOUNCED] if why else [], {})
-    assert f"A worker image would be built on mol-builder: {why}." in dry.told["mol-builder"] or not why
+    assert (dry.changed, dry.failures) == (changed, {})
+    assert f"A worker image is built on mol-builder: {why}." in dry.told["mol-builder"] or not why
     assert json.loads((STATE / "worker.json").read_text("utf-8")) == record
 
 
@@ -56,11 +57,20 @@ def test_an_image_that_was_lost_or_spoilt_is_due_again(converge, record, spoil):
     try:
         spoil(image)
         dry = converge.run("--check")
-        assert dry.changed == [ANNOUNCED]
+        assert dry.changed == [BUILT]
         assert any("its file is missing or has another content" in line for line in dry.told["mol-builder"])
     finally:
         kept.rename(image)
     assert converge.run("--check").changed == []
+
+
+def test_what_a_dry_run_says_of_a_build_is_what_is_then_done(host, converge, record):
+    """The image is lost, and the builder is a new one but for its packages."""
+    Path(record["file"]).unlink()
+    host.check_output("cd /var/cache/distcloud-worker-image && rm -r output program recipe.json")
+    assert converge.mends() == ["mol-builder: Folder of the builder", WRITTEN, BUILT]
+    again = json.loads((STATE / "worker.json").read_text("utf-8"))
+    assert hashlib.sha512(Path(again["file"]).read_bytes()).hexdigest() == again["sha512"]
 
 
 def test_a_package_that_nobody_has_is_named_and_the_old_image_stays(converge, record):

@@ -64,5 +64,10 @@ def kvm_is_real(limit: float) -> bool:
     return time_to_marker("kvm", min(limit, 2 * emulated + 0.5)) < math.inf
 
 
+def answer(limit: float, device: Path = Path("/dev/kvm")) -> str:
+    """What Nova has to use."""
+    return "kvm" if device.exists() and kvm_is_real(limit) else "qemu"
+
+
 if __name__ == "__main__":
-    sys.stdout.write("kvm\n" if Path("/dev/kvm").exists() and kvm_is_real(float(sys.argv[1])) else "qemu\n")
+    sys.stdout.write(answer(float(sys.argv[1])) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import struct
@@ -32,7 +33,24 @@ def test_a_manifest_reads_back_and_does_not_depend_on_order(tmp_path: Path) -> N
     assert set(again.packages) == {BASH, TOOL}
 
 
-@pytest.mark.parametrize("body", ["{", "[]", json.dumps({"format": 1}), json.dumps({"format": 99, "suite": "x"})])
+def test_the_sources_of_a_manifest_are_the_images_wherever_a_rebuild_fetches_from(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(dataclasses.replace(MANIFEST, sources=("deb http://mirror.example.org/debian trixie main",)).text())
+    again = packages.read_manifest(path)
+    assert again.text() == path.read_text() and json.loads(path.read_text())["format"] == 2
+    assert again.sources_list(["deb http://snapshot.example.org/ trixie main"]) == "deb http://mirror.example.org/debian trixie main\n"
+
+
+def test_a_manifest_without_sources_means_those_of_the_build(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(MANIFEST.text())
+    assert json.loads(path.read_text())["format"] == 1 and packages.read_manifest(path).text() == path.read_text(), "its hash stays"
+    assert packages.read_manifest(path).sources_list(["deb a", "deb b"]) == "deb a\ndeb b\n"
+
+
+@pytest.mark.parametrize(
+    "body", ["{", "[]", json.dumps({"format": 1}), json.dumps({"format": 2}), json.dumps({"format": 99, "suite": "x"})]
+)
 def test_a_broken_manifest_is_named(tmp_path: Path, body: str) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(body)

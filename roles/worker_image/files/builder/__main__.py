@@ -1,6 +1,7 @@
 """Builds a worker image on a Debian 13 host: `python3 FOLDER --recipe R --cache DIR --output DIR [--manifest M]`, as root.
 
-Leaves `worker.qcow2`, `manifest.json` and `result.json` in the output folder. The same manifest and recipe give the same bytes.
+Leaves `worker.qcow2`, `manifest.json` and `result.json` in the output folder. The same manifest and recipe give the same bytes, wherever
+the recipe's sources lead.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def build(recipe: dict[str, Any], cache: Path, output: Path, pinned: Manifest | 
         apt.update()
         chosen = apt.resolve(recipe["packages"])
         apt.fetch(chosen)
-        manifest = Manifest(recipe["suite"], recipe["architecture"], newest(apt.archives, chosen), tuple(chosen))
+        manifest = Manifest(recipe["suite"], recipe["architecture"], newest(apt.archives, chosen), tuple(chosen), tuple(recipe["sources"]))
     else:
         if (pinned.suite, pinned.architecture) != (recipe["suite"], recipe["architecture"]):
             raise BuildError(
@@ -116,7 +117,7 @@ def main() -> int:
     try:
         if given.customise:
             work, root = given.customise
-            customise(root, json.loads((work / "recipe.json").read_text()), (work / "manifest.json").read_text())
+            customise(root, json.loads((work / "recipe.json").read_text()), read_manifest(work / "manifest.json"))
             return 0
         if not (given.recipe and given.cache and given.output):
             parser.error("--recipe, --cache and --output are needed")

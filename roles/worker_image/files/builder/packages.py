@@ -14,7 +14,8 @@ from typing import Any
 from _process import BuildError, run
 
 INSTALLED = re.compile(r"^Inst (?P<name>\S+) \((?P<version>\S+) .*\[(?P<architecture>\S+)\]\)")
-FORMAT = 1
+# Format 1, of images built before the sources were recorded, is read and written as it was: its hash names its set.
+FORMATS = (1, 2)
 
 
 @dataclass(frozen=True, order=True)
@@ -38,33 +39,43 @@ class Package:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that decides the content of the packages in an image; `epoch` is the time stamp of its files."""
+    """Everything of the archive that is in an image: the packages, and in `sources` the lines of its sources.list; `epoch` is the time
+    stamp of its files. A rebuild may fetch from elsewhere."""
 
     suite: str
     architecture: str
     epoch: int
     packages: tuple[Package, ...]
+    sources: tuple[str, ...] | None = None
 
     def text(self) -> str:
         """The one way to write it, so that its hash names the set."""
-        body = {
-            "format": FORMAT,
+        body: dict[str, Any] = {
+            "format": 1 if self.sources is None else 2,
             "suite": self.suite,
             "architecture": self.architecture,
             "source_date_epoch": self.epoch,
             "packages": [asdict(package) for package in sorted(self.packages)],
         }
+        if self.sources is not None:
+            body["sources"] = list(self.sources)
         return json.dumps(body, indent=1, sort_keys=True) + "\n"
+
+    def sources_list(self, fetched_from: Iterable[str]) -> str:
+        """The image's sources.list: the recorded lines, or those of this build where the manifest is of format 1."""
+        return "".join(f"{line}\n" for line in (fetched_from if self.sources is None else self.sources))
 
 
 def read_manifest(path: Path) -> Manifest:
     """Reads a manifest of an earlier build."""
     try:
         body = json.loads(path.read_text())
-        if body["format"] != FORMAT:
-            raise BuildError(f"{path}: format is {body['format']}, this builder reads {FORMAT}")
+        if body["format"] not in FORMATS:
+            readable = " and ".join(map(str, FORMATS))
+            raise BuildError(f"{path}: format is {body['format']}, this builder reads {readable}; build with the collection that wrote it")
         packages = tuple(Package(**entry) for entry in body["packages"])
-        return Manifest(body["suite"], body["architecture"], int(body["source_date_epoch"]), packages)
+        sources = tuple(map(str, body["sources"])) if body["format"] == 2 else None
+        return Manifest(body["suite"], body["architecture"], int(body["source_date_epoch"]), packages, sources)
     except (KeyError, TypeError, ValueError) as error:
         raise BuildError(f"{path}: not a package manifest of a worker image: {error!r}") from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from _process import BuildError, run
+from packages import Manifest
 
 # Written by the installation, different every time, wanted by nobody in a machine's first minute.
 LEFT_OVERS = (
@@ -40,13 +41,13 @@ LEFT_OVERS = (
 KEPT_FOLDERS = ("var/log/condor", "var/log/chrony", "var/log/private")
 
 
-def customise(root: Path, recipe: Mapping[str, Any], manifest_text: str) -> None:
+def customise(root: Path, recipe: Mapping[str, Any], manifest: Manifest) -> None:
     """Applies `recipe` to the tree at `root`, which must be a chroot with its packages configured."""
     add_slot_users(root, int(recipe["slot_users"]))
     for entry in recipe["files"]:
         write(root, entry["path"], entry["content"], entry["mode"])
-    write(root, "/usr/share/distcloud/worker-image-manifest.json", manifest_text, "0644")
-    write(root, "/etc/apt/sources.list", "".join(f"{line}\n" for line in recipe["sources"]), "0644")
+    write(root, "/usr/share/distcloud/worker-image-manifest.json", manifest.text(), "0644")
+    write(root, "/etc/apt/sources.list", manifest.sources_list(recipe["sources"]), "0644")
     for entry in recipe["folders"]:
         path = inside(root, entry["path"])
         path.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ class Result:
     data: dict[str, t.Any]
     raw: str
     warnings: list[str] = field(default_factory=list)
+    logged: str = ""  # what went to the system's log
 
     @property
     def failed(self) -> bool:
@@ -39,12 +40,14 @@ def run_module(cls: t.Any, params: dict[str, t.Any], check: bool = False, diff: 
     """Give a module its options as Ansible would and return what it printed, argument validation and no_log included."""
     args = dict(params, _ansible_check_mode=check, _ansible_diff=diff, _ansible_remote_tmp="/tmp", _ansible_keep_remote_files=False)
     out = io.StringIO()
-    quiet = mock.patch.object(basic.AnsibleModule, "_log_to_syslog", create=True)
+    logged: list[str] = []
+    no_journal = mock.patch.object(basic, "has_journal", False)
+    log = mock.patch.object(basic.AnsibleModule, "_log_to_syslog", lambda _module, message: logged.append(str(message)))
     # Warnings pile up in this process, where a real module has a process of its own.
     fresh = mock.patch.dict(module_warnings._global_warnings, clear=True)
-    with patch_module_args(args), mock.patch("sys.stdout", out), quiet, fresh, contextlib.suppress(SystemExit):
+    with patch_module_args(args), mock.patch("sys.stdout", out), no_journal, log, fresh, contextlib.suppress(SystemExit):
         cls.main()
     raw = out.getvalue()
     data = json.loads(raw)
     warnings = [item if isinstance(item, str) else str(item) for item in data.get("warnings", [])]
-    return Result(data=data, raw=raw, warnings=warnings)
+    return Result(data=data, raw=raw, warnings=warnings, logged="\n".join(logged))

@@ -21,6 +21,7 @@ ROOTS = {
     "compute": "http://region.test:8774/v2.1",
     "network": "http://region.test:9696/v2.0",
     "image": "http://region.test:9292/v2",
+    "block-storage": "http://region.test:8776/v3/project-1",
 }
 CATALOGUE = {
     "identity": KEYSTONE,
@@ -59,6 +60,7 @@ class Region:
     calls: list[Call]
     login: int = 201  # status of a log-in by password
     credential_login: int = 201
+    catalogue: dict[str, str] = field(default_factory=lambda: CATALOGUE)
     seen: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     mocker: t.Any = None
@@ -79,7 +81,7 @@ class Region:
                 "name": kind,
                 "endpoints": [{"id": kind, "interface": "public", "region": "test", "region_id": "test", "url": url}],
             }
-            for kind, url in CATALOGUE.items()
+            for kind, url in self.catalogue.items()
         ]
         domain = {"id": "default", "name": "Default"}
         return {
@@ -115,9 +117,10 @@ class Region:
 
 
 @contextmanager
-def replay(*calls: Call, login: int = 201, credential_login: int = 201) -> t.Iterator[Region]:
-    """A region that expects exactly these calls in this order."""
-    region = Region(list(calls), login, credential_login)
+def replay(*calls: Call, login: int = 201, credential_login: int = 201, volumes: bool = False) -> t.Iterator[Region]:
+    """A region that expects exactly these calls in this order; with or without a volume service."""
+    more = {"volumev3": ROOTS["block-storage"]} if volumes else {}
+    region = Region(list(calls), login, credential_login, {**CATALOGUE, **more})
     with requests_mock.Mocker() as mocker, mock.patch("time.sleep"):
         mocker.register_uri(requests_mock.ANY, requests_mock.ANY, json=region.answer)
         version = {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": KEYSTONE + "/"}]}

@@ -33,7 +33,7 @@ def test_full_circle(tmp_path):
     path = tmp_path / "new" / "clouds.yaml"
     assert call(path, check=True, diff=True).changed and not path.exists()
     made = call(path, diff=True)
-    assert made.changed and "verysecretword" not in made.raw and stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert made.changed and "verysecretword" not in made.raw + made.logged and stat.S_IMODE(path.stat().st_mode) == 0o600
     assert read(path) == {"one": ENTRY}
     assert not call(path).changed
     call(path, "two", {"region_name": "s"})
@@ -44,6 +44,15 @@ def test_full_circle(tmp_path):
     assert call(path, state="absent", check=True).changed and "one" in read(path)
     assert call(path, state="absent").changed and read(path) == {"two": {"region_name": "s"}}
     assert not call(path, state="absent").changed
+
+
+@pytest.mark.parametrize("name", clouds_yaml.SECRETS)
+def test_no_secret_is_in_any_output_and_all_else_is_readable(tmp_path, name):
+    entry = {"auth": {"auth_url": "https://r.example.org:5000/v3", name.split(".")[1]: "verysecretword"}, "region_name": "r"}
+    made = call(tmp_path / "clouds.yaml", entry=entry, check=True, diff=True)
+    assert made.changed and "verysecretword" not in made.raw + made.logged
+    assert "Invoked with" in made.logged and made.data["cloud"]["region_name"] == "r"
+    assert made.data["cloud"]["auth"]["auth_url"] == "https://r.example.org:5000/v3"
 
 
 def test_writers_at_the_same_time_lose_nothing(tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
-from ansible_collections.hep.distcloud.plugins.modules import lab_hosts, lab_network
+from ansible_collections.hep.distcloud.plugins.modules import lab_hosts, lab_images, lab_network
 from harness import run_module
 
 
@@ -44,3 +44,10 @@ def test_keys_are_told_to_the_callers_file_while_the_lab_is_held(tmp_path, monke
     assert (caller / "known_hosts").stat().st_mode & 0o777 == 0o644
     assert not run_module(lab_hosts.LabHosts, wish).data["changed"]
     assert not run_module(lab_hosts.LabHosts, wish | {"known_hosts": str(tmp_path / "nowhere" / "known_hosts")}).data["changed"]
+
+
+def test_the_password_in_a_proxy_is_in_no_output(tmp_path):
+    params = {"images": {}, "cache": str(tmp_path), "proxies": {"http_proxy": "http://me:verysecretword@proxy.example.org:3128"}}
+    result = run_module(lab_images.LabImages, params, check=True)
+    assert not result.failed and "Invoked with" in result.logged
+    assert "proxy.example.org" not in result.raw + result.logged

@@ -260,8 +260,15 @@ def test_an_account_that_may_not_make_any_is_told_why(path: Path) -> None:
 
 def test_an_account_that_does_not_exist_yet_can_be_checked(path: Path) -> None:
     with replay(login=401):
-        result = run(path, check=True)
+        result = run(path, check=True, login_pending=True)
     assert result.changed and "only a check" in result.raw
+
+
+@pytest.mark.parametrize(("check", "pending"), [(False, False), (True, False), (False, True)])
+def test_a_refused_log_in_is_a_failure_in_a_check_too(path: Path, check: bool, pending: bool) -> None:
+    with replay(login=401):
+        result = run(path, check, login_pending=pending)
+    assert result.failed and result.data["failure"]["code"] == 401 and not result.changed
 
 
 @pytest.mark.parametrize(

@@ -83,12 +83,18 @@ def test_a_password_file_that_is_not_there_yet_is_no_password(tmp_path: Path) ->
     assert result.failed and result.data["failure"]["details"]["field"] == "users.password"
 
 
+THEIR_VMS_PORT = {"id": "a2", "name": "", "device_owner": "compute:nova", "device_id": "v1"}
+DHCP_PORT = {"id": "a3", "name": "", "device_owner": "network:dhcp", "device_id": "dhcp-host"}
+ELSEWHERE = {"id": "a4", "name": "", "device_owner": "compute:nova", "device_id": "vm-of-another-project"}
 HOLDINGS = [
-    Call("GET", "compute", "/servers/detail", {"servers": [{"name": "their-vm"}]}),
+    Call("GET", "compute", "/servers/detail", {"servers": [{"id": "v1", "name": "their-vm"}]}),
     listed("/networks", "networks", {"id": "n9", "name": "theirs", "description": ""}, NETWORK),
     Call("GET", "network", "/routers", status=404, answer={"message": "no such extension"}),
     listed("/security-groups", "security_groups", {"name": "default", "description": ""}),
     Call("GET", "network", "/floatingips", status=404),
+    listed("/ports", "ports", {"id": "a1", "name": "left-over", "device_owner": "", "device_id": ""}, THEIR_VMS_PORT),
+    listed("/ports", "ports"),
+    Call("GET", "network", "/ports", {"ports": [DHCP_PORT, THEIR_VMS_PORT, ELSEWHERE]}, query={"network_id": "n1"}),
     Call("GET", "image", "/images", {"images": []}),
 ]
 
@@ -96,19 +102,63 @@ HOLDINGS = [
 def test_a_project_that_holds_foreign_resources_is_not_removed_and_nothing_else_is() -> None:
     with replay(DOMAIN, PROJECT, *copy.deepcopy(HOLDINGS)):
         result = run({"state": "absent", "project": {"name": "site"}, "networks": [NET_WISH]})
-    assert result.failed and result.data["failure"]["details"]["holdings"] == ["server their-vm", "network theirs"]
+    assert result.failed and result.data["failure"]["details"]["holdings"] == [
+        "server their-vm",
+        "network theirs",
+        "port left-over",
+        "port a4 (compute:nova)",
+    ]
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_volumes_in_a_project_are_named_where_the_region_has_volumes(check: bool) -> None:
+    query = {"all_tenants": "1", "project_id": "p1"}
+    volumes = Call(
+        "GET", "block-storage", "/volumes/detail", {"volumes": [{"id": "b1", "name": "data"}, {"id": "b2", "name": ""}]}, query=query
+    )
+    with replay(DOMAIN, PROJECT, *copy.deepcopy(EMPTY[:-1]), volumes, EMPTY[-1], volumes=True):
+        result = run({"state": "absent", "project": {"name": "site"}}, check)
+    assert result.failed and result.data["failure"]["details"]["holdings"] == ["volume data", "volume b2"]
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_tenant_whose_network_or_group_others_use_removes_nothing(check: bool) -> None:
+    """Its key pair neither, which nobody uses; the port of our own router is no obstacle."""
+    group = {"id": "g1", "name": "workers", "description": "[distcloud]", "security_group_rules": []}
+    ours = {"id": "a5", "device_owner": "network:router_interface", "device_id": "q1"}
+    in_group = {"id": "a6", "name": "their-port", "device_owner": "compute:nova", "device_id": "v9", "security_groups": ["g1"]}
+    wish = {
+        "networks": [NET_WISH],
+        "routers": [{"name": "out", "external_network": "public", "subnets": ["sub"]}],
+        "security_groups": [{"name": "workers"}],
+        "key_pairs": [{"name": "site", "public_key": "any key"}],
+    }
+    with replay(
+        listed("/networks", "networks", NETWORK),
+        listed("/routers", "routers", {"id": "q1", "name": "out", "description": "[distcloud]"}),
+        listed("/security-groups", "security_groups", group),
+        Call("GET", "network", "/ports", {"ports": [DHCP_PORT, ours, ELSEWHERE]}, query={"network_id": "n1"}),
+        Call("GET", "network", "/ports", {"ports": [ours, ELSEWHERE, in_group]}, query={}),
+    ):
+        result = run({"state": "absent", **wish}, check)
+    assert result.failed and not result.changed and result.data["failure"]["code"] == "not_empty"
+    assert result.data["failure"]["details"]["holdings"] == ["port a4 (compute:nova)", "port their-port (compute:nova)"]
+    assert "distcloud scheduler vms" in result.data["msg"]
+
+
+EMPTY = [
+    Call("GET", "compute", "/servers/detail", {"servers": []}),
+    listed("/networks", "networks"),
+    listed("/routers", "routers"),
+    listed("/security-groups", "security_groups"),
+    listed("/floatingips", "floatingips"),
+    listed("/ports", "ports"),
+    Call("GET", "image", "/images", {"images": []}),
+]
 
 
 @pytest.mark.parametrize("check", [False, True])
 def test_an_empty_project_is_removed_with_its_quotas(check: bool) -> None:
-    empty = [
-        Call("GET", "compute", "/servers/detail", {"servers": []}),
-        listed("/networks", "networks"),
-        listed("/routers", "routers"),
-        listed("/security-groups", "security_groups"),
-        listed("/floatingips", "floatingips"),
-        Call("GET", "image", "/images", {"images": []}),
-    ]
     writes = [
         Call("DELETE", "compute", "/os-quota-sets/p1", status=202),
         Call("DELETE", "network", "/quotas/p1", status=204),
@@ -116,7 +166,7 @@ def test_an_empty_project_is_removed_with_its_quotas(check: bool) -> None:
         Call("DELETE", "network", "/security-groups/d1", status=204),
         Call("DELETE", "identity", "/projects/p1", status=204),
     ]
-    with replay(DOMAIN, PROJECT, *empty, *([] if check else writes)):
+    with replay(DOMAIN, PROJECT, *copy.deepcopy(EMPTY), *([] if check else writes)):
         result = run({"state": "absent", "project": {"name": "site"}, "quotas": {"compute": {"cores": 1}}}, check)
     assert result.changed, result.raw
 
@@ -142,6 +192,8 @@ def test_a_flavor_of_another_size_is_refused() -> None:
 def test_a_network_in_use_is_named_with_advice() -> None:
     with replay(
         listed("/networks", "networks", NETWORK),
+        listed("/ports", "ports"),
+        listed("/networks", "networks", NETWORK),
         listed("/subnets", "subnets", SUBNET),
         Call("DELETE", "network", "/networks/n1", {"NeutronError": {"message": "ports still in use"}}, 409),
     ):
@@ -163,14 +215,38 @@ def test_pages_of_a_listing_are_followed() -> None:
         assert not run({"networks": [NET_WISH]}).changed
 
 
-def test_a_refused_log_in_is_an_empty_region_only_in_a_check() -> None:
+@pytest.mark.parametrize(("check", "pending"), [(False, False), (True, False), (False, True)])
+def test_a_refused_log_in_is_a_failure_in_a_check_too(check: bool, pending: bool) -> None:
     with replay(login=401):
-        result = run({"networks": [NET_WISH]})
-    assert result.failed and result.data["failure"]["code"] == 401
+        result = run({"networks": [NET_WISH]}, check, login_pending=pending)
+    assert result.failed and result.data["failure"]["code"] == 401 and not result.changed
+    assert "the-accounts-password" not in result.raw
+
+
+def test_an_account_that_an_earlier_task_would_make_has_an_empty_region_in_a_check() -> None:
     with replay(login=401):
-        result = run({"networks": [NET_WISH]}, check=True)
+        result = run({"networks": [NET_WISH]}, check=True, login_pending=True)
     assert result.changed and "only a check" in result.raw
     assert "the-accounts-password" not in result.raw
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_an_entry_that_is_not_written_yet_is_an_empty_region_only_in_a_check(
+    check: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clouds.yaml").write_text("clouds: {}\n")
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(tmp_path / "clouds.yaml"))
+    with replay():
+        result = run({"cloud": "new", "auth": None, "region_name": None, "networks": [NET_WISH]}, check)
+    assert (result.changed, result.failed) == (check, not check)
+    assert "only a check" in result.raw if check else result.data["failure"]["code"] == "unknown_cloud"
+
+
+def test_a_service_that_the_catalogue_does_not_name_is_told_with_what_to_check() -> None:
+    with replay():
+        result = run({"networks": [NET_WISH]}, region_name="elsewhere")
+    assert result.failed and result.data["failure"]["code"] == "no_endpoint"
+    assert "the catalogue names no network service in region elsewhere; check region_name and interface" in result.data["msg"]
 
 
 BAD: dict[str, tuple[dict[str, t.Any], str]] = {

@@ -1,0 +1,63 @@
+"""The probe of role lab_openstack for KVM: its guest really runs, and what it concludes from how soon the guest shows its marker."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FILE = Path(__file__).resolve().parents[3] / "roles" / "lab_openstack" / "files" / "probe_kvm.py"
+
+
+@pytest.fixture
+def probe() -> Any:
+    spec = importlib.util.spec_from_file_location("probe_kvm", FILE)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_guest_is_one_boot_sector_whose_parts_do_not_overlap(probe: Any) -> None:
+    sector = probe.boot_sector()
+    assert len(sector) == 512 and sector[510:] == b"\x55\xaa"
+    assert len(probe.REAL_MODE) <= 0x20 and len(probe.PROTECTED_MODE) <= 0x30 and 0x60 + len(probe.MARKER) + 2 <= 0xA0
+    assert probe.MARKER in sector
+
+
+@pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="this machine has no qemu-system-x86_64")
+def test_the_guest_shows_its_marker_under_emulation(probe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < probe.time_to_marker("tcg", 60) < 60
+    monkeypatch.setattr(probe, "boot_sector", lambda: bytes(510) + b"\x55\xaa")
+    assert probe.time_to_marker("tcg", 1) == math.inf, "another guest shows none"
+
+
+def test_without_the_device_nothing_is_tried(probe: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(probe, "time_to_marker", lambda *_words: pytest.fail("a guest was started"))
+    assert probe.answer(20, tmp_path / "kvm") == "qemu"
+
+
+@pytest.mark.parametrize(
+    ("emulated", "virtual", "said"),
+    [(0.5, 0.3, "kvm"), (0.5, 1.4, "kvm"), (0.5, 1.6, "qemu"), (0.5, math.inf, "qemu"), (math.inf, 3.0, "kvm"), (math.inf, 21.0, "qemu")],
+)
+def test_kvm_has_to_be_about_as_soon_as_emulation(
+    probe: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulated: float, virtual: float, said: str
+) -> None:
+    def time_to_marker(accelerator: str, seconds: float) -> float:
+        needed = emulated if accelerator == "tcg" else virtual
+        return needed if needed < seconds else math.inf
+
+    monkeypatch.setattr(probe, "time_to_marker", time_to_marker)
+    (tmp_path / "kvm").touch()
+    assert probe.answer(20, tmp_path / "kvm") == said
+
+
+def test_without_qemu_there_is_no_kvm(probe: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "kvm").touch()
+    assert probe.answer(20, tmp_path / "kvm") == "qemu"
