@@ -107,6 +107,8 @@ LAB_DOWN = playbook("lab-down", "playbooks/lab_down.yml", minutes=10, always=Tru
 def site(*tests: str, minutes: float) -> list[Step]:
     """The site on the two regions of the lab, and tests of it; what each proves stands in its first lines."""
     return [
+        # What an admin types first: it must go through where nothing is there yet.
+        playbook("site-dry-run", "playbooks/site.yml", "--check", "--diff", minutes=10),
         playbook("site", "playbooks/site.yml", minutes=25, needed=True),
         *(
             pytest_step(f"integration-{name}", f"tests/integration/test_{name}.py", minutes=minutes, environment=LAB_ENVIRONMENT)
