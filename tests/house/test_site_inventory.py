@@ -94,7 +94,7 @@ def test_an_own_ca_and_its_certificates_are_taken(site: Site) -> None:
 def brought(site: Site, **changed: Any) -> OwnCa:
     """The admin's own CA with a certificate for each of the two that the playbooks lay; `changed` goes over the files named."""
     ca = OwnCa(site.home / "own")
-    files = {name: ca.files(name, name) for name in ("condor", "scheduler")} | changed
+    files = {host: ca.files(host, host) for host in ("condor", "scheduler")} | changed
     site.variable("group_vars/all", certificates_ca_certificate=str(ca.certificate), certificates_files=files)
     return ca
 

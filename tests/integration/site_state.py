@@ -57,8 +57,8 @@ def daemons(stat: str) -> set[str]:
     """Name, number and start of each daemon, out of the lines of /proc/PID/stat; without the forks in which HTCondor's answer questions."""
     found: dict[str, tuple[str, str, str]] = {}
     for line in stat.splitlines():
-        pid, _, rest = line.partition(" (")
-        name, _, fields = rest.rpartition(") ")
+        pid, _separator, rest = line.partition(" (")
+        name, _separator, fields = rest.rpartition(") ")
         if name in DAEMONS:
             found[pid] = name, fields.split()[1], fields.split()[19]
     return {f"{name} {pid} {start}" for pid, (name, parent, start) in found.items() if found.get(parent, ("",))[0] != name}

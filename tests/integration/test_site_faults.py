@@ -63,7 +63,7 @@ def test_a_wrong_password_is_named_and_the_other_region_does_the_work(lab: Lab, 
     assert "credential" in error or "401" in error, error
     seen = agree(lab, {cluster: 2})
     assert {job["MachineAttrDistcloudRegion0"] for job in history(lab, cluster)} == {"region-a"}
-    assert {region for region, _, _ in seen.servers} == {"region-a"}
+    assert {region for region, _name, _id in seen.servers} == {"region-a"}
 
 
 def test_a_region_stopped_in_mid_boot_is_named_and_reconciled_when_it_is_back(lab: Lab) -> None:

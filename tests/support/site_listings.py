@@ -30,7 +30,7 @@ class Listings:
             *_surplus("in the ledger and not in Nova", rows, self.servers),
             *_surplus("in Nova and not in the ledger", self.servers, rows),
         ]
-        ids = [(region, server) for region, _, server in self.servers]
+        ids = [(region, server) for region, _name, server in self.servers]
         found += _surplus("a server without a port", ids, self.ports)
         found += _surplus("a port of no server, or one too many", self.ports, ids)
         found += _surplus("the ledger has it in the pool, the pool does not", joined, self.slots)
@@ -53,7 +53,7 @@ class Seen:
 
     def add(self, listings: Listings) -> None:
         self.servers |= set(listings.servers)
-        for region, count in Counter(region for region, _, _ in listings.servers).items():
+        for region, count in Counter(region for region, _name, _id in listings.servers).items():
             self.highest[region] = max(self.highest.get(region, 0), count)
         differences = listings.differences()
         if differences:

@@ -36,7 +36,7 @@ def opened(rules):
     """The TCP ports that nft's listing accepts; a set lists ports and ranges."""
     sets = [one.strip("{ }") for one in re.findall(r"tcp dport (\{[^}]*\}|\S+) accept", rules)]
     ranges = [part.partition("-") for one in sets for part in re.split(r",\s*", one.strip())]
-    return {port for first, _, last in ranges for port in range(int(first), int(last or first) + 1)}
+    return {port for first, _dash, last in ranges for port in range(int(first), int(last or first) + 1)}
 
 
 @pytest.mark.parametrize("name", FILES)

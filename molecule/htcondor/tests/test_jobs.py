@@ -72,7 +72,7 @@ def test_ten_claims_are_shared_equally(pool: Pool) -> None:
     ten = wait("ten claims have started", lambda: started()[:10] if len(started()) >= 10 else [], 180)
     pool.clear()
     # Core-seconds that were started; the last of the ten may run yet. An even ten can fall 4 to 6: two slots come free at a time.
-    shares = sorted([sum(cores * seconds for _, owner, cores in ten if owner == user) for user in ("alice", "carol")])
+    shares = sorted([sum(cores * seconds for _start, owner, cores in ten if owner == user) for user in ("alice", "carol")])
     assert shares[0] / shares[1] >= 0.66, ten
 
 

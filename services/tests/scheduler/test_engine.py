@@ -186,7 +186,7 @@ def test_a_row_is_closed_only_after_its_farewell(tmp_path: Path) -> None:
         (vm,) = await stage.vms()
         assert not world.servers() and vm.state is VmState.DELETING, "the server is gone, its identity is not refused yet"
         world.minter_down = False
-        await stage.turns(3)
+        await stage.turns(15)  # what failed rests for about a minute at most
         assert stage.at_rest() and vm.id in world.refused
 
     play(tmp_path, world, script)

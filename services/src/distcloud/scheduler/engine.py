@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -26,6 +26,7 @@ from .matching import Matcher
 from .meters import Meters
 from .model import Action, Boot, Delete, Policy, Reason, Retire, Vm, VmState, World
 from .observe import Pace
+from .orders import Orders
 from .planner import plan_world
 from .pool.base import Pool, PoolUnavailable
 from .reconcile import with_slots
@@ -37,7 +38,6 @@ from .wishes import CloudKey, Wishes, read_wishes, remember_projects
 
 log = structlog.get_logger(__name__)
 
-_SHUTDOWN_SECONDS = 20.0
 _CYCLES_UNTIL_STUCK = 12
 
 
@@ -50,7 +50,6 @@ class _State:
     """What the engine remembers between cycles. Losing it costs nothing but a moment: the ledger and the clouds know the rest."""
 
     wishes: Wishes = field(default_factory=Wishes)
-    busy: dict[str, asyncio.Task[str]] = field(default_factory=dict)  # ledger id -> the order under way
     pool: PoolView = field(default_factory=PoolView)
     standing: Standing = field(default_factory=lambda: Standing(0.0))
     record: PlanRecord | None = None
@@ -90,6 +89,7 @@ class Engine:
         self._matcher = Matcher(domain=worker.domain, condor_host=worker.condor_host)
         self._state = _State(standing=Standing(monotonic()))
         self._watches = Watches(make_driver, pace=self._pace, clock=clock, on_news=self.wake, meters=self._meters)
+        self._orders = Orders(clock=clock, chance=chance, on_done=self.wake)
         self._news = asyncio.Event()
         self._uuid = ""
         self._actor: Actor | None = None
@@ -159,7 +159,7 @@ class Engine:
         slots = state.pool.slots if state.pool.reachable else ()
         observations, orphans = await self._watches.read(vms, self._ledger, self._uuid, self._settled)
         # An order under way knows more than a listing that may have begun before it.
-        observations = {vm_id: seen for vm_id, seen in observations.items() if vm_id not in state.busy}
+        observations = {vm_id: seen for vm_id, seen in observations.items() if vm_id not in self._orders}
         await self._bring_up_to_date(with_slots(observations, vms, slots), now)
         for key, server in orphans:
             await self._adopt(key, server, now)
@@ -215,12 +215,13 @@ class Engine:
         """
         assert self._actor is not None
         over = max(vm.requested_at, self._started_at, self._actor.create_ended.get(vm.id, 0.0))
-        return vm.id not in self._state.busy and listing_began_at >= over + self._policy.create_settle
+        return vm.id not in self._orders and listing_began_at >= over + self._policy.create_settle
 
     def _forget_creates(self, vms: Sequence[Vm]) -> None:
         assert self._actor is not None
         live = {vm.id for vm in vms}
         self._actor.create_ended = {vm_id: at for vm_id, at in self._actor.create_ended.items() if vm_id in live}
+        self._orders.forget(live)
 
     # --- bringing the ledger up to date
 
@@ -232,7 +233,7 @@ class Engine:
                 continue
             if after.state is VmState.GONE:
                 if watch is not None:
-                    self._spawn(after.id, self._actor.farewell(before, observations[after.id], watch))
+                    self._orders.begin(after.id, "farewell", self._actor.farewell(before, observations[after.id], watch))
                 continue
             if watch is not None and after.state is VmState.ERROR and before.registered_at is None:
                 watch.server_failed()
@@ -266,7 +267,7 @@ class Engine:
         if isinstance(action, Boot):
             return await self._begin_boot(action, now)
         vm = next((vm for vm in vms if vm.id == action.vm_id), None)
-        if vm is None or vm.id in self._state.busy:
+        if vm is None or vm.id in self._orders:
             return ""
         reason = f"{action.reason.value}: {action.detail}" if action.detail else action.reason.value
         watch = self._watches.of(vm)
@@ -274,11 +275,11 @@ class Engine:
             case Retire():
                 slot = next((slot for slot in self._state.pool.slots if slot.vm_id == vm.id), None)
                 idle = slot is not None and slot.claimed_slots == 0
-                self._spawn(vm.id, self._actor.retire(vm, reason, watch, idle=idle))
+                self._orders.begin(vm.id, "retire", self._actor.retire(vm, reason, watch, idle=idle))
             case Delete():
                 if watch is not None and action.reason is Reason.NEVER_REGISTERED:
                     watch.server_failed()  # a worker that never joins is as good as none: enough of them pause the cloud
-                self._spawn(vm.id, self._actor.delete(vm, reason, watch))
+                self._orders.begin(vm.id, "delete", self._actor.delete(vm, reason, watch))
         return ""
 
     async def _begin_boot(self, boot: Boot, now: float) -> str:
@@ -295,39 +296,16 @@ class Engine:
             )
         except (SecretError, NotWanted) as error:
             return str(error)
-        self._spawn(vm.id, self._actor.boot(vm, key, watch, self._state.wishes))
+        self._orders.begin(vm.id, "boot", self._actor.boot(vm, key, watch, self._state.wishes))
         return ""
-
-    def _spawn(self, vm_id: str, work: Coroutine[None, None, str]) -> None:
-        """One order at a time for a VM; the next cycle sees what became of it."""
-        if vm_id in self._state.busy:
-            work.close()
-            return
-        task = asyncio.create_task(work, name=f"order {vm_id}")
-        self._state.busy[vm_id] = task
-        task.add_done_callback(lambda done: self._finished(vm_id, done))
-
-    def _finished(self, vm_id: str, task: asyncio.Task[str]) -> None:
-        self._state.busy.pop(vm_id, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("order_failed", vm=vm_id, error=f"{type(error).__name__}: {error}")
-        self.wake()
 
     async def settle(self) -> None:
         """Waits for all orders under way."""
-        while self._state.busy:
-            await asyncio.wait(self._state.busy.values())
-            await asyncio.sleep(0)
+        await self._orders.settle()
 
     async def close(self) -> None:
-        """Gives orders under way a moment, then cuts them off: whatever they had begun is found again."""
-        busy = set(self._state.busy.values())
-        if busy:
-            _, pending = await asyncio.wait(busy, timeout=_SHUTDOWN_SECONDS)
-            for task in pending:
-                task.cancel()
-            if pending:
-                await asyncio.wait(pending)
+        """Ends orders and watches; whatever they had begun is found again."""
+        await self._orders.close()
         await self._watches.close()
         self._lock = None
 
