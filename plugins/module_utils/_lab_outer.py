@@ -27,6 +27,8 @@ from ansible_collections.hep.distcloud.plugins.module_utils._module import Failu
 STATE = "/var/lib/distcloud-lab"
 LOCKS = "/run/lock"
 FORWARD = "/proc/sys/net/ipv4/ip_forward"
+# The kernel sets this one anew whenever the other changes.
+REDIRECTS = "/proc/sys/net/ipv4/conf/all/accept_redirects"
 OWN_CGROUP_MOUNT = "/run/distcloud-lab/cgroup"
 # A root's PATH under sudo may lack the system's folders; and nothing of the caller's environment shall reach the guests.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root"}
@@ -307,31 +309,38 @@ def remove_table(lab: str) -> None:
         raise Failure("removing the rules of lab %s: %s" % (lab, done.stderr.strip()), "lab", "nft")
 
 
-def forwarding() -> str:
-    with open(FORWARD, encoding="utf-8") as handle:
+def setting(path: str) -> str:
+    with open(path, encoding="utf-8") as handle:
         return handle.read().strip()
 
 
-def set_forwarding(value: str) -> None:
-    with open(FORWARD, "w", encoding="utf-8") as handle:
+def set_setting(path: str, value: str) -> None:
+    with open(path, "w", encoding="utf-8") as handle:
         handle.write(value)
 
 
+def forwarding() -> str:
+    return setting(FORWARD)
+
+
+def set_forwarding(value: str) -> None:
+    set_setting(FORWARD, value)
+
+
 def boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as handle:
-        return handle.read().strip()
+    return setting("/proc/sys/kernel/random/boot_id")
 
 
 def remember_forwarding() -> None:
-    """Write down what ip_forward was before the first lab, once per boot of the outer machine."""
+    """Write down what was set before the first lab, once per boot of the outer machine."""
     path = os.path.join(STATE, "outer.json")
     known = read_json(path)
     if known is None or known.get("boot_id") != boot_id():
-        write_json(path, {"boot_id": boot_id(), "ip_forward": forwarding()})
+        write_json(path, {"boot_id": boot_id(), "ip_forward": forwarding(), "accept_redirects": setting(REDIRECTS)})
 
 
 def restore_forwarding() -> bool:
-    """Set ip_forward back when no lab is up any more."""
+    """Set back what was set before, when no lab is up any more."""
     path = os.path.join(STATE, "outer.json")
     known = read_json(path)
     present = links()
@@ -339,6 +348,8 @@ def restore_forwarding() -> bool:
         return False
     if known.get("boot_id") == boot_id() and known["ip_forward"] != forwarding():
         set_forwarding(known["ip_forward"])
+        if "accept_redirects" in known:
+            set_setting(REDIRECTS, known["accept_redirects"])
     os.unlink(path)
     return True
 
