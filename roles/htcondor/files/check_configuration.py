@@ -65,7 +65,7 @@ def broken_expression(wished, names):
         return ""
     for name in names:
         text = wished.get(name.upper())
-        if text is None:
+        if not (text or "").strip():  # HTCondor's own default of some is an empty text: nothing to read
             continue
         try:
             classad2.ExprTree(text)

@@ -61,3 +61,9 @@ def test_the_journal_is_read_or_counts_as_something_to_take_up(tmp_path: Path, t
     if text is not None:
         path.write_text(text)
     assert check.noted(str(path)) == found
+
+
+def test_an_expression_that_htcondor_leaves_empty_is_none_and_a_broken_one_is_named() -> None:
+    pytest.importorskip("classad2")
+    assert check.broken_expression({"SEC_TOKEN_REVOCATION_EXPR": ""}, ["SEC_TOKEN_REVOCATION_EXPR", "START"]) == ""
+    assert check.broken_expression({"START": "(1 +"}, ["START"]).startswith("START is not a ClassAd expression")
