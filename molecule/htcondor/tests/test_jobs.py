@@ -50,7 +50,9 @@ def test_a_static_worker_splits_its_slot_among_jobs(pool: Pool) -> None:
     parts = [row[0] for row in pool.attribute(cluster, "RemoteHost")]
     assert len(set(parts)) == 2, parts
     assert all(re.fullmatch(rf"slot1_[0-9]+@{re.escape(worker.fqdn)}", part) for part in parts), parts
-    pool.clear()
+    # Not by force: the queue would forget jobs that the worker goes on with.
+    pool.submit_node.ok(f"condor_rm {cluster}")
+    wait("the slot is whole again", lambda: pool.slots(worker) == [f"slot1@{worker.fqdn}"], 90)
 
 
 def test_ten_claims_are_shared_equally(pool: Pool) -> None:
