@@ -133,7 +133,9 @@ def test_drift_is_predicted_and_mended(on, converge):
     central.check_output(
         "chmod 0755 /etc/condor/passwords.d; nft flush chain inet distcloud input; nft add rule inet distcloud input accept"
     )
-    central.check_output("systemctl disable --now distcloud-scheduler-token.timer; rm /var/lib/distcloud/scheduler/condor/tokens.d/pool")
+    # The timer fires some minutes after each hour: what it started just now would make the token again.
+    central.check_output("systemctl disable --now distcloud-scheduler-token.timer; systemctl stop distcloud-scheduler-token")
+    central.check_output("rm /var/lib/distcloud/scheduler/condor/tokens.d/pool")
     submit.check_output(f"echo '# by hand' >> {FOLDER}/40-groups.conf; echo '* mallory atlas' >> /etc/condor/distcloud-groups.map")
     submit.check_output("rm /etc/condor/tokens.d/submit; echo x > /etc/condor/passwords.d/submit-ht-submit; chsh -s /bin/sh alice")
     worker.check_output("systemctl disable --now condor")
