@@ -6,10 +6,15 @@ import json
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SERVICES = HERE.parent / "services"
+ENGINE = HERE.parent / "roles" / "distcloud" / "files" / "requirements-engine.txt"
+# The hosts of the engines (Debian 13); pip takes wheels alone when it resolves for another Python than its own.
+HOSTS = ["--python-version", "3.13", "--implementation", "cp", "--only-binary", ":all:", "--target", "nowhere"]
+HOSTS += [f"--platform={tag}_x86_64" for tag in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")]
 
 
 def resolve(arguments: list[str]) -> dict[str, str]:
@@ -21,16 +26,18 @@ def resolve(arguments: list[str]) -> dict[str, str]:
     return {entry["metadata"]["name"]: entry["metadata"]["version"] for entry in found if entry["metadata"]["name"] != "distcloud"}
 
 
-def write(name: str, pins: dict[str, str]) -> None:
-    lines = [f"# Made by `make requirements` from {name}.in: do not edit.", *(f"{key}=={pins[key]}" for key in sorted(pins, key=str.lower))]
-    (HERE / f"{name}.txt").write_text("\n".join(lines) + "\n")
+def write(path: Path, source: str, pins: dict[str, str]) -> None:
+    lines = [f"# Made by `make requirements` from {source}: do not edit.", *(f"{key}=={pins[key]}" for key in sorted(pins, key=str.lower))]
+    path.write_text("\n".join(lines) + "\n")
 
 
 def main() -> None:
     control = resolve(["-r", "control.in", str(SERVICES)])
-    write("control", control)
+    write(HERE / "control.txt", "control.in", control)
     test = resolve(["-r", "test.in", "-r", "control.txt"])
-    write("test", {name: version for name, version in test.items() if name not in control})
+    write(HERE / "test.txt", "test.in", {name: version for name, version in test.items() if name not in control})
+    engine = resolve([*HOSTS, *tomllib.loads((SERVICES / "pyproject.toml").read_text())["project"]["dependencies"]])
+    write(ENGINE, "services/pyproject.toml", engine)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,19 @@ def test_every_test_and_scenario_stands_in_a_layer(runner: ModuleType) -> None:
         assert not missing, f"step {step.name} names {missing}"
 
 
+def test_a_failure_is_told_again_by_its_last_telling_lines(runner: ModuleType) -> None:
+    log = [
+        "TASK [x]",
+        "ok: [a]",
+        *(f'fatal: [b]: FAILED! => {{"msg": "{n}"}}' for n in range(9)),
+        "E   assert 1 == 2",
+        "FAILED tests/a.py - " + "x" * 900,
+    ]
+    told = runner.telling(log, most=3, width=40)
+    assert told == ['    fatal: [b]: FAILED! => {"msg": "8"}', "    E   assert 1 == 2", "    FAILED tests/a.py - " + "x" * 20]
+    assert runner.telling(["PLAY RECAP", "a : ok=1 failed=0"]) == []
+
+
 def test_a_step_that_takes_too_long_goes_with_its_children(runner: ModuleType, tmp_path: Path) -> None:
     step = runner.Step("long", ["sh", "-c", LINGERING.format(tmp_path / "child")], minutes=0.01)
     count = asyncio.run(runner.run(step))

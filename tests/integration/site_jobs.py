@@ -11,10 +11,11 @@ from typing import Any
 from conftest import Lab
 from site_listings import Listings, Seen
 
+from distcloud.scheduler.model import VmState
+
 REGIONS = ("region-a", "region-b")
 PIN_B = 'requirements = DistcloudRegion == "region-b"'
 CLOUD_B = "/v1/groups/physics/clouds/region-b"
-STATES = ("requested", "starting", "unregistered", "idle", "running", "retiring", "deleting", "error", "gone")
 _names = itertools.count()
 
 
@@ -72,7 +73,7 @@ def living(lab: Lab) -> list[dict[str, Any]]:
 
 def ever(lab: Lab, since: float) -> list[dict[str, Any]]:
     """The ledger's rows since a moment, those of VMs that are gone as well."""
-    status, answer = lab.api("GET", "/v1/vms?limit=1000" + "".join(f"&state={state}" for state in STATES))
+    status, answer = lab.api("GET", "/v1/vms?limit=1000" + "".join(f"&state={state}" for state in VmState))
     assert status == 200, answer
     return [vm for vm in answer["vms"] if datetime.fromisoformat(vm["requested_at"]).timestamp() >= since]
 
