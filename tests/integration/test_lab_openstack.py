@@ -29,9 +29,12 @@ def cloud(lab: Lab, region: str) -> Any:
 
 @pytest.fixture(scope="module")
 def address(lab: Lab, region: str) -> str:
-    """The machine that carries the region."""
-    machine = next(host for host in lab.inventory["lab_regions"]["hosts"] if lab.hostvars(host)["lab_region"] == region)
-    return lab.address(machine)
+    return lab.address(machine(lab, region))
+
+
+def machine(lab: Lab, region: str) -> str:
+    """The host that carries the region."""
+    return next(host for host in lab.inventory["lab_regions"]["hosts"] if lab.hostvars(host)["lab_region"] == region)
 
 
 def test_catalogue_names_every_service_at_its_public_address(cloud: Any, region: str, address: str) -> None:
@@ -53,6 +56,17 @@ def test_hypervisor_and_network_agent_are_up(cloud: Any) -> None:
     services = list(cloud.compute.services(binary="nova-compute"))
     assert [(one.state, one.status) for one in services] == [("up", "enabled")]
     assert [(one.binary, one.is_alive) for one in cloud.network.agents()] == [("neutron-openvswitch-agent", True)]
+
+
+def test_the_port_of_a_guest_is_up_again_when_somebody_puts_it_down(lab: Lab, region: str) -> None:
+    host, port = machine(lab, region), "tap-lab-test"
+    up = f"for try in $(seq 50); do ip link show {port} | grep -q ',UP' && exit; sleep 0.1; done; ip link show {port}; exit 1"
+    lab.run(host, f"ip tuntap add {port} mode tap")
+    try:
+        lab.run(host, f"({up})")
+        lab.run(host, f"ip link set {port} down; {up}")
+    finally:
+        lab.run(host, f"ip link del {port}")
 
 
 def test_access_rules_let_one_service_in_and_no_other(cloud: Any) -> None:
