@@ -72,7 +72,7 @@ def playbook(name: str, *arguments: str, minutes: float = 20, needed: bool = Fal
 
 
 def scenario(name: str, minutes: float = 30, **environment: str) -> Step:
-    """A Molecule scenario on hosts of its own in the test lab; its testinfra tests are what is counted."""
+    """A Molecule scenario on hosts of its own in the test lab; its testinfra tests are what is counted (SHORT: but those marked `long`)."""
     report = {"PYTEST_ADDOPTS": f"--junitxml={LOGS / f'molecule-{name}.xml'}"}
     command = [str(BIN / "molecule"), "test", "--scenario-name", name]
     return Step(f"molecule-{name}", command, pytest=True, minutes=minutes, environment={"DISTCLOUD_LAB": LAB} | report | environment)
@@ -117,11 +117,13 @@ def site(*tests: str, minutes: float) -> list[Step]:
 
 # One lab, baked and booted once, carries both lanes: the site, whose tests mostly wait for guests, and the scenarios of the roles.
 # What else the two regions of the site prove is in the long layer.
-SITE = [*site("site_drift", "site", "site_faults", minutes=40), scenario("host_firewall")]
+SITE = site("site_drift", "site", "site_faults", minutes=40)
+SHORT = {"DISTCLOUD_SCENARIO": "short"}
 SCENARIOS = [
-    scenario("certificates"),
-    scenario("scheduler"),
-    scenario("htcondor", 40, DISTCLOUD_DRAIN_SECONDS="20"),
+    scenario("certificates", **SHORT),
+    scenario("scheduler", **SHORT),
+    scenario("htcondor", 40, DISTCLOUD_DRAIN_SECONDS="20", **SHORT),
+    scenario("host_firewall"),
 ]
 # These have labs of their own, and go before the lab that the long layer stands up.
 LONG_HOSTS = pytest_step(
@@ -137,6 +139,8 @@ LONG_SITE = [
 ]
 LONG_SCENARIOS = [
     scenario("lab_host", 25),
+    scenario("certificates"),
+    scenario("scheduler"),
     scenario("worker_image", 25),
     scenario("region", 40),
     scenario("htcondor", 45, DISTCLOUD_DRAIN_SECONDS="120"),

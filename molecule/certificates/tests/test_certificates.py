@@ -95,6 +95,7 @@ def test_the_admins_files_must_fit(host, converge, tmp_path):
     assert host.check_output("ls -l --time-style=full-iso /etc/ssl/distcloud") == before
 
 
+@pytest.mark.long
 def test_a_passphrase_encrypts_the_key_of_the_ca(host, converge, tmp_path):
     wish = {
         "certificates_ca_dir": str(tmp_path / "ca"),
@@ -115,6 +116,7 @@ def test_a_passphrase_encrypts_the_key_of_the_ca(host, converge, tmp_path):
         host.check_output("rm -f /etc/ssl/distcloud/phrase.*")
 
 
+@pytest.mark.long
 def test_units_that_a_broken_run_did_not_reload_are_reloaded(host, converge):
     """The files are as wished and younger than a unit's start, as a run leaves them that breaks off before its handlers."""
     units = [f"mol-{name}.service" for name in ("behind", "fresh", "absent")]

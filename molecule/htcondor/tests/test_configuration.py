@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 testinfra_hosts = ["ansible://ht-central"]
 
 FOLDER = "/etc/condor/config.d"
@@ -33,6 +35,7 @@ def test_a_parameter_is_taken_up_by_daemons_that_run_on(host, converge):
     assert host.check_output("condor_config_val -negotiator NEGOTIATOR_INTERVAL") == "7"
 
 
+@pytest.mark.long
 def test_an_entry_taken_out_takes_its_file_away_and_no_other(host, converge):
     converge.run("--limit=ht-central", **extra("NEGOTIATOR_INTERVAL = 7\n"))
     host.check_output(f"echo '# of the admin' > {FOLDER}/91-admin.conf")
@@ -46,6 +49,7 @@ def test_an_entry_taken_out_takes_its_file_away_and_no_other(host, converge):
         host.check_output(f"rm -f {FOLDER}/91-admin.conf")
 
 
+@pytest.mark.long
 def test_a_run_that_broke_off_is_completed_by_the_next(host, converge):
     """The packet filter refuses its ports after the configuration is laid and before anything takes it up."""
     before, wish = running(host), extra("NEGOTIATOR_INTERVAL = 9\n")
@@ -60,6 +64,7 @@ def test_a_run_that_broke_off_is_completed_by_the_next(host, converge):
     assert running(host) == before
 
 
+@pytest.mark.long
 def test_tokens_that_are_of_no_use_are_replaced(on, converge):
     """A key that was made after them, as on a central manager that was made anew; and a token of other authorizations."""
     worker = on("ht-worker-2")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 testinfra_hosts = ["ansible://scratch"]
 
 NAME = "mol-scheduler"
@@ -55,6 +57,7 @@ def test_what_was_stopped_is_started_once(host, converge):
     assert converge.run(ENGINES).changed == [f"{NAME}: Configure the scheduler", f"{NAME}: Start the scheduler"]
 
 
+@pytest.mark.long
 def test_a_dry_run_announces_the_collecting_of_wheels(converge, tmp_path):
     dry = converge.run("--check", ENGINES, distcloud_wheelhouse_dir=str(tmp_path / "wheels"))
     assert (dry.changed, dry.failures) == ([f"{NAME}: Keep the wheels on the control node"], {})
