@@ -5,21 +5,12 @@ How a test says with them that a role is true in check mode stands in docs/testi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import testinfra
 from playbook_changes import Playbook
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With DISTCLOUD_SCENARIO=short, leave out what is marked `long`."""
-    if os.environ.get("DISTCLOUD_SCENARIO") == "short":
-        long = [item for item in items if item.get_closest_marker("long")]
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in long]
 
 
 @pytest.fixture(scope="session")

@@ -60,11 +60,15 @@ def test_hypervisor_and_network_agent_are_up(cloud: Any) -> None:
 
 def test_the_port_of_a_guest_is_up_again_when_somebody_puts_it_down(lab: Lab, region: str) -> None:
     host, port = machine(lab, region), "tap-lab-test"
-    up = f"for try in $(seq 50); do ip link show {port} | grep -q ',UP' && exit; sleep 0.1; done; ip link show {port}; exit 1"
+
+    def up() -> bool:
+        return ",UP" in lab.run(host, f"ip link show {port}")
+
     lab.run(host, f"ip tuntap add {port} mode tap")
     try:
-        lab.run(host, f"({up})")
-        lab.run(host, f"ip link set {port} down; {up}")
+        lab.wait("the new port is up", up, 5)
+        lab.run(host, f"ip link set {port} down")
+        lab.wait("the port is up again", up, 5)
     finally:
         lab.run(host, f"ip link del {port}")
 

@@ -24,10 +24,11 @@ def test_the_names_are_those_asked_for(host):
 
 
 def test_the_key_belongs_to_the_certificate_and_is_closed(host):
-    key = host.file("/etc/ssl/distcloud/web.key")
-    assert (key.user, key.group, key.mode) == ("root", "ssl-readers", 0o640)
-    of_key = host.check_output("openssl pkey -in /etc/ssl/distcloud/web.key -pubout")
-    assert host.check_output("openssl x509 -in /etc/ssl/distcloud/web.pem -noout -pubkey") == of_key
+    for path in ("/etc/ssl/distcloud/web", "/etc/ssl/distcloud/spare"):
+        key = host.file(f"{path}.key")
+        assert (key.user, key.group, key.mode) == ("root", "ssl-readers", 0o640)
+        of_key = host.check_output(f"openssl pkey -in {path}.key -pubout")
+        assert host.check_output(f"openssl x509 -in {path}.pem -noout -pubkey") == of_key
 
 
 def test_drift_is_predicted_and_mended(host, converge):
@@ -80,6 +81,7 @@ def test_the_admins_files_are_laid_and_their_ca_is_trusted(host, converge, tmp_p
         assert (certificate.user, certificate.group, certificate.mode) == ("root", "root", 0o644)
         assert host.run(f"openssl verify -untrusted {certificate.path} {certificate.path}").rc == 0
         assert host.file(anchor).content_string == ca.certificate.read_text()
+        assert converge.run(**wish).changed == []
     finally:
         host.check_output(f"rm -f {anchor} /etc/ssl/distcloud/brought.*; update-ca-certificates --fresh")
 
