@@ -26,6 +26,7 @@ from ansible_collections.hep.distcloud.plugins.module_utils._module import Failu
 
 STATE = "/var/lib/distcloud-lab"
 LOCKS = "/run/lock"
+LINKS = "/sys/class/net"
 FORWARD = "/proc/sys/net/ipv4/ip_forward"
 # The kernel sets this one anew whenever the other changes.
 REDIRECTS = "/proc/sys/net/ipv4/conf/all/accept_redirects"
@@ -251,8 +252,14 @@ def links() -> dict[str, dict[str, t.Any]]:
     return {link["ifname"]: link for link in json.loads(run(["ip", "-json", "-details", "address", "show"], "reading the links").stdout)}
 
 
+def bridges_of(lab: str) -> list[str]:
+    """Names of the bridges that say that they are this lab's; needs no program, a fresh machine may lack them."""
+    found = [name for name in sorted(os.listdir(LINKS)) if os.path.isdir(os.path.join(LINKS, name, "bridge"))]
+    return [name for name in found if setting(os.path.join(LINKS, name, "ifalias")) == plan.bridge_alias(lab)]
+
+
 def bridge_is(wished: t.Mapping[str, t.Any], found: t.Mapping[str, dict[str, t.Any]]) -> list[str]:
-    """What is wrong with the bridge: nothing, or the fields."""
+    """What is wrong with the bridge of the lab `wished["lab"]`: nothing, or the fields."""
     link = found.get(wished["bridge"])
     if link is None:
         return ["absent"]
@@ -262,6 +269,8 @@ def bridge_is(wished: t.Mapping[str, t.Any], found: t.Mapping[str, dict[str, t.A
     prefix = int(wished["network"].split("/")[1])
     if not any(entry.get("local") == wished["gateway"] and entry.get("prefixlen") == prefix for entry in link.get("addr_info", [])):
         wrong.append("address")
+    if link.get("ifalias") != plan.bridge_alias(wished["lab"]):
+        wrong.append("owner")
     if "UP" not in link.get("flags", []):
         wrong.append("down")
     return wrong
@@ -277,7 +286,7 @@ def make_bridge(wished: t.Mapping[str, t.Any], wrong: list[str]) -> None:
         )
     run(["ip", "address", "flush", "dev", bridge, "scope", "global"], "addressing the bridge")
     run(["ip", "address", "add", "%s/%s" % (wished["gateway"], prefix), "dev", bridge], "addressing the bridge")
-    run(["ip", "link", "set", bridge, "up"], "bringing the bridge up")
+    run(["ip", "link", "set", "dev", bridge, "alias", plan.bridge_alias(wished["lab"]), "up"], "bringing the bridge up")
 
 
 def attach_link(link: str, bridge: str, alias: str) -> None:
@@ -285,14 +294,16 @@ def attach_link(link: str, bridge: str, alias: str) -> None:
 
 
 def remove_link(name: str) -> None:
-    if os.path.isdir("/sys/class/net/%s" % name):
+    if os.path.isdir(os.path.join(LINKS, name)):
         run(["ip", "link", "delete", name], "removing the link %s" % name)
 
 
-def has_table(lab: str, network: str) -> bool:
-    """Whether our table is there and masquerades the lab's network."""
+def has_table(lab: str, network: str = "") -> bool:
+    """Whether our table is there and masquerades the lab's network, where one is named."""
+    if shutil.which("nft", path=ENVIRONMENT["PATH"]) is None:
+        return False
     done = run(["nft", "list", "table", "ip", plan.table_name(lab)], "reading the rules", check=False)
-    return done.returncode == 0 and "ip saddr %s ip daddr != %s masquerade" % (network, network) in done.stdout
+    return done.returncode == 0 and (not network or "ip saddr %s ip daddr != %s masquerade" % (network, network) in done.stdout)
 
 
 def make_table(lab: str, network: str) -> None:

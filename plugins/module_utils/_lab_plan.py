@@ -73,6 +73,11 @@ def table_name(lab: str) -> str:
     return "distcloud_lab_%s" % lab.replace("-", "_")
 
 
+def bridge_alias(lab: str) -> str:
+    """By what a bridge tells whose it is, also when the lab's record was lost."""
+    return "distcloud lab %s" % lab
+
+
 def bridge_mac(bridge: str) -> str:
     """A fixed address of the bridge; else it follows its ports and every guest's idea of the gateway goes stale."""
     digest = hashlib.sha256(("bridge/%s" % bridge).encode()).digest()

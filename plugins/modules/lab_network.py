@@ -83,6 +83,7 @@ stopped_labs:
 
 import concurrent.futures
 import contextlib
+import functools
 import os
 
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_nspawn as nspawn
@@ -153,6 +154,7 @@ class LabNetwork(LabModule):
     @staticmethod
     def remove_last():
         outer.drop_own_cgroup_mount()
+        outer.restore_forwarding()
         outer.remove_state_if_empty()
 
     def present(self, lab, record):
@@ -184,9 +186,9 @@ class LabNetwork(LabModule):
         elif outer.read_json(os.path.join(outer.STATE, "outer.json")) is None:
             steps.append(("remember net.ipv4.ip_forward", outer.remember_forwarding))
         gone = {other["bridge"] for other in in_the_way}
-        wrong = outer.bridge_is(wish, {name: link for name, link in present.items() if name not in gone})
+        wrong = outer.bridge_is(wished, {name: link for name, link in present.items() if name not in gone})
         if wrong:
-            steps.append(("bridge %s (%s)" % (wish["bridge"], ", ".join(wrong)), lambda: outer.make_bridge(wish, wrong)))
+            steps.append(("bridge %s (%s)" % (wish["bridge"], ", ".join(wrong)), lambda: outer.make_bridge(wished, wrong)))
         if not outer.has_table(lab, wish["network"]):
             steps.append(("rules %s" % plan.table_name(lab), lambda: outer.make_table(lab, wish["network"])))
         return [other["lab"] for other in in_the_way], steps
@@ -199,7 +201,7 @@ class LabNetwork(LabModule):
         )
 
     def stop_steps(self, lab, record):
-        """Stop a lab's hosts and take its network away. Its cgroups are looked for by name too: a record may have been lost."""
+        """Stop a lab's hosts and take its network away. All of it is looked for by name too: a record may have been lost."""
         root = outer.cgroup_root()
         prefix = plan.cgroup_name(lab, "")
         left = [name[len(prefix) :] for name in sorted(os.listdir(root)) if name.startswith(prefix)] if root else []
@@ -208,14 +210,14 @@ class LabNetwork(LabModule):
         steps = []
         if busy:
             steps.append(("stop %s" % ", ".join(busy), lambda: self.stop_hosts(lab, busy)))
-        if record is not None:
-            if record["bridge"] in outer.links() and record.get("up"):
-                steps.append(("remove bridge %s" % record["bridge"], lambda: outer.remove_link(record["bridge"])))
-            if outer.has_table(lab, record["network"]):
-                steps.append(("remove rules %s" % plan.table_name(lab), lambda: outer.remove_table(lab)))
-            if record.get("up"):
-                down = dict(record, up=False)
-                steps.append(("lab %s is stopped" % lab, lambda: self.mark_down(lab, down)))
+        up = record is not None and record.get("up")
+        bridges = set(outer.bridges_of(lab)) | ({record["bridge"]} & set(outer.links()) if up else set())
+        steps += [("remove bridge %s" % name, functools.partial(outer.remove_link, name)) for name in sorted(bridges)]
+        if outer.has_table(lab):
+            steps.append(("remove rules %s" % plan.table_name(lab), lambda: outer.remove_table(lab)))
+        if up:
+            down = dict(record, up=False)
+            steps.append(("lab %s is stopped" % lab, lambda: self.mark_down(lab, down)))
         return steps
 
     @staticmethod

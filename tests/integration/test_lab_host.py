@@ -255,3 +255,13 @@ def test_nothing_is_left_behind(machine: Machine, before: Snapshot) -> None:
     assert left_behind(before, snapshot(NETWORK), marks((LAB, OTHER), ("one", "two"), BRIDGE, NETWORK)) == {}
     assert not (STATE / LAB).exists() and not (machine.home / "distcloud").exists()
     assert changed(machine.play("lab_down")) == 0
+
+
+def test_a_lab_that_was_killed_and_whose_folder_is_gone_is_taken_away(machine: Machine, before: Snapshot) -> None:
+    machine.play("lab")
+    root("kill", "-9", *(str(pid) for host in ("one", "two") for pid in processes(LAB, host)), check=False)
+    wait("its hosts are dead", lambda: not processes(LAB, "one") and not processes(LAB, "two"), 20)
+    shell(f"rm -rf {STATE}/{LAB}")
+    predicted, done = machine.play("lab_down", "--check"), machine.play("lab_down")
+    assert changed(predicted) == changed(done) > 0
+    assert left_behind(before, snapshot(NETWORK), marks((LAB, OTHER), ("one", "two"), BRIDGE, NETWORK)) == {}
