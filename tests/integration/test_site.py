@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 from conftest import BIN, ROOT, Lab
 from site_jobs import REGIONS, agree, ever, history, living, nothing_left, printed, servers_ever, submit
+from site_listings import Seen
 from site_state import changes, whole_site
 
 pytestmark = pytest.mark.usefixtures("no_jobs")
@@ -112,15 +113,18 @@ time.sleep(20)
 
 @dataclass(frozen=True)
 class Crowd:
-    """Jobs of two users that were submitted at once, after they ended; and the most servers that a region had meanwhile."""
+    """Jobs of two users that were submitted at once, the scheduler killed while their workers were made, after all of them ended."""
 
+    began: float  # seconds since the epoch
     clusters: dict[str, str]
     jobs: list[dict[str, Any]]
-    highest: dict[str, int]
+    seen: Seen
 
 
 @pytest.fixture(scope="module")
 def crowd(lab: Lab) -> Crowd:
+    nothing_left(lab)
+    began = time.time()
     assert lab.api("PUT", PART, {"content": PART_BODY})[0] == 200
     try:
         spy = "exec python3 - <<'END'\n" + SPY.replace("CENTRAL", lab.address("central")) + "END"
@@ -128,10 +132,12 @@ def crowd(lab: Lab) -> Crowd:
             "alice": submit(lab, "alice", count=3, script="cat /etc/distcloud-part && echo && sleep 20"),
             "bob": submit(lab, "bob", count=3, script=spy),
         }
+        lab.wait("a VM is requested", lambda: [vm for vm in living(lab) if vm["state"] in ("requested", "starting")], 60, 0.2)
+        lab.run("central", "systemctl kill -s KILL distcloud-scheduler; true")
         seen = agree(lab, dict.fromkeys(clusters.values(), 3))
     finally:
         assert lab.api("DELETE", PART)[0] == 200
-    return Crowd(clusters, [job for cluster in clusters.values() for job in history(lab, cluster)], seen.highest)
+    return Crowd(began, clusters, [job for cluster in clusters.values() for job in history(lab, cluster)], seen)
 
 
 def test_unpinned_jobs_of_two_users_run_in_both_regions(lab: Lab, crowd: Crowd) -> None:
@@ -139,8 +145,20 @@ def test_unpinned_jobs_of_two_users_run_in_both_regions(lab: Lab, crowd: Crowd) 
     assert {job["MachineAttrDistcloudRegion0"] for job in crowd.jobs} == set(REGIONS)
     clouds = lab.api("GET", "/v1/groups/physics/clouds")[1]
     limits = {cloud["region"]: cloud["max_vms"] for cloud in clouds}
-    assert all(crowd.highest[region] <= limits[region] for region in REGIONS), (crowd.highest, limits)
+    highest = crowd.seen.highest
+    assert all(highest[region] <= limits[region] for region in REGIONS), (highest, limits)
     nothing_left(lab)
+
+
+def test_scheduler_killed_in_mid_boot_leaks_and_doubles_nothing(lab: Lab, crowd: Crowd) -> None:
+    # The servers that listings showed are all that Nova ever made, one in each region, and all that the ledger knows a server of.
+    made = {(region, server.name, server.id) for region in REGIONS for server in servers_ever(lab, region, crowd.began)}
+    rows = ever(lab, crowd.began)
+    assert sorted(region for region, _name, _id in made) == sorted(REGIONS), made
+    assert crowd.seen.servers == made == {(row["region"], row["id"], row["server_id"]) for row in rows if row["server_id"]}
+    # Killed before it had asked a cloud, it gives that VM up and asks for another.
+    assert all("request was lost" in row["reason"] for row in rows if not row["server_id"]), rows
+    assert {job["MachineAttrDistcloudVm0"] for job in crowd.jobs} == {row["id"] for row in rows if row["server_id"]}
 
 
 def test_a_metadata_part_of_the_group_reaches_its_workers(lab: Lab, crowd: Crowd) -> None:
@@ -181,23 +199,3 @@ def test_a_job_that_can_never_match_boots_nothing_and_is_explained(lab: Lab) -> 
         assert "999999" in said, said
     finally:
         lab.run("central", f"condor_rm {cluster}", check=False)
-
-
-def test_scheduler_killed_in_mid_boot_leaks_and_doubles_nothing(lab: Lab) -> None:
-    nothing_left(lab)
-    began = time.time()
-    cluster = submit(lab, "bob", seconds=15)
-    lab.wait("a VM is requested", lambda: [vm for vm in living(lab) if vm["state"] in ("requested", "starting")], 60, 0.2)
-    lab.run("central", "systemctl kill -s KILL distcloud-scheduler; true")
-    seen = agree(lab, {cluster: 1}, 600)
-    (job,) = history(lab, cluster)
-    assert job["ExitCode"] == 0
-    nothing_left(lab)
-    # The one that listings showed is the only one that Nova ever made, and the only one that the ledger knows a server of.
-    made = {(region, server.name, server.id) for region in REGIONS for server in servers_ever(lab, region, began)}
-    rows = ever(lab, began)
-    assert len(made) == 1, made
-    assert seen.servers == made == {(row["region"], row["id"], row["server_id"]) for row in rows if row["server_id"]}
-    # Killed before it had asked the cloud, it gives that one up and asks for another.
-    assert all("request was lost" in row["reason"] for row in rows if not row["server_id"]), rows
-    assert job["MachineAttrDistcloudVm0"] in {row["id"] for row in rows if row["server_id"]}

@@ -113,6 +113,8 @@ def _changes(host: str, task: str, result: dict[str, Any], again: str) -> list[C
         return [
             Change(host, task, _item(one), _diff(one, again)) for one in result["results"] if isinstance(one, dict) and one.get("changed")
         ]
+    if result.get("changed") and "paths" in result:  # of module config_files: many files in one task
+        return [Change(host, task, path, _diff({"diff": one}, again)) for path, one in zip(result["paths"], result["diff"], strict=True)]
     return [Change(host, task, "", _diff(result, again))] if result.get("changed") else []
 
 

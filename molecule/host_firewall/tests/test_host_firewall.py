@@ -25,13 +25,15 @@ def test_only_what_is_wished_is_open(host):
 @pytest.mark.parametrize(
     ("spoil", "mended"),
     [
-        ("sed -i s/8080/8081/ /etc/nftables.d/web.nft", [f"{NAME}: Open the ports of web"]),
         (
             "nft add rule inet distcloud input tcp dport 6667 accept; sed -i s/9000/9001/ /etc/nftables.d/other.nft;"
             "chmod 0666 /etc/nftables.conf",
             [f"{NAME}: Write the base rules", LOAD, f"{NAME}: Open the ports of other", LOAD],
         ),
-        ("systemctl disable --now nftables", [LOAD, f"{NAME}: Load the packet filter at boot"]),
+        (
+            "sed -i s/8080/8081/ /etc/nftables.d/web.nft; systemctl disable --now nftables",
+            [f"{NAME}: Open the ports of web", LOAD, f"{NAME}: Load the packet filter at boot"],
+        ),
     ],
 )
 def test_drift_is_predicted_and_mended(host, converge, spoil, mended):

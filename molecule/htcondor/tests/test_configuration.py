@@ -10,6 +10,7 @@ FOLDER = "/etc/condor/config.d"
 DAEMONS = "ps -o pid=,lstart=,comm= -C condor_master,condor_collector,condor_negotiator,condor_schedd,condor_shared_port,condor_startd"
 TAKEN_UP = "Reconfigure HTCondor"
 RESTARTED = "Restart HTCondor"
+LAID = f"ht-central: Files of config.d ({FOLDER}/90-test.conf)"
 
 
 def running(host):
@@ -20,17 +21,17 @@ def extra(text):
     return {"htcondor_extra_configuration": {"90-test.conf": text}}
 
 
+@pytest.mark.long
 def test_a_comment_touches_nothing_that_runs(host, converge):
     before = running(host)
-    file = "ht-central: Further files of config.d (90-test.conf)"
-    assert converge.run("--limit=ht-central", **extra("# one\n")).changed == [file]
+    assert converge.run("--limit=ht-central", **extra("# one\n")).changed == [LAID]
     assert running(host) == before
 
 
 def test_a_parameter_is_taken_up_by_daemons_that_run_on(host, converge):
     before = running(host)
     changed = converge.run("--limit=ht-central", **extra("NEGOTIATOR_INTERVAL = 7\n")).changed
-    assert changed == ["ht-central: Further files of config.d (90-test.conf)", f"ht-central: {TAKEN_UP}"]
+    assert changed == [LAID, f"ht-central: {TAKEN_UP}"]
     assert running(host) == before
     assert host.check_output("condor_config_val -negotiator NEGOTIATOR_INTERVAL") == "7"
 
@@ -55,7 +56,7 @@ def test_a_run_that_broke_off_is_completed_by_the_next(host, converge):
     before, wish = running(host), extra("NEGOTIATOR_INTERVAL = 9\n")
     cut = converge.run("--limit=ht-central", host_firewall_tcp_ports=[99999], **wish)
     assert "Write the base rules" in cut.failures["ht-central"]
-    assert cut.changed == ["ht-central: Further files of config.d (90-test.conf)"]
+    assert cut.changed == [LAID]
     assert host.check_output("condor_config_val NEGOTIATOR_INTERVAL") == "9"
     assert host.check_output("condor_config_val -negotiator NEGOTIATOR_INTERVAL") != "9"
     left = "ht-central: Configuration that an earlier run did not take up"
@@ -95,6 +96,7 @@ def test_a_wrong_set_is_refused_and_nothing_is_changed(host, converge):
     assert (running(host), host.check_output(f"sha256sum {FOLDER}/*")) == before
 
 
+@pytest.mark.long
 def test_the_number_of_cores_needs_a_restart(on, converge):
     worker = on("ht-worker-2")
     before = running(worker)
@@ -147,18 +149,18 @@ def test_drift_is_predicted_and_mended(on, converge):
     on("ht-worker-2").check_output(f"sed -i 's/^NUM_CPUS.*/NUM_CPUS = 1/' {FOLDER}/50-distcloud-worker.conf")
     assert converge.mends() == [
         "ht-central: Folders of keys and tokens (passwords.d)",
-        "ht-central: Files of config.d (50-fair-share.conf)",
+        f"ht-central: Files of config.d ({FOLDER}/50-fair-share.conf)",
         "ht-central: Load the packet filter",
         f"ht-central: {TAKEN_UP}",
         "ht-submit: Unix accounts of the users (alice)",
-        "ht-submit: Files of config.d (40-groups.conf)",
-        "ht-submit: Map of users to groups",
+        f"ht-submit: Files of config.d ({FOLDER}/40-groups.conf)",
+        "ht-submit: Maps of users to groups and of certificates to users (/etc/condor/distcloud-groups.map)",
         "ht-submit: Token for root alone",
         "ht-submit: Key of this submit node",
         "ht-submit: Read the maps of HTCondor again",
         "ht-central: Timer of the tokens, and tokens now where one is missing (distcloud-scheduler-token.service)",
         "ht-central: Timer of the tokens, and tokens now where one is missing (distcloud-scheduler-token.timer)",
-        "ht-worker-2: Files of the worker (/etc/condor/config.d/50-distcloud-worker.conf)",
+        f"ht-worker-2: Files of the worker ({FOLDER}/50-distcloud-worker.conf)",
         "ht-worker-1: HTCondor runs and starts at boot",
         f"ht-worker-2: {RESTARTED}",
     ]

@@ -49,7 +49,7 @@ def test_what_is_lost_or_changed_by_hand_is_predicted_and_put_back(account, on, 
     image = next(one.id for one in admin.identity.services() if one.type == "image")
     admin.identity.delete_endpoint(next(one for one in admin.identity.endpoints(region_id="region-n", service_id=image)))
     assert converge.mends("--tags=openstack") == [
-        "mol-region-n: Write the configuration files",
+        "mol-region-n: Write the configuration files (/etc/nova/nova.conf)",
         "mol-region-n: Run what everything stands on",
         "mol-region-n: Have no Keystone where another region's is used",
         "mol-region-m: Have the bridge into the provider network",

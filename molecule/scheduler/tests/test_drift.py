@@ -41,7 +41,7 @@ def test_drift_is_predicted_and_mended(host, converge):
             "Make the folder of what every user may read",
             "Give the command line of every user its token",
             "Configure the command line of every user",
-            "Install the units (distcloud-scheduler.service)",
+            "Install the units (/etc/systemd/system/distcloud-scheduler.service)",
             "Load the packet filter",
             "Start the minter's socket",
             "Start the scheduler",

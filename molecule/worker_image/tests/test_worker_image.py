@@ -13,7 +13,11 @@ import pytest
 testinfra_hosts = ["ansible://mol-builder"]
 
 STATE = Path.home() / ".local/state/distcloud" / f"lab-{os.environ['DISTCLOUD_LAB']}" / "molecule-images"
-WRITTEN = "mol-builder: Program, recipe and manifest"
+CACHE = "/var/cache/distcloud-worker-image"
+PROGRAM, RECIPE = (
+    [f"mol-builder: Program, recipe and manifest ({CACHE}/{name})" for name in names]
+    for names in ([f"program/{module}.py" for module in ("__main__", "_process", "disk", "packages", "tree")], ["recipe.json"])
+)
 BUILT = "mol-builder: Build the image"
 
 
@@ -29,7 +33,7 @@ def test_image_and_manifest_are_on_the_control_node_alone(host, record):
     manifest = json.loads(Path(record["manifest"]).read_text("utf-8"))
     assert {"condor", "cloud-init", "chrony", "openssh-server"} <= {package["name"] for package in manifest["packages"]}
     assert STATE.stat().st_mode & 0o077 == 0
-    assert host.run("find /var/cache/distcloud-worker-image -name '*.qcow2'").stdout == "", "the builder keeps no copy"
+    assert host.run(f"find {CACHE} -name '*.qcow2'").stdout == "", "the builder keeps no copy"
 
 
 @pytest.mark.parametrize(
@@ -37,8 +41,8 @@ def test_image_and_manifest_are_on_the_control_node_alone(host, record):
     [
         ({}, "", []),
         ({"worker_image_rebuild": True}, "worker_image_rebuild asks for it", [BUILT]),
-        ({"worker_image_extra_packages": ["tmux"]}, "its inputs changed", [WRITTEN, BUILT]),
-        ({"worker_image_slot_users": 9}, "its inputs changed", [WRITTEN, BUILT]),
+        ({"worker_image_extra_packages": ["tmux"]}, "its inputs changed", [*RECIPE, BUILT]),
+        ({"worker_image_slot_users": 9}, "its inputs changed", [*RECIPE, BUILT]),
         ({"worker_image_name_prefix": "of-another-name"}, "", []),
     ],
 )
@@ -67,8 +71,8 @@ def test_an_image_that_was_lost_or_spoilt_is_due_again(converge, record, spoil):
 def test_what_a_dry_run_says_of_a_build_is_what_is_then_done(host, converge, record):
     """The image is lost, and the builder is a new one but for its packages."""
     Path(record["file"]).unlink()
-    host.check_output("cd /var/cache/distcloud-worker-image && rm -r output program recipe.json")
-    assert converge.mends() == ["mol-builder: Folder of the builder", WRITTEN, BUILT]
+    host.check_output(f"cd {CACHE} && rm -r output program recipe.json")
+    assert converge.mends() == ["mol-builder: Folder of the builder", *PROGRAM, *RECIPE, BUILT]
     again = json.loads((STATE / "worker.json").read_text("utf-8"))
     assert hashlib.sha512(Path(again["file"]).read_bytes()).hexdigest() == again["sha512"]
 
