@@ -117,7 +117,7 @@ def site(*tests: str, minutes: float) -> list[Step]:
 
 
 # One lab, baked and booted once, carries both lanes: the site, whose tests mostly wait for guests, and the scenarios of the roles.
-# What else the two regions of the site prove is in the long layer. One scenario stands with the site: so the lanes end at about the same time.
+# What else the two regions of the site prove is in the long layer. One scenario stands with the site, to even the lanes.
 SITE = [scenario("host_firewall"), *site("site_drift", "site", "site_faults", minutes=40)]
 SHORT = "-m 'not long'"
 SCENARIOS = [
