@@ -117,14 +117,16 @@ def site(*tests: str, minutes: float) -> list[Step]:
 
 
 # One lab, baked and booted once, carries both lanes: the site, whose tests mostly wait for guests, and the scenarios of the roles.
-# What else the two regions of the site prove is in the long layer. One scenario stands with the site, to even the lanes.
-SITE = [scenario("host_firewall"), *site("site_drift", "site", "site_faults", minutes=40)]
+# What else the two regions of the site prove is in the long layer.
+SITE = site("site_drift", "site", "site_faults", minutes=40)
 SHORT = "-m 'not long'"
 SCENARIOS = [
     scenario("certificates", tests=SHORT),
     scenario("scheduler", tests=SHORT),
     scenario("htcondor", 40, tests=SHORT, DISTCLOUD_DRAIN_SECONDS="20"),
 ]
+# It needs a host and nothing else, and goes as soon as the lab is up.
+FIREWALL = scenario("host_firewall")
 # These have labs of their own, and go before the lab that the long layer stands up.
 LONG_HOSTS = pytest_step(
     "integration-lab",
@@ -155,10 +157,10 @@ LAYERS: dict[str, list[Stage]] = {
     "lint": [[STYLE, [ANSIBLE_LINT]]],
     "docs": [[[DOCS]]],
     "fast": [[UNIT], CHECKS],
-    "lab": [[UP], *LAB_TESTS],
+    "lab": [[[*UP, FIREWALL]], *LAB_TESTS],
     "long": [[[LONG_HOSTS, *UP]], [LONG_SITE, LONG_SCENARIOS], [DOWN]],
     # The lab boots beside the last of the fast layers: it mostly waits for disks and for its services.
-    "all": [[UNIT], [*CHECKS, UP], *LAB_TESTS],
+    "all": [[UNIT], [*CHECKS, [*UP, FIREWALL]], *LAB_TESTS],
 }
 
 
