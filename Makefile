@@ -14,7 +14,7 @@ export DISTCLOUD_LAB ?= site
 export PATH := $(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 SOURCES := $(shell find services/src services/pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
-BECOME = $$([ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null || echo --ask-become-pass)
+BECOME = $$([ "$$(id -u)" = 0 ] || sudo -kn true 2>/dev/null || echo --ask-become-pass)
 
 .PHONY: help site demo test test-fast test-long lint docs status lab lab-down bench requirements artefact clean
 

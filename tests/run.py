@@ -145,7 +145,7 @@ LONG_SCENARIOS = [
     scenario("scheduler"),
     scenario("worker_image", 25),
     scenario("region", 40),
-    scenario("htcondor", 45, DISTCLOUD_DRAIN_SECONDS="120"),
+    scenario("htcondor", 50, DISTCLOUD_DRAIN_SECONDS="120", DISTCLOUD_FRESH="check"),
 ]
 
 # A layer is a list of stages, a stage of lanes, a lane of steps. Stages and the steps of a lane go in order, lanes side by side.

@@ -252,10 +252,17 @@ def links() -> dict[str, dict[str, t.Any]]:
     return {link["ifname"]: link for link in json.loads(run(["ip", "-json", "-details", "address", "show"], "reading the links").stdout)}
 
 
-def bridges_of(lab: str) -> list[str]:
-    """Names of the bridges that say that they are this lab's; needs no program, a fresh machine may lack them."""
+def bridge_owners() -> dict[str, str]:
+    """The lab that each bridge says it is of, empty where it says none; needs no program, a fresh machine may lack them."""
     found = [name for name in sorted(os.listdir(LINKS)) if os.path.isdir(os.path.join(LINKS, name, "bridge"))]
-    return [name for name in found if setting(os.path.join(LINKS, name, "ifalias")) == plan.bridge_alias(lab)]
+    return {name: plan.bridge_owner(setting(os.path.join(LINKS, name, "ifalias"))) for name in found}
+
+
+def bridge_networks() -> dict[str, str]:
+    """The IPv4 network of each bridge that has one, such as 10.203.0.0/24."""
+    found = {name: link.get("addr_info", []) for name, link in links().items() if link.get("linkinfo", {}).get("info_kind") == "bridge"}
+    networks = {name: [plan.network_of(entry) for entry in entries if entry.get("family") == "inet"] for name, entries in found.items()}
+    return {name: some[0] for name, some in networks.items() if some}
 
 
 def bridge_is(wished: t.Mapping[str, t.Any], found: t.Mapping[str, dict[str, t.Any]]) -> list[str]:

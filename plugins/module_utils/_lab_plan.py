@@ -20,6 +20,7 @@ FORMAT = 1
 LAB_NAME = re.compile(r"^[a-z][a-z0-9-]{0,19}$")
 HOST_NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
 CAPABILITY = re.compile(r"^(all|CAP_[A-Z_]+)$")
+BRIDGE_ALIAS = "distcloud lab "
 BLOCK_BEGIN = "# BEGIN distcloud lab"
 BLOCK_END = "# END distcloud lab"
 
@@ -75,7 +76,17 @@ def table_name(lab: str) -> str:
 
 def bridge_alias(lab: str) -> str:
     """By what a bridge tells whose it is, also when the lab's record was lost."""
-    return "distcloud lab %s" % lab
+    return BRIDGE_ALIAS + lab
+
+
+def bridge_owner(alias: str) -> str:
+    """The lab that a bridge with this alias is of; empty for none."""
+    return alias[len(BRIDGE_ALIAS) :] if alias.startswith(BRIDGE_ALIAS) else ""
+
+
+def network_of(address: t.Mapping[str, t.Any]) -> str:
+    """The network of an IPv4 address as `ip -json address` tells it."""
+    return str(ipaddress.IPv4Interface("%s/%s" % (address["local"], address["prefixlen"])).network)
 
 
 def bridge_mac(bridge: str) -> str:

@@ -87,6 +87,7 @@ import typing as t
 
 from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseModule, Failure
 
+FOLDER_MODE = 0o755
 HIDDEN_KEY = r"(?:password|passwd|secret|connection|transport_url|token)"
 SECRETS = (
     # key = value and key: value, to the end of the line
@@ -133,6 +134,14 @@ def difference(path: str, before: t.Optional[State], after: State) -> t.Optional
     if old == new:
         new += "(a hidden value differs)\n"
     return {"before_header": path, "after_header": path, "before": old, "after": new}
+
+
+def make_folders(path: str) -> None:
+    """Make a folder and what is missing above it, with mode 0755 whatever the umask."""
+    if not os.path.isdir(path):
+        make_folders(os.path.dirname(path))
+        os.mkdir(path)
+        os.chmod(path, FOLDER_MODE)
 
 
 class ConfigFiles(BaseModule):
@@ -222,7 +231,7 @@ class ConfigFiles(BaseModule):
             os.chmod(path, state.mode)
             return
         folder = os.path.dirname(path)
-        os.makedirs(folder, mode=0o755, exist_ok=True)
+        make_folders(folder)
         handle, name = tempfile.mkstemp(dir=folder, prefix=".%s." % os.path.basename(path))
         try:
             with os.fdopen(handle, "wb") as file:

@@ -160,45 +160,63 @@ class LabNetwork(LabModule):
     def present(self, lab, record):
         wish = {name: self.params[name] for name in FIELDS}
         plan.check_network(wish["network"], wish["gateway"])
-        steps = []
-        present = outer.links()
-        in_the_way = [
-            other
-            for other in outer.lab_records()
-            if other["lab"] in plan.clashes([other], lab, wish["bridge"], wish["network"]) and self.is_up(other, present)
-        ]
+        in_the_way = self.in_the_way(lab, wish)
         if in_the_way and self.params["others"] == "fail":
-            names = ", ".join("%s (bridge %s, network %s)" % (other["lab"], other["bridge"], other["network"]) for other in in_the_way)
+            names = ", ".join("%s (bridge %s, network %s)" % (name, at["bridge"], at["network"]) for name, at in in_the_way.items())
             raise Failure(
                 "another lab is in the way: %s; stop it first (playbook lab_stop), or set lab_host_others=stop" % names, "lab", "others"
             )
-        for other in in_the_way:
-            steps += self.stop_steps(other["lab"], other)
-        if record is not None and record.get("up") and any(record[name] != wish[name] for name in ("bridge", "network", "gateway")):
-            # The lab moves: its hosts are restarted with the new addresses by the next module; the old bridge has to go now.
+        steps, gone = [], set()
+        for name, other in in_the_way.items():
+            steps += self.stop_steps(name, other if "up" in other else None)
+            gone |= self.bridges(name, other)
+        moves = bool(self.bridges(lab, record) - {wish["bridge"]})
+        if record is not None and record.get("up"):
+            moves = moves or any(record[name] != wish[name] for name in ("bridge", "network", "gateway"))
+        if moves:
+            # Its hosts are restarted with the new addresses by the next module; the old bridge and rules have to go now.
             steps += self.stop_steps(lab, record)
-            present = {name: link for name, link in present.items() if name != record["bridge"]}
+            gone |= self.bridges(lab, record)
         wished = dict(wish, lab=lab, up=True, format=plan.FORMAT)
-        if record != wished:
+        if moves or record != wished:
             steps.append(("record of lab %s" % lab, lambda: outer.write_json(os.path.join(outer.lab_folder(lab), "lab.json"), wished)))
         if outer.forwarding() != "1":
             steps.append(("net.ipv4.ip_forward = 1", lambda: (outer.remember_forwarding(), outer.set_forwarding("1"))))
         elif outer.read_json(os.path.join(outer.STATE, "outer.json")) is None:
             steps.append(("remember net.ipv4.ip_forward", outer.remember_forwarding))
-        gone = {other["bridge"] for other in in_the_way}
-        wrong = outer.bridge_is(wished, {name: link for name, link in present.items() if name not in gone})
+        wrong = outer.bridge_is(wished, {name: link for name, link in outer.links().items() if name not in gone})
         if wrong:
             steps.append(("bridge %s (%s)" % (wish["bridge"], ", ".join(wrong)), lambda: outer.make_bridge(wished, wrong)))
-        if not outer.has_table(lab, wish["network"]):
+        if moves or not outer.has_table(lab, wish["network"]):
             steps.append(("rules %s" % plan.table_name(lab), lambda: outer.make_table(lab, wish["network"])))
-        return [other["lab"] for other in in_the_way], steps
+        return list(in_the_way), steps
+
+    def in_the_way(self, lab, wish):
+        """Other labs that live on our bridge or network, by name: their records, or where they were found when the record was lost."""
+        records = {record["lab"]: record for record in outer.lab_records() if record["lab"] != lab}
+        clashing = plan.clashes(records.values(), lab, wish["bridge"], wish["network"])
+        found = {name: records[name] for name in clashing if self.bridges(name, records[name]) or self.lives(name)}
+        owners = outer.bridge_owners()
+        places = [
+            {"lab": owners[name], "bridge": name, "network": network}
+            for name, network in outer.bridge_networks().items()
+            if owners.get(name) and owners[name] != lab and owners[name] not in records
+        ]
+        clashing = plan.clashes(places, lab, wish["bridge"], wish["network"])
+        return {**found, **{place["lab"]: place for place in places if place["lab"] in clashing}}
 
     @staticmethod
-    def is_up(record, present):
-        return (record["bridge"] in present and record.get("up", False)) or any(
-            nspawn.find(record["lab"], host).condition in (plan.RUNNING, plan.ORPHANED, plan.STUCK)
-            for host in outer.host_records(record["lab"])
-        )
+    def bridges(lab, record):
+        """The bridges that are this lab's: by what they say, and by its record where they say nothing."""
+        owners = outer.bridge_owners()
+        found = {name for name, owner in owners.items() if owner == lab}
+        if record is not None and record.get("up") and owners.get(record["bridge"]) == "":
+            found.add(record["bridge"])
+        return found
+
+    @staticmethod
+    def lives(lab):
+        return any(nspawn.find(lab, host).condition in (plan.RUNNING, plan.ORPHANED, plan.STUCK) for host in outer.host_records(lab))
 
     def stop_steps(self, lab, record):
         """Stop a lab's hosts and take its network away. All of it is looked for by name too: a record may have been lost."""
@@ -210,12 +228,10 @@ class LabNetwork(LabModule):
         steps = []
         if busy:
             steps.append(("stop %s" % ", ".join(busy), lambda: self.stop_hosts(lab, busy)))
-        up = record is not None and record.get("up")
-        bridges = set(outer.bridges_of(lab)) | ({record["bridge"]} & set(outer.links()) if up else set())
-        steps += [("remove bridge %s" % name, functools.partial(outer.remove_link, name)) for name in sorted(bridges)]
+        steps += [("remove bridge %s" % name, functools.partial(outer.remove_link, name)) for name in sorted(self.bridges(lab, record))]
         if outer.has_table(lab):
             steps.append(("remove rules %s" % plan.table_name(lab), lambda: outer.remove_table(lab)))
-        if up:
+        if record is not None and record.get("up"):
             down = dict(record, up=False)
             steps.append(("lab %s is stopped" % lab, lambda: self.mark_down(lab, down)))
         return steps
@@ -227,10 +243,11 @@ class LabNetwork(LabModule):
         longer = [record["lab"] for record in outer.lab_records() if record["lab"] != lab and full.startswith(record["lab"] + "-")]
         return not any(len(name) > len(lab) for name in longer)
 
-    @staticmethod
-    def mark_down(lab, record):
+    def mark_down(self, lab, record):
         outer.write_json(os.path.join(outer.lab_folder(lab), "lab.json"), record)
-        outer.restore_forwarding()
+        # A lab that only makes room for the one that is wanted leaves it the forwarding.
+        if self.params["state"] != "present":
+            outer.restore_forwarding()
 
     def stop_hosts(self, lab, hosts):
         # A lab that is to be removed loses its data anyway: no reason to wait for databases to close.

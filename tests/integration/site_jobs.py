@@ -15,7 +15,7 @@ from distcloud.scheduler.model import VmState
 
 REGIONS = ("region-a", "region-b")
 PIN_B = 'requirements = DistcloudRegion == "region-b"'
-CLOUD_B = "/v1/groups/physics/clouds/region-b"
+CLOUD_A, CLOUD_B = (f"/v1/groups/physics/clouds/{region}" for region in REGIONS)
 _names = itertools.count()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, Lab
 from lab_access import power_cut
-from site_jobs import CLOUD_B, PIN_B, agree, finished, history, living, nothing_left, servers, submit
+from site_jobs import CLOUD_A, CLOUD_B, PIN_B, REGIONS, agree, finished, history, living, nothing_left, servers, submit
 
 pytestmark = pytest.mark.usefixtures("no_jobs")
 
@@ -56,24 +56,14 @@ def test_a_cloud_left_disabled_gets_no_vm_and_no_redeployment_enables_it(lab: La
         assert lab.api("PUT", CLOUD_B, {"enabled": True})[0] == 200
 
 
-def test_a_wrong_password_is_named_and_the_other_region_does_the_work(lab: Lab, mended: None) -> None:
-    assert lab.api("PUT", CLOUD_B, {"auth": {"application_credential_secret": "wrong"}})[0] == 200
-    cluster = submit(lab, "alice", count=2, seconds=5, extra="+VMKeepAlive = 240")
-    error = lab.wait("the scheduler names what is wrong", lambda: status_of(lab, "region-b")["error"], 120)
-    assert "credential" in error or "401" in error, error
-    seen = agree(lab, {cluster: 2})
-    assert {job["MachineAttrDistcloudRegion0"] for job in history(lab, cluster)} == {"region-a"}
-    assert {region for region, _name, _id in seen.servers} == {"region-a"}
-
-
 def test_a_region_stopped_in_mid_boot_is_named_and_reconciled_when_it_is_back(lab: Lab) -> None:
-    # The worker that the test before left in region-a does the free job; that region-a boots one meanwhile is what that test is about.
-    assert not servers(lab, "region-b")
+    assert not [server for region in REGIONS for server in servers(lab, region)]
     pinned = submit(lab, "alice", seconds=15, extra=PIN_B)
     # On a host already: one that Nova had not placed yet would be lost with its messages, and wait for build_timeout.
     lab.wait("its server is being made", lambda: [server for server in servers(lab, "region-b") if server.compute_host], 120, 0.2)
     power_cut(lab.name, "lab-b")
-    free = submit(lab, "bob")
+    # The other goes on: it boots a worker, which the next test finds still there.
+    free = submit(lab, "bob", extra="+VMKeepAlive = 900")
     error = lab.wait("the dead region is named", lambda: status_of(lab, "region-b")["error"], 120)
     assert not status_of(lab, "region-b")["reachable"], error
     (job,) = finished(lab, free, 1)
@@ -87,4 +77,16 @@ def test_a_region_stopped_in_mid_boot_is_named_and_reconciled_when_it_is_back(la
     agree(lab, {pinned: 1})
     (job,) = history(lab, pinned)
     assert (job["MachineAttrDistcloudRegion0"], job["ExitCode"]) == ("region-b", 0)
+    lab.wait("region-b is left as it was", lambda: not servers(lab, "region-b"), 300)
+
+
+def test_a_wrong_password_is_named_and_the_other_region_does_the_work(lab: Lab, mended: None) -> None:
+    assert lab.api("PUT", CLOUD_B, {"auth": {"application_credential_secret": "wrong"}})[0] == 200
+    cluster = submit(lab, "alice", count=2, seconds=5)
+    error = lab.wait("the scheduler names what is wrong", lambda: status_of(lab, "region-b")["error"], 120)
+    assert "credential" in error or "401" in error, error
+    seen = agree(lab, {cluster: 2})
+    assert {job["MachineAttrDistcloudRegion0"] for job in history(lab, cluster)} == {"region-a"}
+    assert {region for region, _name, _id in seen.servers} == {"region-a"}
+    assert lab.api("POST", CLOUD_A + "/retire")[0] == 200
     nothing_left(lab)

@@ -177,7 +177,7 @@ def test_a_worker_does_not_read_the_queue(pool: Pool) -> None:
 def test_a_worker_gets_itself_no_other_token(pool: Pool, command: str) -> None:
     worker = pool.workers[1]
     done = pool.as_worker(worker, f"timeout 20 {command} -pool {pool.central.fqdn} -type COLLECTOR")
-    assert done.code != 0
+    assert done.code not in (0, 124), f"refused at once, and not put off until somebody approves it: {done.text}"
     assert "eyJ" not in done.text
     assert worker.run("ls /root/.condor/tokens.d").out.strip() == ""
 

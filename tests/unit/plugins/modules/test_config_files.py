@@ -86,3 +86,13 @@ def test_errors_name_the_file_and_the_field(tmp_path, wrong, word):
 def test_a_folder_in_the_way_is_named(tmp_path):
     result = call({"path": tmp_path, "content": "x\n"})
     assert result.failed and "not a file" in result.data["msg"]
+
+
+def test_missing_folders_are_open_to_read_whatever_the_umask(tmp_path):
+    path = tmp_path / "one" / "two" / "file.conf"
+    before = os.umask(0o077)
+    try:
+        assert call({"path": path, "content": "x\n"}).changed
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in path.parents[:2]] == [0o755, 0o755]

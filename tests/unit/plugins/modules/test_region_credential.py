@@ -196,11 +196,21 @@ def test_a_region_without_rules_gets_one_without_and_says_so(path: Path, refusin
     assert not second.changed and "made with other" not in second.raw
 
 
+UNKNOWN = "Additional properties are not allowed ('%s' was unexpected)"
+
+
 def test_a_keystone_that_knows_no_rules_gets_one_without(path: Path) -> None:
-    refusal = Call("POST", "identity", PATH, {"error": {"message": "Additional properties are not allowed"}}, 400)
+    refusal = Call("POST", "identity", PATH, {"error": {"message": UNKNOWN % "access_rules"}}, 400)
     with replay(listing(), refusal, creation()):
         result = run(path)
     assert result.changed and result.data["credential"]["with_access_rules"] is False
+
+
+def test_rules_that_keystone_finds_wrong_are_no_reason_to_do_without(path: Path) -> None:
+    refusal = Call("POST", "identity", PATH, {"error": {"message": "Invalid input for field 'access_rules/0': " + UNKNOWN % "pth"}}, 400)
+    with replay(listing(), refusal):
+        result = run(path)
+    assert result.failed and "access_rules/0" in result.data["msg"]
 
 
 def test_no_fall_back_where_it_is_not_wanted(path: Path) -> None:

@@ -1,0 +1,183 @@
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Module lab_network on a stand-in for the outer machine's links, rules and sysctl: labs that follow, move, and are left over.
+
+Hosts, and the real links and rules, are in tests/integration/test_lab_host.py.
+"""
+
+from __future__ import annotations
+
+import shutil
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
+from ansible_collections.hep.distcloud.plugins.module_utils import _lab_plan as plan
+from ansible_collections.hep.distcloud.plugins.modules.lab_network import LabNetwork
+from harness import Result, run_module
+
+PLACE = {"bridge": "dclab0", "network": "10.203.0.0/24", "gateway": "10.203.0.1", "domain": "distcloud.lab"}
+NAT = "net.ipv4.ip_forward = 1"
+
+
+class OuterMachine:
+    """What outlives a killed lab (bridges by name with alias and address, tables by name) and what does not, a reboot's difference."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.state, self.forward = folder / "state", folder / "ip_forward"
+        self.bridges: dict[str, dict[str, str]] = {}
+        self.tables: dict[str, str] = {}
+        self.boots = 0
+        self.forward.write_text("0")
+        (folder / "redirects").write_text("1")
+        for attribute, value in {
+            "STATE": str(self.state),
+            "LOCKS": str(folder / "locks"),
+            "FORWARD": str(self.forward),
+            "REDIRECTS": str(folder / "redirects"),
+            "boot_id": lambda: f"boot {self.boots}",
+            "cgroup_root": lambda make=False: None,
+            "drop_own_cgroup_mount": lambda: None,
+            "links": self.links,
+            "bridge_owners": lambda: {name: plan.bridge_owner(bridge["alias"]) for name, bridge in self.bridges.items()},
+            "make_bridge": self.make_bridge,
+            "remove_link": self.bridges.pop,
+            "has_table": lambda lab, network="": lab in self.tables and network in ("", self.tables[lab]),
+            "make_table": self.tables.__setitem__,
+            "remove_table": lambda lab: self.tables.pop(lab, None),
+        }.items():
+            monkeypatch.setattr(outer, attribute, value)
+
+    def links(self) -> dict[str, dict[str, t.Any]]:
+        return {
+            name: {
+                "linkinfo": {"info_kind": "bridge"},
+                "flags": ["UP"],
+                "ifalias": bridge["alias"],
+                "addr_info": [{"family": "inet", "local": bridge["gateway"], "prefixlen": 24}],
+            }
+            for name, bridge in self.bridges.items()
+        }
+
+    def make_bridge(self, wished: dict[str, t.Any], wrong: list[str]) -> None:
+        assert ("absent" in wrong) == (wished["bridge"] not in self.bridges)
+        self.bridges[wished["bridge"]] = {"alias": plan.bridge_alias(wished["lab"]), "gateway": wished["gateway"]}
+
+    def reboot(self) -> None:
+        self.boots += 1
+        self.bridges.clear()
+        self.tables.clear()
+        self.forward.write_text("0")
+
+    def run(self, lab: str, **wish: t.Any) -> Result:
+        """A dry run, the run, and whether the run was as predicted."""
+        params = {"lab": lab, **(PLACE if wish.get("state", "present") == "present" else {}), **wish}
+        predicted, done = run_module(LabNetwork, params, check=True, diff=True), run_module(LabNetwork, params, diff=True)
+        assert not done.failed, done.data
+        assert predicted.data == done.data, (predicted.data, done.data)
+        return done
+
+    def up(self, lab: str, **wish: t.Any) -> list[str]:
+        """Bring a lab up; whatever was there, it is whole then and a second run finds nothing to do."""
+        done = self.run(lab, **wish)
+        place = {**PLACE, **wish}
+        assert self.bridges[place["bridge"]] == {"alias": f"distcloud lab {lab}", "gateway": place["gateway"]}
+        assert self.tables[lab] == place["network"]
+        assert self.forward.read_text() == "1"
+        assert self.run(lab, **wish).data["actions"] == []
+        actions: list[str] = done.data["actions"]
+        return actions
+
+    @property
+    def untouched(self) -> bool:
+        return not self.bridges and not self.tables and self.forward.read_text() == "0" and not self.state.exists()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OuterMachine:
+    return OuterMachine(tmp_path, monkeypatch)
+
+
+def test_a_lab_comes_and_goes_without_a_trace(machine: OuterMachine) -> None:
+    assert machine.up("one") == ["record of lab one", NAT, "bridge dclab0 (absent)", "rules distcloud_lab_one"]
+    machine.run("one", state="absent")
+    assert machine.untouched
+    assert not machine.run("one", state="absent").changed
+
+
+def test_a_lab_that_takes_anothers_place_can_reach_the_world_and_so_can_the_other_again(machine: OuterMachine) -> None:
+    machine.up("one")
+    assert "lab one is stopped" in machine.up("two")
+    assert set(machine.tables) == {"two"}
+    assert "lab two is stopped" in machine.up("one")
+    machine.run("two", state="absent")
+    assert machine.forward.read_text() == "1", "of a lab that runs nothing is taken"
+    machine.run("one", state="absent")
+    assert machine.untouched
+
+
+def test_a_lab_in_the_way_is_named(machine: OuterMachine) -> None:
+    machine.up("one")
+    refused = run_module(LabNetwork, {"lab": "two", **PLACE, "bridge": "dclab1", "others": "fail"})
+    assert refused.failed and "another lab is in the way: one (bridge dclab0, network 10.203.0.0/24)" in refused.data["msg"]
+    assert list(machine.bridges) == ["dclab0"]
+
+
+def test_a_record_that_a_reboot_left_up_claims_nobody_elses_bridge(machine: OuterMachine) -> None:
+    machine.up("one")
+    machine.reboot()
+    assert machine.up("two") == ["record of lab two", NAT, "bridge dclab0 (absent)", "rules distcloud_lab_two"]
+    machine.run("one", state="absent")
+    assert machine.up("two") == []
+    machine.run("two", state="absent")
+    assert machine.untouched
+
+
+def test_a_rebooted_lab_is_resumed(machine: OuterMachine) -> None:
+    machine.up("one")
+    machine.reboot()
+    assert machine.up("one") == [NAT, "bridge dclab0 (absent)", "rules distcloud_lab_one"]
+
+
+@pytest.mark.parametrize(
+    "wish", [{"gateway": "10.203.0.2"}, {"bridge": "dclab1"}, {"network": "10.204.0.0/24", "gateway": "10.204.0.1", "bridge": "dclab1"}]
+)
+def test_a_lab_that_moves_is_whole_at_its_new_place(machine: OuterMachine, wish: dict[str, str]) -> None:
+    machine.up("one")
+    machine.up("one", **wish)
+    assert list(machine.bridges) == [wish.get("bridge", "dclab0")]
+    machine.run("one", state="absent")
+    assert machine.untouched
+
+
+@pytest.mark.parametrize("lab", ["one", "two"])
+@pytest.mark.parametrize("bridge", ["dclab0", "dclab1"])
+def test_a_lab_without_a_record_is_found_by_its_bridge(machine: OuterMachine, lab: str, bridge: str) -> None:
+    machine.up("one")
+    shutil.rmtree(machine.state / "one")
+    machine.up(lab, bridge=bridge)
+    assert list(machine.bridges) == [bridge]
+    assert set(machine.tables) == {lab}
+    machine.run(lab, state="absent")
+    assert machine.untouched
+
+
+def test_what_is_left_of_a_lab_without_a_record_is_taken_away(machine: OuterMachine) -> None:
+    machine.up("one")
+    shutil.rmtree(machine.state / "one")
+    assert machine.run("one", state="absent").data["actions"][:2] == ["remove bridge dclab0", "remove rules distcloud_lab_one"]
+    assert machine.untouched
+
+
+def test_labs_beside_each_other_leave_each_other_alone(machine: OuterMachine) -> None:
+    beside = {"bridge": "dclab1", "network": "10.204.0.0/24", "gateway": "10.204.0.1"}
+    machine.up("one")
+    machine.up("two", **beside)
+    assert machine.up("one") == []
+    machine.run("one", state="absent")
+    assert machine.up("two", **beside) == []
+    machine.run("two", state="absent")
+    assert machine.untouched
