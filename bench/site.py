@@ -64,13 +64,12 @@ def job_timeline(lab: Any) -> dict[str, float]:
     nothing_left(lab)
     cluster = submit(lab, "alice", script=MOMENTS)
 
-    def running() -> tuple[dict[str, Any], Any] | None:
-        """The worker's ad and its server, both of which end with the worker."""
-        ads = lab.json("central", "condor_status -json -claimed -attributes DistcloudVm")
-        machines = [server for region in REGIONS for server in servers(lab, region)]
-        return next(((ad, server) for ad in ads for server in machines if server.name == ad.get("DistcloudVm")), None)
+    def running() -> Any:
+        """The server of the worker that the job runs on; it ends with the worker."""
+        names = [ad.get("DistcloudVm") for ad in lab.json("central", "condor_status -json -claimed -attributes DistcloudVm")]
+        return next((server for region in REGIONS for server in servers(lab, region) if server.name in names), None)
 
-    ad, server = lab.wait("the job runs on a worker", running, 600)
+    server = lab.wait("the job runs on a worker", running, 600)
     (job,) = finished(lab, cluster, 1)
     # Nova's own moment, to the second, at which it had the request: all that we do before is ours, log-in included.
     requested = datetime.fromisoformat(server.created_at).timestamp()

@@ -44,12 +44,15 @@ options:
     type: str
   mime_type: &mime_type
     description:
-      - One of cloud-init's types, such as V(cloud-config), V(cloud-boothook), V(x-shellscript) or V(text/x-shellscript-per-boot).
+      - One of cloud-init's types, such as V(cloud-config), V(cloud-boothook), V(x-shellscript) or V(text/x-include-url).
+      - A script is V(x-shellscript), whose text begins with an interpreter line such as C(#!/bin/sh). A worker boots once;
+        cloud-init's types of scripts per boot, per instance and once are refused.
       - The scheduler's default is V(cloud-config).
     type: str
   priority: &priority
     description:
-      - Parts with a lower number come first. The scheduler's default is 0.
+      - Parts with a lower number come first; of the same number the group's before the cloud's, then by name. The scheduler's default is 0.
+      - Scripts run in this order, then the commands of all parts' C(runcmd) in this order, then HTCondor is started.
     type: int
   enabled: &enabled
     description:

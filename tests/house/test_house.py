@@ -8,9 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
 
+from distcloud.scheduler.credentials import token_lifetime
 from distcloud.scheduler.model import Policy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,3 +123,17 @@ def test_the_planners_bounds_are_all_documented() -> None:
     assert list(options) == list(dict(rows)), "the bounds in the role's argument spec are those of docs/workers.md"
     for name, value in rows:
         assert options[name]["type"] == "int" and "default" not in options[name] and f"({value})" in options[name]["description"], name
+
+
+@pytest.mark.parametrize("policy", [{}, {"max_vm_age": 655000}, {"drain_timeout": 86400}])
+def test_the_role_lets_the_minter_sign_what_the_engine_asks_for(policy: dict[str, int]) -> None:
+    ages = load(ROOT / "roles/scheduler/vars/main.yml")
+    values = {
+        name: int(jinja2.Template(str(ages[name])).render(scheduler_policy=policy))
+        for name in ("__scheduler_oldest", "__scheduler_drain", "__scheduler_token_margin")
+    }
+    tasks = {task["name"]: task for task in load(ROOT / "roles/scheduler/tasks/preflight.yml")}
+    (that,) = tasks["Worker tokens live as long as the oldest VM may drain"]["ansible.builtin.assert"]["that"]
+    enough = jinja2.Environment().compile_expression(that)
+    asked = token_lifetime(Policy(**policy))
+    assert [enough(scheduler_worker_token_lifetime=most, **values) for most in (asked - 1, asked)] == [False, True]

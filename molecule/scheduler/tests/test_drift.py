@@ -58,6 +58,46 @@ def test_what_was_stopped_is_started_once(host, converge):
 
 
 @pytest.mark.long
+def test_a_run_that_broke_off_is_completed_by_the_next(host, converge):
+    """The packet filter refuses its ports after configuration and units are laid and before what runs takes them up."""
+    began, wish = started(host), {"scheduler_cycle_seconds": 6}
+    socket = "systemctl show distcloud-minter.socket -p ActiveEnterTimestampMonotonic --value"
+    listens = host.check_output(socket)
+    host.check_output("echo '# by hand' >> /etc/systemd/system/distcloud-minter.socket")
+    try:
+        cut = converge.run(ENGINES, host_firewall_tcp_ports=[99999], **wish)
+        assert "Write the base rules" in cut.failures[NAME]
+        assert cut.changed == [
+            f"{NAME}: Configure the scheduler",
+            f"{NAME}: Install the units (/etc/systemd/system/distcloud-minter.socket)",
+        ]
+        assert (started(host), host.check_output(socket)) == (began, listens)
+        assert converge.mends(ENGINES, **wish) == [
+            f"{NAME}: {change}"
+            for change in (
+                "Minter's socket that runs with older files",
+                "Scheduler that runs with older files",
+                "Restart the minter's socket",
+                "Restart the scheduler",
+            )
+        ]
+        assert started(host) != began and host.check_output(socket) != listens
+    finally:
+        converge.run(ENGINES)
+
+
+@pytest.mark.long
+def test_what_runs_is_the_release_that_is_put_into_use_again(host, converge):
+    """A link that is wrong and old: what a dry run finds is not yet what a run will have made of it."""
+    began = started(host)
+    host.check_output("ln -sfn /usr /opt/distcloud; touch --no-dereference --date=@1 /opt/distcloud")
+    assert converge.mends(ENGINES) == [
+        f"{NAME}: {change}" for change in ("Put the release into use", "Scheduler that runs with older files", "Restart the scheduler")
+    ]
+    assert started(host) != began
+
+
+@pytest.mark.long
 def test_a_dry_run_announces_the_collecting_of_wheels(converge, tmp_path):
     dry = converge.run("--check", ENGINES, distcloud_wheelhouse_dir=str(tmp_path / "wheels"))
     assert (dry.changed, dry.failures) == ([f"{NAME}: Keep the wheels on the control node"], {})
@@ -90,6 +130,7 @@ def test_bad_input_is_refused(host, converge):
     # What only the engines' own check finds is told with file, key and expectation.
     told = converge.refuses(ENGINES, scheduler_domain="Not A Domain", scheduler_worker_token_lifetime=800000)
     assert "pool.domain: String should match pattern" in told
-    assert "scheduler_worker_token_lifetime is 700000 s" in converge.refuses(ENGINES, scheduler_policy={"max_vm_age": 900000})
+    told = converge.refuses(ENGINES, scheduler_policy={"max_vm_age": 655000})
+    assert "scheduler_worker_token_lifetime is 700000 s: it must be at least 701800" in told
     assert "no wheel of the engines at '/nonexistent.whl'" in converge.refuses(ENGINES, distcloud_wheel="/nonexistent.whl")
     assert started(host) == began

@@ -340,6 +340,10 @@ def test_templates_with_conditions_and_types_of_cloud_init(shared: Client) -> No
     for given, kept in (("text/cloud-boothook", "cloud-boothook"), ("x-include-url", "text/x-include-url")):
         assert shared("PUT", path, {"content": "a", "mime_type": given}).json()["after"]["mime_type"] == kept
     assert fields(shared("PUT", path, {"mime_type": "text/html"})) == ["mime_type"]
+    for given in ("text/x-shellscript-per-boot", "x-shellscript-per-instance", "text/x-shellscript-per-once"):
+        refused = shared("PUT", path, {"content": "#!/bin/sh\n", "mime_type": given})
+        assert fields(refused) == ["mime_type"]
+        assert "should be x-shellscript: a worker boots once" in refused.text
     assert fields(shared("PUT", path, {"mime_type": "x-shellscript"})) == ["content"]
     shared("DELETE", path)
 

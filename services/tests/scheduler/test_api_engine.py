@@ -177,6 +177,16 @@ def test_explain_says_what_the_queue_already_knows(call: Client, status: int, wo
     assert word in call("GET", "/v1/explain?job=12.0").json()["summary"]
 
 
+@pytest.mark.parametrize(("universe", "words"), [(7, "submit node itself"), (12, "submit node itself"), (9, "another system")])
+def test_explain_says_that_a_job_needs_no_worker(call: Client, universe: int, words: str) -> None:
+    call.engine.inputs = ExplainInputs("12.0", True, 1, DEMAND, WORLD, universe=universe)
+    answer = call("GET", "/v1/explain?job=12.0", who="atlas").json()
+    assert words in answer["summary"] and "needs no worker" in answer["summary"] and answer["clouds"] == []
+    call.engine.inputs = replace(call.engine.inputs, status=5, hold_reason="too hungry")
+    held = call("GET", "/v1/explain?job=12.0").json()["summary"]
+    assert "too hungry" in held and words in held
+
+
 def test_explain_of_a_foreign_or_unknown_job(call: Client) -> None:
     assert call("GET", "/v1/explain?job=12.0").status_code == 404
     call.engine.inputs = ExplainInputs("12.0", True, 1, None, WORLD)

@@ -64,6 +64,13 @@ def files(data: bytes) -> dict[str, dict[str, Any]]:
     return {each["path"]: each for each in contents(data)[0]["write_files"]}
 
 
+def scripts(data: bytes) -> list[tuple[str, str]]:
+    """Name and text of the files that cloud-init runs, in its order: scripts by name in one folder, into which `runcmd` comes last."""
+    folder = {str(each.get_filename()): text(each).strip() for each in messages(data) if each.get_content_type() == "text/x-shellscript"}
+    folder["runcmd"] = "starts condor"
+    return sorted(folder.items())
+
+
 def made(*parts: Part, worker: WorkerSettings = WORKER) -> bytes:
     return render(worker, parts, token=TOKEN, drain_key=KEY)
 
@@ -107,8 +114,29 @@ class TestUserData:
         script = "#!/bin/sh\necho é {{ cs_host_id }}\nFrom here\n"
         message = messages(made(Part("hello", script, mime_type="shell-script")))[1]
         assert message.get_content_type() == "text/x-shellscript"
-        assert message.get_filename() == "hello"
+        assert message.get_filename() == "1-hello"
         assert text(message).rstrip() == f"#!/bin/sh\necho é {WORKER.host}\nFrom here"
+
+    def test_scripts_run_by_priority_and_before_condor_starts(self) -> None:
+        parts = [
+            Part("a", "#!a", mime_type="x-shellscript", priority=2),
+            Part("tune", "#!tune", mime_type="x-shellscript", priority=1),
+            Part("runcmd", "#!runcmd", mime_type="x-shellscript"),
+            Part("one", "#!of the group", mime_type="x-shellscript", priority=3),
+            Part("one", "#!of the cloud", mime_type="x-shellscript", priority=3, scope="cloud"),
+        ]
+        ran = [script for _, script in scripts(made(*parts))]
+        assert ran == ["#!runcmd", "#!tune", "#!a", "#!of the group", "#!of the cloud", "starts condor"]
+
+    def test_many_scripts_run_in_their_order_too(self) -> None:
+        names = [f"s{number:04d}" for number in range(1100)]
+        parts = [Part(name, f"#!{name}", mime_type="x-shellscript", priority=-place) for place, name in enumerate(names)]
+        assert [script for _, script in scripts(made(*parts))] == [*(f"#!{name}" for name in reversed(names)), "starts condor"]
+
+    @pytest.mark.parametrize("when", ["boot", "instance", "once"])
+    def test_a_stored_script_of_a_type_that_no_worker_runs_is_a_plain_one(self, when: str) -> None:
+        part = Part("tune", "#!tune", mime_type=f"text/x-shellscript-per-{when}")
+        assert scripts(made(part)) == [("1-tune", "#!tune"), ("runcmd", "starts condor")]
 
     def test_parts_are_chosen_and_ordered(self) -> None:
         parts = [

@@ -185,6 +185,26 @@ async def blocked(database: Database) -> int:
         return await session.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")) or 0
 
 
+def test_an_order_is_not_overwritten_by_what_was_seen_meanwhile(postgres_url: str) -> None:
+    """On SQLite writers take turns anyway."""
+
+    async def script(ledger: Ledger, database: Database) -> None:
+        vm_id = await request(ledger)
+        await ledger.order(vm_id, Event.CREATE_ANSWERED, 101, server_id="s1")
+
+        async def person_retires(session: AsyncSession) -> None:
+            row = await session.get_one(VmRow, vm_id, with_for_update=True)
+            row.state, row.reason, row.changed_at = VmState.RETIRING.value, "ordered: by admin", 150.0
+            await session.flush()
+
+        seen = {vm_id: Observation(ServerStatus.ACTIVE, "s1", listing_began_at=149.0)}
+        assert await meets(person_retires, ledger.observe(seen, 151, POLICY), database) == []
+        detail = await ledger.detail(vm_id)
+        assert detail is not None and (detail.vm.state, detail.vm.reason) == (VmState.RETIRING, "ordered: by admin")
+
+    on(postgres_url, script)
+
+
 def test_no_vm_is_left_without_its_cloud(postgres_url: str) -> None:
     """On SQLite writers take turns anyway."""
     orphan = Server("s1", "", ServerStatus.ACTIVE, {}, Resources(1, 2, 3.0))

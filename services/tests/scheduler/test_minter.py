@@ -115,6 +115,31 @@ def test_a_list_that_htcondor_does_not_read_is_taken_back(settings: MinterSettin
     assert settings.refused_file.read_bytes() == before
 
 
+class Death(BaseException):
+    """The process is killed within one of its commands."""
+
+
+@pytest.mark.parametrize("tool", ["condor_config_val", "condor_reconfig"])
+@pytest.mark.parametrize("end", [MinterError, Death])
+def test_what_the_running_pool_was_not_told_is_told_by_the_next_try(settings: MinterSettings, tool: str, end: type[BaseException]) -> None:
+    def cut_off(command: Sequence[str]) -> str:
+        if command[0] == tool:
+            raise end("cut off")
+        return Tools(settings.refused_file)(command)
+
+    for _ in range(2):  # and it stays so however often it fails
+        with pytest.raises(end):
+            answer(json.dumps({"verb": "refuse", "worker": WORKER, "until": int(NOW) + 100}), settings, run=cut_off, now=NOW)
+    tools = Tools(settings.refused_file)
+    assert ask(settings, tools, verb="refuse", worker=WORKER, until=int(NOW) + 100) == {"refused": 1}
+    assert [command[0] for command in tools.commands] == ["condor_config_val", "condor_reconfig"]
+    assert read_refused(settings.refused_file) == {WORKER: NOW + 100}
+    tools.commands.clear()
+    assert ask(settings, tools, verb="refuse", worker=WORKER, until=int(NOW) + 100) == {"refused": 1}
+    assert tools.commands == [], "told once, it is known"
+    assert [path.name for path in settings.refused_file.parent.iterdir()] == [settings.refused_file.name]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

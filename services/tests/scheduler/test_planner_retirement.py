@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from distcloud.scheduler.model import (
     Boot,
     Delete,
     Hearing,
     Limits,
+    Policy,
     Reason,
     Resources,
     Retire,
     VmState,
 )
+from distcloud.scheduler.worker.configuration import WorkerSettings
 
 from .planning import made, only
 from .strategies import FLAVORS, NOW, cloud, demand, group, slot, vm
@@ -112,9 +116,52 @@ def test_an_ad_that_vanishes_while_the_queue_says_jobs_run_unseen_is_given_time(
     worker = vm(state=S.RETIRING, last_seen_in_pool=NOW - 20, drain_requested_at=NOW - 20)
     assert made([demand(0, running=1)], [worker]).actions == ()
     assert only(made([demand(0, running=0)], [worker])).reason is Reason.DRAINED
-    assert only(made([demand(0, running=1)], [replace(worker, last_seen_in_pool=NOW - 91)])).reason is Reason.DRAINED
+    assert only(made([demand(0, running=1)], [replace(worker, last_seen_in_pool=NOW - 181)])).reason is Reason.DRAINED
     elsewhere = replace(slot(vm(9), owners=("alice",)), vm_id=None)  # the job runs on a worker that is not ours
     assert only(made([demand(0, running=1)], [worker], [elsewhere])).reason is Reason.DRAINED
+
+
+def test_claims_of_others_elsewhere_do_not_stand_for_the_jobs_of_a_worker_whose_ad_vanishes() -> None:
+    worker = vm(state=S.RETIRING, last_seen_in_pool=NOW - 5, drain_requested_at=NOW - 20)
+    static = replace(slot(vm(9), owners=("bob@pool.test",)), vm_id=None)
+    both = [demand(0, running=1), demand(0, running=1, group="belle", owner="bob")]
+    assert made(both, [worker], [static]).actions == ()
+    busy = vm(2, S.RUNNING)
+    full = slot(busy, owners=("bob@pool.test", "bob@pool.test"))
+    assert made([demand(0, running=1), demand(0, running=1, owner="bob")], [worker, busy], [full]).actions == ()
+    nobodys = replace(static, owners=(), claimed_slots=1)
+    assert made([demand(0, running=1)], [worker], [nobodys]).actions == ()
+
+
+_PLACES = ("seen", "static", "vanished")
+_JOBS = st.lists(st.tuples(st.sampled_from(("atlas", "belle")), st.sampled_from(("alice", "bob")), st.sampled_from(_PLACES)))
+
+
+@given(_JOBS)
+def test_a_drained_worker_goes_at_once_when_all_jobs_are_seen_and_not_while_its_own_are_unseen(jobs: list[tuple[str, str, str]]) -> None:
+    names = ("atlas", "belle")
+    vanished = {name: vm(at, S.RETIRING, group=name, last_seen_in_pool=NOW - 5) for at, name in enumerate(names)}
+    seen = {name: vm(10 + at, S.RUNNING, group=name) for at, name in enumerate(names)}
+
+    def claims(at: str, *groups: str) -> tuple[str, ...]:
+        return tuple(f"{owner}@pool.test" for group, owner, place in jobs if place == at and group in groups)
+
+    slots = [slot(seen[name], owners=claims("seen", name)) for name in names]
+    slots.append(replace(slot(vm(99), owners=claims("static", *names)), vm_id=None))
+    wanted = [demand(0, running=1, group=group, owner=owner) for group, owner, _ in jobs]
+    clouds, groups = [cloud(group=name) for name in names], [group(name) for name in names]
+    answer = made(wanted, [*vanished.values(), *seen.values()], slots, clouds, groups)
+    gone = {action.vm_id for action in answer.actions if isinstance(action, Delete)}
+    assert not gone & {vanished[group].id for group, _, place in jobs if place == "vanished"}
+    if not claims("vanished", *names):
+        assert gone == {worker.id for worker in vanished.values()}
+
+
+def test_an_update_that_a_restart_of_the_collector_swallows_ends_no_drain() -> None:
+    (interval,) = (each.default for each in fields(WorkerSettings) if each.name == "update_interval")
+    assert isinstance(interval, int) and Policy().vanish_grace >= 3 * interval
+    worker = vm(state=S.RETIRING, last_seen_in_pool=NOW - 3 * interval + 1, drain_requested_at=NOW - 200)
+    assert made([demand(0, running=1)], [worker], hearing=Hearing(since=NOW - 9000)).actions == ()
 
 
 def test_the_excess_over_a_limit_goes_the_least_useful_first() -> None:
@@ -184,7 +231,7 @@ def test_silence_while_nobody_listened_speaks_against_no_worker() -> None:
     assert made([], everybody, [], hearing=Hearing(since=NOW - 5)).actions == ()
     later = {
         leave.vm_id: leave.reason
-        for leave in made([], everybody, [], hearing=Hearing(since=NOW - 100)).actions
+        for leave in made([], everybody, [], hearing=Hearing(since=NOW - 190)).actions
         if isinstance(leave, Retire | Delete)
     }
     assert later == {rest.id: Reason.NO_DEMAND, leaving.id: Reason.DRAINED}

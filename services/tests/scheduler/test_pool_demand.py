@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import classad2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,13 +44,36 @@ def test_the_group_that_requirements_name(requirements: str, group: str | None) 
 @given(st.text(max_size=80))
 def test_any_text_is_survived(text: str) -> None:
     named_in(text, "group_name")
-    attributes_of([text])
+    attributes_of([("alice", text)])
 
 
 def test_attributes_that_may_be_the_jobs_own_are_found_and_bounded() -> None:
     text = '(TARGET.Arch == "MY.x y") && (MY.Site == siteWanted) && regexp("a", Project) && ProcId > 3 && 1.5e3 < Foo && a.b'
-    assert attributes_of([text]) == ("Foo", "Project", "Site", "siteWanted")
-    assert len(attributes_of(f"A{number}" for number in range(1000))) <= 24
+    assert attributes_of([("alice", text)]) == ("Foo", "Project", "Site", "siteWanted")
+    assert len(attributes_of(("alice", f"A{number}") for number in range(1000))) <= 48
+    assert attributes_of([("alice", "A && " * 9999)]) == (), "what is too long matches nothing anyway"
+
+
+_JUNK = " && ".join(f"MY.aa{number:02}" for number in range(90))
+
+
+def test_what_one_job_names_hides_nothing_that_others_need() -> None:
+    needed = "MY.MinMem > 5 && MY.zone == siteName"
+    found = attributes_of([("mallory", _JUNK), ("bob", needed)])
+    assert {"MinMem", "zone", "siteName"} < set(found) and len(found) == 48
+    assert {"MinMem", "zone"} < set(attributes_of([("pilot", _JUNK), ("pilot", needed)])), "nor a job of the same owner"
+    shared = attributes_of([("mallory", f"{_JUNK} && RequestGPUs > 0"), *((f"user{at}", f"X{at} && zone") for at in range(60))])
+    assert {"RequestGPUs", "zone"} < set(shared), "what HTCondor itself writes comes first, then what many name"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.lists(st.sampled_from([f"n{at}" for at in range(60)]), min_size=1))), st.integers(0, 200)
+)
+def test_no_owner_loses_to_the_mass_of_anothers_texts(named: list[tuple[str, list[str]]], many: int) -> None:
+    texts = [(owner, " && ".join(names)) for owner, names in named]
+    found = set(attributes_of([*texts, *(("mallory", f"MY.a{at}") for at in range(many))]))
+    assert len(found) <= 48
+    assert all(len(found & {name for whose, names in named if whose == owner for name in names}) > 0 for owner, _ in named)
 
 
 def row(**more: Any) -> dict[str, Any]:
@@ -90,6 +114,47 @@ def test_a_schedd_that_the_collector_does_not_know_is_not_taken_for_the_one_of_t
     client._schedd_name, client._schedd, client._collector = "far.pool.test", None, SimpleNamespace(locate=lambda kind, name: None)
     with pytest.raises(LookupError, match=r"no schedd called far\.pool\.test"):
         client._query("true", [], None)
+
+
+class _Schedd:
+    """Answers as a schedd does when it groups: the constraint counts for each job, and again for the grouped ad."""
+
+    def __init__(self, *jobs: str) -> None:
+        self.jobs = [classad2.ClassAd(f'[DistcloudGroup = "atlas"; Owner = "alice"; JobStatus = 1; ClusterId = 1; {job}]') for job in jobs]
+
+    def query(self, constraint: str, projection: list[str], opts: Any) -> list[Any]:
+        groups: dict[tuple[str, ...], Any] = {}
+        for job in filter(self._holds(constraint), self.jobs):
+            kind = {name: job.lookup(name) for name in projection if name in job}
+            ad = groups.setdefault(tuple(map(str, kind.items())), classad2.ClassAd())
+            for name, value in kind.items():
+                ad[name] = value
+            ad["JobCount"] = ad.eval("JobCount") + 1 if "JobCount" in ad else 1
+        return list(filter(self._holds(constraint), groups.values()))
+
+    @staticmethod
+    def _holds(constraint: str) -> Any:
+        return lambda ad: classad2.ExprTree(constraint).eval(ad) is True
+
+
+def _client(*jobs: str) -> child.Client:
+    client = child.Client("central.pool.test", "near.pool.test")
+    client._schedd = _Schedd(*jobs)
+    return client
+
+
+def test_jobs_that_the_submit_node_runs_itself_are_no_demand() -> None:
+    universes = ("JobUniverse = 5", "", "JobUniverse = 7", "JobUniverse = 12", "JobUniverse = 9", "JobUniverse = 7; Requirements = MY.Junk")
+    (demand,) = demands(_client(*universes).demand())
+    assert demand.idle == 2, "those of the vanilla universe, and one that names none"
+
+
+def test_attributes_are_learned_from_jobs_that_are_ours_alone() -> None:
+    client = _client(
+        'Requirements = MY.MinMem > 5; MinMem = 9; DistcloudGroup = "atlas"', 'Requirements = MY.Junk; DistcloudGroup = "nogroup"'
+    )
+    (demand,) = demands(client.demand())
+    assert (demand.attributes, client._learned) == ({"MinMem": "9"}, ("MinMem",))
 
 
 def test_what_users_write_into_a_job_brings_nothing_down() -> None:

@@ -29,6 +29,7 @@ RECORDED = {
     f"job {NEAR} 7.0": {**COMMON, "Owner": "alice", "JobStatus": 1},
     f"job {FAR} 7.0": {**COMMON, "Owner": "bob", "JobStatus": 5, "HoldReason": "via condor_hold (by user bob)"},
     f"job {FAR} 8.1": {**COMMON, "Owner": "bob", "JobStatus": 2},
+    f"job {FAR} 9.0": {**COMMON, "Owner": "bob", "JobStatus": 2, "JobUniverse": 7},
 }
 CHILD = """#!{python}
 import json, pathlib, sys
@@ -123,8 +124,10 @@ def test_a_job_is_looked_for_in_every_queue_or_in_the_one_that_is_named(tmp_path
         found = await pool.job("7.0")
         assert found is not None and found.id == f"{NEAR}#7.0"
         found = await pool.job("8.1")
-        assert found is not None and found.id == f"{FAR}#8.1"
-        assert await pool.job("9") is None
+        assert found is not None and (found.id, found.universe) == (f"{FAR}#8.1", 5)
+        found = await pool.job("9.0")
+        assert found is not None and found.universe == 7 and found.demand is not None, "of a group, which may ask about it"
+        assert await pool.job("10") is None
         assert await pool.job("elsewhere#7.0") is None
         assert await pool.job("seven") is None
         schedds.away(FAR)

@@ -82,15 +82,19 @@ class Actor:
             self.minter_breaker = self.minter_breaker.failed(self._clock(), self._chance(), str(error))
             return await self._refused(vm, str(error))
         except (ContextError, SettingsError) as error:
-            watch.server_failed()
-            return await self._refused(vm, f"its configuration cannot be made: {error}")
+            why = f"its configuration cannot be made: {error}"
+            watch.server_failed(why)
+            return await self._refused(vm, why)
+        failed_looks = watch.unanswered.failed_looks
         try:
             server_id = await watch.driver.create(request)
         except CloudError as error:
             if error.kind in (ErrorKind.UNREACHABLE, ErrorKind.AUTH):
                 watch.failed(str(error))
-            if error.kind is not ErrorKind.UNREACHABLE:
-                watch.server_failed()
+            if error.kind is ErrorKind.UNREACHABLE:
+                watch.unanswered.add(vm.id, str(error), undone=error.undone, failed_looks=failed_looks)
+            else:
+                watch.server_failed(str(error))
             if not error.undone:
                 self._note("create", vm, "unanswered", str(error))
                 return str(error)
@@ -147,9 +151,14 @@ class Actor:
         self._note("drain", vm, "done")
         return ""
 
-    async def delete(self, vm: Vm, reason: str, watch: CloudWatch | None) -> str:
-        """Gives the server back. Asked again until a listing lacks it; `farewell` then closes the row."""
-        _, after = await self._ledger.order(vm.id, Event.DELETE_ORDERED, self._clock(), reason=reason)
+    async def delete(self, vm: Vm, reason: str, watch: CloudWatch | None, *, failed: bool = False) -> str:
+        """Gives the server back. Asked again until a listing lacks it; `farewell` then closes the row.
+
+        `failed`: it never became a worker, which counts against its cloud, once: with the change of its state.
+        """
+        before, after = await self._ledger.order(vm.id, Event.DELETE_ORDERED, self._clock(), reason=reason)
+        if failed and watch is not None and before.state is not after.state:
+            watch.server_failed(reason)
         if after.state is not VmState.DELETING:
             return ""
         if watch is None:

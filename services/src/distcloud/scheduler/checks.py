@@ -20,9 +20,6 @@ FURTHER_TYPES = (
     "text/part-handler",
     "text/x-include-once-url",
     "text/x-include-url",
-    "text/x-shellscript-per-boot",
-    "text/x-shellscript-per-instance",
-    "text/x-shellscript-per-once",
 )
 MAX_PART_BYTES = 65_536
 _ANY_WORKER = WorkerSettings(host="vm-sample", domain="example.org", condor_host="central.example.org", group="group", alias="alias")
@@ -48,6 +45,8 @@ def mime_type(text: str) -> str:
         return short
     if f"text/{short}" in FURTHER_TYPES:
         return f"text/{short}"
+    if short.startswith("x-shellscript-per-"):
+        raise ValueError("should be x-shellscript: a worker boots once, and nothing on it runs scripts of the types x-shellscript-per-...")
     raise ValueError(f"should be one of {', '.join((*SHORT_TYPES, *FURTHER_TYPES))}")
 
 

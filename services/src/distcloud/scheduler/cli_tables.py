@@ -91,7 +91,9 @@ def _state(cloud: dict[str, Any]) -> str:
         return "disabled"
     if cloud["frozen"]:
         return "frozen"
-    return "ok" if cloud["reachable"] else "unreachable"
+    if not cloud["reachable"]:
+        return "unreachable"
+    return "paused" if cloud["boots_paused_until"] else "ok"
 
 
 def _counts(counts: dict[str, int]) -> str:

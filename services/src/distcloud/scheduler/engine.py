@@ -222,6 +222,8 @@ class Engine:
         live = {vm.id for vm in vms}
         self._actor.create_ended = {vm_id: at for vm_id, at in self._actor.create_ended.items() if vm_id in live}
         self._orders.forget(live)
+        for watch in self._watches:
+            watch.unanswered.forget(live)
 
     # --- bringing the ledger up to date
 
@@ -233,10 +235,12 @@ class Engine:
                 continue
             if after.state is VmState.GONE:
                 if watch is not None:
+                    if before.server_id is None and before.registered_at is None:
+                        watch.server_lost(after.id)
                     self._orders.begin(after.id, "farewell", self._actor.farewell(before, observations[after.id], watch))
                 continue
             if watch is not None and after.state is VmState.ERROR and before.registered_at is None:
-                watch.server_failed()
+                watch.server_failed(after.reason)
             if before.registered_at is None and after.registered_at is not None:
                 self._meters.registered(f"{after.group}/{after.cloud}", after.registered_at - after.requested_at)
                 if watch is not None:
@@ -277,9 +281,10 @@ class Engine:
                 idle = slot is not None and slot.claimed_slots == 0
                 self._orders.begin(vm.id, "retire", self._actor.retire(vm, reason, watch, idle=idle))
             case Delete():
-                if watch is not None and action.reason is Reason.NEVER_REGISTERED:
-                    watch.server_failed()  # a worker that never joins is as good as none: enough of them pause the cloud
-                self._orders.begin(vm.id, "delete", self._actor.delete(vm, reason, watch))
+                # A build that hangs, or a worker that never joins, is as good as none; one in state ERROR was counted when it failed.
+                hung = action.reason is Reason.BUILD_FAILED and vm.state is VmState.STARTING
+                failed = hung or action.reason is Reason.NEVER_REGISTERED
+                self._orders.begin(vm.id, "delete", self._actor.delete(vm, reason, watch, failed=failed))
         return ""
 
     async def _begin_boot(self, boot: Boot, now: float) -> str:
@@ -368,7 +373,7 @@ class Engine:
         world = self._world(tuple(await self._ledger.live()), self._clock())
         if found is None:
             return ExplainInputs(job, found=False, status=None, demand=None, world=world)
-        return ExplainInputs(found.id, True, found.status, found.demand, world, found.hold_reason)
+        return ExplainInputs(found.id, True, found.status, found.demand, world, found.hold_reason, found.universe)
 
     def _show(self, vms: Sequence[Vm]) -> None:
         """What pages and metrics tell of this moment."""

@@ -157,7 +157,9 @@ class Ledger:
 
         async def write(session: AsyncSession) -> list[tuple[Vm, Vm]]:
             changed: list[tuple[Vm, Vm]] = []
-            for row in await session.scalars(select(VmRow).where(VmRow.id.in_(sorted(seen)))):
+            # Locked, so that no order is overwritten that comes between; in one order, so that nobody waits for each other.
+            query = select(VmRow).where(VmRow.id.in_(sorted(seen))).order_by(VmRow.id).with_for_update()
+            for row in await session.scalars(query):
                 before = vm_of(row)
                 after = advance(before, seen[row.id], now, policy)
                 if after == before:

@@ -135,9 +135,13 @@ def _refuse(wish: tuple[str, int], settings: MinterSettings, run: Run, now: floa
         refused = {name: end for name, end in refused.items() if end > now}
         if until > now:
             refused[worker] = max(until, refused.get(worker, 0))
-        if refused != before or not path.exists():
+        # Stays behind when we fail or die half-way: the file may then be right, and yet not be what the running daemons know.
+        unfinished = path.with_name(f".{path.name}.unfinished")
+        if refused != before or not path.exists() or unfinished.exists():
+            unfinished.touch(mode=0o600)
             _replace(path, render_refused(refused, settings.domain), run)
             run(["condor_reconfig"])
+            unfinished.unlink()
     finally:
         os.close(lock)
     return len(refused)

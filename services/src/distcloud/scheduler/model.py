@@ -242,7 +242,9 @@ class Policy:
     freeze_seconds: int = 900  # a cloud frozen by failures gets one probe this long after the last failure
     create_settle: int = 120  # a server may be missing from listings this long after it was asked for
     delete_repeat: int = 60  # an order to delete that had no effect is repeated this often
-    vanish_grace: int = 90  # a draining worker whose ad vanishes while the queue says jobs run unseen gets this long
+    # A draining worker whose ad vanishes while the queue says jobs run unseen gets this long: it tells of itself every minute, and
+    # of these updates a collector that restarts swallows one, so that three must fit in.
+    vanish_grace: int = 180
 
 
 @dataclass(frozen=True, slots=True)

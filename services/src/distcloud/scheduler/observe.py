@@ -13,6 +13,7 @@ from ..common.breaker import Breaker, BreakerPolicy, BreakerState
 from .drivers.base import CloudDriver, CloudError, ErrorKind, Inventory, Listing
 from .meters import Meters
 from .model import Usage
+from .unanswered import UnansweredCreates
 from .wishes import CloudKey, CloudWish
 
 log = structlog.get_logger(__name__)
@@ -66,6 +67,8 @@ class CloudWatch:
         self.refused = False  # the last failure was about the credential: no passing weakness
         self.failures = 0  # servers that failed in a row
         self.last_failure_at: float | None = None
+        self.last_failure = ""
+        self.unanswered = UnansweredCreates()
         self._inventory_at: float | None = None
         self._inventory_error = ""
         self._pace = pace
@@ -115,22 +118,24 @@ class CloudWatch:
 
     async def look(self) -> None:
         """One look; never raises. What is found stays until the next good look."""
-        began_at = self._clock()
+        began_at, pending = self._clock(), self.unanswered.pending()
         try:
             async with asyncio.timeout(self._pace.deadline):
                 listing = await self.driver.servers()
                 self.succeeded()
+                for error in self.unanswered.look_succeeded(pending):
+                    self.server_failed(error)
                 self.seen = Seen((self.seen.number if self.seen else 0) + 1, began_at, listing)
                 if self._inventory_is_old(self._pace.inventory):
                     await self._take_inventory()
         except CloudError as error:
-            self.failed(str(error), refused=error.kind is ErrorKind.AUTH)
+            self._look_failed(str(error), refused=error.kind is ErrorKind.AUTH)
         except TimeoutError:
-            self.failed(f"cloud {self.label}: did not answer within {self._pace.deadline:g} s")
+            self._look_failed(f"cloud {self.label}: did not answer within {self._pace.deadline:g} s")
         except Exception as error:
             # A watch that dies would leave its cloud unwatched for ever: what nobody thought of counts as a failure of the cloud.
             log.exception("look_failed", cloud=self.label)
-            self.failed(f"cloud {self.label}: {type(error).__name__}")
+            self._look_failed(f"cloud {self.label}: {type(error).__name__}")
         self._meters.looked(self.label, self._clock() - began_at, ok=not self.error)
 
     async def _take_inventory(self) -> None:
@@ -159,10 +164,19 @@ class CloudWatch:
         self.breaker = self.breaker.failed(self._clock(), random.random(), error)  # noqa: S311 - spreads retries
         self.error, self.refused = error, refused
 
-    def server_failed(self) -> None:
+    def _look_failed(self, error: str, *, refused: bool = False) -> None:
+        self.unanswered.look_failed()
+        self.failed(error, refused=refused)
+
+    def server_failed(self, why: str) -> None:
         self.failures += 1
-        self.last_failure_at = self._clock()
+        self.last_failure_at, self.last_failure = self._clock(), why
+
+    def server_lost(self, vm_id: str) -> None:
+        """The cloud has no server for a VM that it was perhaps asked for; only a create that it left unanswered counts."""
+        if error := self.unanswered.lost(vm_id):
+            self.server_failed(error)
 
     def server_worked(self) -> None:
         self.failures = 0
-        self.last_failure_at = None
+        self.last_failure_at, self.last_failure = None, ""

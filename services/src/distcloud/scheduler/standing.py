@@ -75,6 +75,11 @@ def cloud_status(cloud: Cloud, watch: CloudWatch | None, vms: Mapping[CloudKey, 
     paused = None
     if cloud.failures >= policy.freeze_after_failures and cloud.last_failure_at is not None:
         paused = cloud.last_failure_at + policy.freeze_seconds
+    if paused is not None and paused <= now:
+        paused = None
+    error = "" if cloud.reachable else cloud.unreachable_reason
+    if not error and paused is not None and watch is not None:
+        error = f"no new server for a while: the last {cloud.failures} failed, the last one with: {watch.last_failure}"
     return CloudStatus(
         group=cloud.group,
         cloud=cloud.name,
@@ -83,8 +88,8 @@ def cloud_status(cloud: Cloud, watch: CloudWatch | None, vms: Mapping[CloudKey, 
         frozen=cloud.frozen,
         reachable=cloud.reachable,
         breaker=watch.state().value if watch is not None else "closed",
-        boots_paused_until=paused if paused is not None and paused > now else None,
-        error="" if cloud.reachable else cloud.unreachable_reason,
+        boots_paused_until=paused,
+        error=error,
         observed_at=watch.seen.began_at if watch is not None and watch.seen is not None else None,
         vms=dict(vms.get((cloud.group, cloud.name), {})),
         foreign_vms=cloud.foreign.vms,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from .model import Demand, Plan, Vm, VmState, World
+from .pool.demand import VANILLA
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class CloudStatus:
     reachable: bool
     breaker: str  # closed, open, half_open
     boots_paused_until: float | None
-    error: str  # last error, worded for the admin; empty when the last call went well
+    error: str  # why it is not reachable or boots are paused, worded for the admin; else empty
     observed_at: float | None
     vms: Mapping[str, int]  # live VMs by state
     foreign_vms: int
@@ -130,7 +131,7 @@ class ExplainInputs:
     """One job as the schedd has it, as a demand of its own, and the world to judge it in.
 
     `demand` is None when the job is not for this scheduler (no group); `found` false when the schedd does not know the job.
-    `status` is HTCondor's JobStatus (1 idle, 2 running, 5 held, ...).
+    `status` is HTCondor's JobStatus (1 idle, 2 running, 5 held, ...), `universe` its JobUniverse (5 vanilla, 7 scheduler, ...).
     """
 
     job: str
@@ -139,6 +140,7 @@ class ExplainInputs:
     demand: Demand | None
     world: World
     hold_reason: str = ""
+    universe: int = VANILLA
 
 
 class EngineView(Protocol):

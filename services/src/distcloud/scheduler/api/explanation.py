@@ -14,10 +14,16 @@ from ..matching import Matcher
 from ..model import Demand
 from ..planner import plan_world
 from ..pool.base import PoolUnavailable
+from ..pool.demand import GRID, LOCAL, SCHEDULER
 from ..view import EngineView, ExplainInputs, PlanRecord
 from . import shapes
 
 STATUS = {1: "idle", 2: "running", 3: "removed", 4: "completed", 5: "held", 6: "transferring output", 7: "suspended"}
+_NO_WORKER = {
+    SCHEDULER: "The job is of the scheduler universe: it runs on the submit node itself (as DAGMan does) and needs no worker.",
+    GRID: "The job is of the grid universe: the submit node hands it to another system, and it needs no worker here.",
+    LOCAL: "The job is of the local universe: it runs on the submit node itself and needs no worker.",
+}
 
 
 class Explainer:
@@ -39,7 +45,7 @@ class Explainer:
             detail = f"the queue has no job {job}, or it is of a group that is not yours; condor_history may know it"
             raise Problem(404, "no-such-job", detail)
         sentence, judged = "", list[Explanation]()
-        if inputs.demand is not None:
+        if inputs.demand is not None and inputs.universe not in _NO_WORKER:
             async with self._turn:
                 sentence, judged = await asyncio.to_thread(self._judge, inputs, inputs.demand, self._view.last_plan())
         return {
@@ -75,6 +81,9 @@ def _kind(demand: Demand) -> Demand:
 
 def _summary(inputs: ExplainInputs) -> str:
     """What the queue alone already says; empty for a job that waits for a worker."""
+    if inputs.universe in _NO_WORKER:
+        held = f"The job is held: {inputs.hold_reason or 'no reason given'}. " if inputs.status == 5 else ""
+        return held + _NO_WORKER[inputs.universe]
     if inputs.demand is None:
         return "The job is not for this scheduler: it is in no group (DistcloudGroup, or group_name in its Requirements)."
     if inputs.status == 5:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Set
 
 from distcloud.scheduler.model import Cloud, Delete, Reason, Retire, Vm, VmState
 from distcloud.scheduler.planning.limits import bounds
-from distcloud.scheduler.planning.situation import IN_POOL, LEAVING, TO_COME, Situation, project_of, span
+from distcloud.scheduler.planning.situation import IN_POOL, LEAVING, TO_COME, Situation, claimants, project_of, span
 
 Leave = Retire | Delete
 
@@ -155,20 +155,22 @@ def _silent(situation: Situation) -> set[str]:
 
 
 def _groups_with_unseen_jobs(situation: Situation) -> set[str]:
-    """Groups of which the queue says that more jobs run than the pool shows claims, on workers of other origin included.
+    """Groups of which the queue says that more jobs of somebody run than the pool shows claims of the same owner.
 
-    All of them while a queue is unheard.
+    Claims on workers of other origin do not say for which of the owner's groups they are: they explain what is missing only when
+    they are enough for all of those groups. All groups while a queue is unheard.
     """
     if situation.hearing.unheard:
         return set(situation.groups) | {vm.group for vm in situation.vms}
-    running: dict[str, int] = defaultdict(int)
+    running: Counter[tuple[str, str]] = Counter()
     for each in situation.demand:
-        running[each.group] += each.running
-    for vm in situation.vms:
-        slot = situation.slots.get(vm.id)
-        if slot is not None:
-            running[vm.group] -= slot.claimed_slots
-    return {group for group, count in running.items() if count > situation.claims_elsewhere}
+        running[each.group, each.owner] += each.running
+    shown = Counter((vm.group, owner) for vm in situation.vms for owner in claimants(situation.slots.get(vm.id)))
+    missing = running - shown  # a claim without a running job is of a job that starts: it stands for no other one
+    of_owner: Counter[str] = Counter()
+    for (_, owner), count in missing.items():
+        of_owner[owner] += count
+    return {group for group, owner in missing if of_owner[owner] > situation.claims_elsewhere[owner]}
 
 
 def _excess(situation: Situation, leaves: Mapping[str, Leave]) -> Iterable[Leave]:

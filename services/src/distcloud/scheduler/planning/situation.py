@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from distcloud.scheduler.matching import Job, Matcher, Worker
@@ -60,7 +60,8 @@ class Situation:
             if slot.vm_id is not None:
                 self.slots[slot.vm_id] = slot  # two ads of one VM: the one heard last
         ours = {vm.id for vm in self.vms}
-        self.claims_elsewhere = sum(slot.claimed_slots for slot in slots if slot.vm_id not in ours)
+        # By owner, for such a worker takes jobs of any group.
+        self.claims_elsewhere = Counter(owner for slot in slots if slot.vm_id not in ours for owner in claimants(slot))
         self.clouds_of: dict[str, list[Cloud]] = defaultdict(list)
         for cloud in self.clouds.values():
             self.clouds_of[cloud.group].append(cloud)
@@ -124,9 +125,8 @@ class Situation:
         ahead: dict[tuple[str, str], int] = defaultdict(int)
         if not self.hearing.unheard:
             for vm in self.vms:
-                slot = self.slots.get(vm.id)
-                for owner in slot.owners if slot is not None else ():
-                    ahead[vm.group, owner.split("@")[0]] += 1
+                for owner in claimants(self.slots.get(vm.id)):
+                    ahead[vm.group, owner] += 1
             for each in self.demand:
                 ahead[each.group, each.owner] -= each.running
         wishes = []
@@ -167,6 +167,11 @@ class Situation:
 
 def _rounded(disk_gib: float) -> float:
     return float(int(disk_gib)) if disk_gib >= 1 else int(disk_gib * 10) / 10
+
+
+def claimants(slot: Slot | None) -> Iterator[str]:
+    """Whose the claims of a worker are, as the queue calls them: one entry a claim; a claim of unknown owner is nobody's."""
+    return (owner.split("@")[0] for owner in (slot.owners if slot is not None else ()))
 
 
 def demand_key(demand: Demand) -> tuple[object, ...]:

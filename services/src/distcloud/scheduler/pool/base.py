@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..model import Demand, Slot
+from .demand import VANILLA
 
 
 class PoolUnavailable(Exception):
@@ -26,12 +27,13 @@ class Queues:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job: `status` is HTCondor's JobStatus; `demand` is None when the job is not for this scheduler."""
+    """One job: `status` and `universe` are HTCondor's JobStatus and JobUniverse; `demand` is None when it is not for this scheduler."""
 
     id: str
     status: int
     demand: Demand | None
     hold_reason: str = ""
+    universe: int = VANILLA
 
 
 class Pool(Protocol):

@@ -36,7 +36,8 @@ class Client:
 
     def demand(self) -> list[dict[str, Any]]:
         rows = self._grouped()
-        learned = grouping.attributes_of(str(row["Requirements"]) for row in rows)
+        ours = (row for row in rows if grouping.group_of(row) is not None)
+        learned = grouping.attributes_of((str(row["Owner"]), str(row["Requirements"])) for row in ours)
         if learned != self._learned:
             # Requirements speak of attributes that were not asked for: ask again with them, they may be the jobs' own.
             self._learned = learned
@@ -62,7 +63,7 @@ class Client:
 
     def _grouped(self) -> list[dict[str, Any]]:
         projection = [*grouping.GROUPING, *self._learned]
-        found = self._query("true", projection, htcondor2.QueryOpts.GroupBy)
+        found = self._query(grouping.NEEDS_WORKER, projection, htcondor2.QueryOpts.GroupBy)
         return [{**self._plain(ad, self._learned), "count": _count(ad), "ids": _value(ad, "JobIds") or ""} for ad in found]
 
     def job(self, cluster: int, process: int) -> dict[str, Any] | None:
@@ -71,8 +72,8 @@ class Client:
         if not found:
             return None
         requirements = str(found[0].lookup("Requirements")) if "Requirements" in found[0] else "true"
-        plain = self._plain(found[0], grouping.attributes_of([requirements]))
-        plain |= {name: _value(found[0], name) for name in ("HoldReason", "QDate")}
+        plain = self._plain(found[0], grouping.attributes_of([("", requirements)]))
+        plain |= {name: _value(found[0], name) for name in ("HoldReason", "QDate", "JobUniverse")}
         return plain
 
     def slots(self) -> list[dict[str, Any]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,13 @@ from ..model import Demand, Resources
 # JobStatus of HTCondor: 1 idle, 2 running, 6 transferring output (its slot is still claimed), 7 suspended.
 _IDLE = 1
 _RUNNING = (2, 6, 7)
+
+# JobUniverse of HTCondor: jobs of these never claim a slot, the submit node runs them or hands them to another system.
+SCHEDULER, GRID, LOCAL = 7, 9, 12
+VANILLA = 5
+# Over the queue, so that such jobs cost nothing here. `=!=` is true of a job that names no universe, and true of the grouped ads, to
+# which the schedd puts the constraint again although they carry the attributes of the grouping alone.
+NEEDS_WORKER = " && ".join(f"JobUniverse =!= {universe}" for universe in (SCHEDULER, GRID, LOCAL))
 
 # What HTCondor itself assumes for a job that says nothing (JOB_DEFAULT_REQUEST*).
 DEFAULT_REQUEST = Resources(cores=1, ram_mib=128, disk_gib=0.01)
@@ -40,7 +48,11 @@ _NEVER = {
     *("true", "false", "undefined", "error", "is", "isnt", "group_name", "target_alias"),
     *("imagesize", "diskusage", "memoryusage", "residentsetsize", "numjobstarts", "lastremotehost", "jobstartdate"),
 }
-_LEARNED_AT_MOST = 24
+_LEARNED_AT_MOST = 48
+# What condor_submit itself writes into requirements, so that many jobs cannot be matched without it.
+_STANDARD = frozenset(
+    ("requestgpus", "requiregpus", "gpusmincapability", "gpusmaxcapability", "gpusminmemory", "gpusminruntime", "filesystemdomain")
+)
 # Users write job ads: nothing in one may be larger than what the scheduler's own tables and HTCondor's matching bear.
 _LONGEST_TEXT = 255
 _LONGEST_REQUIREMENTS = 16384
@@ -70,17 +82,46 @@ def named_in(requirements: str, attribute: str) -> str | None:
     return None
 
 
-def attributes_of(requirements: Iterable[str]) -> tuple[str, ...]:
+def attributes_of(requirements: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     """Further attributes that requirements speak of: they may be the job's own, so the matching needs their values.
 
-    Those with `TARGET.` are the slot's. Bounded, because every attribute may split groups further.
+    `requirements`: owner and text of each. Bounded, because every attribute may split groups further; what one owner names, and what
+    one text names, pushes out none of the others', whose jobs would match nothing without it.
     """
-    found: dict[str, str] = {}
-    for text in requirements:
-        for scope, name in _NAME.findall(_STRING.sub('""', text)):
-            if scope.upper() != "TARGET" and name.lower() not in _NEVER:
-                found.setdefault(name.lower(), name)
-    return tuple(found[key] for key in sorted(found))[:_LEARNED_AT_MOST]
+    spelled: dict[str, str] = {}
+    texts: dict[str, list[Sequence[str]]] = {}
+    for owner, text in sorted(set(requirements)):
+        names = _own_names(text)
+        texts.setdefault(owner, []).append([name.lower() for name in names])
+        for name in names:
+            spelled.setdefault(name.lower(), name)
+    of_owner = [_in_turns(named) for named in texts.values()]
+    owners = Counter(name for names in of_owner for name in names)
+    # Each owner's turns begin with what others need as well, so that it is in even where there are more owners than places.
+    chosen = _in_turns(sorted(names, key=lambda name: -owners[name]) for names in of_owner)[:_LEARNED_AT_MOST]
+    return tuple(spelled[key] for key in sorted(chosen))
+
+
+def _own_names(requirements: str) -> list[str]:
+    """What requirements speak of that may be the job's own; with `TARGET.` it is the slot's."""
+    if len(requirements) > _LONGEST_REQUIREMENTS:
+        return []
+    names: dict[str, str] = {}
+    for scope, name in _NAME.findall(_STRING.sub('""', requirements)):
+        if scope.upper() != "TARGET" and name.lower() not in _NEVER:
+            names.setdefault(name.lower(), name)
+    return list(names.values())
+
+
+def _in_turns(lists: Iterable[Sequence[str]]) -> list[str]:
+    """The lists as one: each gives its first entry, then each its second; among those of one turn, what most lists have comes first."""
+    turn: dict[str, int] = {}
+    count: Counter[str] = Counter()
+    for entries in lists:
+        for place, entry in enumerate(entries):
+            turn[entry] = min(place, turn.get(entry, place))
+        count.update(entries)
+    return sorted(turn, key=lambda entry: (entry not in _STANDARD, turn[entry], -count[entry], entry))
 
 
 def demands(rows: Iterable[Mapping[str, Any]]) -> list[Demand]:
@@ -115,14 +156,8 @@ def demands(rows: Iterable[Mapping[str, Any]]) -> list[Demand]:
 
 def one(row: Mapping[str, Any]) -> Demand | None:
     """The demand of one job or row of like jobs, without counts; None when it is nobody's of ours."""
-    requirements = str(row.get("Requirements") or "true")
-    if len(requirements) > _LONGEST_REQUIREMENTS:
-        requirements = TOO_LONG
-    # The schedd's own word comes first: it has checked that the owner is a member, which nobody has of the requirements' text.
-    group = _text(row.get("DistcloudGroup"))
+    requirements, group = _requirements(row), group_of(row)
     if group is None:
-        group = named_in(requirements, "group_name")
-    if group is None or group == "nogroup":
         return None
     since, keep_alive = _number(row.get("QDate")), _whole(row.get("VMKeepAlive"))
     return Demand(
@@ -144,6 +179,28 @@ def one(row: Mapping[str, Any]) -> Demand | None:
         attributes=dict(row.get("attributes") or {}),
         waiting_since=since if since is None else float(since),
     )
+
+
+def group_of(row: Mapping[str, Any]) -> str | None:
+    """The group of a job or row of like jobs; None when it is nobody's of ours.
+
+    The schedd's own word comes first: it has checked that the owner is a member, which nobody has of the requirements' text.
+    """
+    group = _text(row.get("DistcloudGroup"))
+    if group is None:
+        group = named_in(_requirements(row), "group_name")
+    return None if group == "nogroup" else group
+
+
+def universe_of(row: Mapping[str, Any]) -> int:
+    """HTCondor's JobUniverse of one job."""
+    universe = _whole(row.get("JobUniverse"))
+    return VANILLA if universe is None else universe
+
+
+def _requirements(row: Mapping[str, Any]) -> str:
+    text = str(row.get("Requirements") or "true")
+    return TOO_LONG if len(text) > _LONGEST_REQUIREMENTS else text
 
 
 def _disk(value: Any) -> float:

@@ -23,7 +23,7 @@ from ...common.supervise import ChildError, Finished, JsonChild, run_command
 from ..ids import is_vm_id
 from ..model import Resources, Slot
 from .base import Job, PoolUnavailable, Queues
-from .demand import demands, one
+from .demand import demands, one, universe_of
 
 _JOB_ID = re.compile(r"(?:([^#]+)#)?(\d{1,9})(?:\.(\d{1,9}))?")
 # A queue that is away is asked again soon, but not in every cycle: waiting for it would slow the others down.
@@ -111,7 +111,7 @@ class HtcondorPool:
         for name, row in zip(names, answers, strict=True):
             if isinstance(row, Mapping):
                 found = f"{cluster}.{process}" if len(self._queues) == 1 else f"{name}#{cluster}.{process}"
-                return Job(found, int(row.get("JobStatus") or 0), one(row), str(row.get("HoldReason") or ""))
+                return Job(found, int(row.get("JobStatus") or 0), one(row), str(row.get("HoldReason") or ""), universe_of(row))
         for failure in answers:
             if isinstance(failure, BaseException):
                 raise failure  # it may well be in the queue that did not answer

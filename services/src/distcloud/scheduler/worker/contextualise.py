@@ -52,6 +52,9 @@ class Part:
 
     @property
     def media_type(self) -> str:
+        # A worker boots once, and nothing on it runs cloud-init's scripts per boot, instance or once: a stored one runs as any other.
+        if self.mime_type.startswith("text/x-shellscript-per-"):
+            return "text/x-shellscript"
         return _TYPES.get(self.mime_type, self.mime_type)
 
 
@@ -187,13 +190,16 @@ def _multipart(bodies: Sequence[tuple[str, str, str]]) -> bytes:
     digest = hashlib.sha256("\0".join(text for _, _, text in bodies).encode()).hexdigest()
     boundary = f"==distcloud-{digest[:32]}=="  # taken from the content, so it cannot be guessed into it
     lines = ["MIME-Version: 1.0", f'Content-Type: multipart/mixed; boundary="{boundary}"', ""]
-    for name, media_type, text in bodies:
+    # cloud-init keeps scripts as files of these names in one folder and runs them sorted by name, among them `runcmd`, which starts
+    # HTCondor. The number in front keeps their order, all of them before `runcmd`, and makes each name one of its own.
+    digits = len(str(len(bodies)))
+    for number, (name, media_type, text) in enumerate(bodies):
         encoding, body = _encoded(text.removesuffix("\n"))
         lines += [
             f"--{boundary}",
             f'Content-Type: {media_type}; charset="utf-8"',
             f"Content-Transfer-Encoding: {encoding}",
-            f'Content-Disposition: attachment; filename="{name}"',
+            f'Content-Disposition: attachment; filename="{number:0{digits}}-{name}"',
             *([f"Merge-Type: {_MERGE}"] if media_type == "text/cloud-config" else []),
             "",
             body,
