@@ -60,6 +60,7 @@ def test_a_certificate_near_its_end_is_renewed_with_its_key(host, converge):
 BROUGHT = {"name": "brought", "sans": ["DNS:brought.example"], "group": "ssl-readers", "mode": "0640"}
 
 
+@pytest.mark.long
 def test_the_admins_files_are_laid_and_their_ca_is_trusted(host, converge, tmp_path):
     ca = OwnCa(tmp_path / "own")
     anchor = "/usr/local/share/ca-certificates/mol-own.crt"
