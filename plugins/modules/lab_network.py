@@ -166,17 +166,16 @@ class LabNetwork(LabModule):
             raise Failure(
                 "another lab is in the way: %s; stop it first (playbook lab_stop), or set lab_host_others=stop" % names, "lab", "others"
             )
+        was_up = record is not None and record.get("up")
+        moves = bool(self.bridges(lab, record) - {wish["bridge"]}) or (
+            was_up and any(record[name] != wish[name] for name in ("bridge", "network", "gateway"))
+        )
+        # Of a lab that moves, hosts are restarted with the new addresses by the next module; the old bridge and rules have to go now.
+        leaving = {**in_the_way, lab: record} if moves else in_the_way
         steps, gone = [], set()
-        for name, other in in_the_way.items():
-            steps += self.stop_steps(name, other if "up" in other else None)
-            gone |= self.bridges(name, other)
-        moves = bool(self.bridges(lab, record) - {wish["bridge"]})
-        if record is not None and record.get("up"):
-            moves = moves or any(record[name] != wish[name] for name in ("bridge", "network", "gateway"))
-        if moves:
-            # Its hosts are restarted with the new addresses by the next module; the old bridge and rules have to go now.
-            steps += self.stop_steps(lab, record)
-            gone |= self.bridges(lab, record)
+        for name, at in leaving.items():
+            steps += self.stop_steps(name, at)
+            gone |= self.bridges(name, at)
         wished = dict(wish, lab=lab, up=True, format=plan.FORMAT)
         if moves or record != wished:
             steps.append(("record of lab %s" % lab, lambda: outer.write_json(os.path.join(outer.lab_folder(lab), "lab.json"), wished)))
@@ -219,7 +218,8 @@ class LabNetwork(LabModule):
         return any(nspawn.find(lab, host).condition in (plan.RUNNING, plan.ORPHANED, plan.STUCK) for host in outer.host_records(lab))
 
     def stop_steps(self, lab, record):
-        """Stop a lab's hosts and take its network away. All of it is looked for by name too: a record may have been lost."""
+        """Stop a lab's hosts and take its network away. All of it is looked for by name too: a record may have been lost, and of it
+        only the place be known, or nothing."""
         root = outer.cgroup_root()
         prefix = plan.cgroup_name(lab, "")
         left = [name[len(prefix) :] for name in sorted(os.listdir(root)) if name.startswith(prefix)] if root else []

@@ -164,3 +164,9 @@ def test_drift_is_predicted_and_mended(on, converge):
         "ht-worker-1: HTCondor runs and starts at boot",
         f"ht-worker-2: {RESTARTED}",
     ]
+
+
+@pytest.mark.long
+def test_what_was_mended_is_settled(converge):
+    after = converge.run("--check")
+    assert (after.changes, after.failures) == ([], {})

@@ -52,6 +52,12 @@ def test_drift_is_predicted_and_mended(host, converge):
     assert host.check_output("systemctl show distcloud-scheduler -p ProtectHome --value") == "yes"
 
 
+@pytest.mark.long
+def test_what_was_mended_is_settled(converge):
+    after = converge.run("--check", ENGINES)
+    assert (after.changes, after.failures) == ([], {})
+
+
 def test_what_was_stopped_is_started_once(host, converge):
     host.check_output("systemctl stop distcloud-scheduler; echo '# by hand' >> /etc/distcloud/scheduler.yml")
     assert converge.run(ENGINES).changed == [f"{NAME}: Configure the scheduler", f"{NAME}: Start the scheduler"]
