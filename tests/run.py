@@ -135,6 +135,8 @@ LONG_HOSTS = pytest_step(
     minutes=60,
     environment=LAB_ENVIRONMENT,
 )
+# On the tree that the step before it baked.
+NEWEST = pytest_step("newest-ansible", "tests/integration/test_newest_ansible.py", minutes=45, environment=LAB_ENVIRONMENT)
 LONG_SITE = [
     # What an admin types first: it must go through where nothing is there yet.
     playbook("site-dry-run", "playbooks/site.yml", "--check", "--diff", minutes=10),
@@ -159,7 +161,7 @@ LAYERS: dict[str, list[Stage]] = {
     "docs": [[[DOCS]]],
     "fast": [[UNIT], CHECKS],
     "lab": [[[*UP, FIREWALL]], *LAB_TESTS],
-    "long": [[[LONG_HOSTS, *UP]], [LONG_SITE, LONG_SCENARIOS], [DOWN]],
+    "long": [[[LONG_HOSTS, NEWEST, *UP]], [LONG_SITE, LONG_SCENARIOS], [DOWN]],
     # The lab boots beside the last of the fast layers: it mostly waits for disks and for its services.
     "all": [[UNIT], [*CHECKS, [*UP, FIREWALL]], *LAB_TESTS],
 }

@@ -17,64 +17,20 @@ from typing import Any
 import pytest
 from lab_access import processes, wait
 from outer_machine import STATE, SUDO, Snapshot, left_behind, marks, root, shell, snapshot
+from own_lab import Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 LAB, OTHER = "hosttest", "hosttest-b"
 NETWORK, BRIDGE = "10.205.0.0/24", "dclabt0"
-INVENTORY = """
-all:
-  children:
-    lab_hosts:
-      hosts:
-        one: {ansible_host: "{{ lab_prefix }}.10"}
-        two:
-          ansible_host: "{{ lab_prefix }}.11"
-          lab_machine: {image: openstack, provider_port: true, capabilities: [all], devices: [/dev/net/tun, /dev/kvm]}
-"""
+HOSTS: dict[str, dict[str, Any]] = {
+    "one": {},
+    "two": {"image": "openstack", "provider_port": True, "capabilities": ["all"], "devices": ["/dev/net/tun", "/dev/kvm"]},
+}
 
 pytestmark = pytest.mark.skipif(
     subprocess.run([*SUDO, "true"], capture_output=True, check=False).returncode != 0, reason="needs root or passwordless sudo"
 )
-
-
-class Machine:
-    """Runs the lab's playbooks from this checkout and reads what they say."""
-
-    def __init__(self, folder: Path) -> None:
-        self.inventory = folder / "inventory"
-        self.inventory.mkdir()
-        (self.inventory / "hosts.yml").write_text(INVENTORY)
-        (self.inventory / "group_vars").symlink_to(ROOT / "inventories/lab/group_vars")
-        self.home = folder / "state"
-        self.prefix: list[str] = []
-
-    def environment(self, lab: str) -> dict[str, str]:
-        return os.environ | {
-            "DISTCLOUD_LAB": lab,
-            "DISTCLOUD_LAB_NETWORK": NETWORK,
-            "DISTCLOUD_LAB_BRIDGE": BRIDGE,
-            "XDG_STATE_HOME": str(self.home),
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-        }
-
-    def play(self, name: str, *arguments: str, lab: str = LAB, fails: bool = False) -> dict[str, Any]:
-        options = ["-i", str(self.inventory), f"playbooks/{name}.yml", "--skip-tags", "lab_regions", *arguments]
-        command = [*self.prefix, str(BIN / "ansible-playbook"), *options]
-        done = subprocess.run(command, cwd=ROOT, env=self.environment(lab), capture_output=True, text=True, timeout=1500, check=False)
-        assert (done.returncode != 0) == fails, done.stdout[-6000:] + done.stderr[-2000:]
-        found: dict[str, Any] = json.JSONDecoder().raw_decode(done.stdout, done.stdout.index("{"))[0]
-        return found
-
-    def guest(self, host: str, script: str, lab: str = LAB, check: bool = True) -> str:
-        ssh = self.home / "distcloud" / f"lab-{lab}" / "ssh"
-        address = {"one": "10.205.0.10", "two": "10.205.0.11"}[host]
-        options = [f"UserKnownHostsFile={ssh}/known_hosts", "StrictHostKeyChecking=yes", "BatchMode=yes", "ConnectTimeout=5"]
-        command = ["ssh", "-i", f"{ssh}/id_ed25519", *(word for option in options for word in ("-o", option)), f"root@{address}", script]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert not check or done.returncode == 0, done.stderr
-        return done.stdout.strip()
 
 
 def changed(result: dict[str, Any]) -> int:
@@ -106,7 +62,7 @@ def before() -> Snapshot:
 
 @pytest.fixture(scope="module")
 def machine(before: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    machine = Machine(tmp_path_factory.mktemp("lab"))
+    machine = Machine(tmp_path_factory.mktemp("lab"), LAB, NETWORK, BRIDGE, HOSTS)
     yield machine
     for lab in (LAB, OTHER):
         machine.play("lab_down", lab=lab)

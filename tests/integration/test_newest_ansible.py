@@ -1,0 +1,70 @@
+"""The newest ansible-core that is supported, on Debian 13's Python: the plugins' tests and `ansible-test sanity`, in a lab host.
+
+The control node of the other tests has an older Python, on which that release does not run.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import tarfile
+from collections.abc import Iterator
+
+import pytest
+from outer_machine import SUDO
+from own_lab import ROOT, Machine
+
+CORE = "2.21.5"
+LAB, NETWORK, BRIDGE = "newesttest", "10.208.0.0/24", "dclabn0"
+PLACE, PYTHON = "/root/distcloud", "/root/venv/bin/python"
+
+pytestmark = pytest.mark.skipif(
+    subprocess.run([*SUDO, "true"], capture_output=True, check=False).returncode != 0, reason="needs root or passwordless sudo"
+)
+
+
+def checkout() -> bytes:
+    """What is committed or changed in this checkout, with the wheel, as a tar file; pins of all but Ansible itself as `constraints.txt`."""
+    names = subprocess.run(["git", "-c", f"safe.directory={ROOT}", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    wheels = [str(path.relative_to(ROOT)) for path in ROOT.glob("roles/distcloud/files/distcloud-*.whl")]
+    pins = "".join((ROOT / "requirements" / name).read_text("utf-8") for name in ("control.txt", "test.txt"))
+    constraints = re.sub(r"(?m)^ansible(-core)?==.*\n", "", pins).encode()
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name in [*names.stdout.splitlines(), *wheels]:
+            if (ROOT / name).exists():
+                archive.add(ROOT / name, name, recursive=False)
+        entry = tarfile.TarInfo("constraints.txt")
+        entry.size = len(constraints)
+        archive.addfile(entry, io.BytesIO(constraints))
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    machine = Machine(tmp_path_factory.mktemp("lab"), LAB, NETWORK, BRIDGE, {"newest": {"image": "central"}})
+    try:
+        machine.play("lab")
+        machine.guest("newest", f"mkdir {PLACE} && tar -C {PLACE} -x", stdin=checkout())
+        tools = f"ansible-core=={CORE} htcondor hypothesis openstacksdk packaging pytest pytest-xdist requests-mock"
+        install = f"/root/venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt {tools} roles/distcloud/files/*.whl"
+        machine.guest("newest", f"cd {PLACE} && python3 -m venv /root/venv && {install}", timeout=600)
+        yield machine
+    finally:
+        machine.play("lab_down")
+
+
+def test_it_is_the_release_that_is_meant(machine: Machine) -> None:
+    said = machine.guest("newest", "/root/venv/bin/ansible --version")
+    assert f"[core {CORE}]" in said and "python version = 3.13" in said
+
+
+def test_the_plugins_pass_their_tests(machine: Machine) -> None:
+    said = machine.guest("newest", f"cd {PLACE} && {PYTHON} -m pytest -q -n 2 tests/unit 2>&1", timeout=900)
+    print(said[-300:])
+    assert re.search(r"\d{3,} passed", said) and "failed" not in said, said[-3000:]
+
+
+def test_sanity_needs_no_ignore_file(machine: Machine) -> None:
+    machine.guest("newest", f"cd {PLACE} && mkdir -p build && {PYTHON} tests/sanity.py 2>&1", timeout=1500)
