@@ -213,6 +213,16 @@ def test_the_page_of_the_api_needs_nothing_from_elsewhere(service: Service) -> N
     assert service("GET", "/openapi.json").json()["openapi"].startswith("3.")
 
 
+def test_the_description_tells_errors_as_they_come(service: Service) -> None:
+    paths = [service("GET", "/openapi.json").json()["paths"] for _ in range(2)][1]
+    told = paths["/echo/{number}"]["put"]["responses"]
+    assert list(told) == ["200", "default"] and list(told["default"]["content"]) == [MEDIA_TYPE]
+    refused = service("PUT", "/echo/one", json={})
+    assert refused.status_code == 422 and refused.headers["content-type"] == MEDIA_TYPE
+    for path in ("/healthz", "/readyz"):
+        assert "503" in paths[path]["get"]["responses"]
+
+
 def test_a_request_id_is_taken_over_if_it_is_harmless(service: Service) -> None:
     assert service("GET", "/who", headers={"X-Request-Id": "run-2026-11-21.1"}).headers["x-request-id"] == "run-2026-11-21.1"
     for odd in ("short", "x" * 65, "semi;colon;in;it"):

@@ -35,6 +35,20 @@ class Part:
     needed: bool = True
 
 
+class _Application(FastAPI):
+    """Describes errors with the media type that they have: FastAPI knows only that of the routes."""
+
+    def openapi(self) -> dict[str, Any]:
+        made_before = self.openapi_schema is not None
+        schema = super().openapi()
+        if not made_before:
+            for item in schema["paths"].values():
+                for operation in item.values():
+                    content = operation["responses"]["default"]["content"]
+                    content[problems.MEDIA_TYPE] = content.pop("application/json")
+        return schema
+
+
 def create_app(
     title: str,
     settings: ServiceSettings,
@@ -50,7 +64,7 @@ def create_app(
     stands on. Neither may wait: anybody may ask. Metrics of the service's other parts go into `registry`.
     """
     metrics = ServiceMetrics(registry)
-    app = FastAPI(
+    app = _Application(
         title=title,
         description=description,
         version=__version__,
@@ -66,14 +80,24 @@ def create_app(
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
     app.add_middleware(Gate, limits=settings.requests, metrics=metrics)
 
-    @app.get("/healthz", tags=["service"], summary="Whether the process lives and its loop turns, whatever the outside does")
+    @app.get(
+        "/healthz",
+        tags=["service"],
+        summary="Whether the process lives and its loop turns, whatever the outside does",
+        responses={503: {"description": "it should be started anew: `problem` says why"}},
+    )
     async def healthz() -> JSONResponse:
         problem = alive()
         if problem:
             return JSONResponse({"status": "failing", "problem": problem}, status_code=503)
         return JSONResponse({"status": "ok"})
 
-    @app.get("/readyz", tags=["service"], summary="Whether the service can do its work, and what it lacks")
+    @app.get(
+        "/readyz",
+        tags=["service"],
+        summary="Whether the service can do its work, and what it lacks",
+        responses={503: {"description": "it cannot: the parts of `parts` that are needed and not ok"}},
+    )
     async def readyz() -> JSONResponse:
         found = parts()
         failing = any(part.problem and part.needed for part in found)
