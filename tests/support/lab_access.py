@@ -37,14 +37,21 @@ def connection(clouds: Path, entry: str) -> Any:
     return openstack.connection.Connection(config=openstack.config.OpenStackConfig(config_files=[str(clouds)]).get_one(entry))
 
 
+def alive(process: Path) -> bool:
+    """Whether a folder of /proc is of a process that lives: one that is dead and only not yet reaped does nothing any more.
+
+    Raises OSError where it has gone meanwhile.
+    """
+    return (process / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
 def processes(lab: str, host: str) -> list[int]:
-    """All processes of a lab host, without those that are dead and only not yet reaped."""
+    """All living processes of a lab host."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with suppress(OSError):
-                dead = (folder / "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-                if not dead and f"distcloud-lab-{lab}-{host}" in (folder / "cgroup").read_text():
+                if alive(folder) and f"distcloud-lab-{lab}-{host}" in (folder / "cgroup").read_text():
                     found.append(int(folder.name))
     return found
 

@@ -16,6 +16,8 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from lab_access import alive
+
 STATE = Path("/var/lib/distcloud-lab")
 SUDO = [] if os.geteuid() == 0 else ["sudo", "-n"]
 # What the kernel counts changes by itself. What is set for one interface goes with the interface, which is a link.
@@ -90,12 +92,13 @@ def rules(ruleset: Iterable[str]) -> list[str]:
 
 
 def running_labs() -> list[str]:
-    """Hosts of any lab that have processes, as the cgroups name them."""
+    """Hosts of any lab that have living processes, as the cgroups name them."""
     found = set()
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with suppress(OSError):
-                found |= set(re.findall(r"distcloud-lab-[\w-]+", (folder / "cgroup").read_text()))
+                if alive(folder):
+                    found |= set(re.findall(r"distcloud-lab-[\w-]+", (folder / "cgroup").read_text()))
     return sorted(found)
 
 
