@@ -60,10 +60,19 @@ def endpoint_url(base: str, service: str) -> str:
     return "%s/%s" % (base, version)
 
 
-def path_prefix(base: str) -> str:
-    """What stands before the version in the path of a service's address: ``/compute`` in ``https://x/compute/v2.1``."""
-    path = re.sub(r"^[a-z]+://[^/]+", "", base.rstrip("/"))
-    return re.sub(r"/v[0-9].*$", "", path)
+def placed_path(base: str, path: str) -> str:
+    """A path that begins with a version, such as ``/v2.1/servers``, as it stands under a service's address in the catalogue.
+
+    That is behind what the address has before its version (``/compute``), and with what it has after it (``/project-id``, in older ones).
+    """
+    whole = re.sub(r"^[a-z]+://[^/]+", "", base.rstrip("/"))
+    found = re.match(r"^(.*?)(/v[0-9][0-9.]*)(/.*)?$", whole)
+    if not found:
+        return whole + path
+    prefix, version, project = found.groups()
+    if project and path.startswith(version + "/"):
+        return prefix + version + project + path[len(version) :]
+    return prefix + path
 
 
 def message_of(status: int, body: t.Any) -> str:
@@ -200,7 +209,7 @@ class Client:
         """The HTTP status of reading a path that stands under the root of a service's address, with its version."""
         found = self.base(service)
         root = re.match(r"^[a-z]+://[^/]+", found)
-        address = (root.group(0) if root else found) + path_prefix(found) + path
+        address = (root.group(0) if root else "") + placed_path(found, path)
         answer = translated(
             lambda: self.session.request(
                 address, "GET", headers={"Accept": "application/json"}, raise_exc=False, connect_retries=2, allow_reauth=False

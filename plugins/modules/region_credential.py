@@ -206,7 +206,7 @@ from ansible_collections.hep.distcloud.plugins.module_utils._openstack import (
     connect,
     login_with_credential,
     openstack_argument_spec,
-    path_prefix,
+    placed_path,
     still_to_come,
 )
 from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import CREATE, DELETE, NONE, UPDATE, Plan, difference
@@ -419,8 +419,8 @@ class RegionCredential(ResourceModule):
         return self.client
 
     def prefixed(self, rule: Document) -> str:
-        """The path as the service sees it, where the region puts all services under one address."""
-        return path_prefix(self.api.base(rule["service"])) + str(rule["path"])
+        """The path as the service sees it: a region may put all services under one address, or the project into their addresses."""
+        return placed_path(self.api.base(rule["service"]), str(rule["path"]))
 
     def refused_by(self, document: Document) -> str:
         """The service that answers 401 to a call that the rules allow; empty where all honour them."""

@@ -132,6 +132,19 @@ def test_the_request_carries_rules_roles_end_and_is_restricted(path: Path) -> No
     assert sent["expires_at"].endswith("T00:00:00.000000Z") and len(sent["secret"]) >= 48
 
 
+def test_rules_name_the_project_where_the_catalogue_has_it_in_the_addresses(path: Path) -> None:
+    """As in many older regions: the scheduler goes by the catalogue, and a rule without the project would refuse all its calls."""
+    rules = [{**rule, "path": rule["path"].replace("/v2.1", "/v2.1/project-1")} for rule in RULES]
+    tried = [Call("GET", "compute", "/project-1/limits", {}), Call("GET", "image", "/images", {})]
+    with replay(listing(), creation(), *tried, catalogue={"compute": "http://region.test:8774/v2.1/project-1"}) as region:
+        result = run(path)
+        sent = next(said for said in region.mocker.request_history if said.method == "POST" and said.path.endswith("_credentials"))
+    assert result.changed and sent.json()["application_credential"]["access_rules"] == rules
+    assert yaml.safe_load(path.read_text())["access_rules_wished"] == RULES
+    with replay(listing(entry()), catalogue={"compute": "http://region.test:8774/v2.1/project-1"}):
+        assert not run(path).changed
+
+
 def test_a_run_cut_short_before_keystone_answered_is_completed_with_the_same_secret(path: Path) -> None:
     with replay(listing(), Call("POST", "identity", PATH, {"error": {"message": "oops"}}, 500)):
         assert run(path).failed
