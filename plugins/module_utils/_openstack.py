@@ -284,29 +284,46 @@ def translated(call: t.Callable[[], t.Any], label: str, service: str) -> t.Any:
 
     try:
         return call()
-    except exceptions.SSLError as error:
-        raise Failure(
+    except exceptions.ClientException as error:
+        raise in_words(error, label, service)
+
+
+def in_words(error: t.Any, label: str, service: str) -> Failure:
+    """What the SDK met below the answers of a service."""
+    from keystoneauth1 import exceptions
+
+    # Of an auth_url without a version it only says that it found none there; why stands behind that.
+    if isinstance(error, exceptions.DiscoveryFailure) and isinstance(error.__context__, exceptions.ClientException):
+        error = error.__context__
+    if isinstance(error, exceptions.SSLError):
+        return Failure(
             "%s: the certificate of the %s service was not accepted: %s" % (label, service, distrust(str(error))),
             SERVICE_NAMES[service],
             "tls",
             {"error": str(error)},
         )
-    except (exceptions.ConnectionError, exceptions.DiscoveryFailure, exceptions.ServiceUnavailable, exceptions.BadGateway) as error:
-        raise Failure(
+    if isinstance(error, (exceptions.ConnectionError, exceptions.ServiceUnavailable, exceptions.BadGateway)):
+        return Failure(
             "%s: the %s service does not answer; is the region up, and is its port open from here?" % (label, service),
             SERVICE_NAMES[service],
             UNREACHABLE,
             {"error": str(error)},
         )
-    except exceptions.Unauthorized as error:
-        raise Failure(
+    if isinstance(error, exceptions.Unauthorized):
+        return Failure(
             "%s: the log-in was refused; check user, password, project and their domains in clouds.yaml" % label,
             "keystone",
             401,
             {"error": str(error)},
         )
-    except exceptions.ClientException as error:
-        raise Failure("%s: %s" % (label, error), SERVICE_NAMES[service], getattr(error, "http_status", None) or "error", {})
+    if service == "identity" and isinstance(error, (exceptions.DiscoveryFailure, exceptions.NotFound)):
+        return Failure(
+            "%s: what answers at auth_url is no Keystone; check it in clouds.yaml (usually https://HOST:5000/v3)" % label,
+            "keystone",
+            "no_keystone",
+            {"error": str(error)},
+        )
+    return Failure("%s: %s" % (label, error), SERVICE_NAMES[service], getattr(error, "http_status", None) or "error", {})
 
 
 def connect(params: dict[str, t.Any]) -> Client:
