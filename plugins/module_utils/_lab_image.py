@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 import typing as t
@@ -203,7 +204,7 @@ def _bake(
     with open(log, "wb") as handle:
         # The lock's descriptor goes to mmdebstrap too: if this process is killed, the next run waits for the child
         # instead of working beside it.
-        done = subprocess.run(  # pylint: disable=ansible-bad-function
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             ["unshare", "--mount", "--propagation", "private", *command(of, tree)],
             stdin=subprocess.DEVNULL,
             stdout=handle,
@@ -211,10 +212,22 @@ def _bake(
             env=dict(outer.ENVIRONMENT, DEBIAN_FRONTEND="noninteractive", **proxies),
             cwd="/",
             pass_fds=(lock,),
-            timeout=timeout,
-            check=False,
+            start_new_session=True,
         )
-    if done.returncode != 0:
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            # With all that it started: the lock is let go, and what lives on would write into the next run's tree.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise Failure(
+                "baking %s was not finished after %d s (log: %s); with a slow mirror set lab_host_bake_timeout"
+                % (of["kind"], timeout, log),
+                "lab",
+                "timeout",
+                {"log": log},
+            ) from error
+    if code != 0:
         with open(log, encoding="utf-8", errors="replace") as handle:
             lines = [line for line in handle.read().splitlines() if line.startswith(("E:", "W:", "dpkg: error"))] or ["see the log"]
         outer.remove_tree(temporary)

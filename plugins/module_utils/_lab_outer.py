@@ -272,6 +272,11 @@ def bridge_is(wished: t.Mapping[str, t.Any], found: t.Mapping[str, dict[str, t.A
         return ["absent"]
     if link.get("linkinfo", {}).get("info_kind") != "bridge":
         raise Failure("%s is there but is no bridge; set another name for the lab's bridge" % wished["bridge"], "lab", "bridge")
+    # One of ours that a run cut short left without its alias still has its hardware address.
+    if not plan.bridge_owner(link.get("ifalias") or "") and link.get("address") != plan.bridge_mac(wished["bridge"]):
+        raise Failure(
+            "%s is a bridge of somebody else's; set another name for the lab's bridge (lab_host_bridge)" % wished["bridge"], "lab", "bridge"
+        )
     wrong = []
     prefix = int(wished["network"].split("/")[1])
     if not any(entry.get("local") == wished["gateway"] and entry.get("prefixlen") == prefix for entry in link.get("addr_info", [])):

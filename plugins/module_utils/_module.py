@@ -104,6 +104,7 @@ class ResourceModule(BaseModule):
     immutable: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
+    entire: bool = False
 
     def find(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
         """Read the resource from the world; None where there is none."""
@@ -139,6 +140,7 @@ class ResourceModule(BaseModule):
             secrets=self.secrets,
             changed_secrets=self.changed_secrets(item, current),
             whole=self.whole,
+            entire=self.entire,
         )
 
     def items(self) -> list[dict[str, t.Any]]:

@@ -60,10 +60,19 @@ def endpoint_url(base: str, service: str) -> str:
     return "%s/%s" % (base, version)
 
 
-def path_prefix(base: str) -> str:
-    """What stands before the version in the path of a service's address: ``/compute`` in ``https://x/compute/v2.1``."""
-    path = re.sub(r"^[a-z]+://[^/]+", "", base.rstrip("/"))
-    return re.sub(r"/v[0-9].*$", "", path)
+def placed_path(base: str, path: str) -> str:
+    """A path that begins with a version, such as ``/v2.1/servers``, as it stands under a service's address in the catalogue.
+
+    That is behind what the address has before its version (``/compute``), and with what it has after it (``/project-id``, in older ones).
+    """
+    whole = re.sub(r"^[a-z]+://[^/]+", "", base.rstrip("/"))
+    found = re.match(r"^(.*?)(/v[0-9][0-9.]*)(/.*)?$", whole)
+    if not found:
+        return whole + path
+    prefix, version, project = found.groups()
+    if project and path.startswith(version + "/"):
+        return prefix + version + project + path[len(version) :]
+    return prefix + path
 
 
 def message_of(status: int, body: t.Any) -> str:
@@ -200,7 +209,7 @@ class Client:
         """The HTTP status of reading a path that stands under the root of a service's address, with its version."""
         found = self.base(service)
         root = re.match(r"^[a-z]+://[^/]+", found)
-        address = (root.group(0) if root else found) + path_prefix(found) + path
+        address = (root.group(0) if root else "") + placed_path(found, path)
         answer = translated(
             lambda: self.session.request(
                 address, "GET", headers={"Accept": "application/json"}, raise_exc=False, connect_retries=2, allow_reauth=False
@@ -275,29 +284,46 @@ def translated(call: t.Callable[[], t.Any], label: str, service: str) -> t.Any:
 
     try:
         return call()
-    except exceptions.SSLError as error:
-        raise Failure(
+    except exceptions.ClientException as error:
+        raise in_words(error, label, service)
+
+
+def in_words(error: t.Any, label: str, service: str) -> Failure:
+    """What the SDK met below the answers of a service."""
+    from keystoneauth1 import exceptions
+
+    # Of an auth_url without a version it only says that it found none there; why stands behind that.
+    if isinstance(error, exceptions.DiscoveryFailure) and isinstance(error.__context__, exceptions.ClientException):
+        error = error.__context__
+    if isinstance(error, exceptions.SSLError):
+        return Failure(
             "%s: the certificate of the %s service was not accepted: %s" % (label, service, distrust(str(error))),
             SERVICE_NAMES[service],
             "tls",
             {"error": str(error)},
         )
-    except (exceptions.ConnectionError, exceptions.DiscoveryFailure, exceptions.ServiceUnavailable, exceptions.BadGateway) as error:
-        raise Failure(
+    if isinstance(error, (exceptions.ConnectionError, exceptions.ServiceUnavailable, exceptions.BadGateway)):
+        return Failure(
             "%s: the %s service does not answer; is the region up, and is its port open from here?" % (label, service),
             SERVICE_NAMES[service],
             UNREACHABLE,
             {"error": str(error)},
         )
-    except exceptions.Unauthorized as error:
-        raise Failure(
+    if isinstance(error, exceptions.Unauthorized):
+        return Failure(
             "%s: the log-in was refused; check user, password, project and their domains in clouds.yaml" % label,
             "keystone",
             401,
             {"error": str(error)},
         )
-    except exceptions.ClientException as error:
-        raise Failure("%s: %s" % (label, error), SERVICE_NAMES[service], getattr(error, "http_status", None) or "error", {})
+    if service == "identity" and isinstance(error, (exceptions.DiscoveryFailure, exceptions.NotFound)):
+        return Failure(
+            "%s: what answers at auth_url is no Keystone; check it in clouds.yaml (usually https://HOST:5000/v3)" % label,
+            "keystone",
+            "no_keystone",
+            {"error": str(error)},
+        )
+    return Failure("%s: %s" % (label, error), SERVICE_NAMES[service], getattr(error, "http_status", None) or "error", {})
 
 
 def connect(params: dict[str, t.Any]) -> Client:

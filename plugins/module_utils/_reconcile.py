@@ -102,12 +102,14 @@ def reconcile(
     secrets: t.Collection[str] = (),
     changed_secrets: t.Collection[str] = (),
     whole: t.Collection[str] = (),
+    entire: bool = False,
 ) -> Plan:
     """Compare what is with what is wished.
 
     ``desired`` None means absent. A field that the wish does not name is left as it is. A difference in an ``immutable`` field
     makes the plan a replacement. ``secrets`` are never compared here, since no service gives them back: whoever can
-    compare says in ``changed_secrets`` which of them differ. ``whole`` names mappings that the wish replaces rather than extends.
+    compare says in ``changed_secrets`` which of them differ. ``whole`` names mappings that the wish replaces rather than extends;
+    ``entire`` says so of the resource itself: what the wish does not name goes.
     """
     before = None if current is None else scrub(current, secrets)
     if desired is None:
@@ -115,7 +117,7 @@ def reconcile(
     wish = scrub(desired, secrets)
     if current is None:
         return Plan(CREATE, after=wish, fields=difference({}, wish), secrets=tuple(sorted(changed_secrets)))
-    after = merge(before, wish, whole)
+    after = wish if entire else merge(before, wish, whole)
     open_fields = tuple(name for name in difference(before, after) if name not in secrets)
     fields = tuple(sorted(set(open_fields) | set(changed_secrets)))
     if not fields:

@@ -12,6 +12,7 @@ Private to the collection: no promise is made to users outside of it.
 from __future__ import annotations
 
 import ipaddress
+import re
 import typing as t
 
 from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
@@ -97,6 +98,19 @@ def check_flavor(field: str, flavor: dict[str, t.Any]) -> None:
     for key, least in (("vcpus", 1), ("ram", 1), ("disk", 0)):
         if flavor[key] < least:
             raise bad("%s.%s" % (field, key), flavor[key], "expected at least %d" % least)
+
+
+def limits_of(field: str, quotas: t.Optional[dict[str, t.Any]]) -> dict[str, dict[str, int]]:
+    """Quotas as numbers, since that is how they are compared; a Vault or the command line gives texts. Without what was not said."""
+    numbers: dict[str, dict[str, int]] = {}
+    for service, limits in (quotas or {}).items():
+        for name, value in (limits or {}).items():
+            if value is None:
+                continue
+            if isinstance(value, bool) or not re.match(r"^(-1|[0-9]+)$", str(value)):
+                raise bad("%s.%s.%s" % (field, service, name), value, "expected a whole number, or -1 for no limit")
+            numbers.setdefault(service, {})[name] = int(value)
+    return numbers
 
 
 def check_names(field: str, items: t.Iterable[dict[str, t.Any]]) -> None:

@@ -17,10 +17,13 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
+from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import NONE, UPDATE, Plan
 from ansible_collections.hep.distcloud.plugins.module_utils._region import is_ours
 
 PRESENT, ROTATED, PRUNED, ABSENT = "present", "rotated", "pruned", "absent"
 NOTHING, MAKE, RESUME, PRUNE, REMOVE = "nothing", "make", "resume", "prune", "remove"
+# Where the region is: no part of the credential, which lives on when these change.
+WHEREABOUTS = ("auth_url", "region_name", "interface", "cacert")
 Document = t.Dict[str, t.Any]
 
 
@@ -88,7 +91,24 @@ def outdated_fields(stored: Document, wish: Document) -> tuple[str, ...]:
         fields.append("roles")
     if rule_forms(wish.get("access_rules")) != rule_forms(stored.get("access_rules_wished")):
         fields.append("access_rules")
+    if wish.get("project_id") and stored.get("project_id") not in (None, wish["project_id"]):
+        fields.append("project")
     return tuple(fields)
+
+
+def whereabouts(client: t.Any, interface: str) -> Document:
+    """How an account finds its region; without a client it does not know."""
+    here = {field: getattr(client, field, None) for field in WHEREABOUTS}
+    return dict(here, interface=interface)
+
+
+def follow(before: t.Optional[Document], stored: t.Optional[Document], here: Document, warnings: tuple[str, ...] = ()) -> Plan:
+    """What to do about a credential that stays: its file follows the region where that is found elsewhere by now."""
+    fields = tuple(field for field in WHEREABOUTS if stored is not None and stored.get(field) != here[field])
+    if before is None or stored is None or not fields:
+        return Plan(NONE, before=before, after=before, warnings=warnings)
+    was, now = ({field: source.get(field) for field in fields} for source in (stored, here))
+    return Plan(UPDATE, before=dict(before, **was), after=dict(before, **now), fields=fields, warnings=warnings)
 
 
 def decide(

@@ -20,6 +20,8 @@ from ansible_collections.hep.distcloud.plugins.module_utils._region_kind import 
 
 PROVIDER = {"type": "provider:network_type", "physical_network": "provider:physical_network", "segmentation_id": "provider:segmentation_id"}
 SUBNET_FIELDS = ("cidr", "ip_version", "gateway_ip", "enable_dhcp", "allocation_pools", "dns_nameservers")
+# Ports of a router into a subnet: plain, distributed, and with a router that stands by. Which it is the region decides.
+ROUTER_INTERFACES = ("network:router_interface", "network:router_interface_distributed", "network:ha_router_replicated_interface")
 # Whose ports Neutron takes away together with their network.
 WITH_THE_NETWORK = ("network:dhcp", "network:distributed")
 
@@ -163,7 +165,7 @@ class Router(NeutronKind):
 
     def state_of(self, raw: dict[str, t.Any], wish: Wish) -> dict[str, t.Any]:
         gateway = raw.get("external_gateway_info") or {}
-        ports = self.ports(device_id=raw["id"], device_owner="network:router_interface")
+        ports = [port for port in self.ports(device_id=raw["id"]) if port["device_owner"] in ROUTER_INTERFACES]
         attached = {ip["subnet_id"] for port in ports for ip in port["fixed_ips"]}
         subnets = self.client.list("network", "/subnets", "subnets") if attached else []
         network = self.client.get("network", "/networks/" + gateway["network_id"])["network"]["name"] if gateway.get("network_id") else None

@@ -31,7 +31,7 @@ options:
     type: str
     required: true
   entry:
-    description: The whole entry, as the OpenStack SDK reads it. Not needed for O(state=absent).
+    description: The whole entry, as the OpenStack SDK reads it; what it does not name is removed. Not needed for O(state=absent).
     type: dict
   state:
     description: Whether the entry shall be there.
@@ -95,6 +95,7 @@ class CloudsYaml(ResourceModule):
     service = "clouds.yaml"
     result_key = "cloud"
     secrets = SECRETS
+    entire = True
 
     @classmethod
     def argument_spec(cls) -> dict[str, t.Any]:

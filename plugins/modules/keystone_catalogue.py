@@ -211,7 +211,7 @@ class KeystoneCatalogue(BaseModule):
                 if self.module.check_mode:
                     return False
                 raise Failure(
-                    "Keystone at %s refuses the administrator's password; was its secret replaced by hand?" % self.params["auth_url"],
+                    "Keystone at %s refuses the administrator's password; was it changed in Keystone by hand?" % self.params["auth_url"],
                     self.service,
                     401,
                 ) from error

@@ -21,7 +21,8 @@ description:
   - The credential belongs to the account that the module logs in as, so log in as the service's user. It cannot make further credentials.
   - The secret is never shown. It is written to O(path), mode C(0600), before Keystone is asked, so that a run cut short at any moment
     is completed by the next.
-  - A credential that is there is never made anew unasked; O(state=rotated) asks for it.
+  - A credential that is there is never made anew unasked; O(state=rotated) asks for it. Its file follows the account's C(auth_url),
+    C(region_name) and C(cacert).
 options:
   name:
     description:
@@ -206,10 +207,10 @@ from ansible_collections.hep.distcloud.plugins.module_utils._openstack import (
     connect,
     login_with_credential,
     openstack_argument_spec,
-    path_prefix,
+    placed_path,
     still_to_come,
 )
-from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import CREATE, DELETE, NONE, UPDATE, Plan, difference
+from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import CREATE, DELETE, UPDATE, Plan, difference
 from ansible_collections.hep.distcloud.plugins.module_utils._region import bad, describe
 from ansible_collections.hep.distcloud.plugins.module_utils._region_credential import (
     NOTHING,
@@ -221,9 +222,11 @@ from ansible_collections.hep.distcloud.plugins.module_utils._region_credential i
     credential_name,
     decide,
     expiry,
+    follow,
     own_credentials,
     probes,
     shown,
+    whereabouts,
 )
 from ansible_collections.hep.distcloud.plugins.module_utils._region_file import read_yaml, remove, write_yaml
 
@@ -289,11 +292,13 @@ class RegionCredential(ResourceModule):
     def plan(self, item: dict[str, t.Any]) -> Plan:
         own = own_credentials(self.listed(), item["mark"], item["name"])
         now = datetime.datetime.now(datetime.timezone.utc)
-        decision = decide(item["state"], item["name"], own, self.stored, self.pending, item, now)
+        wish = dict(item, project_id=self.account["project_id"] if self.client else None)
+        decision = decide(item["state"], item["name"], own, self.stored, self.pending, wish, now)
         self.own, self.decision = own, decision
         before = shown(self.stored, own, item["path"]) if self.stored else None
         if decision.step == NOTHING:
-            return Plan(NONE, before=before, after=before, warnings=decision.warnings)
+            here = whereabouts(self.client, item["interface"])
+            return follow(before, self.stored if self.client else None, here, decision.warnings)
         if decision.step == REMOVE:
             gone = before or {"service": item["name"], "superseded": [entry["name"] for entry in own]}
             return Plan(DELETE, before=gone, warnings=decision.warnings)
@@ -314,10 +319,7 @@ class RegionCredential(ResourceModule):
             "name": credential_name(item["mark"], item["name"], decision.generation),
             "generation": decision.generation,
             "auth_type": "v3applicationcredential",
-            "auth_url": client.auth_url if client else None,
-            "region_name": client.region_name if client else None,
-            "interface": item["interface"],
-            "cacert": client.cacert if client else None,
+            **whereabouts(client, item["interface"]),
             "project_id": self.account["project_id"] if client else None,
             "user_id": self.user_id,
             "application_credential_id": None,
@@ -331,6 +333,9 @@ class RegionCredential(ResourceModule):
 
     def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
         path = item["path"]
+        if self.decision.step == NOTHING:
+            write_yaml(path, dict(self.stored or {}, **{field: (plan.after or {})[field] for field in plan.fields}), COMMENT)
+            return plan.after
         if self.decision.step in (REMOVE, PRUNE):
             for entry in self.own:
                 if entry["id"] in self.decision.doomed:
@@ -408,7 +413,8 @@ class RegionCredential(ResourceModule):
         if self.params["roles"]:
             body["roles"] = [{"name": name} for name in document["roles"]]
         if document["with_access_rules"]:
-            body["access_rules"] = [dict(rule, path=self.prefixed(rule)) for rule in document["access_rules_wished"]]
+            placed = ((rule, placed_path(self.api.base(rule["service"]), rule["path"])) for rule in document["access_rules_wished"])
+            body["access_rules"] = [dict(rule, path=path) for rule, path in placed]
         path = "/users/%s/application_credentials" % self.user_id
         return self.api.request("POST", "identity", path, {"application_credential": body})["application_credential"]
 
@@ -417,10 +423,6 @@ class RegionCredential(ResourceModule):
         if self.client is None:
             raise Failure("not logged in", self.service, "login")
         return self.client
-
-    def prefixed(self, rule: Document) -> str:
-        """The path as the service sees it, where the region puts all services under one address."""
-        return path_prefix(self.api.base(rule["service"])) + str(rule["path"])
 
     def refused_by(self, document: Document) -> str:
         """The service that answers 401 to a call that the rules allow; empty where all honour them."""

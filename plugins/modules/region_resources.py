@@ -171,7 +171,7 @@ import typing as t
 from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, ResourceModule
 from ansible_collections.hep.distcloud.plugins.module_utils._openstack import connect, openstack_argument_spec, still_to_come
 from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import Plan, reconcile
-from ansible_collections.hep.distcloud.plugins.module_utils._region import bad, check_wishes
+from ansible_collections.hep.distcloud.plugins.module_utils._region import bad, check_wishes, limits_of
 from ansible_collections.hep.distcloud.plugins.module_utils._region_compute import Flavor, KeyPair
 from ansible_collections.hep.distcloud.plugins.module_utils._region_identity import Project, Quota, User
 from ansible_collections.hep.distcloud.plugins.module_utils._region_image import Images
@@ -212,6 +212,7 @@ class RegionResources(ResourceModule):
     def connect(self) -> None:
         """Refuse what cannot be meant, then log in."""
         check_wishes(self.params)
+        self.params["quotas"] = limits_of("quotas", self.params["quotas"])
         for option in NEED_PROJECT:
             if self.params[option] and not self.params["project"]:
                 raise bad(option, "given without project", "expected project as well, since an admin must say for which one")

@@ -130,7 +130,7 @@ import typing as t
 
 from ansible_collections.hep.distcloud.plugins.module_utils._module import InfoModule
 from ansible_collections.hep.distcloud.plugins.module_utils._openstack import connect, openstack_argument_spec
-from ansible_collections.hep.distcloud.plugins.module_utils._region import missing_of
+from ansible_collections.hep.distcloud.plugins.module_utils._region import limits_of, missing_of
 from ansible_collections.hep.distcloud.plugins.module_utils._region_options import WORDS, flavor_options, listed, quota_options
 
 
@@ -149,6 +149,7 @@ class RegionResourcesInfo(InfoModule):
         return {"expected": {"type": "dict", "default": {}, "options": expected}, **openstack_argument_spec()}
 
     def connect(self) -> None:
+        self.limits = limits_of("expected.quotas", self.params["expected"].get("quotas"))
         self.client = connect(self.params)
 
     def read(self) -> dict[str, t.Any]:
@@ -170,7 +171,7 @@ class RegionResourcesInfo(InfoModule):
                 "network": self.client.get("network", "/quotas/" + project_id)["quota"],
             },
         }
-        expected = dict(self.params["expected"])
+        expected = dict(self.params["expected"], quotas=self.limits)
         expected["networks"] = [{"name": name} for name in expected.get("networks") or []]
         return dict(found, missing=missing_of(expected, found))
 

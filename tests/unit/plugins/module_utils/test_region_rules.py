@@ -48,21 +48,22 @@ def test_what_we_describe_is_ours(text: str, mark: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "base,service,url,prefix",
+    "base,service,url,asked,placed",
     [
-        ("http://h:5000", "identity", "http://h:5000/v3", ""),
-        ("http://h:5000/v2.0", "identity", "http://h:5000/v3", ""),
-        ("https://h/identity/v3/", "identity", "https://h/identity/v3", "/identity"),
-        ("https://h/compute/v2.1", "compute", "https://h/compute/v2.1", "/compute"),
-        ("http://h:8774/v2.1/abc", "compute", "http://h:8774/v2.1/abc", ""),
-        ("http://h:9696", "network", "http://h:9696/v2.0", ""),
-        ("http://h/networking/", "network", "http://h/networking/v2.0", "/networking"),
-        ("http://h:9292/v2", "image", "http://h:9292/v2", ""),
+        ("http://h:5000", "identity", "http://h:5000/v3", "/v3/users", "/v3/users"),
+        ("http://h:5000/v2.0", "identity", "http://h:5000/v3", "/v3/users", "/v3/users"),
+        ("https://h/identity/v3/", "identity", "https://h/identity/v3", "/v3/users", "/identity/v3/users"),
+        ("https://h/compute/v2.1", "compute", "https://h/compute/v2.1", "/v2.1/limits", "/compute/v2.1/limits"),
+        ("http://h:8774/v2.1/abc", "compute", "http://h:8774/v2.1/abc", "/v2.1/servers/*", "/v2.1/abc/servers/*"),
+        ("https://h/nova/v2.1/abc/", "compute", "https://h/nova/v2.1/abc", "/v2.1/limits", "/nova/v2.1/abc/limits"),
+        ("http://h:9696", "network", "http://h:9696/v2.0", "/v2.0/ports", "/v2.0/ports"),
+        ("http://h/networking/", "network", "http://h/networking/v2.0", "/v2.0/ports", "/networking/v2.0/ports"),
+        ("http://h:9292/v2", "image", "http://h:9292/v2", "/v2/images", "/v2/images"),
     ],
 )
-def test_addresses_in_whatever_form_the_catalogue_has_them(base: str, service: str, url: str, prefix: str) -> None:
+def test_addresses_in_whatever_form_the_catalogue_has_them(base: str, service: str, url: str, asked: str, placed: str) -> None:
     assert _openstack.endpoint_url(base, service) == url
-    assert _openstack.path_prefix(base) == prefix
+    assert _openstack.placed_path(base, asked) == placed
 
 
 @pytest.mark.parametrize(

@@ -117,10 +117,12 @@ class Region:
 
 
 @contextmanager
-def replay(*calls: Call, login: int = 201, credential_login: int = 201, volumes: bool = False) -> t.Iterator[Region]:
-    """A region that expects exactly these calls in this order; with or without a volume service."""
+def replay(
+    *calls: Call, login: int = 201, credential_login: int = 201, volumes: bool = False, catalogue: dict[str, str] | None = None
+) -> t.Iterator[Region]:
+    """A region that expects exactly these calls in this order; with or without a volume service, with other addresses in its catalogue."""
     more = {"volumev3": ROOTS["block-storage"]} if volumes else {}
-    region = Region(list(calls), login, credential_login, {**CATALOGUE, **more})
+    region = Region(list(calls), login, credential_login, {**CATALOGUE, **more, **(catalogue or {})})
     with requests_mock.Mocker() as mocker, mock.patch("time.sleep"):
         mocker.register_uri(requests_mock.ANY, requests_mock.ANY, json=region.answer)
         version = {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": KEYSTONE + "/"}]}

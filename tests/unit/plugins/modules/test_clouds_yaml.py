@@ -46,6 +46,17 @@ def test_full_circle(tmp_path):
     assert not call(path, state="absent").changed
 
 
+@pytest.mark.parametrize("more", [{"cacert": "/old/ca.pem"}, {"auth": dict(ENTRY["auth"], user_domain_id="default")}])
+def test_what_the_entry_does_not_name_is_told_and_goes(tmp_path, more):
+    path = tmp_path / "clouds.yaml"
+    call(path, entry=dict(ENTRY, **more))
+    checked = call(path, check=True, diff=True)
+    assert checked.changed and read(path) == {"one": dict(ENTRY, **more)}
+    told = checked.data["diff"]
+    assert set(told["after"]) == set(ENTRY) and set(told["after"]["auth"]) == set(ENTRY["auth"])
+    assert call(path).changed and read(path) == {"one": ENTRY} and not call(path).changed
+
+
 @pytest.mark.parametrize("name", clouds_yaml.SECRETS)
 def test_no_secret_is_in_any_output_and_all_else_is_readable(tmp_path, name):
     entry = {"auth": {"auth_url": "https://r.example.org:5000/v3", name.split(".")[1]: "verysecretword"}, "region_name": "r"}

@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
 from ansible_collections.hep.distcloud.plugins.modules import lab_hosts, lab_images, lab_network
@@ -51,3 +54,22 @@ def test_the_password_in_a_proxy_is_in_no_output(tmp_path):
     result = run_module(lab_images.LabImages, params, check=True)
     assert not result.failed and "Invoked with" in result.logged
     assert "proxy.example.org" not in result.raw + result.logged
+
+
+def test_a_bake_that_takes_too_long_is_told_and_nothing_of_it_lives_on(tmp_path, monkeypatch):
+    """Its children, whose parent alone would be killed, would go on writing into the tree that the next run makes anew."""
+    programs, cache, child = tmp_path / "bin", tmp_path / "cache", tmp_path / "child"
+    programs.mkdir()
+    (programs / "unshare").write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {child}\nwait\n")
+    (programs / "unshare").chmod(0o755)
+    monkeypatch.setattr(outer, "LOCKS", str(tmp_path / "locks"))
+    monkeypatch.setattr(outer, "ENVIRONMENT", {"PATH": f"{programs}:/usr/bin:/bin"})
+    params = {"images": {"small": {}}, "mirror": "http://mirror.example.org/debian", "cache": str(cache), "timeout": 2}
+    result = run_module(lab_images.LabImages, params)
+    assert result.failed and result.data["failure"]["code"] == "timeout" and "lab_host_bake_timeout" in result.data["msg"]
+    process = Path("/proc", child.read_text().strip())
+    deadline = time.monotonic() + 10
+    while process.is_dir() and "(zombie)" not in (process / "status").read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not process.is_dir() or "(zombie)" in (process / "status").read_text()
+    assert not list((tmp_path / "locks").iterdir())

@@ -57,6 +57,7 @@ class OuterMachine:
                 "linkinfo": {"info_kind": "bridge"},
                 "flags": ["UP"],
                 "ifalias": bridge["alias"],
+                "address": bridge.get("address", plan.bridge_mac(name)),
                 "addr_info": [{"family": "inet", "local": bridge["gateway"], "prefixlen": 24}],
             }
             for name, bridge in self.bridges.items()
@@ -170,6 +171,20 @@ def test_what_is_left_of_a_lab_without_a_record_is_taken_away(machine: OuterMach
     shutil.rmtree(machine.state / "one")
     assert machine.run("one", state="absent").data["actions"][:2] == ["remove bridge dclab0", "remove rules distcloud_lab_one"]
     assert machine.untouched
+
+
+@pytest.mark.parametrize("alias", ["", "of the firm"])
+def test_a_bridge_of_somebody_else_is_left_alone(machine: OuterMachine, alias: str) -> None:
+    theirs = {"alias": alias, "gateway": "192.0.2.1", "address": "52:54:00:00:00:01"}
+    machine.bridges["dclab0"] = dict(theirs)
+    for check in True, False:
+        refused = run_module(LabNetwork, {"lab": "one", **PLACE}, check=check)
+        assert refused.failed and "dclab0 is a bridge of somebody else's; set another name" in refused.data["msg"]
+    machine.run("one", state="absent")
+    assert machine.bridges == {"dclab0": theirs} and not machine.tables and machine.forward.read_text() == "0"
+    # One that the lab itself made, and was cut short before it wrote whose it is.
+    machine.bridges["dclab0"] = {**theirs, "address": plan.bridge_mac("dclab0"), "alias": ""}
+    machine.up("one")
 
 
 def test_labs_beside_each_other_leave_each_other_alone(machine: OuterMachine) -> None:

@@ -70,6 +70,10 @@ def store(path: Path, generation: int = 1, **more: t.Any) -> dict[str, t.Any]:
         "name": f"distcloud-scheduler-{generation}",
         "generation": generation,
         "auth_url": LOGIN["auth"]["auth_url"],
+        "region_name": "test",
+        "interface": "public",
+        "cacert": None,
+        "project_id": "project-1",
         "application_credential_id": f"c{generation}",
         "application_credential_secret": SECRET,
         "expires_at": "2098-01-01T00:00:00Z",
@@ -132,6 +136,19 @@ def test_the_request_carries_rules_roles_end_and_is_restricted(path: Path) -> No
     assert sent["expires_at"].endswith("T00:00:00.000000Z") and len(sent["secret"]) >= 48
 
 
+def test_rules_name_the_project_where_the_catalogue_has_it_in_the_addresses(path: Path) -> None:
+    """As in many older regions: the scheduler goes by the catalogue, and a rule without the project would refuse all its calls."""
+    rules = [{**rule, "path": rule["path"].replace("/v2.1", "/v2.1/project-1")} for rule in RULES]
+    tried = [Call("GET", "compute", "/project-1/limits", {}), Call("GET", "image", "/images", {})]
+    with replay(listing(), creation(), *tried, catalogue={"compute": "http://region.test:8774/v2.1/project-1"}) as region:
+        result = run(path)
+        sent = next(said for said in region.mocker.request_history if said.method == "POST" and said.path.endswith("_credentials"))
+    assert result.changed and sent.json()["application_credential"]["access_rules"] == rules
+    assert yaml.safe_load(path.read_text())["access_rules_wished"] == RULES
+    with replay(listing(entry()), catalogue={"compute": "http://region.test:8774/v2.1/project-1"}):
+        assert not run(path).changed
+
+
 def test_a_run_cut_short_before_keystone_answered_is_completed_with_the_same_secret(path: Path) -> None:
     with replay(listing(), Call("POST", "identity", PATH, {"error": {"message": "oops"}}, 500)):
         assert run(path).failed
@@ -174,6 +191,33 @@ def test_other_rules_wished_later_are_told_and_not_applied(path: Path) -> None:
     with replay(listing(entry())):
         result = run(path, access_rules=RULES[:1])
     assert not result.changed and "was made with other access_rules" in result.raw
+
+
+@pytest.mark.parametrize("check,diff", MODES)
+@pytest.mark.parametrize("field,old", [("auth_url", "http://region.test:35357/v3"), ("cacert", "/old/ca.pem"), ("region_name", "r")])
+def test_a_region_that_is_found_elsewhere_keeps_its_credential_and_the_file_says_where(
+    path: Path, field: str, old: str, check: bool, diff: bool
+) -> None:
+    now = store(path)[field]
+    document = store(path, **{field: old})
+    with replay(listing(entry())):
+        result = run(path, check, diff)
+    # What an inline auth says is hidden as a whole; by cloud it is read from clouds.yaml.
+    shown = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER" if field == "auth_url" else now
+    assert result.changed and SECRET not in result.raw
+    assert (result.data["diff"]["before"][field], result.data["diff"]["after"][field]) == (old, shown)
+    assert yaml.safe_load(path.read_text()) == (document if check else {**document, field: now})
+    if not check:
+        assert path.stat().st_mode & 0o777 == 0o600
+        with replay(listing(entry())):
+            assert not run(path).changed
+
+
+def test_another_project_is_told(path: Path) -> None:
+    store(path, project_id="project-0")
+    with replay(listing(entry())):
+        result = run(path)
+    assert not result.changed and "was made with other project" in result.raw
 
 
 @pytest.mark.parametrize("refusing", ["compute", "image"])

@@ -185,7 +185,7 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
                 "routers",
                 {"id": "q1", "name": "out", "description": "[distcloud]", "external_gateway_info": {"network_id": "x1"}},
             ),
-            listed("/ports", "ports", {"fixed_ips": [{"subnet_id": "s1"}]}),
+            listed("/ports", "ports", {"device_owner": "network:router_interface", "fixed_ips": [{"subnet_id": "s1"}]}),
             listed("/subnets", "subnets", SUBNET),
             Call("GET", "network", "/networks/x1", {"network": {"name": "public"}}),
         ],
@@ -249,6 +249,25 @@ def test_no_change(case: str, check: bool, diff: bool) -> None:
         result = run(wish, check, diff)
     assert not result.changed and not result.failed, result.raw
     assert "diff" not in result.data
+
+
+@pytest.mark.parametrize("check,diff", MODES)
+@pytest.mark.parametrize("owner", ["router_interface", "router_interface_distributed", "ha_router_replicated_interface"])
+def test_a_router_that_has_its_subnet_is_left_alone_whatever_sort_of_router_the_region_makes(owner: str, check: bool, diff: bool) -> None:
+    ports = [
+        {"device_owner": "network:" + owner, "fixed_ips": [{"subnet_id": "s1"}]},
+        {"device_owner": "network:router_gateway", "fixed_ips": [{"subnet_id": "x2"}]},
+    ]
+    found = {"id": "q1", "name": "out", "description": "[distcloud]", "external_gateway_info": {"network_id": "x1"}}
+    calls = [
+        listed("/routers", "routers", found),
+        Call("GET", "network", "/ports", {"ports": ports}, query={"device_id": "q1"}),
+        listed("/subnets", "subnets", SUBNET, {**SUBNET, "id": "x2", "name": "outer"}),
+        Call("GET", "network", "/networks/x1", {"network": {"name": "public"}}),
+    ]
+    with replay(*calls):
+        result = run({"routers": [{"name": "out", "external_network": "public", "subnets": ["sub"]}]}, check, diff)
+    assert not result.changed and not result.failed, result.raw
 
 
 FOREIGN: dict[str, tuple[dict[str, t.Any], list[Call]]] = {

@@ -24,7 +24,7 @@ def test_nothing_is_missing(check: bool) -> None:
     expected = {
         "flavors": [{"name": "small", "vcpus": 1, "ram": 512, "disk": 4}],
         "networks": ["public"],
-        "quotas": {"compute": {"cores": 4, "instances": 100}, "network": {"port": 10}},
+        "quotas": {"compute": {"cores": "4", "instances": 100}, "network": {"port": 10}},
         "roles": ["member"],
     }
     with replay(*CALLS):
@@ -51,3 +51,9 @@ def test_everything_that_is_missing_is_named() -> None:
         ("role", "creator"),
     ]
     assert all(lack["ask"] for lack in result.data["region"]["missing"])
+
+
+def test_a_quota_that_is_no_number_is_named() -> None:
+    with replay() as region:
+        result = run_module(RegionResourcesInfo, {**LOGIN, "expected": {"quotas": {"compute": {"cores": "many"}}}})
+    assert result.failed and result.data["failure"]["details"]["field"] == "expected.quotas.compute.cores" and not region.seen

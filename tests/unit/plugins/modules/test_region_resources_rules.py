@@ -274,6 +274,8 @@ BAD: dict[str, tuple[dict[str, t.Any], str]] = {
     "flavor": ({"project": {"name": "p"}, "flavors": [{**FLAVOR_WISH, "vcpus": 0}]}, "flavors[0].vcpus"),
     "twice": ({"networks": [{"name": "n"}, {"name": "n"}]}, "networks[1].name"),
     "key": ({"key_pairs": [{"name": "k", "public_key": "nokey"}]}, "key_pairs[0].public_key"),
+    "quota": ({"project": {"name": "p"}, "quotas": {"compute": {"cores": "many"}}}, "quotas.compute.cores"),
+    "quota yes": ({"project": {"name": "p"}, "quotas": {"network": {"port": True}}}, "quotas.network.port"),
     "no project": ({"users": [{"name": "u"}]}, "users"),
 }
 
@@ -291,3 +293,10 @@ def test_an_unknown_quota_is_named() -> None:
     with replay(DOMAIN, PROJECT, Call("GET", "compute", "/os-quota-sets/p1", {"quota_set": {"cores": 1}})):
         result = run({"project": {"name": "site"}, "quotas": {"compute": {"coers": 1}}})
     assert result.failed and "coers" in result.data["msg"] and "cores" in result.data["msg"]
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_quotas_are_compared_as_numbers_also_where_the_inventory_gives_texts(check: bool) -> None:
+    with replay(DOMAIN, PROJECT, Call("GET", "compute", "/os-quota-sets/p1", {"quota_set": {"cores": 8, "instances": -1}})):
+        result = run({"project": {"name": "site"}, "quotas": {"compute": {"cores": "8", "instances": "-1", "ram": None}}}, check)
+    assert not result.changed and not result.failed, result.raw
