@@ -155,6 +155,14 @@ def clashes(records: t.Iterable[t.Mapping[str, t.Any]], lab: str, bridge: str, n
     )
 
 
+def addresses_inside(links: t.Mapping[str, t.Mapping[str, t.Any]], network: str) -> list[str]:
+    """The IPv4 addresses of links, as `ip -json address` tells them, that lie in a network: each with the name of its link."""
+    net = ipaddress.IPv4Network(network)
+    entries = [(name, entry) for name, link in sorted(links.items()) for entry in link.get("addr_info", [])]
+    found = [(name, entry["local"]) for name, entry in entries if entry.get("family") == "inet"]
+    return ["%s (%s)" % (address, name) for name, address in found if ipaddress.IPv4Address(address) in net]
+
+
 def start_fields(wish: t.Mapping[str, t.Any], bridge: str, network: str) -> dict[str, t.Any]:
     """What a running host was started with, as kept in its record."""
     fields = dict(wish, bridge=bridge, network=network)

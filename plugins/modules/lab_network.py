@@ -160,6 +160,7 @@ class LabNetwork(LabModule):
     def present(self, lab, record):
         wish = {name: self.params[name] for name in FIELDS}
         plan.check_network(wish["network"], wish["gateway"])
+        self.refuse_networks_of_others(wish)
         in_the_way = self.in_the_way(lab, wish)
         if in_the_way and self.params["others"] == "fail":
             names = ", ".join("%s (bridge %s, network %s)" % (name, at["bridge"], at["network"]) for name, at in in_the_way.items())
@@ -189,6 +190,20 @@ class LabNetwork(LabModule):
         if moves or not outer.has_table(lab, wish["network"]):
             steps.append(("rules %s" % plan.table_name(lab), lambda: outer.make_table(lab, wish["network"])))
         return list(in_the_way), steps
+
+    @staticmethod
+    def refuse_networks_of_others(wish):
+        """A second way into a network that the machine is in would cut it off from there, and perhaps from its admin."""
+        owners = outer.bridge_owners()
+        others = {name: link for name, link in outer.links().items() if name != wish["bridge"] and not owners.get(name)}
+        taken = plan.addresses_inside(others, wish["network"])
+        if taken:
+            raise Failure(
+                "this machine itself has an address in the lab's network %s: %s; give the lab another network (DISTCLOUD_LAB_NETWORK)"
+                % (wish["network"], ", ".join(taken)),
+                "lab",
+                "network",
+            )
 
     def in_the_way(self, lab, wish):
         """Other labs that live on our bridge or network, by name: their records, or where they were found when the record was lost."""

@@ -84,8 +84,14 @@ def test_a_lost_credential_is_told_and_rotation_replaces_it(verb, state, credent
     path.unlink()
     told = verb("regions").run("--limit=region-n")
     assert "rotate_credentials" in told.failures["region-n"] and not path.exists()
+    foretold = verb("rotate_credentials").run("--check", "--limit=region-n")
     rotated = verb("rotate_credentials").run("--limit=region-n")
-    assert not rotated.failures and rotated.changes
+    assert not foretold.failures and not rotated.failures
+    assert (
+        foretold.changed
+        == rotated.changed
+        == ["region-n: A new credential beside the old one", "region-n: The old one is no longer needed"]
+    )
     new = credential("region-n")
     assert new["generation"] > old["generation"] and path.stat().st_mode & 0o077 == 0
     assert Calls(new).status("compute", "GET", "/v2.1/limits") == 200

@@ -105,7 +105,7 @@ def image(name: str, created: str, **more: Any) -> dict[str, Any]:
     return {"id": name, "name": name, "created_at": created, **ours, **more}
 
 
-def hand_over(services: Services, state: Path, keystone: str = "", **variables: Any) -> tuple[int, str]:
+def hand_over(services: Services, state: Path, *arguments: str, keystone: str = "", **variables: Any) -> tuple[int, str]:
     """Exit code of the role on this machine, and all that it said."""
     (state / "credentials").mkdir(parents=True)
     credential = {
@@ -143,7 +143,7 @@ def hand_over(services: Services, state: Path, keystone: str = "", **variables: 
     (state / "wishes.yml").write_text(yaml.safe_dump(wishes))
     command = [str(Path(sys.executable).parent / "ansible-playbook"), "-vvv", "--diff", "-i", "localhost,", "-c", "local"]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "no_proxy": "127.0.0.1"}
-    full = [*command, "-e", f"@{state}/wishes.yml", str(state / "play.yml")]
+    full = [*command, *arguments, "-e", f"@{state}/wishes.yml", str(state / "play.yml")]
     done = subprocess.run(full, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     assert not [secret for secret in SECRETS if secret in said]
@@ -191,3 +191,9 @@ def test_a_refusal_of_the_scheduler_can_be_read(services: Services, tmp_path: Pa
     services.refusal = "max_cores: should be 1 or more"
     code, said = hand_over(services, tmp_path)
     assert code == 2 and "the scheduler refused: max_cores: should be 1 or more" in said
+
+
+def test_a_check_names_the_hand_over_of_a_credential_that_is_still_to_be_made(services: Services, tmp_path: Path) -> None:
+    code, said = hand_over(services, tmp_path, "--check", region_credential_to_come=True)
+    assert code == 0, said
+    assert "Group atlas gets region-x" in said and "changed=1" in said and not services.wishes

@@ -187,6 +187,15 @@ def test_a_bridge_of_somebody_else_is_left_alone(machine: OuterMachine, alias: s
     machine.up("one")
 
 
+def test_a_network_that_the_machine_itself_is_in_is_refused(machine: OuterMachine) -> None:
+    machine.bridges["br0"] = {"alias": "", "gateway": "10.203.0.77"}
+    for check in True, False:
+        refused = run_module(LabNetwork, {"lab": "one", **PLACE}, check=check)
+        assert refused.failed and "10.203.0.77 (br0); give the lab another network (DISTCLOUD_LAB_NETWORK)" in refused.data["msg"]
+    assert list(machine.bridges) == ["br0"] and not machine.tables and machine.forward.read_text() == "0"
+    machine.up("one", network="10.204.0.0/24", gateway="10.204.0.1")
+
+
 def test_labs_beside_each_other_leave_each_other_alone(machine: OuterMachine) -> None:
     beside = {"bridge": "dclab1", "network": "10.204.0.0/24", "gateway": "10.204.0.1"}
     machine.up("one")
