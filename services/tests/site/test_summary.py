@@ -224,6 +224,20 @@ def test_page_is_self_contained_and_escapes_what_users_wrote() -> None:
     assert "src=" not in text and "@import" not in text and "prefers-color-scheme: dark" in text
 
 
+@pytest.mark.parametrize("value", [5, -1, 1e18, float("nan"), True, [1], {"a": 1}, None, "/Expr(time())/", "x" * 5000])
+def test_no_job_of_a_user_spoils_the_page(value: Any) -> None:
+    """Whoever submits a job may give it these attributes, and remove it before it runs."""
+    names = ("QDate", "JobStartDate", "CompletionDate", "ExitCode", "MachineAttrDistcloudRegion0", "MachineAttrDistcloudVm0")
+    for name in names:
+        for job in JOBS:
+            facts = raw()
+            facts["answers"][2] = answer("jobs", [{**job, name: value}])
+            made = summary.build(facts)
+            assert len(made["jobs"]) == 1 and len(json.dumps(made["jobs"])) < 1000, name
+            page.render(made)
+            tables.show(made, Console(file=io.StringIO(), width=80))
+
+
 def test_tables_are_plain_when_piped() -> None:
     out = io.StringIO()
     tables.show(summary.build(raw()), Console(file=out, width=160))

@@ -6,6 +6,7 @@ The shape of a summary is `summary.schema.json`. Times in it are seconds since t
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ Json = Mapping[str, Any]
 # Whom a site is asked, and by which commands.
 QUESTIONS = {"pool": ("machines", "queue", "jobs"), "scheduler": ("status", "vms", "gone", "totals")}
 _TIMED_OUT = 124  # the exit code of timeout(1)
+_LATEST = 253_402_300_799  # the last second of the year 9999, which calendars still name
 
 
 class SummaryError(ValueError):
@@ -184,18 +186,33 @@ def _in_state(ads: Iterable[Json] | None, state: int) -> int | None:
 
 
 def _job(ad: Json) -> dict[str, Any]:
-    started = ad.get("JobStartDate")
+    """One finished job. Users may write most attributes of their jobs: what is of another kind than HTCondor's own is left out."""
+    submitted, started = _moment(ad.get("QDate")), _moment(ad.get("JobStartDate"))
     ended = "removed" if ad.get("JobStatus") != 4 else "signal" if ad.get("ExitBySignal", False) else "exit"
     return {
         "id": f"{ad['ClusterId']}.{ad['ProcId']}",
         "owner": str(ad.get("Owner", "")),
-        "region": ad.get("MachineAttrDistcloudRegion0"),
-        "vm": ad.get("MachineAttrDistcloudVm0"),
-        "waited_s": None if started is None else max(0, int(started) - int(ad["QDate"])),
-        "exit_code": int(ad["ExitCode"]) if ended == "exit" and "ExitCode" in ad else None,
+        "region": _text(ad.get("MachineAttrDistcloudRegion0")),
+        "vm": _text(ad.get("MachineAttrDistcloudVm0")),
+        "waited_s": None if started is None or submitted is None else max(0, started - submitted),
+        "exit_code": _number(ad.get("ExitCode")) if ended == "exit" else None,
         "ended": ended,
-        "ended_at": ad.get("CompletionDate") or ad.get("EnteredCurrentStatus"),
+        "ended_at": _moment(ad.get("CompletionDate")) or _moment(ad.get("EnteredCurrentStatus")),
     }
+
+
+def _text(value: object) -> str | None:
+    return _line(value) if isinstance(value, str) else None
+
+
+def _number(value: object) -> int | None:
+    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
+
+
+def _moment(value: object) -> int | None:
+    """Whole seconds since the epoch, as HTCondor has them."""
+    number = _number(value)
+    return number if number is not None and 0 <= number <= _LATEST else None
 
 
 def _vm(vm: Json) -> dict[str, Any]:
