@@ -187,6 +187,18 @@ def test_a_certificate_that_ends_soon_is_a_problem() -> None:
     assert found[0]["what"].startswith("ends on 2026-09-21: playbook site renews")
 
 
+def test_a_host_that_does_not_answer_hides_no_certificate_of_another() -> None:
+    facts = raw()
+    ending = [{"host": "central", "path": "/etc/ssl/distcloud/condor.pem", "ends": None}]
+    facts["answers"] += [
+        {**answer("certificates", ending), "host": "central"},
+        {"name": "certificates", "host": "submit", "rc": None, "stdout": "", "stderr": "", "msg": "Failed to connect to the host via ssh"},
+        {"name": "certificates", "host": "other", "rc": 1, "stdout": "", "stderr": "No such file or directory: 'openssl'", "msg": ""},
+    ]
+    found = [(one["name"], one["what"][:21]) for one in summary.build(facts)["problems"] if one["kind"] == "certificate"]
+    assert found == [("central: /etc/ssl/distcloud/condor.pem", "is no certificate (PE"), ("other", "not looked at: No suc")]
+
+
 def test_an_engine_that_is_not_well_and_an_answer_that_is_no_json_are_problems() -> None:
     facts = raw()
     facts["answers"][3] = answer("status", {"healthy": False, "problem": "the database is locked", "clouds": []})

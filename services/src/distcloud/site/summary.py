@@ -58,7 +58,7 @@ def build(raw: Json) -> dict[str, Any]:
     regions = [_region(region, status, ever) for region in raw.get("regions") or ()]
     summary = {
         "site": {"name": raw["site"], "made_at": raw["made_at"]},
-        "problems": _problems(regions, answers, status),
+        "problems": _problems(regions, answers, status, _certificates(raw.get("answers") or ())),
         "regions": regions,
         "images": [image for region in raw.get("regions") or () for image in _images(region)],
         "pool": _pool(raw.get("pool") or {}, facts),
@@ -112,16 +112,31 @@ def _line(text: str) -> str:
     return words if len(words) <= 300 else words[:299] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _problems(regions: Iterable[Json], answers: Mapping[str, _Answer], status: Json) -> list[dict[str, str]]:
+def _certificates(given: Iterable[Json]) -> Iterable[tuple[str, str, str]]:
+    """What is to be said of certificates. Each host speaks for itself: where one does not answer, those of the others still end."""
+    for said in (answer for answer in given if answer["name"] == "certificates"):
+        answer = _Answer.of(said)
+        # A host that is not there at all is told by its other answers.
+        if answer.error and said.get("rc") is not None:
+            yield "certificate", said.get("host") or "certificates", f"not looked at: {answer.error}"
+        for certificate in answer.facts or ():
+            if certificate["ends"] is None:
+                what = "is no certificate (PEM): playbook site makes those of the site's own CA anew, others are yours to bring"
+            else:
+                day = datetime.fromtimestamp(certificate["ends"], UTC).date().isoformat()
+                what = f"ends on {day}: playbook site renews those of the site's own CA, others are yours to renew"
+            yield "certificate", f"{certificate['host']}: {certificate['path']}", what
+
+
+def _problems(
+    regions: Iterable[Json], answers: Mapping[str, _Answer], status: Json, certificates: Iterable[tuple[str, str, str]]
+) -> list[dict[str, str]]:
     """Whatever a person has to look at, each once."""
     found = [("region", region["name"], region["error"]) for region in regions if region["error"]]
     found += [(kind, kind, answers[name].error) for kind, names in QUESTIONS.items() for name in names if name in answers]
     if status and not status.get("healthy", True):
         found.append(("scheduler", "scheduler", status.get("problem") or "not well"))
-    for certificate in (answers["certificates"].facts or ()) if "certificates" in answers else ():
-        day = datetime.fromtimestamp(certificate["ends"], UTC).date().isoformat()
-        what = f"ends on {day}: playbook site renews those of the site's own CA, others are yours to renew"
-        found.append(("certificate", f"{certificate['host']}: {certificate['path']}", what))
+    found += certificates
     queue = answers["queue"].facts if "queue" in answers else None
     if held := _in_state(queue, 5):
         found.append(("jobs", "jobs", f"{held} held: condor_q -hold -allusers on the submit node says why"))
