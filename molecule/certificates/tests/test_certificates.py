@@ -32,13 +32,13 @@ def test_the_key_belongs_to_the_certificate_and_is_closed(host):
 
 
 def test_drift_is_predicted_and_mended(host, converge):
-    host.check_output("chmod 0644 /etc/ssl/distcloud/web.key; chown nobody /etc/ssl/distcloud/web.pem")
+    host.check_output("cd /etc/ssl/distcloud; chmod 0644 web.key; echo broken > web.pem; chown nobody web.pem")
     host.check_output("rm /usr/local/share/ca-certificates/distcloud-*.crt /etc/ssl/distcloud/spare.key; update-ca-certificates --fresh")
     certificate = [f"{NAME}: Private key", f"{NAME}: Certificate file"]
     assert converge.mends(again=SIGNED) == [
         f"{NAME}: Anchor file",
         f"{NAME}: Take the anchor into the system's bundle",
-        *certificate,  # of web, mode and owner
+        *certificate,  # of web: mode, owner and text
         *certificate,  # of spare, both anew
     ]
     test_the_key_belongs_to_the_certificate_and_is_closed(host)
