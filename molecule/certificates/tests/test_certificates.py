@@ -128,7 +128,7 @@ def test_units_that_a_broken_run_did_not_reload_are_reloaded(host, converge):
     try:
         host.check_output(start.format("behind"))
         assert not converge.run(**wish).failures
-        host.check_output("rm /run/mol-behind-reloaded; touch --date='+1 second' /etc/ssl/distcloud/cut.pem")
+        host.check_output("rm /run/mol-behind-reloaded; touch --date=@$(($(date +%s) + 1)) /etc/ssl/distcloud/cut.pem")
         host.check_output("until [ $(date +%s) -ge $(stat --format=%Y /etc/ssl/distcloud/cut.pem) ]; do sleep 0.1; done")
         host.check_output(start.format("fresh"))
         assert converge.mends(**wish) == [
