@@ -112,9 +112,13 @@ def test_a_passphrase_encrypts_the_key_of_the_ca(host, converge, tmp_path):
         assert key.stat().st_mode & 0o777 == 0o600
         with pytest.raises(TypeError):
             load_pem_private_key(key.read_bytes(), None)
-        assert load_pem_private_key(key.read_bytes(), b"only of this test")
+        made = key.read_bytes()
+        assert load_pem_private_key(made, b"only of this test")
         assert host.file("/etc/ssl/distcloud/phrase.pem").exists
         assert converge.run(**wish).changed == []
+        for mistaken in ("another", ""):
+            assert "certificates_ca_passphrase must be the one" in converge.refuses(**{**wish, "certificates_ca_passphrase": mistaken})
+            assert key.read_bytes() == made
     finally:
         host.check_output("rm -f /etc/ssl/distcloud/phrase.*")
 
