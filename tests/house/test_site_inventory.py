@@ -91,9 +91,10 @@ def test_an_own_ca_and_its_certificates_are_taken(site: Site) -> None:
     assert code == 0, said
 
 
-def brought(site: Site, **changed: Any) -> OwnCa:
-    """The admin's own CA with a certificate for each of the two that the playbooks lay; `changed` goes over the files named."""
-    ca = OwnCa(site.home / "own")
+def brought(site: Site, days: int = 100, **changed: Any) -> OwnCa:
+    """The admin's own CA, for so many days, with a certificate for each of the two that the playbooks lay; `changed` goes over the files
+    named."""
+    ca = OwnCa(site.home / "own", days=days)
     files = {host: ca.files(host, host) for host in ("condor", "scheduler")} | changed
     site.variable("group_vars/all", certificates_ca_certificate=str(ca.certificate), certificates_files=files)
     return ca
@@ -186,6 +187,14 @@ WRONG: dict[str, tuple[Callable[[Site], Any], tuple[str, ...]]] = {
     "an ended certificate": (
         lambda site: brought(site, condor=OwnCa(site.home / "own").files("ended", "condor", days=-1)),
         ('Certificate "condor": ', "has ended"),
+    ),
+    "a certificate of tomorrow": (
+        lambda site: brought(site, condor=OwnCa(site.home / "own").files("early", "condor", since=1)),
+        ('Certificate "condor": ', "is not valid before 20"),
+    ),
+    "an ended CA": (
+        lambda site: brought(site, days=-1),
+        ("certificates_ca_certificate: ", "own/root.pem is valid from 20", "valid now"),
     ),
 }
 

@@ -16,20 +16,20 @@ DAY = datetime.timedelta(days=1)
 class OwnCa:
     """A root and an intermediate that signs; what `files` answers is an item of `certificates_files`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, days: int = 100) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         self.certificate = folder / "root.pem"
         root_key, self._key = key(), key()
-        root = signed("root", root_key, "root", root_key, ca=True)
+        root = signed("root", root_key, "root", root_key, ca=True, days=days)
         self._chain = signed("intermediate", self._key, "root", root_key, ca=True)
         self.certificate.write_bytes(root)
 
-    def files(self, name: str, *hosts: str, days: int = 100) -> dict[str, str]:
-        """A new key and its certificate with the chain behind it, for those host names; a negative number of days is one that has ended."""
+    def files(self, name: str, *hosts: str, days: int = 100, since: int = -400) -> dict[str, str]:
+        """A new key and its certificate with the chain behind it, for those host names; valid from `since` to `days` days from now."""
         own = key()
         certificate, private = self.folder / f"{name}.pem", self.folder / f"{name}.key"
-        certificate.write_bytes(signed(name, own, "intermediate", self._key, hosts=hosts, days=days) + self._chain)
+        certificate.write_bytes(signed(name, own, "intermediate", self._key, hosts=hosts, days=days, since=since) + self._chain)
         form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         private.write_bytes(own.private_bytes(serialization.Encoding.PEM, form, plain))
         private.chmod(0o600)
@@ -49,6 +49,7 @@ def signed(
     ca: bool = False,
     hosts: tuple[str, ...] = (),
     days: int = 100,
+    since: int = -400,
 ) -> bytes:
     """A certificate in PEM."""
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -58,7 +59,7 @@ def signed(
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(own.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - 400 * DAY)
+        .not_valid_before(now + since * DAY)
         .not_valid_after(now + days * DAY)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )

@@ -32,13 +32,13 @@ def test_the_key_belongs_to_the_certificate_and_is_closed(host):
 
 
 def test_drift_is_predicted_and_mended(host, converge):
-    host.check_output("chmod 0644 /etc/ssl/distcloud/web.key; chown nobody /etc/ssl/distcloud/web.pem")
+    host.check_output("cd /etc/ssl/distcloud; chmod 0644 web.key; echo broken > web.pem; chown nobody web.pem")
     host.check_output("rm /usr/local/share/ca-certificates/distcloud-*.crt /etc/ssl/distcloud/spare.key; update-ca-certificates --fresh")
     certificate = [f"{NAME}: Private key", f"{NAME}: Certificate file"]
     assert converge.mends(again=SIGNED) == [
         f"{NAME}: Anchor file",
         f"{NAME}: Take the anchor into the system's bundle",
-        *certificate,  # of web, mode and owner
+        *certificate,  # of web: mode, owner and text
         *certificate,  # of spare, both anew
     ]
     test_the_key_belongs_to_the_certificate_and_is_closed(host)
@@ -112,9 +112,13 @@ def test_a_passphrase_encrypts_the_key_of_the_ca(host, converge, tmp_path):
         assert key.stat().st_mode & 0o777 == 0o600
         with pytest.raises(TypeError):
             load_pem_private_key(key.read_bytes(), None)
-        assert load_pem_private_key(key.read_bytes(), b"only of this test")
+        made = key.read_bytes()
+        assert load_pem_private_key(made, b"only of this test")
         assert host.file("/etc/ssl/distcloud/phrase.pem").exists
         assert converge.run(**wish).changed == []
+        for mistaken in ("another", ""):
+            assert "certificates_ca_passphrase must be the one" in converge.refuses(**{**wish, "certificates_ca_passphrase": mistaken})
+            assert key.read_bytes() == made
     finally:
         host.check_output("rm -f /etc/ssl/distcloud/phrase.*")
 
@@ -128,7 +132,7 @@ def test_units_that_a_broken_run_did_not_reload_are_reloaded(host, converge):
     try:
         host.check_output(start.format("behind"))
         assert not converge.run(**wish).failures
-        host.check_output("rm /run/mol-behind-reloaded; touch --date='+1 second' /etc/ssl/distcloud/cut.pem")
+        host.check_output("rm /run/mol-behind-reloaded; touch --date=@$(($(date +%s) + 1)) /etc/ssl/distcloud/cut.pem")
         host.check_output("until [ $(date +%s) -ge $(stat --format=%Y /etc/ssl/distcloud/cut.pem) ]; do sleep 0.1; done")
         host.check_output(start.format("fresh"))
         assert converge.mends(**wish) == [

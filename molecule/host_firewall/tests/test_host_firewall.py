@@ -52,3 +52,26 @@ def test_bad_input_is_refused(host, converge):
     assert "at least one port from 1 to 65535" in converge.refuses(firewall_web_ports=[])
     assert "host_firewall_service_tcp_ports" in converge.refuses(firewall_web_ports=["http"])
     assert rules(host) == before
+
+
+def test_rules_of_the_admin_are_not_replaced(host, converge):
+    before = rules(host)
+    own = "table inet own { chain input { type filter hook input priority 1; tcp dport 25 drop; }; }"
+    host.check_output(f"mv /etc/nftables.conf /etc/nftables.kept; echo '{own}' > /etc/nftables.conf")
+    try:
+        assert "/etc/nftables.conf has rules of its own" in converge.refuses()
+        assert host.file("/etc/nftables.conf").content_string == own + "\n"
+        assert rules(host) == before
+    finally:
+        host.check_output("mv /etc/nftables.kept /etc/nftables.conf")
+
+
+def test_a_file_of_the_admin_is_loaded_and_stays(host, converge):
+    path = "/etc/nftables.d/admin.nft"
+    host.check_output(f"echo 'table inet distcloud {{ chain input {{ tcp dport 9100 accept; }}; }}' > {path}")
+    try:
+        assert converge.mends() == [LOAD]
+        assert "tcp dport 9100 accept" in rules(host)
+    finally:
+        host.check_output(f"rm {path}")
+        converge.run()

@@ -187,6 +187,18 @@ def test_a_certificate_that_ends_soon_is_a_problem() -> None:
     assert found[0]["what"].startswith("ends on 2026-09-21: playbook site renews")
 
 
+def test_a_host_that_does_not_answer_hides_no_certificate_of_another() -> None:
+    facts = raw()
+    ending = [{"host": "central", "path": "/etc/ssl/distcloud/condor.pem", "ends": None}]
+    facts["answers"] += [
+        {**answer("certificates", ending), "host": "central"},
+        {"name": "certificates", "host": "submit", "rc": None, "stdout": "", "stderr": "", "msg": "Failed to connect to the host via ssh"},
+        {"name": "certificates", "host": "other", "rc": 1, "stdout": "", "stderr": "No such file or directory: 'openssl'", "msg": ""},
+    ]
+    found = [(one["name"], one["what"][:21]) for one in summary.build(facts)["problems"] if one["kind"] == "certificate"]
+    assert found == [("central: /etc/ssl/distcloud/condor.pem", "is no certificate (PE"), ("other", "not looked at: No suc")]
+
+
 def test_an_engine_that_is_not_well_and_an_answer_that_is_no_json_are_problems() -> None:
     facts = raw()
     facts["answers"][3] = answer("status", {"healthy": False, "problem": "the database is locked", "clouds": []})
@@ -222,6 +234,20 @@ def test_page_is_self_contained_and_escapes_what_users_wrote() -> None:
     assert "<script" not in text and "&lt;script&gt;" in text
     assert 'href="javascript' not in text
     assert "src=" not in text and "@import" not in text and "prefers-color-scheme: dark" in text
+
+
+@pytest.mark.parametrize("value", [5, -1, 1e18, float("nan"), True, [1], {"a": 1}, None, "/Expr(time())/", "x" * 5000])
+def test_no_job_of_a_user_spoils_the_page(value: Any) -> None:
+    """Whoever submits a job may give it these attributes, and remove it before it runs."""
+    names = ("QDate", "JobStartDate", "CompletionDate", "ExitCode", "MachineAttrDistcloudRegion0", "MachineAttrDistcloudVm0")
+    for name in names:
+        for job in JOBS:
+            facts = raw()
+            facts["answers"][2] = answer("jobs", [{**job, name: value}])
+            made = summary.build(facts)
+            assert len(made["jobs"]) == 1 and len(json.dumps(made["jobs"])) < 1000, name
+            page.render(made)
+            tables.show(made, Console(file=io.StringIO(), width=80))
 
 
 def test_tables_are_plain_when_piped() -> None:

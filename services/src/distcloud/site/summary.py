@@ -6,6 +6,7 @@ The shape of a summary is `summary.schema.json`. Times in it are seconds since t
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ Json = Mapping[str, Any]
 # Whom a site is asked, and by which commands.
 QUESTIONS = {"pool": ("machines", "queue", "jobs"), "scheduler": ("status", "vms", "gone", "totals")}
 _TIMED_OUT = 124  # the exit code of timeout(1)
+_LATEST = 253_402_300_799  # the last second of the year 9999, which calendars still name
 
 
 class SummaryError(ValueError):
@@ -56,7 +58,7 @@ def build(raw: Json) -> dict[str, Any]:
     regions = [_region(region, status, ever) for region in raw.get("regions") or ()]
     summary = {
         "site": {"name": raw["site"], "made_at": raw["made_at"]},
-        "problems": _problems(regions, answers, status),
+        "problems": _problems(regions, answers, status, _certificates(raw.get("answers") or ())),
         "regions": regions,
         "images": [image for region in raw.get("regions") or () for image in _images(region)],
         "pool": _pool(raw.get("pool") or {}, facts),
@@ -110,16 +112,31 @@ def _line(text: str) -> str:
     return words if len(words) <= 300 else words[:299] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _problems(regions: Iterable[Json], answers: Mapping[str, _Answer], status: Json) -> list[dict[str, str]]:
+def _certificates(given: Iterable[Json]) -> Iterable[tuple[str, str, str]]:
+    """What is to be said of certificates. Each host speaks for itself: where one does not answer, those of the others still end."""
+    for said in (answer for answer in given if answer["name"] == "certificates"):
+        answer = _Answer.of(said)
+        # A host that is not there at all is told by its other answers.
+        if answer.error and said.get("rc") is not None:
+            yield "certificate", said.get("host") or "certificates", f"not looked at: {answer.error}"
+        for certificate in answer.facts or ():
+            if certificate["ends"] is None:
+                what = "is no certificate (PEM): playbook site makes those of the site's own CA anew, others are yours to bring"
+            else:
+                day = datetime.fromtimestamp(certificate["ends"], UTC).date().isoformat()
+                what = f"ends on {day}: playbook site renews those of the site's own CA, others are yours to renew"
+            yield "certificate", f"{certificate['host']}: {certificate['path']}", what
+
+
+def _problems(
+    regions: Iterable[Json], answers: Mapping[str, _Answer], status: Json, certificates: Iterable[tuple[str, str, str]]
+) -> list[dict[str, str]]:
     """Whatever a person has to look at, each once."""
     found = [("region", region["name"], region["error"]) for region in regions if region["error"]]
     found += [(kind, kind, answers[name].error) for kind, names in QUESTIONS.items() for name in names if name in answers]
     if status and not status.get("healthy", True):
         found.append(("scheduler", "scheduler", status.get("problem") or "not well"))
-    for certificate in (answers["certificates"].facts or ()) if "certificates" in answers else ():
-        day = datetime.fromtimestamp(certificate["ends"], UTC).date().isoformat()
-        what = f"ends on {day}: playbook site renews those of the site's own CA, others are yours to renew"
-        found.append(("certificate", f"{certificate['host']}: {certificate['path']}", what))
+    found += certificates
     queue = answers["queue"].facts if "queue" in answers else None
     if held := _in_state(queue, 5):
         found.append(("jobs", "jobs", f"{held} held: condor_q -hold -allusers on the submit node says why"))
@@ -184,18 +201,33 @@ def _in_state(ads: Iterable[Json] | None, state: int) -> int | None:
 
 
 def _job(ad: Json) -> dict[str, Any]:
-    started = ad.get("JobStartDate")
+    """One finished job. Users may write most attributes of their jobs: what is of another kind than HTCondor's own is left out."""
+    submitted, started = _moment(ad.get("QDate")), _moment(ad.get("JobStartDate"))
     ended = "removed" if ad.get("JobStatus") != 4 else "signal" if ad.get("ExitBySignal", False) else "exit"
     return {
         "id": f"{ad['ClusterId']}.{ad['ProcId']}",
         "owner": str(ad.get("Owner", "")),
-        "region": ad.get("MachineAttrDistcloudRegion0"),
-        "vm": ad.get("MachineAttrDistcloudVm0"),
-        "waited_s": None if started is None else max(0, int(started) - int(ad["QDate"])),
-        "exit_code": int(ad["ExitCode"]) if ended == "exit" and "ExitCode" in ad else None,
+        "region": _text(ad.get("MachineAttrDistcloudRegion0")),
+        "vm": _text(ad.get("MachineAttrDistcloudVm0")),
+        "waited_s": None if started is None or submitted is None else max(0, started - submitted),
+        "exit_code": _number(ad.get("ExitCode")) if ended == "exit" else None,
         "ended": ended,
-        "ended_at": ad.get("CompletionDate") or ad.get("EnteredCurrentStatus"),
+        "ended_at": _moment(ad.get("CompletionDate")) or _moment(ad.get("EnteredCurrentStatus")),
     }
+
+
+def _text(value: object) -> str | None:
+    return _line(value) if isinstance(value, str) else None
+
+
+def _number(value: object) -> int | None:
+    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
+
+
+def _moment(value: object) -> int | None:
+    """Whole seconds since the epoch, as HTCondor has them."""
+    number = _number(value)
+    return number if number is not None and 0 <= number <= _LATEST else None
 
 
 def _vm(vm: Json) -> dict[str, Any]:
