@@ -80,11 +80,11 @@ class Actor:
             request = self._request(vm, drain_key, token, watch, wishes)
         except MinterUnavailable as error:
             self.minter_breaker = self.minter_breaker.failed(self._clock(), self._chance(), str(error))
-            return await self._refused(vm, str(error))
+            return await self._refused(vm, str(error), reason="the cloud was not asked")
         except (ContextError, SettingsError) as error:
             why = f"its configuration cannot be made: {error}"
             watch.server_failed(why)
-            return await self._refused(vm, why)
+            return await self._refused(vm, why, reason="the cloud was not asked")
         failed_looks = watch.unanswered.failed_looks
         try:
             server_id = await watch.driver.create(request)
@@ -125,8 +125,8 @@ class Actor:
             network=vm.network,
         )
 
-    async def _refused(self, vm: Vm, error: str) -> str:
-        await self._ledger.order(vm.id, Event.CREATE_REFUSED, self._clock(), detail=error)
+    async def _refused(self, vm: Vm, error: str, *, reason: str = "") -> str:
+        await self._ledger.order(vm.id, Event.CREATE_REFUSED, self._clock(), reason=reason, detail=error)
         self._note("create", vm, "refused", error)
         return error
 
