@@ -186,7 +186,11 @@ class Actor:
                 self._note("sweep", vm, "failed", str(error))
         if not await self._say_farewell(vm):
             return f"VM {vm.id}: its farewell is not said yet"
-        await self._ledger.observe({vm.id: seen}, self._clock(), self._policy, closing=frozenset({vm.id}))
+        closed = await self._ledger.observe({vm.id: seen}, self._clock(), self._policy, closing=frozenset({vm.id}))
+        for before, after in closed:
+            # Here and not when it was missed: until its farewell is said, it is missed in every listing.
+            if before.state in (VmState.STARTING, VmState.UNREGISTERED) and before.registered_at is None:
+                watch.server_failed(after.reason)
         self._note("close", vm, "done")
         return ""
 
