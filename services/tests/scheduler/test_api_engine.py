@@ -141,7 +141,9 @@ def test_the_plan_shows_each_group_its_own(call: Client) -> None:
     )
     foreign = Verdict(replace(DEMAND, group="belle2"), None, Reason.NOT_OURS)
     verdicts = (Verdict(DEMAND, "victoria", Reason.DEMAND, "boots", "m1", 1), foreign)
-    call.engine.plan = PlanRecord(1000.0, replace(WORLD, vms=tuple(call.engine.rows)), Plan(actions, verdicts), ("could not",))
+    call.engine.plan = PlanRecord(
+        1000.0, replace(WORLD, vms=tuple(call.engine.rows)), Plan(actions, verdicts), ((actions[0], "could not"),)
+    )
     everything = call("GET", "/v1/plan", who="viewer").json()
     assert [action["action"] for action in everything["actions"]] == ["boot", "retire", "delete"]
     assert everything["failures"] == ["could not"]
@@ -169,6 +171,22 @@ def test_explain_speaks_of_the_last_plan_when_that_knew_the_job(call: Client) ->
     call.engine.plan = PlanRecord(1000.0, WORLD, Plan((), (verdict,)))
     (cloud,) = call("GET", "/v1/explain?job=12.0").json()["clouds"]
     assert (cloud["reason"], cloud["sentence"]) == ("limit_reached", "all 4 cores of the quota are used")
+
+
+def test_explain_says_when_what_was_decided_could_not_be_begun(call: Client) -> None:
+    """The minter is away, for one: a worker is ordered in every plan, and none comes."""
+    call.engine.inputs = ExplainInputs("12.0", True, 1, replace(DEMAND, idle=1), WORLD)
+    verdicts = (
+        Verdict(DEMAND, None, Reason.DEMAND, "2 workers ordered"),
+        Verdict(DEMAND, "victoria", Reason.DEMAND, "victoria: 2 ordered"),
+    )
+    boots = [Boot(group, "victoria", "m1", "worker", SMALL.resources, None, Reason.DEMAND) for group in ("atlas", "atlas", "belle2")]
+    call.engine.plan = PlanRecord(
+        1000.0, WORLD, Plan(tuple(boots), verdicts), tuple(zip(boots, ("no minter", "no minter", "other"), strict=True))
+    )
+    answer = call("GET", "/v1/explain?job=12.0", who="atlas").json()
+    assert answer["summary"] == "2 workers ordered; but not begun: no minter"
+    assert [cloud["sentence"] for cloud in answer["clouds"]] == ["victoria: 2 ordered; but not begun: no minter"]
 
 
 @pytest.mark.parametrize(("status", "word"), [(2, "running"), (4, "finished"), (5, "too hungry")])

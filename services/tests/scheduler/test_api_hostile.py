@@ -95,3 +95,12 @@ def test_a_body_that_is_too_large(call: Client) -> None:
     raw = b'{"content": "' + b"a" * 2_000_000 + b'"}'
     answer = call("PUT", "/v1/groups/atlas/metadata/m", content=raw, headers={"Content-Type": "application/json"})
     assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("entry", ["{{<<: [{}]}}", "[{}]"], ids=["merges", "lists"])
+def test_a_part_that_a_few_lines_make_endless(call: Client, entry: str) -> None:
+    lines = ["a0: &a0 {k: v}", *(f"a{level}: &a{level} {entry.format(', '.join([f'*a{level - 1}'] * 9))}" for level in range(1, 7))]
+    answer = call("PUT", "/v1/groups/atlas/metadata/m", {"content": "\n".join(lines)})
+    assert answer.status_code == 422 and "aliases" in answer.json()["detail"]
+    few = call("PUT", "/v1/groups/atlas/metadata/m", {"content": "\n".join([*lines[:3], "self: &self [*self]"])})
+    assert few.status_code == 200

@@ -167,7 +167,8 @@ def test_without_the_minter_nothing_is_asked_of_a_cloud(tmp_path: Path) -> None:
         assert not world.clouds["east"].created
         assert len(await stage.vms()) < 10, "the breaker keeps rows from piling up"
         record = stage.engine.last_plan()
-        assert record is not None and any("minter" in failure for failure in record.failures)
+        assert record is not None and any("minter" in why for _, why in record.failures)
+        assert {vm.reason for vm in await stage.vms()} == {"the cloud was not asked: minter: no answer"}
         world.minter_down = False
         await stage.turns(80)
         assert stage.at_rest() and len(world.clouds["east"].created) == 1

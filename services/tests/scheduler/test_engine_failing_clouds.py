@@ -198,6 +198,59 @@ def test_a_cloud_that_hangs_in_every_build_is_paused(tmp_path: Path) -> None:
     play(tmp_path, world, script, "east", max_vms=1)
 
 
+class LosingCloud(FakeCloud):
+    """Accepts every server, and has forgotten it before it becomes a worker."""
+
+    lasts = 5.0
+
+    def tick(self) -> None:
+        super().tick()
+        self.servers = {key: entry for key, entry in self.servers.items() if self.world.now - entry.created_at < self.lasts}
+
+
+@pytest.mark.parametrize("lasts", [5.0, 15.0], ids=["while it builds", "before it joins"])
+def test_a_cloud_that_loses_what_it_accepted_is_paused_and_each_server_counts_once(tmp_path: Path, lasts: float) -> None:
+    world = World(jobs=[FakeJob(30)])
+    east = world.clouds["east"] = LosingCloud(world, "east")
+    east.lasts = lasts
+    west = world.cloud("west")
+
+    async def script(stage: Stage) -> None:
+        while not (await stage.vms())[:1]:
+            await stage.turn()
+        (first,) = await stage.vms()
+        assert first.cloud == "east"
+        world.minter_down = True  # its farewell cannot be said, so that it is missed again and again
+        await stage.turns(30)
+        assert [watch.failures for watch in stage.engine._watches] == [0, 0]
+        world.minter_down = False
+        for _ in range(200):
+            await stage.turn()
+            if west.created:
+                break
+        assert len(east.created) == 3 and status(stage).boots_paused_until is not None
+        assert "the last 3 failed" in status(stage).error and "vanished" in status(stage).error
+        await stage.turns(60)
+        assert world.jobs[0].done and stage.at_rest()
+
+    play(tmp_path, world, script, "east", "west", max_vms=1)
+
+
+def test_a_server_that_a_person_took_back_says_nothing_of_its_cloud(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(30)])
+    east = world.clouds["east"] = LosingCloud(world, "east")
+
+    async def script(stage: Stage) -> None:
+        await stage.turns(3)
+        (vm,) = await stage.vms()
+        await stage.engine.retire(vm.id, "admin")
+        world.jobs.clear()
+        await stage.turns(30)
+        assert stage.at_rest() and not east.servers and [watch.failures for watch in stage.engine._watches] == [0]
+
+    play(tmp_path, world, script, "east", max_vms=1)
+
+
 @pytest.mark.parametrize("fails", ["the cloud's delete", "the ledger"])
 def test_a_hanging_build_counts_once_however_often_its_delete_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
     world = World(jobs=[FakeJob(30)])

@@ -193,6 +193,24 @@ def test_any_text_as_requirements_gives_an_answer(text: str) -> None:
     assert match.ok or match.detail
 
 
+@pytest.mark.parametrize(
+    ("requirements", "attributes"),
+    [
+        ("MyNeed > 0", {"MyNeed": "MyNeed + 1"}),
+        ("MyNeed > 0", {"MyNeed": "Other", "Other": "MyNeed"}),
+        ("MY.Requirements", {}),
+        (" && ".join(["TARGET.Memory > 1"] * 800), {}),
+        (" || ".join(["TARGET.Memory < 1"] * 800), {}),
+        ("MyNeed", {"MyNeed": 'substr("é", 0, 1)'}),
+    ],
+    ids=["itself", "each other", "requirements", "and", "or", "half a character"],
+)
+def test_requirements_that_the_bindings_give_up_on_get_an_answer(requirements: str, attributes: dict[str, str]) -> None:
+    """Any user may write them, and the versions of HTCondor differ in what they give up on."""
+    match = MATCHER.match(job(requirements, attributes=attributes), HOME, W512)
+    assert match.ok or match.detail
+
+
 def test_a_configuration_file_is_read_as_htcondor_reads_it() -> None:
     text = "A = 1\na = $(A) two \\\n  three\n# B = no\nuse role:Execute\n  C.x=$(A)$(NONE)$(DOLLAR)(A)\n"
     macros = parse(text)

@@ -173,6 +173,13 @@ def test_a_cell_that_is_down_makes_a_listing_prove_nothing() -> None:
     assert cloud.calls[-1].headers["OpenStack-API-Version"] == "compute 2.69"
 
 
+def test_words_of_a_cloud_are_such_that_any_database_can_hold_them() -> None:
+    server = r'{"id": "b", "status": "ERROR", "fault": {"message": "no\u0000  host\ud800"}, "metadata": {"distcloud_vm": "\u0000"}}'
+    cloud = Cloud(**{"GET http://nova:8774/v2.1/servers/detail": httpx.Response(200, text=f'{{"servers": [{server}]}}')})
+    (found,) = ask(cloud, lambda driver: driver.servers()).servers
+    assert (found.fault, found.metadata) == ("no? host?", {"distcloud_vm": "?"})
+
+
 def test_a_server_is_asked_for_with_all_that_makes_it_ours() -> None:
     cloud = Cloud(**{"POST http://nova:8774/v2.1/servers": httpx.Response(202, json={"server": {"id": "new-id"}})})
     assert ask(cloud, lambda driver: driver.create(REQUEST)) == "new-id"
@@ -215,6 +222,8 @@ def nova_says(status: int, message: str = "because") -> httpx.Response:
         (nova_says(429), ErrorKind.UNREACHABLE, True, "429"),
         (httpx.Response(406, text="no"), ErrorKind.REJECTED, True, "older than Stein"),
         (httpx.Response(200, text="<html>"), ErrorKind.UNREACHABLE, False, "not JSON"),
+        (httpx.Response(202, content=b'{"server": {"id": "\xff"}}'), ErrorKind.UNREACHABLE, False, "not JSON"),
+        (httpx.Response(502, content="<h1>Übertragung".encode("latin-1")), ErrorKind.UNREACHABLE, False, "answered 502"),
         (httpx.Response(200, json={"nothing": 1}), ErrorKind.UNREACHABLE, False, "without naming the server"),
         (httpx.ConnectError("refused"), ErrorKind.UNREACHABLE, True, "cannot be reached"),
         (httpx.ReadTimeout("late"), ErrorKind.UNREACHABLE, False, "no answer within"),

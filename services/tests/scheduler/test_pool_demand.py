@@ -170,6 +170,12 @@ def test_what_users_write_into_a_job_brings_nothing_down() -> None:
     assert long.requirements == "error"
 
 
+def test_what_cannot_be_evaluated_in_one_job_hides_no_other_job() -> None:
+    deep = "+".join(["1"] * 1000)
+    client = _client(f'VMImage = substr("é", 0, 1); RequestMemory = {deep}; VMKeepAlive = VMKeepAlive', 'VMImage = "worker"')
+    assert sorted(str(demand.image) for demand in demands(client.demand())) == ["None", "worker"]
+
+
 def test_the_oldest_job_that_waits_gives_the_time() -> None:
     (demand,) = demands([row(QDate=500), row(QDate=400, JobStatus=2), row(QDate=450)])
     assert (demand.idle, demand.running, demand.waiting_since) == (6, 3, 450.0)
@@ -193,6 +199,8 @@ def test_a_slot_ad_becomes_a_slot() -> None:
     assert alone is not None and alone.owners == ("a@d", "a@d"), "one entry a claim: the planner counts them"
     draining = slot_of(ad(Draining=True, ChildState=None), "pool.test")
     assert draining is not None and draining.draining and draining.claimed_slots == 3
+    odd = slot_of(ad(TotalSlotCpus=float("inf"), Cpus=float("nan"), Disk=float("-inf")), "pool.test")
+    assert odd is not None and (odd.total.cores, odd.free.cores, odd.free.disk_gib) == (0, 0, 0), "whoever may advertise writes such an ad"
 
 
 @pytest.mark.parametrize(

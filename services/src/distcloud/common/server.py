@@ -11,11 +11,40 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .config import ConfigError, ListenSettings
 from .logging import get_logger
 
 log = get_logger("distcloud.server")
+
+CONNECTIONS = 256
+CONNECTIONS_OF_ONE_CLIENT = CONNECTIONS // 2
+QUIET_SECONDS = 15.0  # a client that has not sent the head of a request by then is let go
+
+
+class _Connection(H11Protocol):
+    """Uvicorn's own, which waits for a request for ever and lets one client hold all connections: nobody else would be answered."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        mine = sum(
+            1 for other in self.connections if isinstance(other, H11Protocol) and (other.client or "")[:1] == (self.client or "")[:1]
+        )
+        if mine > CONNECTIONS_OF_ONE_CLIENT:
+            transport.abort()
+        else:
+            self.loop.call_later(QUIET_SECONDS, self._look, None)
+
+    def _look(self, known: object) -> None:
+        """Ends the connection when nothing has become of it since the last look, at which `known` was the request answered last."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if self.transport.is_closing():
+            return
+        if not busy and known is self.cycle:
+            self.transport.abort()
+            return
+        self.loop.call_later(QUIET_SECONDS, self._look, object() if busy else self.cycle)
 
 
 class _Server(uvicorn.Server):
@@ -99,7 +128,8 @@ async def serve(app: ASGIApp, listen: ListenSettings, stop: asyncio.Event, *, so
         proxy_headers=False,
         lifespan="off",
         ws="none",
-        limit_concurrency=256,
+        http=_Connection,
+        limit_concurrency=CONNECTIONS,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=10,
     )

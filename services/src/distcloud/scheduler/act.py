@@ -80,11 +80,11 @@ class Actor:
             request = self._request(vm, drain_key, token, watch, wishes)
         except MinterUnavailable as error:
             self.minter_breaker = self.minter_breaker.failed(self._clock(), self._chance(), str(error))
-            return await self._refused(vm, str(error))
+            return await self._refused(vm, str(error), reason="the cloud was not asked")
         except (ContextError, SettingsError) as error:
             why = f"its configuration cannot be made: {error}"
             watch.server_failed(why)
-            return await self._refused(vm, why)
+            return await self._refused(vm, why, reason="the cloud was not asked")
         failed_looks = watch.unanswered.failed_looks
         try:
             server_id = await watch.driver.create(request)
@@ -125,8 +125,8 @@ class Actor:
             network=vm.network,
         )
 
-    async def _refused(self, vm: Vm, error: str) -> str:
-        await self._ledger.order(vm.id, Event.CREATE_REFUSED, self._clock(), detail=error)
+    async def _refused(self, vm: Vm, error: str, *, reason: str = "") -> str:
+        await self._ledger.order(vm.id, Event.CREATE_REFUSED, self._clock(), reason=reason, detail=error)
         self._note("create", vm, "refused", error)
         return error
 
@@ -186,7 +186,11 @@ class Actor:
                 self._note("sweep", vm, "failed", str(error))
         if not await self._say_farewell(vm):
             return f"VM {vm.id}: its farewell is not said yet"
-        await self._ledger.observe({vm.id: seen}, self._clock(), self._policy, closing=frozenset({vm.id}))
+        closed = await self._ledger.observe({vm.id: seen}, self._clock(), self._policy, closing=frozenset({vm.id}))
+        for before, after in closed:
+            # Here and not when it was missed: until its farewell is said, it is missed in every listing.
+            if before.state in (VmState.STARTING, VmState.UNREGISTERED) and before.registered_at is None:
+                watch.server_failed(after.reason)
         self._note("close", vm, "done")
         return ""
 

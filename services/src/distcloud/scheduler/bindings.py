@@ -13,7 +13,8 @@ class MatchingUnavailable(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Bindings:
-    """What is used of `classad2`; `refusals` are the exceptions with which it refuses broken text."""
+    """What is used of `classad2`; `refusals` are the exceptions with which it refuses broken text, or gives up on text that refers to
+    itself or is nested too deeply."""
 
     ClassAd: Any
     ExprTree: Any
@@ -41,7 +42,7 @@ def load() -> Bindings:
     mine, other = classad2.ClassAd(), classad2.ClassAd({"here": "a"})
     if classad2.ExprTree('stringListMember(here, "b,a")').eval(mine, other) is not True:
         raise MatchingUnavailable(f"the ClassAd bindings ({classad2.version()}) do not evaluate as HTCondor's matchmaking does")
-    # HTCondor 23 raises SyntaxError for broken text, 25 an exception of its own.
+    # HTCondor 23 raises SyntaxError for broken text and RuntimeError when it gives up, 25 an exception of its own.
     own: type[Exception] = getattr(classad2, "ClassAdException", SyntaxError)
     value = classad2.Value
     return Bindings(
@@ -50,6 +51,6 @@ def load() -> Bindings:
         value.Undefined,
         value.Error,
         classad2.quote,
-        (own, SyntaxError, ValueError),
+        (own, SyntaxError, ValueError, RuntimeError),
         classad2.version(),
     )

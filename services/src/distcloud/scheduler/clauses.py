@@ -37,14 +37,21 @@ def failing(requirements: str, bindings: Bindings, mine: Any, other: Any, whose:
     """
     failures = []
     for clause, expression in _parsed(requirements, bindings):
-        value = expression.eval(mine, other)
+        try:
+            value = expression.eval(mine, other)
+        except bindings.refusals:
+            value = bindings.Error
         if isinstance(value, type(bindings.Undefined)):  # a number to Python, so it is asked for first
             outcome = "error" if value is bindings.Error else "undefined"
         elif isinstance(value, int | float) and value:
             continue
         else:
             outcome = "false"
-        failures.append(Failure(clause, outcome, _because(expression, mine, other, whose, names)))
+        try:
+            because = _because(expression, mine, other, whose, names)
+        except bindings.refusals:
+            because = "it refers to itself, or is nested too deeply"
+        failures.append(Failure(clause, outcome, because))
     return failures
 
 

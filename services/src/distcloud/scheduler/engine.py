@@ -171,7 +171,7 @@ class Engine:
         if state.pool.reachable:
             # In a thread: it may take a second, in which the API must answer. Nobody changes the world; the matcher is used here alone.
             made = await asyncio.to_thread(plan_world, world, self._matcher)
-            failures = [failure for action in made.actions if (failure := await self._order(action, vms, now))]
+            failures = [(action, why) for action in made.actions if (why := await self._order(action, vms, now))]
             state.record = PlanRecord(now, world, made, tuple(failures))
         self._show(vms)
         seconds = time.monotonic() - began

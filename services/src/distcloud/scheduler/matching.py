@@ -149,7 +149,10 @@ class Matcher:
         if job.error or worker.error:
             return False
         self.evaluations += 1
-        return bool(job.ad.symmetricMatch(worker.ad))
+        try:
+            return bool(job.ad.symmetricMatch(worker.ad))
+        except self._bindings.refusals:
+            return False  # matchmaking itself gives up on such a job just as well
 
     def why(self, job: Job, worker: Worker) -> Match:
         """The answer with its reason."""

@@ -9,18 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .model import Demand, Plan, Vm, VmState, World
+from .model import Action, Demand, Plan, Vm, VmState, World
 from .pool.demand import VANILLA
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRecord:
-    """The last plan with the world it was made for; `failures` says which of its actions could not be carried out."""
+    """The last plan with the world it was made for; `failures` says which of its actions could not be begun, and why."""
 
     at: float
     world: World
     plan: Plan
-    failures: tuple[str, ...] = ()
+    failures: tuple[tuple[Action, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

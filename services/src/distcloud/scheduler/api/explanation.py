@@ -11,7 +11,7 @@ from ...common.auth import Caller
 from ...common.problems import Problem
 from ..explain import Explanation, explain, summary
 from ..matching import Matcher
-from ..model import Demand
+from ..model import Boot, Demand, Reason
 from ..planner import plan_world
 from ..pool.base import PoolUnavailable
 from ..pool.demand import GRID, LOCAL, SCHEDULER
@@ -59,14 +59,20 @@ class Explainer:
     def _judge(self, inputs: ExplainInputs, job: Demand, last: PlanRecord | None) -> tuple[str, list[Explanation]]:
         """What the last plan said of jobs like this one; for a job that came after it, what a plan for it alone would say."""
         world, judged, demand = inputs.world, None, job
+        unbegun: dict[str, str] = {}
         if last is not None:
             demand = _alike(job, last.world.demand) or job
             if demand is not job:
                 world, judged = last.world, last.plan
+                boots = ((action, why) for action, why in last.failures if isinstance(action, Boot))
+                unbegun = {boot.cloud: f"; but not begun: {why}" for boot, why in boots if boot.group == job.group}
         if judged is None:
             demand = replace(job, idle=max(1, job.idle))
             judged = plan_world(replace(world, demand=(demand,)), self._matcher)
-        return summary(demand, judged), explain(demand, judged, world.clouds, world.groups, self._matcher)
+        told = explain(demand, judged, world.clouds, world.groups, self._matcher)
+        hindered = {each.cloud: unbegun[each.cloud] for each in told if each.reason is Reason.DEMAND and each.cloud in unbegun}
+        told = [replace(each, sentence=each.sentence + hindered.get(each.cloud, "")) for each in told]
+        return summary(demand, judged) + "".join(dict.fromkeys(hindered.values())), told
 
 
 def _alike(job: Demand, rows: Sequence[Demand]) -> Demand | None:

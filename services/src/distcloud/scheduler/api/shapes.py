@@ -178,6 +178,6 @@ def plan(record: PlanRecord | None, caller: Caller) -> dict[str, Any]:
         "at": moment(record.at),
         "actions": [action(ordered) for ordered in actions],
         "verdicts": [verdict(judged) for judged in verdicts[:MAX_VERDICTS]],
-        "failures": list(record.failures) if caller.groups is None else [],
+        "failures": [why for _, why in record.failures] if caller.groups is None else [],
         "truncated": len(verdicts) > MAX_VERDICTS,
     }

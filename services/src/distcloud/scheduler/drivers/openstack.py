@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import uuid
 from collections import Counter
 from collections.abc import Mapping
@@ -170,7 +169,7 @@ class OpenStackDriver:
             return {}
         try:
             return answer.json()
-        except json.JSONDecodeError as broken:
+        except (ValueError, RecursionError) as broken:  # no JSON, or no UTF-8 either
             raise self._error(
                 ErrorKind.UNREACHABLE, f"{method} {service} {path}: the answer is not JSON", undone=method == "GET"
             ) from broken
@@ -219,12 +218,12 @@ class OpenStackDriver:
                 message = _mapping(value).get("message")
                 if message:
                     text = str(message)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             pass
         for secret in self._account.secrets.values():
             if secret:
                 text = text.replace(secret, "********")
-        return " ".join(text.split())[:300] or "no explanation"
+        return _line(text) or "no explanation"
 
     def _error(self, kind: ErrorKind, message: str, *, undone: bool) -> CloudError:
         return CloudError(kind, self._account.label, message, undone=undone)
@@ -232,6 +231,11 @@ class OpenStackDriver:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _line(text: str) -> str:
+    """Words of others as every database can store them: one line, shortened, without control characters and halves of characters."""
+    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split())[:300])
 
 
 def _age(image: Mapping[str, Any]) -> str:
@@ -248,11 +252,11 @@ def _server(entry: Mapping[str, Any]) -> Server:
         id=str(entry["id"]),
         name=str(entry.get("name", "")),
         status=ServerStatus.of_nova(str(entry.get("status", ""))),
-        metadata={str(key): str(value) for key, value in _mapping(entry.get("metadata")).items()},
+        metadata={str(key): _line(str(value)) for key, value in _mapping(entry.get("metadata")).items()},
         resources=resources,
-        flavor=str(flavor.get("original_name", "")),
-        image_id=str(_mapping(entry.get("image")).get("id", "")),
-        fault=" ".join(str(_mapping(entry.get("fault")).get("message", "")).split())[:300],
+        flavor=_line(str(flavor.get("original_name", ""))),
+        image_id=_line(str(_mapping(entry.get("image")).get("id", ""))),
+        fault=_line(str(_mapping(entry.get("fault")).get("message", ""))),
     )
 
 

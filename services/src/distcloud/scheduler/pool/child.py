@@ -119,7 +119,10 @@ def _value(ad: Any, name: str) -> Any:
     """An attribute as JSON can carry it: evaluated; None when it is not there or evaluates to nothing."""
     if name not in ad:
         return None
-    value = ad.eval(name)
+    try:
+        value = ad.eval(name)
+    except Exception:  # it refers to itself, or is nested too deeply: that of one job or worker must not hide all others
+        return None
     if isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list):

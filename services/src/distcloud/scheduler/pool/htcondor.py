@@ -7,6 +7,7 @@ was made for this one VM, and that only this VM trusts.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import re
 import shutil
@@ -212,7 +213,7 @@ def slot_of(row: Mapping[str, Any], domain: str) -> Slot | None:
 def _resources(row: Mapping[str, Any], prefix: str) -> Resources:
     def number(name: str) -> float:
         value = row.get(prefix + name)
-        return value if isinstance(value, int | float) else 0
+        return value if isinstance(value, int | float) and math.isfinite(value) else 0
 
     return Resources(int(number("Cpus")), int(number("Memory")), number("Disk") / 1024 / 1024)
 

@@ -23,6 +23,7 @@ NOVA_LIMIT: Final = 65535  # characters of base64 that the Compute API takes as 
 TOKEN_FILE: Final = "/etc/condor/tokens.d/worker"  # noqa: S105  a path
 KEY_DIRECTORY: Final = "/etc/condor/passwords.d"
 
+_MOST_VALUES: Final = 100_000
 # Lists (write_files, runcmd ...) of all parts follow each other; of single values the first stands, which is ours.
 _MERGE: Final = "list(append)+dict(no_replace,recurse_array)+str()"
 _TYPES: Final[Mapping[str, str]] = {
@@ -178,12 +179,29 @@ def _filled(part: Part, values: Mapping[str, str]) -> str:
 
 
 def _check_cloud_config(where: str, text: str) -> None:
+    loader = yaml.SafeLoader(text)
     try:
-        content = yaml.safe_load(text)
+        root = loader.get_single_node()
+        if _written_out(root, {}) > _MOST_VALUES:
+            raise ContextError(f"{where} holds more than {_MOST_VALUES} values once its aliases (*name) are written out")
+        content = None if root is None else loader.construct_document(root)
     except yaml.YAMLError as problem:
         raise ContextError(f"{where} is no YAML once filled in: {' '.join(str(problem).split())}") from problem
+    finally:
+        loader.dispose()
     if content is not None and not isinstance(content, dict):
         raise ContextError(f"{where} must be a mapping of cloud-config keys, but is a {type(content).__name__}")
+
+
+def _written_out(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """How many values a document holds once each alias is what it stands for: a few lines of merges make thousands of millions."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = 0  # one that holds itself
+        inner = [item for entry in node.value for item in (entry if isinstance(entry, tuple) else (entry,))]
+        known[id(node)] = 1 + sum(_written_out(item, known) for item in inner)
+    return known[id(node)]
 
 
 def _multipart(bodies: Sequence[tuple[str, str, str]]) -> bytes:
