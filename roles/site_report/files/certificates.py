@@ -34,7 +34,7 @@ def read(path):
 def ending(host, ends, limit):
     """What cannot be read, and what ends before the limit, soonest first."""
     told = sorted((when or 0, path, when) for path, when in ends.items() if when is None or when < limit)
-    return [{"host": host, "path": path, "ends": when} for _, path, when in told]
+    return [{"host": host, "path": path, "ends": when} for _order, path, when in told]
 
 
 if __name__ == "__main__":
