@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Installs the Debian packages of a list (requirements/system.txt) that are missing; asks for sudo only where it is not root.
 set -euo pipefail
 cd "$(dirname "$0")"
