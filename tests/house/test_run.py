@@ -14,8 +14,8 @@ import pytest
 from lab_access import wait
 
 ROOT = Path(__file__).resolve().parents[2]
-# The step's own child, its number in a file, and a shell that waits for it.
-LINGERING = "sleep 600 & echo $! > {}; wait"
+# The step's own child, its number in a file that is there only when it is whole, and a shell that waits for it.
+LINGERING = "sleep 600 & echo $! > {0}.new; mv {0}.new {0}; wait"
 
 
 @pytest.fixture
