@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import cProfile
 import json
+import os
 import pstats
 import statistics
 import sys
@@ -26,6 +27,8 @@ import httpx  # noqa: E402
 
 from distcloud.common.config import ListenSettings, ServiceSettings  # noqa: E402
 from distcloud.common.http import create_app  # noqa: E402
+from distcloud.scheduler.bindings import load  # noqa: E402
+from distcloud.scheduler.judging.outlasting import OutlastingJudge  # noqa: E402
 from distcloud.scheduler.matching import Matcher  # noqa: E402
 from distcloud.scheduler.model import Cloud, Demand, Flavor, Group, Limits, Plan, Policy, Resources, Slot, Vm, VmState  # noqa: E402
 from distcloud.scheduler.planner import plan  # noqa: E402
@@ -98,23 +101,30 @@ def workers(busy: bool) -> tuple[list[Vm], list[Slot]]:
 
 
 def seconds(work: Callable[[], Any], times: int) -> float:
-    """Median of the processor time, which other work on the machine does not lengthen."""
+    """Median of the processor time, which other work on the machine does not lengthen; that of children that ended is in it."""
     taken = []
     for _turn in range(times):
-        begin = time.process_time()
+        begin = sum(os.times()[:4])
         work()
-        taken.append(time.process_time() - begin)
+        taken.append(sum(os.times()[:4]) - begin)
     return statistics.median(taken)
 
 
 def naive() -> int:
     """One question per idle job and cloud."""
-    matcher = Matcher()
-    targets = [matcher.worker(cloud, FLAVORS[2], None, "worker").ad for cloud in clouds()]
+    matcher, bindings = Matcher(), load()
+
+    def parsed(text: str) -> Any:
+        found = bindings.ClassAd()
+        for name, expression in json.loads(text).items():
+            found[name] = bindings.ExprTree(expression)
+        return found
+
+    targets = [parsed(matcher.worker(cloud, FLAVORS[2], None, "worker").ad) for cloud in clouds()]
     matched = 0
     for each in demand():
         for _job in range(each.idle):
-            ad = matcher._make_job(each, ()).ad
+            ad = parsed(matcher._make_job(each, ()).ad)
             matched += sum(1 for target in targets if ad.symmetricMatch(target))
     return matched
 
@@ -164,13 +174,18 @@ def main() -> int:
     def cycle(slots: list[Slot], keeping: Matcher) -> Plan:
         return plan(wanted, slots, vms, places, groups, policy, NOW, matcher=keeping)
 
+    def first() -> None:
+        judge = OutlastingJudge()
+        cycle(full, Matcher(judge=judge))
+        judge.close()
+
     if options.profile:
         cycle(full, matcher)
         profile = cProfile.Profile()
         profile.runcall(cycle, full, matcher)
         pstats.Stats(profile).sort_stats("tottime").print_stats(18)
         return 0
-    cold = seconds(lambda: cycle(full, Matcher()), 3)
+    cold = seconds(first, 3)
     answer = cycle(full, matcher)
     assert answer.actions == (), answer.actions[:3]
     assert len(answer.verdicts) == KINDS * (CLOUDS + 1)
@@ -182,7 +197,7 @@ def main() -> int:
     rows = [
         row("no-op plan, every cloud at its limit", warm, peer),
         row("no-op plan, 2000 workers half free, jobs packed", packing, peer),
-        row("the same as the first, nothing remembered (first cycle)", cold, peer),
+        row("the same as the first, nothing remembered (first cycle, its judge started)", cold, peer),
         row("slowest /healthz during a first plan", *answers, "the plan in the event loop"),
     ]
     for each in rows:

@@ -88,6 +88,15 @@ class World:
     def clock(self) -> float:
         return self.now
 
+    def set_clock(self, by: float) -> None:
+        """What is under way outside goes on: only the clocks say something else. Ads in the pool keep their stamps, as a collector's do."""
+        self.now += by
+        for job in self.jobs:
+            job.started_at = None if job.started_at is None else job.started_at + by
+        for server in self.servers():
+            server.created_at += by
+            server.hidden_until += by
+
     def step(self, name: str) -> None:
         if self.dead:
             raise Killed(name)

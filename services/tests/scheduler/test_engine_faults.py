@@ -337,14 +337,79 @@ def test_a_clock_that_is_set_neither_kills_nor_blinds(tmp_path: Path, jump: floa
         world.clouds["east"].down = True
         await stage.turns(8)  # the breaker is open
         shift = jump
-        for job in world.jobs:
-            job.started_at = (job.started_at or world.now) + jump
-        world.now += jump
+        world.set_clock(jump)
         world.clouds["east"].down = False
         assert not stage.engine.status().stuck
         await stage.turns(3)
         assert stage.engine.status().clouds[0].reachable, "asked again at once, not when the old time comes round"
         assert [vm.state for vm in await stage.vms()] == [VmState.RUNNING] and len(world.clouds["east"].created) == 1
+        await stage.turns(200)
+        assert stage.at_rest() and len(world.clouds["east"].created) == 1, "its worker leaves in time, by the new clock"
+
+    play(tmp_path, world, script, "east")
+
+
+@pytest.mark.parametrize("state", ["asked", "building", "idle", "retiring", "failed", "going", "silent"])
+def test_no_wait_becomes_longer_when_the_clock_is_set_back(tmp_path: Path, state: str) -> None:
+    """By a day, while a worker waits for something in each of the ways in which it can."""
+    world = World(jobs=[FakeJob(60)])
+    east = world.cloud("east")
+
+    async def script(stage: Stage) -> None:
+        if state == "asked":
+            east.lose_create_answers, east.show_after = 1, 40.0
+            await stage.turns(2)
+        elif state == "building":
+            await stage.turns(2)
+        elif state == "failed":
+            east.fail_builds = 1
+            await stage.turns(4)
+        else:
+            await stage.turns({"idle": 24, "going": 26, "retiring": 12, "silent": 12}[state])
+        if state == "retiring":
+            await stage.engine.retire((await stage.vms())[0].id, "admin")
+            await stage.turn()
+        if state == "going":
+            east.down = True
+            await stage.turns(4)
+        if state == "silent":
+            for worker in world.workers.values():
+                worker.gone = True
+            await stage.turn()
+        world.set_clock(-86400.0)
+        east.down = False
+        await stage.turns(240)
+        assert stage.at_rest() and not world.doubled
+        assert all(vm.requested_at <= world.now for vm in await stage.vms())
+        assert len(east.created) <= 2
+
+    play(tmp_path, world, script, "east")
+
+
+def test_what_nobody_thought_of_fails_a_turn_and_the_engine_goes_on(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(60)])
+    world.cloud("east")
+
+    async def script(stage: Stage) -> None:
+        stage.fast()
+        stop = asyncio.Event()
+        asked = asyncio.Event()
+
+        def broken(of: Any, matcher: Any) -> Any:
+            asked.set()
+            raise RuntimeError("nobody thought of it")
+
+        with patch.object(engine, "plan_world", broken):
+            running = asyncio.create_task(stage.engine.run(stop))
+            await asyncio.wait_for(asked.wait(), 60)
+            asked.clear()
+            await asyncio.wait_for(asked.wait(), 60)
+            status = stage.engine.status()
+            assert not status.healthy and status.problem == "the last cycle failed: RuntimeError; the log says where"
+        while not stage.engine.status().healthy:  # noqa: ASYNC110 - a status is asked for, it does not call
+            await asyncio.sleep(0.02)
+        stop.set()
+        await asyncio.wait_for(running, 60)
 
     play(tmp_path, world, script, "east")
 

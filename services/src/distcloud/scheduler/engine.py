@@ -21,10 +21,11 @@ from ..common.secrets import SecretBox, SecretError
 from .act import Actor, WorkerContext
 from .credentials import Minter, new_drain_key, token_lifetime
 from .drivers.base import Server
+from .judging.judgement import Judge
 from .ledger import Ledger, NotWanted
 from .matching import Matcher
 from .meters import Meters
-from .model import Action, Boot, Delete, Policy, Reason, Retire, Vm, VmState, World
+from .model import AHEAD, Action, Boot, Delete, Policy, Reason, Retire, Vm, VmState, World
 from .observe import Pace
 from .orders import Orders
 from .planner import plan_world
@@ -73,6 +74,7 @@ class Engine:
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
         meters: Meters | None = None,
+        judge: Judge | None = None,
     ) -> None:
         self._database = database
         self._box = box
@@ -86,7 +88,7 @@ class Engine:
         self._chance = chance
         self._meters = meters or Meters()
         self._ledger = Ledger(database, box, self._changed)
-        self._matcher = Matcher(domain=worker.domain, condor_host=worker.condor_host)
+        self._matcher = Matcher(domain=worker.domain, condor_host=worker.condor_host, judge=judge)
         self._state = _State(standing=Standing(monotonic()))
         self._watches = Watches(make_driver, pace=self._pace, clock=clock, on_news=self.wake, meters=self._meters)
         self._orders = Orders(clock=clock, chance=chance, on_done=self.wake)
@@ -144,6 +146,11 @@ class Engine:
                 self._state.standing.database = str(error)
                 self._meters.cycle_failed()
                 log.error("cycle_failed", error=str(error))
+            except Exception as error:
+                # Whatever a cloud or the pool said that nobody thought of: the ledger is as before, and the API tells of it.
+                self._state.standing.failure = f"the last cycle failed: {type(error).__name__}; the log says where"
+                self._meters.cycle_failed()
+                log.exception("cycle_failed")
             self._state.standing.beat = self._monotonic()
             await _first(stop, self._news, seconds=self._pace.cycle * (0.95 + 0.1 * self._chance()))
 
@@ -166,7 +173,7 @@ class Engine:
         if unbound := self._watches.unbound():
             await remember_projects(self._database, unbound)  # before anything is booted there
         vms = await self._ledger.live()
-        self._forget_creates(vms)
+        self._forget_creates(vms, now)
         world = self._world(tuple(vms), now)
         if state.pool.reachable:
             # In a thread: it may take a second, in which the API must answer. Nobody changes the world; the matcher is used here alone.
@@ -217,10 +224,15 @@ class Engine:
         over = max(vm.requested_at, self._started_at, self._actor.create_ended.get(vm.id, 0.0))
         return vm.id not in self._orders and listing_began_at >= over + self._policy.create_settle
 
-    def _forget_creates(self, vms: Sequence[Vm]) -> None:
+    def _forget_creates(self, vms: Sequence[Vm], now: float) -> None:
         assert self._actor is not None
         live = {vm.id for vm in vms}
-        self._actor.create_ended = {vm_id: at for vm_id, at in self._actor.create_ended.items() if vm_id in live}
+
+        def right(at: float) -> float:
+            return at if at <= now + AHEAD else now  # the clock was set back
+
+        self._started_at = right(self._started_at)
+        self._actor.create_ended = {vm_id: right(at) for vm_id, at in self._actor.create_ended.items() if vm_id in live}
         self._orders.forget(live)
         for watch in self._watches:
             watch.unanswered.forget(live)
@@ -323,7 +335,13 @@ class Engine:
         state, now = self._state, self._clock()
         standing = state.standing
         stuck = standing.stuck(self._monotonic(), max(60.0, _CYCLES_UNTIL_STUCK * self._pace.cycle))
-        problem = stuck or standing.waits_for or standing.database or ("" if standing.cycles else "the first cycle is not finished yet")
+        problem = (
+            stuck
+            or standing.waits_for
+            or standing.database
+            or standing.failure
+            or ("" if standing.cycles else "the first cycle is not finished yet")
+        )
         minter = self._actor.minter_breaker.error if self._actor is not None else ""
         clouds = {(cloud.group, cloud.name): cloud for cloud in self._watches.clouds()}
         return EngineStatus(

@@ -21,7 +21,7 @@ from .view import VmDetail, VmEvent, VmPage, VmTotals
 
 _COPIED = (
     *("server_id", "registered_at", "last_seen_in_pool", "ever_used", "idle_since", "token_expires_at", "drain_requested_at"),
-    *("delete_requested_at", "reason", "changed_at", "manual"),
+    *("delete_requested_at", "reason", "changed_at", "requested_at", "manual"),
 )
 
 OnChange = Callable[[Vm | None, Vm], None]
@@ -257,7 +257,6 @@ def _insert(session: AsyncSession, vm: Vm, region: str, sealed: str | None) -> N
             ram_mib=vm.resources.ram_mib,
             disk_gib=vm.resources.disk_gib,
             state=vm.state.value,
-            requested_at=vm.requested_at,
             drain_key=sealed,
         )
     )
@@ -287,7 +286,6 @@ def vm_of(row: VmRow) -> Vm:
         image=row.image,
         resources=Resources(row.cores, row.ram_mib, row.disk_gib),
         state=VmState(row.state),
-        requested_at=row.requested_at,
         alias=row.alias,
         network=row.network,
         keep_alive=row.keep_alive,

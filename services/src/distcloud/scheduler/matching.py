@@ -1,20 +1,22 @@
 """Which jobs run on which workers: HTCondor's own match of a job ad with the slot ad that a worker would advertise.
 
-The bindings decide (`symmetricMatch`), there is no second matcher. The slot ad comes from the template that configures the
-real worker. Evaluations are kept, because the same questions come every cycle.
+A judge puts the two to HTCondor's library (see `judging`). The slot ad comes from the template that configures the real worker.
+Answers are kept, because the same questions come every cycle.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from distcloud.scheduler.bindings import load
-from distcloud.scheduler.clauses import Failure, failing
+from distcloud.scheduler.clauses import Failure
+from distcloud.scheduler.judging.judgement import Judge, Judgement
 from distcloud.scheduler.model import Cloud, Demand, Flavor, Resources
 from distcloud.scheduler.worker.configuration import SettingsError, WorkerSettings
 from distcloud.scheduler.worker.offer import offered
@@ -43,20 +45,18 @@ class Job:
     """A demand prepared for matching; equal keys have equal answers."""
 
     key: JobKey
-    ad: Any
-    error: str = ""
+    owner: str
+    ad: str  # as JSON text: {attribute: expression}
     passing: bool = False  # its requirements speak of the time: answers hold for one moment only
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A kind of worker prepared for matching: its slot ad as text and as the bindings' value."""
+    """A kind of worker prepared for matching, with its slot ad as JSON text; with `error` it can be none."""
 
     key: WorkerKey
     label: str
-    ad: Any
-    text: Mapping[str, str]
-    names: Mapping[str, str]
+    ad: str = ""
     error: str = ""
 
 
@@ -72,13 +72,16 @@ class Matcher:
         condor_host: str = "central.distcloud.lab",
         constants: Mapping[str, str] = IMAGE_CONSTANTS,
         job_attributes: Mapping[str, str] = _NO_ATTRIBUTES,
+        judge: Judge | None = None,
     ) -> None:
-        """`constants` say what the worker image is; `job_attributes` are what every job ad of the pool carries (ClassAd text)."""
+        """`judge` answers; without one this very process does, which a job's ad can end. `constants` say what the worker image is;
+        `job_attributes` are what every job ad of the pool carries (ClassAd text)."""
         self._domain = domain
         self._condor_host = condor_host
         self._constants = dict(constants)
         self._job_attributes = dict(job_attributes)
-        self._bindings = load()
+        self._judge = judge or Judgement()
+        self._quote = load().quote
         self._jobs: dict[JobKey, Job] = {}
         self._workers: dict[WorkerKey, Worker] = {}
         self._answers: dict[tuple[int, int], bool] = {}
@@ -90,7 +93,7 @@ class Matcher:
         self.evaluations = 0
 
     def job(self, demand: Demand, now: float | None = None) -> Job:
-        """The job ad of a demand. Broken text gives a job with `error`, which matches nothing."""
+        """The job ad of a demand. One with broken text matches nothing."""
         attributes = demand.attributes
         key: JobKey = (
             demand.requirements,
@@ -140,27 +143,27 @@ class Matcher:
         if answer is None:
             if len(self._answers) > _CACHE_SIZE:
                 self.forget()
-            answers[pair] = answer = self._evaluate(job, worker)
+            answer = self._evaluate(job, worker)
+            if answer is None:
+                return False  # for the moment
+            answers[pair] = answer
             if not job.passing:
                 self._kept.append((job, worker))
         return answer
 
-    def _evaluate(self, job: Job, worker: Worker) -> bool:
-        if job.error or worker.error:
+    def _evaluate(self, job: Job, worker: Worker) -> bool | None:
+        if worker.error:
             return False
         self.evaluations += 1
-        try:
-            return bool(job.ad.symmetricMatch(worker.ad))
-        except self._bindings.refusals:
-            return False  # matchmaking itself gives up on such a job just as well
+        return self._judge.matches(job.owner, job.ad, worker.ad)
 
     def why(self, job: Job, worker: Worker) -> Match:
         """The answer with its reason."""
         if self.matches(job, worker):
             return _FITS
-        if job.passing:
-            return self._explain(job, worker)
         pair = (id(job), id(worker))
+        if pair not in self._answers:  # neither is an answer kept that does not hold, or is none
+            return self._explain(job, worker)
         found = self._details.get(pair)
         if found is None:
             self._details[pair] = found = self._explain(job, worker)
@@ -176,7 +179,7 @@ class Matcher:
             memory.clear()
 
     def _make_job(self, demand: Demand, key: JobKey, passing: bool = False) -> Job:
-        quote = self._bindings.quote
+        quote = self._quote
         text = {
             "MyType": '"Job"',
             "TargetType": '"Machine"',
@@ -200,8 +203,7 @@ class Matcher:
             "RequestDisk": str(math.ceil(demand.request.disk_gib * 1024 * 1024)),
             "Requirements": demand.requirements.strip() or "true",
         }
-        ad, error = self._ad(text)
-        return Job(key, ad, f"the job's {error}" if error else "", passing)
+        return Job(key, demand.owner, json.dumps(text), passing)
 
     def _make_worker(self, key: WorkerKey, cloud: Cloud, flavor: Flavor, alias: str | None, image: str, offer: Resources) -> Worker:
         label = f"{cloud.name}/{flavor.name}"
@@ -222,29 +224,14 @@ class Matcher:
         try:
             text = slot_ad(settings, offer, self._constants)
         except SettingsError as problem:
-            return Worker(key, label, None, {}, {}, f"the worker of cloud {cloud.name} cannot be configured: {problem}")
-        ad, error = self._ad(text)
-        names = {name.lower(): name for name in text}
-        return Worker(key, label, ad, text, names, f"the worker's {error}" if error else "")
-
-    def _ad(self, text: Mapping[str, str]) -> tuple[Any, str]:
-        ad = self._bindings.ClassAd()
-        for name, expression in text.items():
-            try:
-                ad[name] = self._bindings.ExprTree(expression)
-            except self._bindings.refusals:
-                return None, f"{name} is no ClassAd expression: {expression}"
-        return ad, ""
+            return Worker(key, label, error=f"the worker of cloud {cloud.name} cannot be configured: {problem}")
+        return Worker(key, label, json.dumps(text))
 
     def _explain(self, job: Job, worker: Worker) -> Match:
-        if job.error or worker.error:
-            return Match(False, job.error or worker.error)
-        jobs_names = {str(name).lower(): str(name) for name in job.ad}
-        wanted = failing(str(job.key[0]) or "true", self._bindings, job.ad, worker.ad, "worker", dict(worker.names))
-        if not wanted:
-            wanted = failing(worker.text["START"], self._bindings, worker.ad, job.ad, "job", jobs_names)
-            wanted = [Failure(f"the worker's START: {each.clause}", each.outcome, each.because) for each in wanted]
-        if not wanted:
-            wanted = failing(worker.text["WithinResourceLimits"], self._bindings, worker.ad, job.ad, "job", jobs_names)
-        detail = "; ".join(f"{worker.label}: {each}" for each in wanted) or f"{worker.label}: the match fails"
-        return Match(False, detail, tuple(wanted))
+        if worker.error:
+            return Match(False, worker.error)
+        reasons = self._judge.reasons(job.owner, job.ad, worker.ad)
+        if reasons.error:
+            return Match(False, reasons.error)
+        detail = "; ".join(f"{worker.label}: {each}" for each in reasons.failures) or f"{worker.label}: the match fails"
+        return Match(False, detail, reasons.failures)

@@ -190,6 +190,10 @@ class Slot:
     owners: tuple[str, ...] = ()  # of the claims, one entry a claim
 
 
+# A stamp further ahead than the clocks of two hosts differ was written before the clock was set back (seconds).
+AHEAD = 300.0
+
+
 @dataclass(frozen=True, slots=True)
 class Vm:
     """One row of the ledger."""

@@ -149,7 +149,8 @@ class CloudWatch:
             self._inventory_error = str(error)
 
     def _inventory_is_old(self, age: float) -> bool:
-        return self._inventory_at is None or self._clock() - self._inventory_at >= age
+        # Younger than nothing: the clock was set back.
+        return self._inventory_at is None or not 0 <= self._clock() - self._inventory_at < age
 
     def succeeded(self) -> None:
         if self.error:

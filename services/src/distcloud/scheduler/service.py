@@ -18,6 +18,7 @@ from .catalogue import Catalogue
 from .credentials import MinterSocket
 from .drivers import make_driver
 from .engine import Engine, EngineLockLost
+from .judging.outlasting import OutlastingJudge
 from .meters import Meters
 from .observe import Pace
 from .pool.htcondor import HtcondorPool, PoolAddress
@@ -71,6 +72,7 @@ async def _run(settings: SchedulerSettings) -> None:
             token_directory=settings.pool.token_directory,
         )
     )
+    judge = OutlastingJudge()
     try:
         await database.migrate(PACKAGE)
         registry = CollectorRegistry()
@@ -86,13 +88,15 @@ async def _run(settings: SchedulerSettings) -> None:
             policy=settings.policy,
             pace=Pace(cycle=settings.cycle_seconds, listing=settings.cycle_seconds),
             meters=Meters(registry),
+            judge=judge,
         )
-        app = create_app(settings, engine, Catalogue(database, box, on_change=engine.wake), registry=registry)
+        app = create_app(settings, engine, Catalogue(database, box, on_change=engine.wake), registry=registry, judge=judge)
         # A loop that is stuck cannot mend itself: the watchdog then hears nothing more, and systemd starts the service anew.
         watching = asyncio.create_task(watchdog(lambda: engine.status().stuck, stop))
         await _side_by_side(serve(app, settings.listen, stop), engine.run(stop), stop)
         await watching
     finally:
+        await asyncio.to_thread(judge.close)
         await pool.close()
         await database.close()
 

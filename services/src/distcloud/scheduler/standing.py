@@ -57,17 +57,22 @@ class Standing:
     last_seconds: float | None = None
     waits_for: str = ""  # another engine's end
     database: str = ""  # why the last cycle could not use it
+    failure: str = ""  # what else went wrong in the last cycle
     vms: dict[CloudKey, Counter[str]] = field(default_factory=dict)
 
     def cycled(self, at: float, seconds: float, beat: float) -> None:
         self.cycles += 1
-        self.last_at, self.last_seconds, self.database = at, seconds, ""
+        self.last_at, self.last_seconds, self.database, self.failure = at, seconds, "", ""
         self.beat = self.last_beat = beat
 
     def stuck(self, beat: float, patience: float) -> str:
         """That the loop has not come round for longer than `patience` seconds; empty when it has."""
         age = beat - self.beat
         return f"the engine's loop is stuck: it has not come round for {age:.0f} s" if age > patience else ""
+
+    def problem(self, stuck: str) -> str:
+        """Why the engine is not healthy; empty when it is."""
+        return stuck or self.waits_for or self.database or self.failure or ("" if self.cycles else "the first cycle is not finished yet")
 
 
 def cloud_status(cloud: Cloud, watch: CloudWatch | None, vms: Mapping[CloudKey, Counter[str]], now: float, policy: Policy) -> CloudStatus:

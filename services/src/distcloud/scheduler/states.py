@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
-from distcloud.scheduler.model import Policy, Slot, Vm, VmState
+from distcloud.scheduler.model import AHEAD, Policy, Slot, Vm, VmState
 
 S = VmState
 
@@ -181,6 +181,7 @@ def order(vm: Vm, event: Event, now: float, *, reason: str = "", detail: str = "
 
 def advance(vm: Vm, observation: Observation, now: float, policy: Policy) -> Vm:
     """Follow what was observed: first the cloud's word, then the pool's. The same value comes back when nothing changed."""
+    vm = put_right(vm, now)
     event = _server_event(vm, observation, policy)
     if event is not None:
         was = vm.state
@@ -188,6 +189,21 @@ def advance(vm: Vm, observation: Observation, now: float, policy: Policy) -> Vm:
         if was is S.ERROR and vm.state is S.UNREGISTERED and vm.drain_requested_at is not None:
             vm = order(vm, Event.RETIRE_ORDERED, now, reason="recovered: its drain goes on")
     return vm if observation.slot is None else _seen_in_pool(vm, observation.slot, now)
+
+
+def put_right(vm: Vm, now: float) -> Vm:
+    """Without stamps of a time yet to come: the clock was set back, and each wait would last as much longer. They begin anew instead.
+
+    What is proven by time (that a cloud does not have a server) is proven later, never sooner.
+    """
+
+    ahead: dict[str, Any] = {name: now for name in _STAMPS if (getattr(vm, name) or 0.0) > now + AHEAD}
+    return replace(vm, **ahead) if ahead else vm
+
+
+_STAMPS: Final = (
+    *("requested_at", "changed_at", "registered_at", "idle_since", "last_seen_in_pool", "drain_requested_at", "delete_requested_at"),
+)
 
 
 def _server_event(vm: Vm, observation: Observation, policy: Policy) -> Event | None:
@@ -218,10 +234,12 @@ def _seen_in_pool(vm: Vm, slot: Slot, now: float) -> Vm:
         idle_since = None
     elif idle_since is None:
         idle_since = now
+    # An ad from before the clock was set back says nothing of when the worker was heard by it.
+    heard = slot.last_heard if slot.last_heard <= now + AHEAD else vm.last_seen_in_pool or now
     return replace(
         vm,
         registered_at=now if vm.registered_at is None else vm.registered_at,
-        last_seen_in_pool=slot.last_heard if vm.last_seen_in_pool is None else max(vm.last_seen_in_pool, slot.last_heard),
+        last_seen_in_pool=heard if vm.last_seen_in_pool is None else max(vm.last_seen_in_pool, heard),
         ever_used=vm.ever_used or claimed,
         idle_since=idle_since,
     )

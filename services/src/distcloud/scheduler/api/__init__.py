@@ -13,6 +13,8 @@ from ...common.http import create_app as create_base
 from ...common.logging import get_logger
 from ...common.problems import Problem
 from ..catalogue import Catalogue
+from ..judging.judgement import Judge
+from ..matching import Matcher
 from ..settings import SchedulerSettings
 from ..view import EngineStatus, EngineView
 from .catalogue_routes import catalogue_router
@@ -29,9 +31,14 @@ log = get_logger("distcloud.api")
 
 
 def create_app(
-    settings: SchedulerSettings, view: EngineView, catalogue: Catalogue, *, registry: CollectorRegistry | None = None
+    settings: SchedulerSettings,
+    view: EngineView,
+    catalogue: Catalogue,
+    *,
+    registry: CollectorRegistry | None = None,
+    judge: Judge | None = None,
 ) -> FastAPI:
-    """The application; the engine's own metrics go into `registry`."""
+    """The application; the engine's own metrics go into `registry`, `judge` answers whether a job matches (see `Matcher`)."""
     app = create_base(
         "Cloud Scheduler",
         settings,
@@ -41,7 +48,7 @@ def create_app(
         registry=registry,
     )
     app.include_router(catalogue_router(catalogue))
-    app.include_router(engine_router(view, domain=settings.pool.domain, condor_host=settings.condor_host))
+    app.include_router(engine_router(view, Matcher(settings.pool.domain, settings.condor_host, judge=judge)))
     app.add_exception_handler(DatabaseError, _on_database_error)
     return app
 

@@ -11,6 +11,7 @@ from ...common.auth import Caller
 from ...common.http import CallerDep
 from ...common.problems import FieldError, Problem
 from ..bodies import NAME
+from ..matching import Matcher
 from ..model import VmState
 from ..view import EngineView, VmDetail
 from . import shapes
@@ -19,10 +20,10 @@ from .explanation import Explainer
 VmId = Annotated[str, Path(pattern=r"^vm-[a-z2-7]{16}$", description="id in the ledger, also the server's name")]
 
 
-def engine_router(view: EngineView, *, domain: str, condor_host: str) -> APIRouter:
-    """Routes over a running engine."""
+def engine_router(view: EngineView, matcher: Matcher) -> APIRouter:
+    """Routes over a running engine; `matcher` is for these routes alone."""
     router = APIRouter(prefix="/v1", tags=["engine"])
-    explainer = Explainer(view, domain=domain, condor_host=condor_host)
+    explainer = Explainer(view, matcher)
 
     @router.get("/status", summary="How the engine, the pool and each cloud are")
     async def get_status(caller: CallerDep) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...common.auth import Caller
 from ...common.problems import Problem
+from ..bindings import MatchingUnavailable
 from ..explain import Explanation, explain, summary
 from ..matching import Matcher
 from ..model import Boot, Demand, Reason
@@ -29,15 +30,16 @@ _NO_WORKER = {
 class Explainer:
     """Explains one job at a time, in a thread: matching many clouds takes a while and must not hold up the engine."""
 
-    def __init__(self, view: EngineView, *, domain: str, condor_host: str) -> None:
+    def __init__(self, view: EngineView, matcher: Matcher) -> None:
         self._view = view
-        self._matcher = Matcher(domain=domain, condor_host=condor_host)
+        self._matcher = matcher
         self._turn = asyncio.Lock()
 
     async def explain(self, caller: Caller, job: str) -> dict[str, Any]:
         """Raises 404 for a job that is unknown or of a group the caller does not see, 503 when the pool does not answer."""
         try:
-            inputs = await self._view.explain_inputs(job)
+            async with self._turn:  # the queue is asked by the process that the engine needs as well
+                inputs = await self._view.explain_inputs(job)
         except PoolUnavailable as error:
             raise Problem(503, "pool", f"the pool did not answer: {error}", headers={"Retry-After": "10"}) from error
         hidden = not caller.sees(inputs.demand.group) if inputs.demand is not None else caller.groups is not None
@@ -46,8 +48,11 @@ class Explainer:
             raise Problem(404, "no-such-job", detail)
         sentence, judged = "", list[Explanation]()
         if inputs.demand is not None and inputs.universe not in _NO_WORKER:
-            async with self._turn:
-                sentence, judged = await asyncio.to_thread(self._judge, inputs, inputs.demand, self._view.last_plan())
+            try:
+                async with self._turn:
+                    sentence, judged = await asyncio.to_thread(self._judge, inputs, inputs.demand, self._view.last_plan())
+            except MatchingUnavailable as error:
+                raise Problem(503, "matching", str(error), headers={"Retry-After": "10"}) from error
         return {
             "job": inputs.job,
             "status": STATUS.get(inputs.status or 0, "unknown"),

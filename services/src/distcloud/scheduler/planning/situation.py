@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from distcloud.scheduler.matching import Job, Matcher, Worker
-from distcloud.scheduler.model import Cloud, Demand, Flavor, Group, Hearing, Policy, Resources, Slot, Usage, Vm, VmState
+from distcloud.scheduler.model import AHEAD, Cloud, Demand, Flavor, Group, Hearing, Policy, Resources, Slot, Usage, Vm, VmState
 from distcloud.scheduler.worker.offer import offered
 
 CloudKey = tuple[str, str]  # group, cloud
@@ -84,7 +84,8 @@ class Situation:
         """When a worker of the pool last gave a sign; silence from before the pool was listened to says nothing."""
         slot = self.slots.get(vm.id)
         times = [time for time in (vm.last_seen_in_pool, slot.last_heard if slot else None) if time is not None]
-        return max(max(times, default=vm.changed_at), self.hearing.since or 0.0)
+        known = [time for time in times if time <= self.now + AHEAD]  # else from before the clock was set back
+        return max(max(known, default=vm.changed_at), self.hearing.since or 0.0)
 
     def missing(self, vm: Vm) -> bool:
         """Whether no job should wait for this worker: its ad grows old, or it is late, or it does not come and its cloud cannot say why.

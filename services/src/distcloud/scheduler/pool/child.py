@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import htcondor2
 
 from distcloud.scheduler.pool import demand as grouping
+from distcloud.scheduler.pool.reading import Reader, Row, evaluated, literal
 
 _SLOT_ATTRIBUTES = [
     *("Machine", "Name", "DistcloudVm", "TotalSlotCpus", "TotalSlotMemory", "TotalSlotDisk", "Cpus", "Memory", "Disk"),
@@ -33,8 +34,9 @@ class Client:
         self._schedd: Any = None
         self._learned: tuple[str, ...] = ()
         self._queued: dict[int, int] = {}  # cluster -> when it was submitted, which never changes
+        self._reader = Reader()
 
-    def demand(self) -> list[dict[str, Any]]:
+    def demand(self) -> list[Row]:
         rows = self._grouped()
         ours = (row for row in rows if grouping.group_of(row) is not None)
         learned = grouping.attributes_of((str(row["Owner"]), str(row["Requirements"])) for row in ours)
@@ -43,9 +45,9 @@ class Client:
             self._learned = learned
             rows = self._grouped()
         self._date(rows)
-        return rows
+        return grouping.bounded(rows)
 
-    def _date(self, rows: list[dict[str, Any]]) -> None:
+    def _date(self, rows: list[Row]) -> None:
         """Gives each row the submission time of its oldest job: the first one of its ids, for ids are given in order of time."""
         oldest = {id(row): int(str(row["ids"]).partition(".")[0]) for row in rows if str(row["ids"]).partition(".")[0].isdigit()}
         missing = set(oldest.values()) - set(self._queued)
@@ -54,31 +56,30 @@ class Client:
                 self._queued.clear()
             constraint = f"ClusterId >= {min(missing)} && ClusterId <= {max(missing)}"
             for ad in self._query(constraint, ["ClusterId", "QDate"], htcondor2.QueryOpts.GroupBy):
-                cluster, moment = _value(ad, "ClusterId"), _value(ad, "QDate")
+                cluster, moment = literal(ad, "ClusterId"), literal(ad, "QDate")
                 if isinstance(cluster, int) and isinstance(moment, int):
                     self._queued[cluster] = moment
         for row in rows:
             row["QDate"] = self._queued.get(oldest.get(id(row), -1))
             del row["ids"]
 
-    def _grouped(self) -> list[dict[str, Any]]:
+    def _grouped(self) -> list[Row]:
         projection = [*grouping.GROUPING, *self._learned]
         found = self._query(grouping.NEEDS_WORKER, projection, htcondor2.QueryOpts.GroupBy)
-        return [{**self._plain(ad, self._learned), "count": _count(ad), "ids": _value(ad, "JobIds") or ""} for ad in found]
+        counted = [{"count": _count(ad), "ids": literal(ad, "JobIds") or ""} for ad in found]
+        return [row | count for row, count in zip(self._rows(found, self._learned), counted, strict=True)]
 
-    def job(self, cluster: int, process: int) -> dict[str, Any] | None:
+    def job(self, cluster: int, process: int) -> Row | None:
         constraint = f"ClusterId == {cluster} && ProcId == {process}"
         found = self._query(constraint, [], htcondor2.QueryOpts.Default)
         if not found:
             return None
-        requirements = str(found[0].lookup("Requirements")) if "Requirements" in found[0] else "true"
-        plain = self._plain(found[0], grouping.attributes_of([("", requirements)]))
-        plain |= {name: _value(found[0], name) for name in ("HoldReason", "QDate", "JobUniverse")}
-        return plain
+        (row,) = self._rows(found, grouping.attributes_of([("", _requirements(found[0]))]))
+        return row | {name: literal(found[0], name) for name in ("HoldReason", "QDate", "JobUniverse")}
 
-    def slots(self) -> list[dict[str, Any]]:
+    def slots(self) -> list[Row]:
         found = self._collector.query(htcondor2.AdTypes.Startd, "PartitionableSlot =?= true", projection=_SLOT_ATTRIBUTES)
-        return [{name: _value(ad, name) for name in _SLOT_ATTRIBUTES} for ad in found]
+        return self._reader.read(found, _slot, _slot_by_text, "Machine")
 
     def _query(self, constraint: str, projection: list[str], options: Any) -> list[Any]:
         for attempt in (1, 2):
@@ -98,36 +99,44 @@ class Client:
             raise LookupError(f"the collector knows no schedd called {self._schedd_name}")
         return found
 
-    @staticmethod
-    def _plain(ad: Any, further: tuple[str, ...]) -> dict[str, Any]:
-        plain = {name: _value(ad, name) for name in grouping.GROUPING if name != "Requirements"}
-        plain["Requirements"] = str(ad.lookup("Requirements")) if "Requirements" in ad else "true"
-        plain["attributes"] = {name: str(ad.lookup(name)) for name in further if name in ad}
-        return plain
+    def _rows(self, ads: Sequence[Any], further: tuple[str, ...]) -> list[Row]:
+        """The attributes of GROUPING evaluated, Requirements and the `further` ones as text."""
+
+        def evaluate(ad: Any) -> Row:
+            attributes = {name: grouping.cut(str(ad.lookup(name))) for name in further if name in ad}
+            return {**_jobs(ad, evaluated), "Requirements": grouping.cut(_requirements(ad)), "attributes": attributes}
+
+        return self._reader.read(ads, evaluate, _job_by_text, "Owner")
+
+
+def _jobs(ad: Any, value: Callable[[Any, str], Any]) -> Row:
+    return {name: value(ad, name) for name in grouping.GROUPING if name != "Requirements"}
+
+
+def _job_by_text(ad: Any) -> Row:
+    """A job whose ad cannot be evaluated is there, and matches nothing."""
+    return {**_jobs(ad, literal), "Requirements": grouping.UNREADABLE, "attributes": {}}
+
+
+def _slot(ad: Any) -> Row:
+    return {name: evaluated(ad, name) for name in _SLOT_ATTRIBUTES}
+
+
+def _slot_by_text(ad: Any) -> Row:
+    return {name: literal(ad, name) for name in _SLOT_ATTRIBUTES}
+
+
+def _requirements(ad: Any) -> str:
+    return str(ad.lookup("Requirements")) if "Requirements" in ad else "true"
 
 
 def _count(ad: Any) -> int:
     """How many jobs a grouped ad stands for."""
     for name in ("JobCount", "Count"):
-        value = _value(ad, name)
+        value = literal(ad, name)
         if isinstance(value, int):
             return value
     return 1
-
-
-def _value(ad: Any, name: str) -> Any:
-    """An attribute as JSON can carry it: evaluated; None when it is not there or evaluates to nothing."""
-    if name not in ad:
-        return None
-    try:
-        value = ad.eval(name)
-    except Exception:  # it refers to itself, or is nested too deeply: that of one job or worker must not hide all others
-        return None
-    if isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list):
-        return [entry if isinstance(entry, bool | int | float | str) else None for entry in value]
-    return None
 
 
 def serve() -> None:

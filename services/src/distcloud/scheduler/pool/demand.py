@@ -58,7 +58,10 @@ _LONGEST_TEXT = 255
 _LONGEST_REQUIREMENTS = 16384
 _LARGEST = 2**31 - 1
 _LONGEST_KEEP_ALIVE = 30 * 86400
-TOO_LONG = "error"  # stands for requirements that are too long: as a ClassAd expression it matches nothing
+UNREADABLE = "error"  # stands for requirements that are too long, or cannot be evaluated: as a ClassAd expression it matches nothing
+# What one owner may have of the answer, which has a limit for all: kinds of jobs, and characters of their expressions.
+_MOST_ROWS = 5000
+_MOST_TEXT = 4 * 1024 * 1024
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _NAME = re.compile(r"(?<![\w.])(?:(MY|TARGET)\s*\.\s*)?([A-Za-z_]\w*)(?!\s*\()(?![\w.])", re.IGNORECASE)
@@ -199,8 +202,31 @@ def universe_of(row: Mapping[str, Any]) -> int:
 
 
 def _requirements(row: Mapping[str, Any]) -> str:
-    text = str(row.get("Requirements") or "true")
-    return TOO_LONG if len(text) > _LONGEST_REQUIREMENTS else text
+    return cut(str(row.get("Requirements") or "true"))
+
+
+def cut(text: str) -> str:
+    """An expression, or in place of one that is too long one that matches nothing."""
+    return UNREADABLE if len(text) > _LONGEST_REQUIREMENTS else text
+
+
+def bounded(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, of every owner no more than what leaves room for others: the oldest, and beyond the most text without it.
+
+    A row without its requirements matches nothing until the older ones are gone.
+    """
+    kept: list[dict[str, Any]] = []
+    count: Counter[str] = Counter()
+    size: Counter[str] = Counter()
+    for row in sorted(rows, key=lambda row: _number(row.get("QDate")) or 0):
+        owner = str(row.get("Owner"))
+        count[owner] += 1
+        if count[owner] > _MOST_ROWS:
+            continue
+        size[owner] += len(str(row.get("Requirements"))) + sum(map(len, (row.get("attributes") or {}).values()))
+        over = {"Requirements": UNREADABLE, "attributes": {}} if size[owner] > _MOST_TEXT else {}
+        kept.append({**row, **over})
+    return kept
 
 
 def _disk(value: Any) -> float:

@@ -1,0 +1,118 @@
+"""Values of ads that users and workers wrote, evaluated where it does no harm when HTCondor's library does not survive it.
+
+A fork of this process evaluates ad by ad and says each result in a line. Of an ad on which the fork ends only the literals are read, as
+text, and another fork goes on behind it. Whose ads end it again and again has them read as literals alone for a while, so that one
+user's jobs hold up nobody else's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, Final
+
+from ...common.bounded import bound, within
+from ...common.breaker import Breaker, BreakerPolicy
+
+Row = dict[str, Any]
+
+SECONDS: Final = 0.5  # of a processor, for one ad; thousands of times what ads as people write them take
+_PATIENCE: Final = BreakerPolicy(threshold=3, shortest=60.0, longest=3600.0)
+_LITERAL: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+|-?\d+\.\d*(?:[eE][-+]?\d+)?|true|false', re.IGNORECASE)
+
+
+def evaluated(ad: Any, name: str) -> Any:
+    """An attribute as JSON can carry it: evaluated; None when it is not there or evaluates to nothing."""
+    if name not in ad:
+        return None
+    try:
+        value = ad.eval(name)
+    except Exception:  # it refers to itself, or is nested too deeply: that of one job or worker must not hide all others
+        return None
+    return [_plain(entry) for entry in value] if isinstance(value, list) else _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """Undefined and error are numbers to Python, of an enumeration."""
+    return value if isinstance(value, bool | int | float | str) and not isinstance(value, Enum) else None
+
+
+def literal(ad: Any, name: str) -> Any:
+    """An attribute that is a string, a number or a truth value as it stands; None for all that would have to be evaluated."""
+    text = str(ad.lookup(name)) if name in ad else ""
+    if not _LITERAL.fullmatch(text):
+        return None
+    if text[0] == '"':
+        return re.sub(r"\\(.)", r"\1", text[1:-1])
+    return text.lower() == "true" if text[0] in "tTfF" else float(text) if "." in text else int(text)
+
+
+class Reader:
+    """Reads ads, and remembers whose could not be evaluated."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, chance: Callable[[], float] = random.random) -> None:
+        self._monotonic = monotonic
+        self._chance = chance
+        self._failing: dict[str, Breaker] = {}  # of those alone whose ads ended a fork
+
+    def read(self, ads: Sequence[Any], evaluate: Callable[[Any], Row], by_text: Callable[[Any], Row], whose: str) -> list[Row]:
+        """One row for each ad: as `evaluate` gives it or, where that is not to be had, as `by_text` does, which must evaluate nothing.
+
+        `whose` names the attribute that says whom an ad belongs to.
+        """
+        rows: dict[int, Row] = {}
+        left = list(range(len(ads)))
+        while left:
+            if self._failing:
+                for index in left:
+                    if not self._allowed(literal(ads[index], whose)):
+                        rows[index] = by_text(ads[index])
+                left = [index for index in left if index not in rows]
+            done = _in_a_fork(lambda index: evaluate(ads[index]), left) if left else []
+            rows.update(zip(left, done, strict=False))
+            left = left[len(done) :]
+            if left:
+                rows[left[0]] = by_text(ads[left[0]])
+                self._failed(literal(ads[left[0]], whose))
+                left = left[1:]
+        return [rows[index] for index in range(len(ads))]
+
+    def _allowed(self, owner: Any) -> bool:
+        breaker = self._failing.get(str(owner))
+        return breaker is None or breaker.allows(self._monotonic())
+
+    def _failed(self, owner: Any) -> None:
+        breaker = self._failing.get(str(owner), Breaker(_PATIENCE))
+        self._failing[str(owner)] = breaker.failed(self._monotonic(), self._chance())
+
+
+def _in_a_fork(evaluate: Callable[[int], Row], indices: Sequence[int]) -> list[Row]:
+    """What `evaluate` gives for the first of the indices, up to the one on which the fork ended."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            os.close(reading)
+            bound()
+            for index in indices:
+                with within(SECONDS):
+                    line = json.dumps(evaluate(index)).encode("ascii") + b"\n"
+                _write(writing, line)
+            os._exit(0)
+        finally:
+            os._exit(1)  # without any of the parent's own farewells
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        said = file.read()
+    os.waitpid(process, 0)
+    return [json.loads(line) for line in said.splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def _write(descriptor: int, line: bytes) -> None:
+    while line:
+        line = line[os.write(descriptor, line) :]
