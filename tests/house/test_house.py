@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
+import sys
+import tomllib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from distcloud.scheduler.credentials import token_lifetime
 from distcloud.scheduler.model import Policy
@@ -137,3 +141,52 @@ def test_the_role_lets_the_minter_sign_what_the_engine_asks_for(policy: dict[str
     enough = jinja2.Environment().compile_expression(that)
     asked = token_lifetime(Policy(**policy))
     assert [enough(scheduler_worker_token_lifetime=most, **values) for most in (asked - 1, asked)] == [False, True]
+
+
+# By the name on the index, what is imported where that is another; what is not imported: drivers that the database's URL names.
+IMPORTED_AS = {"prometheus-client": "prometheus_client", "pyyaml": "yaml"}
+BY_URL = {"aiosqlite", "psycopg"}
+# HTCondor's bindings are the host's package; starlette is what fastapi is made of.
+BESIDES = {"distcloud", "classad2", "htcondor2", "starlette"}
+
+
+def test_the_engines_declare_what_they_import_and_no_more() -> None:
+    """All of it is installed on the scheduler's host."""
+    project = tomllib.loads((ROOT / "services" / "pyproject.toml").read_text("utf-8"))["project"]
+    names = {Requirement(line).name for line in project["dependencies"]}
+    imported: set[str] = set()
+    for path in (ROOT / "services" / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+    assert imported - set(sys.stdlib_module_names) - BESIDES == {IMPORTED_AS.get(name, name) for name in names - BY_URL}
+    pins = (ROOT / "roles" / "distcloud" / "files" / "requirements-engine.txt").read_text("utf-8")
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in pins.splitlines() if "==" in line}
+    assert names <= pinned
+
+
+def test_every_dependency_has_its_reason() -> None:
+    lists = [(ROOT / "requirements" / name).read_text("utf-8") for name in ("control.in", "test.in", "execution-environment.txt")]
+    project = tomllib.loads((ROOT / "services" / "pyproject.toml").read_text("utf-8"))
+    lines = [*"\n".join(lists).splitlines(), *project["project"]["dependencies"], *project["build-system"]["requires"]]
+    names = {Requirement(line).name for line in lines if line and not line.startswith(("#", "-"))}
+    names |= set(load(ROOT / "galaxy.yml")["dependencies"])
+    rows = re.findall(r"^\| (.*?) \|", (ROOT / "docs" / "dependencies.md").read_text("utf-8"), re.MULTILINE)
+    told = set(re.findall(r"[\w.-]+", " ".join(rows).lower()))
+    assert not {name.lower() for name in names - {"distcloud"}} - told, "docs/dependencies.md says nothing of these"
+    for path in (ROOT / "requirements").glob("system*.txt"):
+        for line in path.read_text("utf-8").splitlines():
+            assert "#" in line, f"{path.name}: {line} has no reason"
+
+
+def test_the_collections_that_are_asked_for_are_those_that_are_needed() -> None:
+    """By people who install from a checkout, and by those who install the artefact."""
+    asked = {entry["name"]: entry["version"] for entry in load(ROOT / "requirements.yml")["collections"]}
+    assert asked == load(ROOT / "galaxy.yml")["dependencies"]
+    used: set[str] = set()
+    for path in CODE:
+        if path.parts[len(ROOT.parts)] in {"playbooks", "roles"}:
+            used |= set(re.findall(r"^\s*(?:- )?((?!ansible\.builtin)\w+\.\w+)\.\w+:", path.read_text("utf-8"), re.MULTILINE))
+    assert used - {"hep.distcloud"} <= set(asked), "playbooks and roles use collections that nobody asks for"
