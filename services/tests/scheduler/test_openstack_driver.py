@@ -180,6 +180,25 @@ def test_words_of_a_cloud_are_such_that_any_database_can_hold_them() -> None:
     assert (found.fault, found.metadata) == ("no? host?", {"distcloud_vm": "?"})
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "x" * 65},
+        {"id": "a b"},
+        {"id": None, "name": 1},
+        {"flavor": {"vcpus": 1e300, "ram": 1}},
+        {"flavor": {"vcpus": 2**31, "ram": 1}},
+        {"flavor": {"vcpus": "many", "ram": 1}},
+        {"flavor": {"vcpus": 1}},
+        {"flavor": {"vcpus": 1, "ram": 1, "disk": "Infinity"}},
+    ],
+)
+def test_a_server_that_cannot_be_one_is_a_failure_of_its_cloud(change: dict[str, Any]) -> None:
+    listed = {"id": "", "name": "n", "status": "ACTIVE"} | change
+    error = refusal(Cloud(**{"GET http://nova:8774/v2.1/servers/detail": {"servers": [listed]}}), lambda driver: driver.servers())
+    assert error.kind is ErrorKind.UNREACHABLE and "tells of a server that cannot be one" in str(error)
+
+
 def test_a_server_is_asked_for_with_all_that_makes_it_ours() -> None:
     cloud = Cloud(**{"POST http://nova:8774/v2.1/servers": httpx.Response(202, json={"server": {"id": "new-id"}})})
     assert ask(cloud, lambda driver: driver.create(REQUEST)) == "new-id"
@@ -225,6 +244,7 @@ def nova_says(status: int, message: str = "because") -> httpx.Response:
         (httpx.Response(202, content=b'{"server": {"id": "\xff"}}'), ErrorKind.UNREACHABLE, False, "not JSON"),
         (httpx.Response(502, content="<h1>Übertragung".encode("latin-1")), ErrorKind.UNREACHABLE, False, "answered 502"),
         (httpx.Response(200, json={"nothing": 1}), ErrorKind.UNREACHABLE, False, "without naming the server"),
+        (httpx.Response(200, json={"server": {"id": "x" * 65}}), ErrorKind.UNREACHABLE, False, "without naming the server"),
         (httpx.ConnectError("refused"), ErrorKind.UNREACHABLE, True, "cannot be reached"),
         (httpx.ReadTimeout("late"), ErrorKind.UNREACHABLE, False, "no answer within"),
         (httpx.RemoteProtocolError("closed"), ErrorKind.UNREACHABLE, False, "cannot be reached"),
@@ -254,6 +274,7 @@ def test_a_revoked_token_is_replaced_once_and_a_forbidden_call_named() -> None:
         (httpx.Response(404), ErrorKind.AUTH, "no Keystone v3"),
         (httpx.Response(503), ErrorKind.UNREACHABLE, "503"),
         (httpx.Response(201, json={"token": {}}), ErrorKind.AUTH, "project"),
+        (httpx.Response(201, json={"token": {"project": {"id": "p" * 65}}}), ErrorKind.AUTH, "project"),
         (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"), ErrorKind.UNREACHABLE, "give the CA"),
         (httpx.ConnectTimeout("x"), ErrorKind.UNREACHABLE, "no answer within"),
     ],

@@ -21,6 +21,7 @@ from .base import Account, CloudError, ErrorKind, check_project
 
 _RENEW_BEFORE = 300.0
 _VERSION_IN_PATH = re.compile(r"/v\d+(\.\d+)?(/[^/]+)?$")
+_PROJECT_ID = re.compile(r"[!-~]{1,64}")  # as Keystone stores them; the ledger keeps it
 # Catalogues give endpoints with or without a version; these are the ones that the driver speaks.
 _VERSIONS = {"compute": "v2.1", "image": "v2", "network": "v2.0"}
 _SERVICE_TYPES = {"compute": ("compute",), "image": ("image",), "network": ("network",)}
@@ -95,11 +96,14 @@ class Keystone:
             raise CloudError(kind, label, f"Keystone at {url} answered {answer.status_code}", undone=True)
         try:
             token = answer.json()["token"]
-            check_project(self._account, str(token["project"]["id"]))
+            project = str(token["project"]["id"])
+            if not _PROJECT_ID.fullmatch(project):
+                raise ValueError("no id of a project")
+            check_project(self._account, project)
             return Login(
                 token=answer.headers["X-Subject-Token"],
                 expires_at=datetime.fromisoformat(token["expires_at"].replace("Z", "+00:00")).timestamp(),
-                project=str(token["project"]["id"]),
+                project=project,
                 endpoints=_endpoints(self._account, token.get("catalog", [])),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

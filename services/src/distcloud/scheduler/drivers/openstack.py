@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import uuid
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import httpx
 
@@ -25,6 +26,11 @@ from .keystone import Keystone, Login, before_sending, client_for, failure
 _MICROVERSION = "2.69"
 _PAGE = 1000
 _PAGES_AT_MOST = 200
+# As OpenStack's own services make and store them; the ledger keeps them, and sums of them.
+_ID = re.compile(r"[!-~]{1,64}")
+_LARGEST = 2**31
+
+_Entry = TypeVar("_Entry", Server, Flavor)
 
 
 class OpenStackDriver:
@@ -41,7 +47,7 @@ class OpenStackDriver:
 
     async def servers(self) -> Listing:
         found = await self._pages("compute", "servers/detail", "servers", {"limit": str(_PAGE)})
-        servers = tuple(_server(entry) for entry in found)
+        servers = tuple(self._read("a server", _server, entry) for entry in found)
         # An entry of a cell that is down is a bare id, and such a cell may also hide servers that were never listed.
         return Listing(servers, whole=all("name" in entry for entry in found))
 
@@ -52,7 +58,7 @@ class OpenStackDriver:
             self._call("GET", "compute", "limits"),
             self._known_networks(),
         )
-        offered = tuple(_flavor(entry) for entry in flavors if not entry.get("OS-FLV-DISABLED:disabled"))
+        offered = tuple(self._read("a flavor", _flavor, entry) for entry in flavors if not entry.get("OS-FLV-DISABLED:disabled"))
         self._flavors = {flavor.name: flavor.id for flavor in offered}
         # Of several images of one name the newest counts: that is what an upload of a new build under the old name means.
         self._images = {str(entry["name"]): str(entry["id"]) for entry in sorted(images, key=_age) if entry.get("name")}
@@ -82,8 +88,8 @@ class OpenStackDriver:
             server["key_name"] = self._account.keypair
         answer = await self._call("POST", "compute", "servers", body={"server": server})
         try:
-            return str(answer["server"]["id"])
-        except (KeyError, TypeError) as error:
+            return _id(answer["server"])
+        except (KeyError, TypeError, ValueError) as error:
             raise self._error(ErrorKind.UNREACHABLE, "answered to a create without naming the server", undone=False) from error
 
     async def delete(self, server_id: str) -> None:
@@ -225,6 +231,12 @@ class OpenStackDriver:
                 text = text.replace(secret, "********")
         return _line(text) or "no explanation"
 
+    def _read(self, what: str, read: Callable[[Mapping[str, Any]], _Entry], entry: Mapping[str, Any]) -> _Entry:
+        try:
+            return read(entry)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise self._error(ErrorKind.UNREACHABLE, f"tells of {what} that cannot be one ({_line(repr(error))})", undone=True) from error
+
     def _error(self, kind: ErrorKind, message: str, *, undone: bool) -> CloudError:
         return CloudError(kind, self._account.label, message, undone=undone)
 
@@ -235,7 +247,23 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _line(text: str) -> str:
     """Words of others as every database can store them: one line, shortened, without control characters and halves of characters."""
-    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split())[:300])
+    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split())[:255])
+
+
+def _id(entry: Mapping[str, Any]) -> str:
+    """Raises ValueError for what no service gives, and no database of ours holds."""
+    found = entry["id"]
+    if not isinstance(found, str) or not _ID.fullmatch(found):
+        raise ValueError("its id is none")
+    return found
+
+
+def _resources(cores: Any, ram_mib: Any, *disks: Any) -> Resources:
+    """Raises ValueError for amounts that no machine has."""
+    found = Resources(int(cores), int(ram_mib), sum(float(disk) for disk in disks))
+    if not (0 <= found.cores < _LARGEST and 0 <= found.ram_mib < _LARGEST and 0 <= found.disk_gib < _LARGEST):
+        raise ValueError("its size is none")
+    return found
 
 
 def _age(image: Mapping[str, Any]) -> str:
@@ -246,10 +274,9 @@ def _server(entry: Mapping[str, Any]) -> Server:
     flavor = _mapping(entry.get("flavor"))
     resources = None
     if "vcpus" in flavor:
-        disk = float(flavor.get("disk", 0)) + float(flavor.get("ephemeral", 0))
-        resources = Resources(int(flavor["vcpus"]), int(flavor["ram"]), disk)
+        resources = _resources(flavor["vcpus"], flavor["ram"], flavor.get("disk", 0), flavor.get("ephemeral", 0))
     return Server(
-        id=str(entry["id"]),
+        id=_id(entry),
         name=str(entry.get("name", "")),
         status=ServerStatus.of_nova(str(entry.get("status", ""))),
         metadata={str(key): _line(str(value)) for key, value in _mapping(entry.get("metadata")).items()},
@@ -261,8 +288,8 @@ def _server(entry: Mapping[str, Any]) -> Server:
 
 
 def _flavor(entry: Mapping[str, Any]) -> Flavor:
-    disk = float(entry["disk"]) + float(entry.get("OS-FLV-EXT-DATA:ephemeral", 0))
-    return Flavor(str(entry["name"]), Resources(int(entry["vcpus"]), int(entry["ram"]), disk), str(entry["id"]))
+    offered = _resources(entry["vcpus"], entry["ram"], entry["disk"], entry.get("OS-FLV-EXT-DATA:ephemeral", 0))
+    return Flavor(str(entry["name"]), offered, str(entry["id"]))
 
 
 def _quota(absolute: Mapping[str, Any]) -> Limits:
