@@ -20,6 +20,11 @@ REGION_UNITS = (
 DAEMONS = {"condor_master", "condor_collecto", "condor_negotiat", "condor_schedd", "condor_shared_p", "distcloud"}
 FILES = "/etc/condor /etc/distcloud /etc/ssl/distcloud /etc/nftables.conf /etc/nftables.d /etc/systemd/system /opt/distcloud/"
 
+REGION_FILES = (
+    "/etc/keystone /etc/glance /etc/placement /etc/nova /etc/neutron /etc/mysql /etc/rabbitmq /etc/apache2 /etc/nginx /etc/nftables.conf"
+    " /etc/nftables.d /etc/systemd/system /etc/ssl/distcloud /etc/apt"
+)
+
 
 def resources(lab: Lab, region: str) -> State:
     """All that an admin sees in a region, by kind."""
@@ -64,6 +69,13 @@ def daemons(stat: str) -> set[str]:
     return {f"{name} {pid} {start}" for pid, (name, parent, start) in found.items() if found.get(parent, ("",))[0] != name}
 
 
+def files(lab: Lab, host: str, places: str) -> set[str]:
+    """Each file with the moment of its last change, in those of the places that the host has."""
+    # pip's bytecode is written by whoever imports a module first.
+    told = lab.run(host, f"find $(ls -d {places} 2>/dev/null) -type f -not -name '*.pyc' -printf '%p %T@\\n'")
+    return set(told.splitlines())
+
+
 def control_files(folder: Path) -> set[str]:
     """The site's state on the control node. Beside it scenarios keep theirs there, whose hosts come and go in known_hosts."""
     return {
@@ -75,16 +87,15 @@ def control_files(folder: Path) -> set[str]:
 
 def whole_site(lab: Lab) -> State:
     """All of it. Fails where a listing is empty that cannot be: nothing would be compared."""
-    # pip's bytecode is written by whoever imports a module first.
-    files = lab.run("central", f"find {FILES} -type f -not -name '*.pyc' -printf '%p %T@\\n'")
     found = {
         "daemons of central": daemons(lab.run("central", "cat /proc/[0-9]*/stat 2>/dev/null; true")),
         "units of central": units(lab, "central", CENTRAL_UNITS),
-        "files of central": set(files.splitlines()),
+        "files of central": files(lab, "central", FILES),
         "files of the control node": control_files(lab.state),
     }
     for host in lab.inventory["lab_regions"]["hosts"]:
         found[f"units of {host}"] = units(lab, host, REGION_UNITS)
+        found[f"files of {host}"] = files(lab, host, REGION_FILES)
     for region in REGIONS:
         found |= {f"{kind} of {region}": ids for kind, ids in resources(lab, region).items()}
         found[f"application credentials of {region}"] = credentials(lab, region)
