@@ -44,7 +44,9 @@ options:
         elements: str
         default: [member]
       existing:
-        description: Whether somebody else made the user; then only roles are given.
+        description:
+          - Whether somebody else made the user; then only roles are given. They are taken back in a project of ours alone, since in one of
+            others nothing tells who gave them.
         type: bool
         default: false
   quotas:

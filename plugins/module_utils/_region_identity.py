@@ -139,13 +139,20 @@ class User(Kind):
         return {entry["role"]["name"] for entry in found if "OS-INHERIT:inherited_to" not in entry["scope"]}
 
     def find(self, wish: Wish) -> State:
-        current = super().find(wish)
-        if wish.get("existing") and self.context.absent:
-            # The roles that we gave are ours to take back, the user is not.
-            raw = self.look(wish)
-            state = self.state_of(raw, wish) if raw else None
-            return state if state and state["roles"] else None
-        return current
+        if not (wish.get("existing") and self.context.absent):
+            return super().find(wish)
+        raw = self.look(wish)
+        state = self.state_of(raw, wish) if raw else None
+        if state is None or not state["roles"]:
+            return None
+        project = self.context.found_project() or {}
+        if self.ours(project):
+            return state  # all roles in a project of ours were given by us
+        self.context.warn(
+            "user %s keeps its roles (%s) on project %s: neither is ours, and nothing tells who gave them; if this site did, take them by "
+            "'openstack role remove'" % (wish["name"], ", ".join(state["roles"]), project.get("name"))
+        )
+        return None
 
     def desired(self, wish: Wish) -> State:
         roles = sorted(wish["roles"])

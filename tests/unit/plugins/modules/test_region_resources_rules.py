@@ -74,6 +74,23 @@ def test_a_role_too_many_is_taken_away() -> None:
         assert run(USERS).changed
 
 
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("ours", [True, False])
+def test_roles_of_a_user_of_others_are_taken_back_only_in_a_project_of_ours(ours: bool, check: bool) -> None:
+    project = {"id": "p1", "name": "site", "description": "[distcloud]" if ours else "of the institute", "enabled": True}
+    wish = {"state": "absent", "project": {"name": "site", "existing": True}, "users": [{"name": "site", "existing": True}]}
+    writes = [
+        Call("GET", "identity", "/roles", {"roles": [{"id": "m1", "name": "member"}]}),
+        Call("DELETE", "identity", "/projects/p1/users/u1/roles/m1", status=204),
+    ]
+    users, assignments = user_calls(["member", "admin"], None)
+    projects = Call("GET", "identity", "/projects", {"projects": [project]})
+    with replay(DOMAIN, users, projects, assignments, *(writes if ours and not check else [])):
+        result = run(wish, check)
+    assert result.changed is ours
+    assert ("user site keeps its roles (member) on project site" in result.raw) is not ours
+
+
 def test_a_password_file_that_is_not_there_yet_is_no_password(tmp_path: Path) -> None:
     wish = {"project": {"name": "site"}, "users": [{"name": "site", "password_file": str(tmp_path / "none")}]}
     with replay(DOMAIN, PROJECT, Call("GET", "identity", "/users", {"users": []})):
