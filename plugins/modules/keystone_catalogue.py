@@ -285,6 +285,8 @@ class KeystoneCatalogue(BaseModule):
         project = next(iter(self.listing("projects", "?domain_id=default&name=" + name)), None) or self.change(
             "create project " + name, "POST", "/projects", "project", {"name": name, **domain}
         )
+        if not project.get("enabled", True):
+            self.change("enable project " + name, "PATCH", "/projects/" + project["id"], "project", {"enabled": True})
         roles = {role["name"]: role for role in self.listing("roles")}
         for name in self.params["roles"]:
             if name not in roles:
@@ -305,6 +307,9 @@ class KeystoneCatalogue(BaseModule):
                     "user",
                     {"name": wish["name"], "password": wish["password"], "default_project_id": project["id"], **domain},
                 )
+            elif not user.get("enabled", True):  # a log-in would be refused, whatever the password
+                body = {"enabled": True, "password": wish["password"]}
+                self.change("enable user " + wish["name"], "PATCH", "/users/" + user["id"], "user", body)
             elif not self.has_password(wish):
                 self.change("set password of user " + wish["name"], "PATCH", "/users/" + user["id"], "user", {"password": wish["password"]})
             for name in self.params["roles"]:
@@ -331,6 +336,9 @@ class KeystoneCatalogue(BaseModule):
                 services[wish["type"]] = self.change(
                     "create service " + wish["type"], "POST", "/services", "service", {"name": wish["name"], "type": wish["type"]}
                 )
+            elif not services[wish["type"]].get("enabled", True):
+                path = "/services/" + services[wish["type"]]["id"]
+                self.change("enable service " + wish["type"], "PATCH", path, "service", {"enabled": True})
         region = self.params["region"]
         if region not in {one["id"] for one in self.listing("regions")}:
             self.change("create region " + region, "POST", "/regions", "region", {"id": region})
@@ -345,8 +353,9 @@ class KeystoneCatalogue(BaseModule):
             if (kind, interface) not in there:
                 body = {"service_id": services[kind]["id"], "interface": interface, "region_id": region, "url": url}
                 self.change("create " + name, "POST", "/endpoints", "endpoint", body)
-            elif there[kind, interface]["url"] != url:
-                self.change("change " + name, "PATCH", "/endpoints/" + there[kind, interface]["id"], "endpoint", {"url": url})
+            elif there[kind, interface]["url"] != url or not there[kind, interface].get("enabled", True):
+                body = {"url": url, "enabled": True}
+                self.change("change " + name, "PATCH", "/endpoints/" + there[kind, interface]["id"], "endpoint", body)
 
 
 def main() -> None:

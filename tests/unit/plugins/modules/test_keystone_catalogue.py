@@ -51,7 +51,8 @@ class Keystone:
             return {"version": {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": URL}]}}
         if path == "/auth/tokens":
             user = body["auth"]["identity"]["password"]["user"]
-            context.status_code = 201 if self.passwords.get(user["name"]) == user["password"] else 401
+            off = any(one["name"] == user["name"] and not one.get("enabled", True) for one in self.kinds["users"].values())
+            context.status_code = 201 if self.passwords.get(user["name"]) == user["password"] and not off else 401
             context.headers["X-Subject-Token"] = "token"
             shown = {"id": "u", "name": user["name"]}
             return {"token": {"methods": ["password"], "user": shown, "expires_at": "2099-01-01T00:00:00.000000Z"}}
@@ -114,6 +115,17 @@ def test_drift_is_foretold_and_put_right(keystone):
         "set password of user glance", "give role admin to user glance", "give role service to user glance", "change endpoint image public",
     ]  # fmt: skip
     assert keystone.passwords["glance"] == "glance-secret" and not call().changed
+
+
+def test_what_was_disabled_by_hand_is_enabled_again(keystone):
+    call()
+    for kind in ("projects", "users", "services", "endpoints"):
+        next(iter(keystone.kinds[kind].values()))["enabled"] = False
+    checked = call(check=True)
+    assert call().data["done"] == checked.data["done"] == [
+        "enable project service", "enable user glance", "enable service image", "change endpoint image public",
+    ]  # fmt: skip
+    assert all(one.get("enabled", True) for kind in keystone.kinds.values() for one in kind.values()) and not call().changed
 
 
 def test_others_are_left_alone(keystone):
