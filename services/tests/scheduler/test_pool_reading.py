@@ -67,6 +67,7 @@ def test_what_evaluates_to_nothing_is_nothing(expression: str, value: object) ->
     ("expression", "value"),
     [
         ('"a \\"b\\" c\\\\d"', 'a "b" c\\d'),
+        ('"two\\nlines"', "two\nlines"),
         ("17", 17),
         ("-17", -17),
         ("2.5", 2.5),
@@ -120,6 +121,13 @@ def test_whose_ads_end_it_again_and_again_is_read_by_text_for_a_while() -> None:
         now[0] += 61
         reader.read(ads, crash, texts, "Owner")
         assert forks[0] == 7, "asked again once, in vain"
+        now[0] += 61
+        reader.read(ads, crash, texts, "Owner")
+        assert forks[0] == 8, "and then not for twice as long"
+        now[0] += 61
+        assert reader.read(ads, values, texts, "Owner")[0]["RequestCpus"] == 2
+        reader.read(ads, crash, texts, "Owner")
+        assert forks[0] == 9 + 4, "forgiven: three times more"
 
 
 def test_nobody_fills_the_answer_alone() -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from ..common.database import Database, DatabaseError
+from ..common.database import Database
 from ..common.locks import Exclusive
 from ..common.secrets import SecretBox, SecretError
 from .act import Actor, WorkerContext
@@ -142,15 +142,11 @@ class Engine:
             self._news.clear()
             try:
                 await self.cycle()
-            except DatabaseError as error:
-                self._state.standing.database = str(error)
-                self._meters.cycle_failed()
-                log.error("cycle_failed", error=str(error))
             except Exception as error:
-                # Whatever a cloud or the pool said that nobody thought of: the ledger is as before, and the API tells of it.
-                self._state.standing.failure = f"the last cycle failed: {type(error).__name__}; the log says where"
+                # Also what nobody thought of, whatever a cloud or the pool said: the ledger is as before, and the API tells of it.
+                foreseen = self._state.standing.failed(error)
                 self._meters.cycle_failed()
-                log.exception("cycle_failed")
+                log.error("cycle_failed", error=str(error), exc_info=not foreseen)
             self._state.standing.beat = self._monotonic()
             await _first(stop, self._news, seconds=self._pace.cycle * (0.95 + 0.1 * self._chance()))
 
@@ -335,13 +331,7 @@ class Engine:
         state, now = self._state, self._clock()
         standing = state.standing
         stuck = standing.stuck(self._monotonic(), max(60.0, _CYCLES_UNTIL_STUCK * self._pace.cycle))
-        problem = (
-            stuck
-            or standing.waits_for
-            or standing.database
-            or standing.failure
-            or ("" if standing.cycles else "the first cycle is not finished yet")
-        )
+        problem = standing.problem(stuck)
         minter = self._actor.minter_breaker.error if self._actor is not None else ""
         clouds = {(cloud.group, cloud.name): cloud for cloud in self._watches.clouds()}
         return EngineStatus(

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..common.database import DatabaseError
+from .bindings import MatchingUnavailable
 from .model import Cloud, Demand, Hearing, Policy, Slot
 from .observe import CloudWatch
 from .view import CloudStatus, PoolStatus
@@ -64,6 +66,13 @@ class Standing:
         self.cycles += 1
         self.last_at, self.last_seconds, self.database, self.failure = at, seconds, "", ""
         self.beat = self.last_beat = beat
+
+    def failed(self, error: Exception) -> bool:
+        """A cycle ended with this. Whether it is foreseen: its own words then say what is the matter."""
+        foreseen = isinstance(error, DatabaseError | MatchingUnavailable)
+        words = str(error) if foreseen else f"the last cycle failed: {type(error).__name__}; the log says where"
+        self.database, self.failure = (words, "") if isinstance(error, DatabaseError) else ("", words)
+        return foreseen
 
     def stuck(self, beat: float, patience: float) -> str:
         """That the loop has not come round for longer than `patience` seconds; empty when it has."""

@@ -12,7 +12,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from enum import Enum
 from typing import Any, Final
 
@@ -24,6 +24,8 @@ Row = dict[str, Any]
 SECONDS: Final = 0.5  # of a processor, for one ad; thousands of times what ads as people write them take
 _PATIENCE: Final = BreakerPolicy(threshold=3, shortest=60.0, longest=3600.0)
 _LITERAL: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+|-?\d+\.\d*(?:[eE][-+]?\d+)?|true|false', re.IGNORECASE)
+
+_ESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r"}
 
 
 def evaluated(ad: Any, name: str) -> Any:
@@ -48,7 +50,7 @@ def literal(ad: Any, name: str) -> Any:
     if not _LITERAL.fullmatch(text):
         return None
     if text[0] == '"':
-        return re.sub(r"\\(.)", r"\1", text[1:-1])
+        return re.sub(r"\\(.)", lambda found: _ESCAPED.get(found[1], found[1]), text[1:-1])
     return text.lower() == "true" if text[0] in "tTfF" else float(text) if "." in text else int(text)
 
 
@@ -66,29 +68,35 @@ class Reader:
         `whose` names the attribute that says whom an ad belongs to.
         """
         rows: dict[int, Row] = {}
+        failed: set[str] = set()
         left = list(range(len(ads)))
         while left:
             if self._failing:
                 for index in left:
-                    if not self._allowed(literal(ads[index], whose)):
+                    if not self._allowed(str(literal(ads[index], whose))):
                         rows[index] = by_text(ads[index])
                 left = [index for index in left if index not in rows]
             done = _in_a_fork(lambda index: evaluate(ads[index]), left) if left else []
             rows.update(zip(left, done, strict=False))
             left = left[len(done) :]
             if left:
+                owner = str(literal(ads[left[0]], whose))
+                failed.add(owner)
+                self._failing[owner] = self._failing.get(owner, Breaker(_PATIENCE)).failed(self._monotonic(), self._chance())
                 rows[left[0]] = by_text(ads[left[0]])
-                self._failed(literal(ads[left[0]], whose))
                 left = left[1:]
+        self._forgive(failed)
         return [rows[index] for index in range(len(ads))]
 
-    def _allowed(self, owner: Any) -> bool:
-        breaker = self._failing.get(str(owner))
+    def _allowed(self, owner: str) -> bool:
+        breaker = self._failing.get(owner)
         return breaker is None or breaker.allows(self._monotonic())
 
-    def _failed(self, owner: Any) -> None:
-        breaker = self._failing.get(str(owner), Breaker(_PATIENCE))
-        self._failing[str(owner)] = breaker.failed(self._monotonic(), self._chance())
+    def _forgive(self, failed: Set[str]) -> None:
+        """Those whose ads were evaluated again, all of them, after they had been left out for a while."""
+        for owner, breaker in [*self._failing.items()]:
+            if breaker.opened_until is not None and owner not in failed and self._allowed(owner):
+                del self._failing[owner]
 
 
 def _in_a_fork(evaluate: Callable[[int], Row], indices: Sequence[int]) -> list[Row]:
