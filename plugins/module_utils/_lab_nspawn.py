@@ -96,7 +96,7 @@ def links_of(lab: str, host: str, wish: t.Mapping[str, t.Any], bridge: str, pres
     return "detached"
 
 
-def attach(lab: str, host: str, wish: t.Mapping[str, t.Any], bridge: str, timeout: float = 15) -> None:
+def attach(lab: str, host: str, wish: t.Mapping[str, t.Any], bridge: str, timeout: float = 60) -> None:
     """Put the outer ends into the bridge, as soon as nspawn has made them."""
     for port, inner in (("h", "host0"), ("x", "ex0")) if wish["provider_port"] else (("h", "host0"),):
         name = plan.link_name(lab, host, port)
@@ -212,7 +212,7 @@ def destroy(lab: str, host: str) -> None:
     outer.remove_tree(folder)
 
 
-def enter(found: Found, argv: list[str], timeout: int = 15) -> subprocess.CompletedProcess[str]:
+def enter(found: Found, argv: list[str], timeout: int = 60) -> subprocess.CompletedProcess[str]:
     return outer.run(
         ["nsenter", "--target", str(found.init), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--", *argv],
         "running %s in the guest" % argv[0],
@@ -258,7 +258,7 @@ def wait_ready(lab: str, host: str, address: str, timeout: float) -> str:
         nonlocal said
         found = find(lab, host)
         if not found.init:
-            if time.monotonic() - began > 10:
+            if time.monotonic() - began > 60:
                 raise Failure("host %s: did not start\n%s" % (host, last_words(lab, host)), "lab", "not_started")
             return False
         if said not in ("running", "degraded"):

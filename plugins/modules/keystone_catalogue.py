@@ -196,7 +196,7 @@ class KeystoneCatalogue(BaseModule):
         auth = self.v3.Password(
             auth_url=self.params["auth_url"], username=name, password=password, user_domain_id="default", include_catalog=False, **scope
         )
-        found = self.new_session(auth=auth, verify=self.params["ca_cert"] or True, timeout=30)
+        found = self.new_session(auth=auth, verify=self.params["ca_cert"] or True, timeout=60)
         found.get_token()
         return found
 

@@ -168,7 +168,7 @@ class OpenstackHostReady(InfoModule):
                 check=False,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                timeout=60,
+                timeout=300,
             )
             return "the hypervisor (discovery is repeated)"
         if not self.get("placement", "/resource_providers")["resource_providers"]:

@@ -11,7 +11,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The machine is shared and may stand still at any moment: what an example takes says nothing.
+hypothesis.settings.register_profile("shared_machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared_machine")
 
 _names = itertools.count()
 
@@ -39,13 +44,13 @@ def postgres_server() -> Iterator[Path]:
         prefix = ["runuser", "-u", "postgres", "--"]
 
     def run(*command: str) -> None:
-        subprocess.run([*prefix, *command], check=True, cwd="/", capture_output=True, text=True, timeout=60)
+        subprocess.run([*prefix, *command], check=True, cwd="/", capture_output=True, text=True, timeout=300)
 
     data = folder / "data"
     run(str(tools / "initdb"), "-D", str(data), "-U", "tester", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
     options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off -c shared_buffers=16MB -c max_connections=60"
     # Its output goes to a file: a server that inherits our pipe would keep the test run waiting for its end.
-    run(str(tools / "pg_ctl"), "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
+    run(str(tools / "pg_ctl"), "-D", str(data), "-w", "-t", "240", "-l", str(folder / "log"), "-o", options, "start")
     try:
         yield folder
     finally:

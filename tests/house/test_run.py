@@ -55,10 +55,13 @@ def test_a_failure_is_told_again_by_its_last_telling_lines(runner: ModuleType) -
 
 
 def test_a_step_that_takes_too_long_goes_with_its_children(runner: ModuleType, tmp_path: Path) -> None:
-    step = runner.Step("long", ["sh", "-c", LINGERING.format(tmp_path / "child")], minutes=0.01)
-    count = asyncio.run(runner.run(step))
+    for minutes in (0.01, 1):  # on a machine that stands still the time may be over before the child is there
+        step = runner.Step("long", ["sh", "-c", LINGERING.format(tmp_path / "child")], minutes=minutes)
+        count = asyncio.run(runner.run(step))
+        if (tmp_path / "child").exists():
+            break
     assert count.failed == 1
-    assert "stopped: it took longer than 0.01 minutes" in (tmp_path / "long.log").read_text()
+    assert f"stopped: it took longer than {minutes:g} minutes" in (tmp_path / "long.log").read_text()
     assert ended(child_of(tmp_path))
 
 
@@ -67,7 +70,7 @@ def test_an_interrupted_run_takes_its_steps_along(runner: ModuleType, tmp_path: 
         # A shell that does not listen to the polite request.
         step = runner.Step("cut", ["sh", "-c", "trap '' TERM; " + LINGERING.format(tmp_path / "child")])
         task = asyncio.create_task(runner.run(step))
-        await asyncio.to_thread(wait, "its child runs", (tmp_path / "child").exists, 10, 0.02)
+        await asyncio.to_thread(wait, "its child runs", (tmp_path / "child").exists, 60, 0.02)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -82,7 +85,7 @@ def child_of(folder: Path) -> int:
 
 def ended(pid: int) -> bool:
     """Dead, or dead and not yet reaped by whoever inherits it."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         try:
             os.kill(pid, 0)

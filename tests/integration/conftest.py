@@ -82,7 +82,7 @@ class Lab:
         request = urllib.request.Request(f"https://{address}:8443{path}", data=data, method=method, headers=headers)
         context = ssl.create_default_context(cafile=str(self.state / "ca" / "ca.pem"))
         try:
-            with urllib.request.urlopen(request, timeout=30, context=context) as answer:
+            with urllib.request.urlopen(request, timeout=60, context=context) as answer:
                 text = answer.read()
                 return answer.status, json.loads(text) if text else None
         except urllib.error.HTTPError as error:
@@ -90,7 +90,16 @@ class Lab:
             return error.code, json.loads(text) if text else None
 
     def wait(self, what: str, probe: Callable[[], T], seconds: float = 300, pause: float = 2) -> T:
-        return wait(what, probe, seconds, pause)
+        from keystoneauth1.exceptions import ClientException
+        from openstack.exceptions import SDKException
+
+        def asked() -> T:
+            try:
+                return probe()
+            except (ClientException, SDKException) as error:  # a region that cannot be asked gives no answer
+                raise AssertionError(error) from error
+
+        return wait(what, asked, seconds, pause)
 
 
 def _quote(text: str) -> str:
@@ -104,7 +113,7 @@ def lab() -> Lab:
     if not (found.state / "ssh" / "id_ed25519").exists():
         pytest.skip(f"no lab named {found.name} is up: `DISTCLOUD_LAB={found.name} make lab` stands one up")
     try:
-        found.run("central", "true", timeout=20)
+        found.run("central", "true", timeout=60)
     except (AssertionError, KeyError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"lab {found.name} does not answer: {error}")
     return found

@@ -130,7 +130,7 @@ def nothing_left(lab: Lab) -> None:
         assert not (found.ledger or found.servers or found.ports or found.slots), found
         return True
 
-    lab.wait("no server, port or slot is left", clean, 60)
+    lab.wait("no server, port or slot is left", clean, 180)
     for region, admin in admins.items():
         # The one that the intake made stays.
         assert key_pairs(admin) == {("distcloud", "distcloud")}, f"key pairs in {region}"

@@ -66,9 +66,9 @@ def test_the_port_of_a_guest_is_up_again_when_somebody_puts_it_down(lab: Lab, re
 
     lab.run(host, f"ip tuntap add {port} mode tap")
     try:
-        lab.wait("the new port is up", up, 5)
+        lab.wait("the new port is up", up, 60)
         lab.run(host, f"ip link set {port} down")
-        lab.wait("the port is up again", up, 5)
+        lab.wait("the port is up again", up, 60)
     finally:
         lab.run(host, f"ip link del {port}")
 

@@ -294,7 +294,7 @@ async def failure(awaitable):
 
 async def main():
     name = "central.%(domain)s"
-    pool = HtcondorPool(PoolAddress(name, (name,), "%(domain)s", TOKENS), seconds=20)
+    pool = HtcondorPool(PoolAddress(name, (name,), "%(domain)s", TOKENS), seconds=60)
     told = {"demand": len((await pool.demand()).demand), "slots": len(await pool.slots()), "no job": await pool.job("999999.0") is None}
     told["drain of nobody"] = await failure(pool.drain(VM, "x" * 64))
     await pool.invalidate(VM)
@@ -308,7 +308,7 @@ async def main():
     told["too long"] = await failure(minter.mint(VM, 10**9))
     told["not a worker"] = await failure(minter.mint("scheduler", 60))
     import time
-    await minter.refuse(VM, time.time() + 3)
+    await minter.refuse(VM, time.time() + 60)
     await pool.close()
     print(json.dumps(told))
 
@@ -319,10 +319,10 @@ asyncio.run(main())
 def test_pool_and_minter_as_the_services_own_user(lab: Any) -> None:
     domain = lab.run("central", "condor_config_val UID_DOMAIN").strip()
     script = textwrap.dedent(SCRIPT) % {"domain": domain}
-    told = json.loads(lab.run("central", "cd / && runuser -u distcloud -- /opt/distcloud/bin/python -", stdin=script, timeout=180))
+    told = json.loads(lab.run("central", "cd / && runuser -u distcloud -- /opt/distcloud/bin/python -", stdin=script, timeout=300))
     assert told["demand"] >= 0 and told["slots"] >= 0 and told["no job"]
     assert "condor_drain failed" in told["drain of nobody"]
-    assert "no answer within 3 s" in told["hung"] and told["hung seconds"] < 20
+    assert "no answer within 3 s" in told["hung"] and told["hung seconds"] < 60
     assert told["token parts"] == 2
     assert "lifetime" in told["too long"] and "worker" in told["not a worker"]
     assert "worker-vm-aaaaaaaaaaaaaaaa@" in lab.run("central", "condor_config_val REVOKED_WORKERS")

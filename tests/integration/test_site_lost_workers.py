@@ -16,7 +16,7 @@ QUIET, AD_KEPT = 300, 900
 def test_a_job_is_not_kept_waiting_by_the_ad_of_a_dead_worker(lab: Lab) -> None:
     nothing_left(lab)
     finished(lab, submit(lab, "alice", extra=PIN_B), 1)
-    lab.wait("its worker is idle", lambda: [vm for vm in living(lab) if vm["state"] == "idle"], 60, 0.5)
+    lab.wait("its worker is idle", lambda: [vm for vm in living(lab) if vm["state"] == "idle"], 180, 0.5)
     (worker,) = slots(lab)
     power_cut(lab.name, "lab-b")
     died = time.monotonic()

@@ -145,7 +145,7 @@ QEMU = (
 def send(lab: Lab, host: str, source: Path, target: str) -> None:
     """Copies a file to a lab host."""
     options = ["-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={lab.state}/ssh/known_hosts", "-i", f"{lab.state}/ssh/id_ed25519"]
-    subprocess.run(["scp", "-q", *options, str(source), f"root@{lab.address(host)}:{target}"], check=True, timeout=120)
+    subprocess.run(["scp", "-q", *options, str(source), f"root@{lab.address(host)}:{target}"], check=True, timeout=300)
 
 
 def said(lab: Lab, machine: str, folder: str) -> str:

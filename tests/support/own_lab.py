@@ -56,9 +56,9 @@ class Machine:
         found: dict[str, Any] = json.JSONDecoder().raw_decode(done.stdout, done.stdout.index("{"))[0]
         return found
 
-    def guest(self, host: str, script: str, *, check: bool = True, stdin: bytes = b"", timeout: float = 60) -> str:
+    def guest(self, host: str, script: str, *, check: bool = True, stdin: bytes = b"", timeout: float = 120) -> str:
         ssh = self.home / "distcloud" / f"lab-{self.lab}" / "ssh"
-        options = [f"UserKnownHostsFile={ssh}/known_hosts", "StrictHostKeyChecking=yes", "BatchMode=yes", "ConnectTimeout=5"]
+        options = [f"UserKnownHostsFile={ssh}/known_hosts", "StrictHostKeyChecking=yes", "BatchMode=yes", "ConnectTimeout=30"]
         command = ["ssh", "-i", f"{ssh}/id_ed25519", *(word for option in options for word in ("-o", option))]
         done = subprocess.run(
             [*command, f"root@{self.addresses[host]}", script], input=stdin, capture_output=True, timeout=timeout, check=False

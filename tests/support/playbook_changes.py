@@ -69,7 +69,7 @@ class Playbook:
         """Run it with further arguments and variables. What matches the expression `again` is made anew by every run (a signature): diffs
         are compared without it."""
         command = [*self._command, *arguments, *(["--extra-vars", json.dumps(variables)] if variables else [])]
-        done = subprocess.run(command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=900, check=False)
+        done = subprocess.run(command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=1800, check=False)
         try:
             told = json.loads(done.stdout[done.stdout.index("{\n") :])
         except ValueError:

@@ -36,9 +36,9 @@ def drain(pool: Pool) -> Iterator[Drain]:
         worker.ok("systemctl restart condor")
         reached = pool.central.run(f"timeout 5 bash -c '</dev/tcp/{worker.address}/9618'")
         assert reached.code != 0, "the worker can still be reached, so this test would prove nothing"
-        wait("the worker is in the pool", lambda: f"slot1@{worker.fqdn}" in pool.slots(worker), 60)
+        wait("the worker is in the pool", lambda: f"slot1@{worker.fqdn}" in pool.slots(worker), 180)
         job = pool.cluster("alice", only, "+OutlivesTests = true", arguments=str(DRAIN_SECONDS))
-        wait("the job runs", lambda: pool.attribute(job, "JobStatus") == [["2"]], 60)
+        wait("the job runs", lambda: pool.attribute(job, "JobStatus") == [["2"]], 180)
         drained = pool.as_scheduler(f"condor_drain -exit-on-completion {worker.fqdn}")
         assert drained.code == 0, drained.text
         yield Drain(worker, job, pool.cluster("alice", only, "+OutlivesTests = true"))

@@ -121,7 +121,7 @@ class Pool:
         """No job in the queue but the one whose worker drains, and no slot ad that a test made up."""
         ours = "-constraint 'OutlivesTests =!= true'"
         self.submit_node.run(f"condor_rm {ours}; condor_rm {ours} -forcex")
-        wait("the queue is empty", lambda: self.submit_node.ok(f"condor_q -all {ours} -af ClusterId") == "", 60)
+        wait("the queue is empty", lambda: self.submit_node.ok(f"condor_q -all {ours} -af ClusterId") == "", 180)
         self.forget(f'MyAddress == "{NOWHERE}"')
 
     def forget(self, which: str) -> None:
@@ -129,7 +129,7 @@ class Pool:
         self.central.write("/tmp/forget", f'MyType = "Query"\nTargetType = "Machine"\nRequirements = {which}\n', owner="distcloud")
         done = self.as_scheduler("condor_advertise -tcp INVALIDATE_STARTD_ADS /tmp/forget")
         assert done.code == 0, done.text
-        wait(f"no slot ad has {which}", lambda: self.central.ok(f"condor_status -constraint '{which}' -af Name") == "", 10)
+        wait(f"no slot ad has {which}", lambda: self.central.ok(f"condor_status -constraint '{which}' -af Name") == "", 60)
 
 
 @dataclass(frozen=True)

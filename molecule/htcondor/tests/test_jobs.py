@@ -10,7 +10,7 @@ from lab_access import wait
 
 def test_a_job_runs_as_a_slot_user_and_says_where_it_ran(pool: Pool) -> None:
     cluster = pool.cluster("alice", "output = whoami.out", executable="/usr/bin/id", arguments="-un")
-    ended = wait("the job ends", lambda: [row for row in pool.attribute(cluster, "JobStatus", "ExitCode") if row[0] == "4"], 60)
+    ended = wait("the job ends", lambda: [row for row in pool.attribute(cluster, "JobStatus", "ExitCode") if row[0] == "4"], 180)
     assert ended == [["4", "0"]]
     assert re.fullmatch(r"slotu[0-9]+", pool.submit_node.ok("cat ~alice/whoami.out"))
     names = [f"MachineAttr{name}0" for name in ("DistcloudRegion", "DistcloudVm", "cloud_name", "flavor")]
@@ -23,7 +23,7 @@ def test_a_job_runs_as_a_slot_user_and_says_where_it_ran(pool: Pool) -> None:
 def test_a_worker_takes_only_jobs_of_its_group(pool: Pool) -> None:
     stranger = pool.cluster("bob")
     cluster = pool.cluster("alice")
-    wait("alice's job ends", lambda: pool.attribute(cluster, "JobStatus") == [["4"]], 60)
+    wait("alice's job ends", lambda: pool.attribute(cluster, "JobStatus") == [["4"]], 180)
     assert pool.attribute(stranger, "JobStatus") == [["1"]]
     pool.clear()
 
@@ -31,7 +31,7 @@ def test_a_worker_takes_only_jobs_of_its_group(pool: Pool) -> None:
 def test_a_worker_that_nobody_reaches_runs_a_job_and_drains(pool: Pool, drain: Drain) -> None:
     """The worker drops every inbound connection; job and drain go through the collector. The other tests run meanwhile."""
     assert pool.attribute(drain.job, "JobStatus") == [["2"]]
-    wait("it drains", lambda: pool.central.ok(f"condor_status -constraint 'Machine == \"{drain.worker.fqdn}\" && Draining' -af Name"), 30)
+    wait("it drains", lambda: pool.central.ok(f"condor_status -constraint 'Machine == \"{drain.worker.fqdn}\" && Draining' -af Name"), 60)
 
 
 def test_the_scheduler_drains_no_worker_without_its_key(pool: Pool) -> None:
@@ -46,13 +46,13 @@ def test_a_static_worker_splits_its_slot_among_jobs(pool: Pool) -> None:
     assert pool.central.ok(whole) == f"slot1@{worker.fqdn} 2"
     only = f'requirements = Machine == "{worker.fqdn}"'
     cluster = pool.cluster("alice", only, "request_cpus = 1", arguments="600", count=2)
-    wait("both jobs run at once", lambda: pool.attribute(cluster, "JobStatus") == [["2"], ["2"]], 90)
+    wait("both jobs run at once", lambda: pool.attribute(cluster, "JobStatus") == [["2"], ["2"]], 180)
     parts = [row[0] for row in pool.attribute(cluster, "RemoteHost")]
     assert len(set(parts)) == 2, parts
     assert all(re.fullmatch(rf"slot1_[0-9]+@{re.escape(worker.fqdn)}", part) for part in parts), parts
     # Not by force: the queue would forget jobs that the worker goes on with.
     pool.submit_node.ok(f"condor_rm {cluster}")
-    wait("the slot is whole again", lambda: pool.slots(worker) == [f"slot1@{worker.fqdn}"], 90)
+    wait("the slot is whole again", lambda: pool.slots(worker) == [f"slot1@{worker.fqdn}"], 180)
 
 
 def test_ten_claims_are_shared_equally(pool: Pool) -> None:
@@ -61,7 +61,7 @@ def test_ten_claims_are_shared_equally(pool: Pool) -> None:
         pool.central.run(f"condor_userprio -delete {user}@{DOMAIN}")
     only, seconds = f'requirements = Machine == "{pool.workers[1].fqdn}"', 4
     first = pool.cluster("alice", only, arguments=str(seconds), count=20)
-    wait("alice's first jobs run", lambda: ["2"] in pool.attribute(first, "JobStatus"), 60)
+    wait("alice's first jobs run", lambda: ["2"] in pool.attribute(first, "JobStatus"), 180)
     second = pool.cluster("carol", only, arguments=str(seconds), count=20)
     began = float(pool.submit_node.ok(f"condor_q -all {second}.0 -af QDate"))
 
@@ -79,9 +79,9 @@ def test_ten_claims_are_shared_equally(pool: Pool) -> None:
 
 
 def test_a_drain_lets_the_job_end(pool: Pool, drain: Drain) -> None:
-    wait("the job ends", lambda: pool.attribute(drain.job, "JobStatus") == [["4"]], DRAIN_SECONDS + 60)
+    wait("the job ends", lambda: pool.attribute(drain.job, "JobStatus") == [["4"]], DRAIN_SECONDS + 180)
     starts, code, wall = pool.attribute(drain.job, "NumJobStarts", "ExitCode", "RemoteWallClockTime")[0]
     assert (starts, code) == ("1", "0")
     assert float(wall) >= DRAIN_SECONDS
-    wait("the slot ads are gone", lambda: not pool.slots(drain.worker), 60)
+    wait("the slot ads are gone", lambda: not pool.slots(drain.worker), 180)
     assert pool.attribute(drain.later, "JobStatus") == [["1"]], "a draining worker takes no other job"

@@ -56,9 +56,13 @@ def test_nobody_gets_in_by_their_address_or_unix_account_elsewhere(pool: Pool) -
 def test_an_expired_token_is_refused(pool: Pool) -> None:
     worker = pool.workers[1]
     ask = f"condor_status -pool {pool.central.fqdn}"
-    token = pool.token(f"worker-{worker.name}", "READ", lifetime=15)
-    assert pool.as_worker(worker, ask, token).code == 0
-    wait("the token expires", lambda: pool.as_worker(worker, ask, token).code != 0, 60)
+    for seconds in (15, 90):  # where all stands still for a while, the shorter one has ended before it is shown
+        token = pool.token(f"worker-{worker.name}", "READ", lifetime=seconds)
+        shown = pool.as_worker(worker, ask, token)
+        if shown.code == 0:
+            break
+    assert shown.code == 0, shown.text
+    wait("the token expires", lambda: pool.as_worker(worker, ask, token).code != 0, 180)
     assert pool.as_worker(worker, ask, pool.token(f"worker-{worker.name}", "READ")).code == 0
 
 
@@ -83,14 +87,14 @@ def test_a_worker_advertises_itself_and_no_other(pool: Pool) -> None:
     other, worker = pool.workers
     own, forged = f"slot9@{worker.fqdn}", f"slot9@{other.fqdn}"
     advertise(pool, worker, own, worker.fqdn)
-    wait("the worker's own ad is taken", lambda: known(pool, own), 10)
+    wait("the worker's own ad is taken", lambda: known(pool, own), 60)
     advertise(pool, worker, forged, other.fqdn)
     advertise(pool, worker, forged, worker.fqdn)
     advertise(pool, worker, forged, other.fqdn, kind="Collector")
     # An ad of its own that is sent later has arrived, so the forged ones have been judged.
     last = f"slot8@{worker.fqdn}"
     advertise(pool, worker, last, worker.fqdn)
-    wait("the last ad is taken", lambda: known(pool, last), 10)
+    wait("the last ad is taken", lambda: known(pool, last), 60)
     assert not known(pool, forged)
 
 
@@ -108,7 +112,7 @@ def test_a_worker_forges_no_daemon(pool: Pool, kind: str) -> None:
         send(pool, worker, f"UPDATE_{DAEMONS[kind]}", **ad)
     last = f"slot6@{worker.fqdn}"
     advertise(pool, worker, last, worker.fqdn)
-    wait("an ad that was sent later is taken", lambda: known(pool, last), 10)
+    wait("an ad that was sent later is taken", lambda: known(pool, last), 60)
     assert marked(pool, "forged") == []
 
 
@@ -121,12 +125,12 @@ def test_a_submit_node_advertises_itself_and_no_other(pool: Pool, kind: str) -> 
             send(pool, node, f"UPDATE_{DAEMONS[kind]}", **ad, Name=victim.fqdn, Machine=victim.fqdn, TestMark="forged")
         own = send(pool, node, f"UPDATE_{DAEMONS[kind]}", **ad, Name=f"test@{node.fqdn}", Machine=node.fqdn, TestMark="own")
         assert own.code == 0, own.text
-        wait("its own ad, sent later, is taken", lambda: marked(pool, "own") == [f"test@{node.fqdn}"], 10)
+        wait("its own ad, sent later, is taken", lambda: marked(pool, "own") == [f"test@{node.fqdn}"], 60)
         assert marked(pool, "forged") == []
     finally:
         node.write("/root/forget", f'MyType = "Query"\nTargetType = "{kind}"\nRequirements = TestMark =?= "own"\n')
         pool.as_worker(node, f"condor_advertise -pool {pool.central.fqdn} -tcp INVALIDATE_{DAEMONS[kind]}S /root/forget")
-    wait("its ad is taken back", lambda: marked(pool, "own") == [], 10)
+    wait("its ad is taken back", lambda: marked(pool, "own") == [], 60)
 
 
 def heard(pool: Pool, worker: Host) -> int:
@@ -143,7 +147,7 @@ def test_a_refused_worker_neither_speaks_nor_looks(pool: Pool) -> None:
             REFUSED, f"REVOKED_WORKERS = worker-none@{DOMAIN}, worker-vm-x@{DOMAIN}, worker-{worker.name}@{DOMAIN}\n", mode="0644"
         )
         pool.central.ok("condor_reconfig")
-        wait("the collector knows", lambda: worker.name in pool.central.ok("condor_config_val -collector COLLECTOR_REQUIREMENTS"), 20)
+        wait("the collector knows", lambda: worker.name in pool.central.ok("condor_config_val -collector COLLECTOR_REQUIREMENTS"), 60)
         refused_at = int(pool.central.ok("date +%s"))
         # A new log-in is refused, whatever it is for.
         assert pool.as_worker(worker, ask).code != 0
@@ -151,15 +155,15 @@ def test_a_refused_worker_neither_speaks_nor_looks(pool: Pool) -> None:
         other = pool.workers[0]
         proof = f"slot7@{other.fqdn}"
         advertise(pool, other, proof, other.fqdn)
-        wait("another worker's ad is taken", lambda: known(pool, proof), 10)
+        wait("another worker's ad is taken", lambda: known(pool, proof), 60)
         assert not known(pool, name)
         # Its startd, which has been logged in all the time, speaks every ten seconds.
-        wait("two updates are due", lambda: int(pool.central.ok("date +%s")) > refused_at + 20, 40)
+        wait("two updates are due", lambda: int(pool.central.ok("date +%s")) > refused_at + 20, 120)
         assert heard(pool, worker) <= refused_at
     finally:
         pool.central.write(REFUSED, before, mode="0644")
         pool.central.ok("condor_reconfig")
-    wait("the worker is heard again", lambda: slot(pool, worker, name, worker.fqdn).code == 0 and known(pool, name), 20)
+    wait("the worker is heard again", lambda: slot(pool, worker, name, worker.fqdn).code == 0 and known(pool, name), 60)
 
 
 def test_a_worker_does_not_read_the_queue(pool: Pool) -> None:
@@ -176,7 +180,7 @@ def test_a_worker_does_not_read_the_queue(pool: Pool) -> None:
 )
 def test_a_worker_gets_itself_no_other_token(pool: Pool, command: str) -> None:
     worker = pool.workers[1]
-    done = pool.as_worker(worker, f"timeout 20 {command} -pool {pool.central.fqdn} -type COLLECTOR")
+    done = pool.as_worker(worker, f"timeout 60 {command} -pool {pool.central.fqdn} -type COLLECTOR")
     assert done.code not in (0, 124), f"refused at once, and not put off until somebody approves it: {done.text}"
     assert "eyJ" not in done.text
     assert worker.run("ls /root/.condor/tokens.d").out.strip() == ""

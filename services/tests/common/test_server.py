@@ -26,16 +26,16 @@ def test_ready_is_told_when_it_answers(tmp_path: Path, monkeypatch: pytest.Monke
         listen = ListenSettings(port=1)
         sock = bind(listen.model_copy(update={"port": 0}))
         serving = asyncio.create_task(serve(FastAPI(), listen, stop, sock=sock))
-        assert await asyncio.wait_for(asyncio.to_thread(manager.recv, 100), 30) == b"READY=1"
+        assert await asyncio.wait_for(asyncio.to_thread(manager.recv, 100), 60) == b"READY=1"
         reader, writer = await asyncio.open_connection(*sock.getsockname())
         writer.write(b"GET /openapi.json HTTP/1.0\r\n\r\n")
-        assert b" 200 OK" in await asyncio.wait_for(reader.readline(), 30)
+        assert b" 200 OK" in await asyncio.wait_for(reader.readline(), 60)
         writer.close()
         stop.set()
         await serving
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.settimeout(30)
+        manager.settimeout(60)
         manager.bind(address.replace("@", "\0", 1))
         asyncio.run(main())
 
@@ -49,7 +49,7 @@ def test_a_client_that_says_nothing_more_is_let_go(monkeypatch: pytest.MonkeyPat
         writer.write(sends)
         told = b""
         with contextlib.suppress(ConnectionResetError):
-            told = await asyncio.wait_for(reader.read(), 10)  # to the end of the connection
+            told = await asyncio.wait_for(reader.read(), 60)  # to the end of the connection
         assert told.startswith(b"HTTP/1.1 200" if sends.endswith(b"GET /") else b"")
         writer.close()
 
@@ -68,7 +68,7 @@ def test_a_request_that_takes_its_time_is_answered(monkeypatch: pytest.MonkeyPat
     async def script(address: tuple[str, int]) -> None:
         reader, writer = await asyncio.open_connection(*address)
         writer.write(b"GET /slow HTTP/1.0\r\n\r\n")
-        assert b'"done"' in await asyncio.wait_for(reader.read(), 10)
+        assert b'"done"' in await asyncio.wait_for(reader.read(), 60)
         writer.close()
 
     _serve(app, script)
@@ -76,15 +76,16 @@ def test_a_request_that_takes_its_time_is_answered(monkeypatch: pytest.MonkeyPat
 
 def test_one_client_cannot_take_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "CONNECTIONS_OF_ONE_CLIENT", 3)
+    monkeypatch.setattr(server, "QUIET_SECONDS", 600.0)
 
     async def script(address: tuple[str, int]) -> None:
         held = [await asyncio.open_connection(*address) for _ in range(3)]
         reader, writer = await asyncio.open_connection(*address)
         with contextlib.suppress(ConnectionResetError):
-            assert await asyncio.wait_for(reader.read(), 10) == b""
+            assert await asyncio.wait_for(reader.read(), 60) == b""
         reader, writer = held[0]
         writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b" 200 OK" in await asyncio.wait_for(reader.readline(), 10), "those that it has are served"
+        assert b" 200 OK" in await asyncio.wait_for(reader.readline(), 60), "those that it has are served"
         for _, each in held:
             each.close()
 
@@ -133,9 +134,9 @@ def test_the_watchdog_hears_of_a_service_that_is_not_stuck(tmp_path: Path, monke
     async def main() -> None:
         stop = asyncio.Event()
         watching = asyncio.create_task(watchdog(stuck, stop))
-        await asyncio.wait_for(enough.wait(), 10)
+        await asyncio.wait_for(enough.wait(), 60)
         stop.set()
-        await asyncio.wait_for(watching, 10)
+        await asyncio.wait_for(watching, 60)
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.settimeout(1)
@@ -151,4 +152,4 @@ def test_the_watchdog_hears_of_a_service_that_is_not_stuck(tmp_path: Path, monke
 def test_without_a_watchdog_of_its_own_nothing_is_watched(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    asyncio.run(asyncio.wait_for(watchdog(lambda: "", asyncio.Event()), 10))
+    asyncio.run(asyncio.wait_for(watchdog(lambda: "", asyncio.Event()), 60))

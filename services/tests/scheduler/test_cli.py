@@ -64,7 +64,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()
-    assert ready.wait(30)
+    assert ready.wait(60)
     api, stop, loop = found[0]
     yield Server(f"http://127.0.0.1:{sock.getsockname()[1]}", folder, api)
     loop.call_soon_threadsafe(stop.set)

@@ -29,7 +29,7 @@ def served(folder: Path, reply: bytes | None, script: Callable[[MinterSocket, li
             writer.close()
 
         server = await asyncio.start_unix_server(handle, folder / "s")
-        await script(MinterSocket(folder / "s", seconds=0.5), asked)
+        await script(MinterSocket(folder / "s", seconds=60 if reply is not None else 0.5), asked)
         server.close()
 
     asyncio.run(main())

@@ -365,7 +365,7 @@ def test_the_engine_turns_by_itself_alone_on_its_database_and_hands_over(tmp_pat
     asyncio.run(main())
 
 
-async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - a condition on fakes that have no events
             await asyncio.sleep(0.05)

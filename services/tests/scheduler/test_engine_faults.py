@@ -260,7 +260,7 @@ def test_a_cloud_disabled_while_the_plan_was_made_gets_nothing(tmp_path: Path) -
         def disabled_meanwhile(of: Any, matcher: Any) -> Any:
             made = plan_world(of, matcher)
             assert made.actions
-            asyncio.run_coroutine_threadsafe(call(stage, "PUT", path, {"enabled": False}), loop).result(20)
+            asyncio.run_coroutine_threadsafe(call(stage, "PUT", path, {"enabled": False}), loop).result(60)
             return made
 
         with patch.object(engine, "plan_world", disabled_meanwhile):

@@ -174,7 +174,7 @@ async def meets(first: Callable[[AsyncSession], Awaitable[None]], second: Awaita
     async with database.begin() as session:
         await first(session)
         task = asyncio.ensure_future(second)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await blocked(database):  # noqa: ASYNC110 - the server tells nobody
                 await asyncio.sleep(0.01)
     return (await asyncio.gather(task, return_exceptions=True))[0]

@@ -90,7 +90,7 @@ class Cloud:
             raise answer
         return answer if isinstance(answer, httpx.Response) else httpx.Response(200, json=answer)
 
-    def driver(self, account: Account = ACCOUNT, seconds: float = 5.0) -> OpenStackDriver:
+    def driver(self, account: Account = ACCOUNT, seconds: float = 60.0) -> OpenStackDriver:
         return OpenStackDriver(account, seconds=seconds, client=httpx.AsyncClient(transport=httpx.MockTransport(self.handle)))
 
 

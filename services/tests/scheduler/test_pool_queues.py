@@ -69,7 +69,7 @@ class Schedds:
 def play(folder: Path, script: Callable[[Schedds, HtcondorPool], Awaitable[None]]) -> None:
     async def main() -> None:
         schedds = Schedds(folder)
-        pool = HtcondorPool(PoolAddress("central", (NEAR, FAR), "pool.test", folder, python=str(schedds.child)))
+        pool = HtcondorPool(PoolAddress("central", (NEAR, FAR), "pool.test", folder, python=str(schedds.child)), seconds=120)
         try:
             await script(schedds, pool)
         finally:

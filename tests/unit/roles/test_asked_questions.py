@@ -27,7 +27,7 @@ def test_every_question_is_answered_in_the_order_asked(tmp_path: Path) -> None:
             {"name": "two", "argv": python(meet % ("b", "a"))},
             {"name": "bad", "argv": python("import sys; print('half'); sys.exit('no luck')")},
         ],
-        20,
+        60,
     )
     assert answers == [
         {"name": "one", "rc": 0, "stdout": "met\n", "stderr": ""},
@@ -40,12 +40,12 @@ def test_what_comes_after_another_is_asked_when_that_has_ended(tmp_path: Path) -
     file = tmp_path / "first"
     first = f"import time; from pathlib import Path; time.sleep(0.2); Path({str(file)!r}).touch()"
     then = f"from pathlib import Path; print(Path({str(file)!r}).exists())"
-    answers = ask.asked([{"name": "first", "argv": python(first)}, {"name": "then", "after": "first", "argv": python(then)}], 20)
+    answers = ask.asked([{"name": "first", "argv": python(first)}, {"name": "then", "after": "first", "argv": python(then)}], 60)
     assert answers[1]["stdout"] == "True\n"
 
 
 def test_what_does_not_end_or_is_not_there_is_told_as_a_shell_would() -> None:
-    answers = ask.asked([{"name": "reads", "argv": python("input()")}, {"name": "gone", "argv": ["/nonexistent"]}], 20)
+    answers = ask.asked([{"name": "reads", "argv": python("input()")}, {"name": "gone", "argv": ["/nonexistent"]}], 60)
     assert [answer["rc"] for answer in answers] == [1, 127], "nothing can be read from standard input"
     assert answers[1]["stderr"] == "/nonexistent: No such file or directory"
     (late,) = ask.asked([{"name": "slow", "argv": python("while True: pass")}], 0.3)

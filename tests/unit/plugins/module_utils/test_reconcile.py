@@ -27,9 +27,6 @@ from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import (
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 
-hypothesis.settings.register_profile("shared_machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("shared_machine")
-
 scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 states = st.recursive(
     st.dictionaries(st.sampled_from("abcde"), scalars | st.lists(scalars, max_size=2), max_size=4),

@@ -96,10 +96,10 @@ def scheduler(tmp_path_factory):
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()
-    assert ready.wait(30), "the scheduler's API did not come up"
+    assert ready.wait(60), "the scheduler's API did not come up"
     yield found
     found.loop.call_soon_threadsafe(found.stop.set)
-    thread.join(30)
+    thread.join(60)
     assert not thread.is_alive()
     log = (folder / "log").read_text()
     assert "/v1/groups/atlas/clouds/victoria" in log
