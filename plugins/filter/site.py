@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 
 
@@ -28,8 +29,37 @@ def named_wish(pair, without=()):
     return dict(wish, name=pair["key"])
 
 
+def _comparable(name):
+    """Answer a name of a certificate, such as DNS:host.example, in the form in which the same names are equal."""
+    kind, _colon, value = name.partition(":")
+    if kind == "IP":
+        try:
+            return "IP:%s" % ipaddress.ip_address(value)
+        except ValueError:
+            return name
+    return "DNS:%s" % value.lower() if kind == "DNS" else name
+
+
+def missing_names(wished, carried):
+    """Answer the names in `wished` that a certificate with the names in `carried` does not stand for; a wildcard stands for one label."""
+    carried = {_comparable(name) for name in carried or ()}
+
+    def stood_for(name):
+        kind, _colon, value = name.partition(":")
+        host, _dot, domain = value.partition(".")
+        by_wildcard = kind == "DNS" and host != "*" and "." in domain and "DNS:*.%s" % domain in carried
+        return name in carried or by_wildcard
+
+    return [name for name in wished if not stood_for(_comparable(name))]
+
+
 class FilterModule(object):
     """The filters by name."""
 
     def filters(self):
-        return {"json_or_none": json_or_none, "image_summary": image_summary, "named_wish": named_wish}
+        return {
+            "json_or_none": json_or_none,
+            "image_summary": image_summary,
+            "missing_names": missing_names,
+            "named_wish": named_wish,
+        }

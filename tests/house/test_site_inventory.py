@@ -13,6 +13,8 @@ import yaml
 from example_site import EXAMPLE, ROOT, Site
 from own_ca import OwnCa
 
+CENTRAL = "central.example.org"
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
@@ -91,22 +93,27 @@ def test_an_own_ca_and_its_certificates_are_taken(site: Site) -> None:
     assert code == 0, said
 
 
-def brought(site: Site, days: int = 100, **changed: Any) -> OwnCa:
-    """The admin's own CA, for so many days, with a certificate for each of the two that the playbooks lay; `changed` goes over the files
-    named."""
-    ca = OwnCa(site.home / "own", days=days)
-    files = {host: ca.files(host, host) for host in ("condor", "scheduler")} | changed
+def brought(site: Site, ca: OwnCa | None = None, **changed: Any) -> OwnCa:
+    """The admin's own CA with a certificate for each of the two that the playbooks lay, one of them by a wildcard; `changed` goes over the
+    files named."""
+    ca = ca or OwnCa(site.home / "own")
+    files = {name: ca.files(name, host) for name, host in (("condor", CENTRAL), ("scheduler", "*.example.org"))} | changed
     site.variable("group_vars/all", certificates_ca_certificate=str(ca.certificate), certificates_files=files)
     return ca
 
 
 def other_ca(site: Site) -> None:
-    brought(site, condor=OwnCa(site.home / "other").files("condor", "condor"))
+    brought(site, condor=OwnCa(site.home / "other").files("condor", CENTRAL))
+
+
+def other_names(site: Site) -> None:
+    ca = OwnCa(site.home / "own")
+    brought(site, ca, condor=ca.files("other", "other.example.org", "*.example.net"), scheduler=ca.files("nameless"))
 
 
 def swapped_keys(site: Site) -> None:
     ca = OwnCa(site.home / "own")
-    condor, scheduler = ca.files("condor", "condor"), ca.files("scheduler", "scheduler")
+    condor, scheduler = ca.files("condor", CENTRAL), ca.files("scheduler", CENTRAL)
     swapped = {"condor": {**condor, "key_file": scheduler["key_file"]}, "scheduler": scheduler}
     site.variable("group_vars/all", certificates_ca_certificate=str(ca.certificate), certificates_files=swapped)
 
@@ -185,16 +192,35 @@ WRONG: dict[str, tuple[Callable[[Site], Any], tuple[str, ...]]] = {
     "another certificate's key": (swapped_keys, ('Certificate "condor": key_file', "does not fit certificate_file")),
     "another CA's certificate": (other_ca, ('Certificate "condor": certificate_file', "does not lead to certificates_ca_certificate")),
     "an ended certificate": (
-        lambda site: brought(site, condor=OwnCa(site.home / "own").files("ended", "condor", days=-1)),
+        lambda site: brought(site, condor=OwnCa(site.home / "own").files("ended", CENTRAL, days=-1)),
         ('Certificate "condor": ', "has ended"),
     ),
     "a certificate of tomorrow": (
-        lambda site: brought(site, condor=OwnCa(site.home / "own").files("early", "condor", since=1)),
+        lambda site: brought(site, condor=OwnCa(site.home / "own").files("early", CENTRAL, since=1)),
         ('Certificate "condor": ', "is not valid before 20"),
     ),
     "an ended CA": (
-        lambda site: brought(site, days=-1),
+        lambda site: brought(site, OwnCa(site.home / "own", days=-1)),
         ("certificates_ca_certificate: ", "own/root.pem is valid from 20", "valid now"),
+    ),
+    "an ended intermediate certificate": (
+        lambda site: brought(site, OwnCa(site.home / "own", between=(-400, -1))),
+        ('Certificate "condor": certificate_file', "own/condor.pem has the intermediate certificate intermediate, which is valid from 20"),
+    ),
+    "an intermediate certificate of tomorrow": (
+        lambda site: brought(site, OwnCa(site.home / "own", between=(1, 100))),
+        (
+            'Certificate "scheduler": certificate_file',
+            "own/scheduler.pem has the intermediate certificate intermediate, which is valid from",
+        ),
+    ),
+    "names of other hosts": (
+        other_names,
+        (
+            "own/other.pem is not for DNS:central.example.org, but for DNS:other.example.org, DNS:*.example.net",
+            "own/nameless.pem is not for DNS:central.example.org, but for nothing",
+            "get one from your CA for DNS:central.example.org",
+        ),
     ),
 }
 

@@ -16,13 +16,14 @@ DAY = datetime.timedelta(days=1)
 class OwnCa:
     """A root and an intermediate that signs; what `files` answers is an item of `certificates_files`."""
 
-    def __init__(self, folder: Path, *, days: int = 100) -> None:
+    def __init__(self, folder: Path, *, days: int = 100, between: tuple[int, int] = (-400, 100)) -> None:
+        """The root ends in so many days; the intermediate is valid from and to so many days from now."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         self.certificate = folder / "root.pem"
         root_key, self._key = key(), key()
         root = signed("root", root_key, "root", root_key, ca=True, days=days)
-        self._chain = signed("intermediate", self._key, "root", root_key, ca=True)
+        self._chain = signed("intermediate", self._key, "root", root_key, ca=True, since=between[0], days=between[1])
         self.certificate.write_bytes(root)
 
     def files(self, name: str, *hosts: str, days: int = 100, since: int = -400) -> dict[str, str]:

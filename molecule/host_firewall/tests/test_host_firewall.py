@@ -46,6 +46,32 @@ def test_drift_is_predicted_and_mended(host, converge, spoil, mended):
         assert "inet foreign" in host.check_output("nft list tables")
 
 
+def test_what_a_service_no_longer_opens_is_closed(host, converge):
+    before = rules(host)
+    try:
+        assert converge.mends(firewall_other="close") == [f"{NAME}: Close the ports of other", LOAD]
+        assert not host.file("/etc/nftables.d/other.nft").exists
+        assert "9000" not in rules(host) and "8080" in rules(host)
+        # What is loaded as a run leaves it that broke off after the file had gone, and no service that opens anything.
+        host.check_output("nft add rule inet distcloud input tcp dport 9000 accept")
+        assert converge.mends(firewall_web="close", firewall_other="close") == [f"{NAME}: Close the ports of web", LOAD]
+        assert "8080" not in rules(host) and "9000" not in rules(host) and "tcp dport 22 accept" in rules(host)
+    finally:
+        converge.run()
+    assert rules(host) == before
+
+
+def test_a_host_may_have_no_port_of_its_own(host, converge):
+    path = "/etc/nftables.d/admin.nft"
+    host.check_output(f"echo 'table inet distcloud {{ chain input {{ tcp dport 22 accept comment \"admin\"; }}; }}' > {path}")
+    try:
+        assert converge.mends(host_firewall_tcp_ports=[]) == [f"{NAME}: Write the base rules", LOAD]
+        assert "tcp dport 22 accept\n" not in rules(host) and "policy drop" in rules(host)
+    finally:
+        host.check_output(f"rm {path}")
+        converge.run()
+
+
 def test_bad_input_is_refused(host, converge):
     before = rules(host)
     assert "at least one port from 1 to 65535" in converge.refuses(firewall_web_ports=[0])

@@ -93,6 +93,16 @@ def test_a_run_that_broke_off_is_completed_by_the_next(host, converge):
 
 
 @pytest.mark.long
+def test_the_port_is_closed_again_where_it_is_no_longer_opened(host, converge):
+    try:
+        closed = [f"{NAME}: Close the ports of scheduler", f"{NAME}: Load the packet filter"]
+        assert converge.mends(ENGINES, settled=False, scheduler_firewall=False) == closed
+        assert "8443" not in host.check_output("nft list table inet distcloud")
+    finally:
+        converge.run(ENGINES)
+
+
+@pytest.mark.long
 def test_what_runs_is_the_release_that_is_put_into_use_again(host, converge):
     """A link that is wrong and old: what a dry run finds is not yet what a run will have made of it."""
     began = started(host)

@@ -1,8 +1,8 @@
 """Print the rules of table `inet distcloud` as they are loaded and as the wished files would load them.
 
 Reads JSON from standard input: {"base": text of nftables.conf, "services": {name: text}}; files of services that are not named count as
-they are on disk. Prints {"loaded", "wished"}, both as the kernel lists them: the wished rules are loaded in a network namespace of their
-own, which nothing else sees.
+they are on disk, and an empty text as no file. Prints {"loaded", "wished"}, both as the kernel lists them: the wished rules are loaded in a
+network namespace of their own, which nothing else sees.
 """
 
 import json

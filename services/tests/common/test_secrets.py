@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,19 @@ def test_what_is_sealed_opens_and_compares(tmp_path: Path) -> None:
     assert box.same(token, "geheim-ä") and not box.same(token, "other") and not box.same(None, "geheim-ä")
     with pytest.raises(FileExistsError):
         SecretBox.create_file(path)
+    assert SecretBox.from_file(path).open(token) == "geheim-ä"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_key_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(_descriptor: int) -> None:
+        assert not (tmp_path / "key").exists(), "nobody sees it before it is on the disk"
+        raise OSError("cut off")
+
+    monkeypatch.setattr(os, "fsync", cut)
+    with pytest.raises(OSError, match="cut off"):
+        SecretBox.create_file(tmp_path / "key")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_key_on_top_still_opens_the_old(tmp_path: Path) -> None:

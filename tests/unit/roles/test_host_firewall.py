@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from role_templates import render
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "host_firewall"
 VARIABLES = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
@@ -25,29 +23,36 @@ table inet filter {
 \t}
 }
 """
-# In a process of its own: what is loaded for templates makes a controller of the process, in which modules no longer tell their warnings.
-RENDER = """
-import json, sys
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
-wish = json.load(sys.stdin)
-known = {**wish["variables"], **{name: trust_as_template(text) for name, text in wish["templates"].items()}}
-print(Templar(DataLoader(), variables=known).template(trust_as_template(wish["text"])))
-"""
+
+
+def base_rules(**variables: Any) -> str:
+    known = {"host_firewall_tcp_ports": [22], "ansible_managed": "by a test", **variables}
+    templates = {"__host_firewall_tcp_ports": VARIABLES["__host_firewall_tcp_ports"]}
+    return str(render((ROLE / "templates" / "nftables.conf.j2").read_text(), known, templates))
 
 
 @pytest.mark.parametrize(
     ("variables", "ports"),
-    [({}, "22"), ({"ansible_port": "2222"}, "22, 2222"), ({"ansible_port": 22}, "22"), ({"host_firewall_tcp_ports": [80]}, "80")],
+    [
+        ({}, "22"),
+        ({"ansible_port": "2222"}, "22, 2222"),
+        ({"ansible_port": 22}, "22"),
+        ({"host_firewall_tcp_ports": [80]}, "80"),
+        ({"host_firewall_tcp_ports": [], "ansible_port": 2222}, "2222"),
+    ],
 )
 def test_the_way_of_ansible_stays_open(variables: dict[str, Any], ports: str) -> None:
-    wish = {
-        "variables": {"host_firewall_tcp_ports": [22], "ansible_managed": "by a test", **variables},
-        "templates": {"__host_firewall_tcp_ports": VARIABLES["__host_firewall_tcp_ports"]},
-        "text": (ROLE / "templates" / "nftables.conf.j2").read_text(),
-    }
-    text = subprocess.run([sys.executable, "-c", RENDER], input=json.dumps(wish), capture_output=True, text=True, check=True).stdout
-    assert f"tcp dport {{ {ports} }} accept" in text
+    assert f"\t\ttcp dport {{ {ports} }} accept\n\t}}\n" in base_rules(**variables)
+
+
+def test_a_host_without_a_port_of_its_own_has_no_rule_for_it() -> None:
+    text = base_rules(host_firewall_tcp_ports=[])
+    assert "dport" not in text and "\t\tmeta l4proto { icmp, ipv6-icmp } accept\n\t}\n" in text
+
+
+@pytest.mark.parametrize(("family", "path"), [("Debian", "/etc/nftables.conf"), ("RedHat", "/etc/sysconfig/nftables.conf")])
+def test_the_rules_are_where_the_system_loads_them_from(family: str, path: str) -> None:
+    assert render(VARIABLES["__host_firewall_file"], {"ansible_facts": {"os_family": family}}) == path
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import os
 import stat
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,10 +52,17 @@ class SecretBox:
 
     @staticmethod
     def create_file(path: Path | str) -> None:
-        """Writes a new key with mode 0600; an existing file is an error, because losing a key loses what it sealed."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(Fernet.generate_key().decode("ascii") + "\n")
+        """Writes a new key with mode 0600, whole or not at all; an existing file is an error, because losing a key loses what it sealed."""
+        target = Path(path)
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(Fernet.generate_key().decode("ascii") + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(name, target)  # unlike a rename it never replaces a file
+        finally:
+            Path(name).unlink()
 
     def seal(self, text: str) -> str:
         return self._fernet.encrypt(text.encode("utf-8")).decode("ascii")
