@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from role_plays import play
 
-ROOT = Path(__file__).resolve().parents[3]
 SECRETS = {"the-old-password", "the-new-password", "the-admins-password"}
-PLAYBOOK = """
-- hosts: localhost
-  gather_facts: false
-  tasks:
-    - ansible.builtin.include_role: {name: "hep.distcloud.%s", tasks_from: "%s"}
-"""
 NOWHERE = "http://127.0.0.1:1/v3"
 
 
@@ -50,16 +41,9 @@ def test_the_difference_is_shown_without_secrets(tmp_path: Path, role: str, task
         "region_site": "my-site",
         "region_clouds_yaml": str(path),
         "region_state_dir": str(tmp_path),
-        "ansible_python_interpreter": sys.executable,
     }
-    (tmp_path / "wishes.yml").write_text(yaml.safe_dump(wishes))
-    (tmp_path / "play.yml").write_text(PLAYBOOK % (role, tasks))
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-vvv", "--diff", "-i", "localhost,", "-c", "local", *arguments]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "OS_CLIENT_CONFIG_FILE": str(path)}
-    full = [*command, "-e", f"@{tmp_path}/wishes.yml", str(tmp_path / "play.yml")]
-    done = subprocess.run(full, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    said = done.stdout + done.stderr
-    assert done.returncode == code, said
+    ended, said = play(tmp_path, role, tasks, wishes, *arguments)
+    assert ended == code, said
     assert not [secret for secret in SECRETS if secret in said]
     differences = [line[1:].split() for line in said.splitlines() if line[:1] in ("-", "+")]
     assert ["username:", "u"] in differences, said

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,15 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from role_plays import play
 
-ROOT = Path(__file__).resolve().parents[3]
 SECRETS = {"the-credentials-secret", "the-schedulers-token", "the-accounts-password"}
-PLAYBOOK = """
-- hosts: localhost
-  gather_facts: false
-  tasks:
-    - ansible.builtin.include_role: {name: hep.distcloud.region, tasks_from: hand_over}
-"""
 
 
 class Services(ThreadingHTTPServer):
@@ -136,18 +127,11 @@ def hand_over(services: Services, state: Path, *arguments: str, keystone: str = 
         "region_scheduler_url": services.address,
         "region_scheduler_token": "the-schedulers-token",
         "region_scheduler_groups": ["atlas"],
-        "ansible_python_interpreter": sys.executable,
         **variables,
     }
-    (state / "play.yml").write_text(PLAYBOOK)
-    (state / "wishes.yml").write_text(yaml.safe_dump(wishes))
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-vvv", "--diff", "-i", "localhost,", "-c", "local"]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "no_proxy": "127.0.0.1"}
-    full = [*command, *arguments, "-e", f"@{state}/wishes.yml", str(state / "play.yml")]
-    done = subprocess.run(full, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    said = done.stdout + done.stderr
+    code, said = play(state, "region", "hand_over", wishes, *arguments)
     assert not [secret for secret in SECRETS if secret in said]
-    return done.returncode, " ".join(said.split())
+    return code, " ".join(said.split())
 
 
 def told(services: Services) -> Any:

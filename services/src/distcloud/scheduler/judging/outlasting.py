@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from ...common.breaker import Breaker, BreakerPolicy
+from ...common.probation import Probation
 from ..bindings import MatchingUnavailable
 from ..clauses import Failure
 from .judgement import Reasons
@@ -25,8 +25,6 @@ _COMMAND: Final = (sys.executable, "-m", "distcloud.scheduler.judging.child")
 _PATIENCE: Final = 60.0
 _FATAL_KEPT: Final = 1000
 _NUMBERED: Final = 4096
-# Whose jobs were fatal three times has his further ones judged later and later, so that he holds up nobody else.
-_OWNER: Final = BreakerPolicy(threshold=3, shortest=60.0, longest=3600.0)
 # Ends that others bring about: the administrator, or the kernel when memory is short. No job is blamed for the first of them.
 _FROM_OUTSIDE: Final = frozenset(-number for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
@@ -54,13 +52,11 @@ class OutlastingJudge:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._command = tuple(command)
-        self._monotonic = monotonic
-        self._chance = chance
         self._turn = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers: dict[str, int] = {}  # of the ads that the child knows
         self._fatal: dict[str, str] = {}  # a job's ad -> how the child ended
-        self._owners: dict[str, Breaker] = {}  # of those alone whose jobs were fatal
+        self._owners = Probation(monotonic, chance)
         self.starts = 0
 
     def matches(self, owner: str, job: str, worker: str) -> bool | None:
@@ -87,10 +83,8 @@ class OutlastingJudge:
 
     def _waits(self, owner: str) -> str:
         """Why no job of this owner is judged now; empty when they are."""
-        breaker, now = self._owners.get(owner), self._monotonic()
-        if breaker is None or breaker.allows(now):
-            return ""
-        return f"not judged for another {breaker.wait(now):.0f} s, because of other jobs of {owner}: {breaker.error}"
+        wait = self._owners.wait(owner)
+        return f"not judged for another {wait:.0f} s, because of other jobs of {owner}: {self._owners.error(owner)}" if wait else ""
 
     def _answer(self, kind: str, owner: str, job: str, worker: str) -> Any:
         """The child's answer, or the sentence that says why there is none."""
@@ -101,9 +95,7 @@ class OutlastingJudge:
                 if lost.code in _FROM_OUTSIDE and not last:
                     continue
                 return self._blame(owner, job, lost.code)
-            breaker = self._owners.get(owner)
-            if breaker is not None and breaker.opened_until is not None:
-                self._owners[owner] = breaker.succeeded()
+            self._owners.passed(owner)
             return answer
         raise AssertionError("unreachable")
 
@@ -113,8 +105,7 @@ class OutlastingJudge:
         while len(self._fatal) >= _FATAL_KEPT:
             del self._fatal[next(iter(self._fatal))]
         self._fatal[job] = why
-        breaker = self._owners.get(owner, Breaker(_OWNER))
-        self._owners[owner] = breaker.failed(self._monotonic(), self._chance(), why)
+        self._owners.failed(owner, why)
         return why
 
     def _exchange(self, kind: str, job: str, worker: str) -> bytes:

@@ -12,17 +12,16 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Final
 
 from ...common.bounded import bound, within
-from ...common.breaker import Breaker, BreakerPolicy
+from ...common.probation import Probation
 
 Row = dict[str, Any]
 
 SECONDS: Final = 0.5  # of a processor, for one ad; thousands of times what ads as people write them take
-_PATIENCE: Final = BreakerPolicy(threshold=3, shortest=60.0, longest=3600.0)
 _LITERAL: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+|-?\d+\.\d*(?:[eE][-+]?\d+)?|true|false', re.IGNORECASE)
 
 _ESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r"}
@@ -58,9 +57,7 @@ class Reader:
     """Reads ads, and remembers whose could not be evaluated."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic, chance: Callable[[], float] = random.random) -> None:
-        self._monotonic = monotonic
-        self._chance = chance
-        self._failing: dict[str, Breaker] = {}  # of those alone whose ads ended a fork
+        self._failing = Probation(monotonic, chance)
 
     def read(self, ads: Sequence[Any], evaluate: Callable[[Any], Row], by_text: Callable[[Any], Row], whose: str) -> list[Row]:
         """One row for each ad: as `evaluate` gives it or, where that is not to be had, as `by_text` does, which must evaluate nothing.
@@ -71,9 +68,9 @@ class Reader:
         failed: set[str] = set()
         left = list(range(len(ads)))
         while left:
-            if self._failing:
+            if self._failing.known():
                 for index in left:
-                    if not self._allowed(str(literal(ads[index], whose))):
+                    if self._failing.wait(str(literal(ads[index], whose))):
                         rows[index] = by_text(ads[index])
                 left = [index for index in left if index not in rows]
             done = _in_a_fork(lambda index: evaluate(ads[index]), left) if left else []
@@ -82,21 +79,12 @@ class Reader:
             if left:
                 owner = str(literal(ads[left[0]], whose))
                 failed.add(owner)
-                self._failing[owner] = self._failing.get(owner, Breaker(_PATIENCE)).failed(self._monotonic(), self._chance())
+                self._failing.failed(owner)
                 rows[left[0]] = by_text(ads[left[0]])
                 left = left[1:]
-        self._forgive(failed)
+        for owner in self._failing.known() - failed:
+            self._failing.passed(owner)
         return [rows[index] for index in range(len(ads))]
-
-    def _allowed(self, owner: str) -> bool:
-        breaker = self._failing.get(owner)
-        return breaker is None or breaker.allows(self._monotonic())
-
-    def _forgive(self, failed: Set[str]) -> None:
-        """Those whose ads were evaluated again, all of them, after they had been left out for a while."""
-        for owner, breaker in [*self._failing.items()]:
-            if breaker.opened_until is not None and owner not in failed and self._allowed(owner):
-                del self._failing[owner]
 
 
 def _in_a_fork(evaluate: Callable[[int], Row], indices: Sequence[int]) -> list[Row]:
