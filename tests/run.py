@@ -174,23 +174,27 @@ async def run(step: Step) -> Count:
     say(f"{step.name} ...")
     environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"} | step.environment
     with log.open("wb") as out:
-        process = await asyncio.create_subprocess_exec(
-            *step.command,
-            cwd=ROOT,
-            env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=out,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *step.command,
+                cwd=ROOT,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
         )
         try:
+            # Cut off while it starts, asyncio would end the command alone and leave what the command began in the meantime.
+            process = await asyncio.shield(starting)
             code = await asyncio.wait_for(process.wait(), step.minutes * 60)
         except TimeoutError:
             await end(process)
             code = -1
             out.write(f"\nstopped: it took longer than {step.minutes:g} minutes\n".encode())
         except asyncio.CancelledError:
-            await end(process)
+            await end(await starting)
             raise
     count = _pytest_count(step, code) if step.pytest else Count(passed=int(code == 0), failed=int(code != 0))
     say(f"{step.name}: {count} ({time.monotonic() - begin:.0f} s)")

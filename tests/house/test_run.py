@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from lab_access import wait
@@ -62,6 +64,30 @@ def test_a_step_that_takes_too_long_goes_with_its_children(runner: ModuleType, t
             break
     assert count.failed == 1
     assert f"stopped: it took longer than {minutes:g} minutes" in (tmp_path / "long.log").read_text()
+    assert ended(child_of(tmp_path))
+
+
+def test_a_step_that_is_interrupted_while_it_starts_goes_with_its_children(
+    runner: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks: list[asyncio.Task[Any]] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        """The interruption comes when the command has begun a child and before asyncio has handed the command over."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            wait("its child runs", (tmp_path / "child").exists, 60, 0.02)
+            tasks[0].cancel()
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+
+    async def interrupted() -> None:
+        tasks.append(asyncio.create_task(runner.run(runner.Step("cut", ["sh", "-c", LINGERING.format(tmp_path / "child")]))))
+        with pytest.raises(asyncio.CancelledError):
+            await tasks[0]
+
+    asyncio.run(interrupted())
     assert ended(child_of(tmp_path))
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,3 +88,43 @@ def test_commands_are_cut_off_with_all_they_started() -> None:
         assert time.monotonic() - began < 300
 
     asyncio.run(main())
+
+
+def test_what_is_cancelled_while_it_starts_goes_with_all_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = tmp_path / "child"
+    script = f"sleep 600 & echo $! > {begun}.new; mv {begun}.new {begun}; wait"
+    tasks: list[asyncio.Task[Any]] = []
+
+    class Cancelled(subprocess.Popen[bytes]):
+        """The cancellation comes when the command has begun a child and before asyncio has handed the command over."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            end = time.monotonic() + 60
+            while not begun.exists() and time.monotonic() < end:
+                time.sleep(0.02)
+            tasks[-1].cancel()
+
+    monkeypatch.setattr(subprocess, "Popen", Cancelled)
+
+    async def main(call: Coroutine[Any, Any, Any]) -> None:
+        tasks.append(asyncio.create_task(call))
+        with pytest.raises(asyncio.CancelledError):
+            await tasks[-1]
+
+    for call in (run_command(["sh", "-c", script], seconds=60), JsonChild("child", ["sh", "-c", script]).ask({}, 60)):
+        asyncio.run(main(call))
+        lingering = int(begun.read_text())
+        end = time.monotonic() + 60
+        while running(lingering) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not running(lingering)
+        begun.unlink()
+
+
+def running(pid: int) -> bool:
+    """Dead and not yet reaped by whoever inherits it is not running."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _ANSWER_LIMIT = 64 * 1024 * 1024  # one line: ten thousand grouped jobs are a few MiB
+_LINE_LIMIT = 64 * 1024  # of a command whose output is read as a whole: asyncio's own
 _ERROR_KEPT = 4096
 _WORDS_SHOWN = 300
 
@@ -82,15 +83,7 @@ class JsonChild:
             return self._process
         self._last_words.clear()
         self.starts += 1
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **self._environment},
-            start_new_session=True,  # its own process group: what it may start dies with it
-            limit=_ANSWER_LIMIT,
-        )
+        self._process = await _start(self._command, self._environment, stdin=asyncio.subprocess.PIPE, limit=_ANSWER_LIMIT)
         self._errors = asyncio.create_task(self._listen(self._process))
         return self._process
 
@@ -105,8 +98,7 @@ class JsonChild:
         """Kills the child and forgets it at once: until it is reaped it would still pass for running."""
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill_group(process)
 
     async def close(self) -> None:
         process = self._process
@@ -115,6 +107,37 @@ class JsonChild:
             await process.wait()
         if self._errors is not None:
             await asyncio.wait([self._errors])
+
+
+async def _start(
+    command: Sequence[str], environment: Mapping[str, str], *, stdin: int, limit: int = _LINE_LIMIT
+) -> asyncio.subprocess.Process:
+    """Starts a command in a process group of its own: what it may start dies with it, also when we are cancelled on the way."""
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command,
+            stdin=stdin,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **environment},
+            start_new_session=True,
+            limit=limit,
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # asyncio would end the command alone and leave what the command began in the meantime.
+        with contextlib.suppress(OSError):  # it could not be started: nothing is to be ended
+            process = await starting
+            _kill_group(process)
+            await process.wait()
+        raise
+
+
+def _kill_group(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +154,8 @@ async def run_command(
 ) -> Finished:
     """Runs one command without a shell; kills its whole process group when it takes longer than `seconds` (ChildTimeout)."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **(environment or {})},
-            start_new_session=True,
+        process = await _start(
+            command, environment or {}, stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL
         )
     except OSError as error:
         raise ChildError(f"{command[0]}: cannot be started: {error}") from error
@@ -145,8 +163,7 @@ async def run_command(
         async with asyncio.timeout(seconds):
             output, errors = await process.communicate(stdin)
     except (TimeoutError, asyncio.CancelledError) as error:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill_group(process)
         await process.wait()
         if isinstance(error, TimeoutError):
             raise ChildTimeout(f"{command[0]}: not finished within {seconds:g} s") from error
