@@ -102,6 +102,18 @@ def locked(name: str, timeout: float) -> t.Iterator[int]:
         os.close(taken[0])
 
 
+def is_locked(name: str) -> bool:
+    """Whether somebody holds a lock at this moment; leaves no file behind."""
+    if not os.path.exists(lock_path(name)):
+        return False
+    handle = _take(lock_path(name))
+    if handle is None:
+        return True
+    drop_lock(name)
+    os.close(handle)
+    return False
+
+
 def drop_lock(name: str) -> None:
     """Remove a lock's file; only for its holder."""
     with contextlib.suppress(FileNotFoundError):

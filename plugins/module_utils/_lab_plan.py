@@ -287,17 +287,16 @@ def guest_files(
                 "[Match]\nName=ex0\n\n[Link]\nRequiredForOnline=no\n\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n",
             )
         )
-    if outer.get("pip_conf"):
-        files.append(GuestFile("/etc/pip.conf", outer["pip_conf"], secret=True))
     proxies = {key: value for key, value in sorted((outer.get("proxy") or {}).items()) if value}
-    if proxies:
-        files.append(GuestFile("/etc/environment", "".join('%s="%s"\n' % pair for pair in proxies.items()), secret=True))
-        lines = [
-            'Acquire::%s::Proxy "%s";\n' % (key[: -len("_proxy")], value)
-            for key, value in proxies.items()
-            if key in ("http_proxy", "https_proxy")
-        ]
-        files.append(GuestFile("/etc/apt/apt.conf.d/91lab-proxy", "".join(lines), secret=True))
+    lines = [
+        'Acquire::%s::Proxy "%s";\n' % (key[: -len("_proxy")], value)
+        for key, value in proxies.items()
+        if key in ("http_proxy", "https_proxy")
+    ]
+    # Empty where the machine has no index or proxy of its own any more: a host that was made with one has to forget it.
+    files.append(GuestFile("/etc/pip.conf", outer.get("pip_conf") or "", secret=True))
+    files.append(GuestFile("/etc/environment", "".join('%s="%s"\n' % pair for pair in proxies.items()), secret=True))
+    files.append(GuestFile("/etc/apt/apt.conf.d/91lab-proxy", "".join(lines), secret=True))
     if keys is not None:
         files.append(GuestFile("/etc/machine-id", keys["machine_id"] + "\n", 0o444))
         files.append(GuestFile("/etc/ssh/ssh_host_ed25519_key", keys["private"], 0o600, secret=True))

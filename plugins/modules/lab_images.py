@@ -162,11 +162,17 @@ class LabImages(LabModule):
         return found
 
     def surplus(self, wanted):
-        """Entries of the cache that nobody needs."""
+        """Entries of the cache that nobody needs: neither a lab nor a bake that another run has under way."""
         cache = self.params["cache"]
         used = {os.path.dirname(host["tree"]) for record in outer.lab_records() for host in outer.host_records(record["lab"]).values()}
         entries = sorted(os.listdir(cache)) if os.path.isdir(cache) else []
-        return [os.path.join(cache, name) for name in entries if os.path.join(cache, name) not in used | wanted]
+        digests = {name: re.sub(r"^\.bake-", "", name) for name in entries}
+        baking = {digest for digest in digests.values() if outer.is_locked("bake-%s" % digest)}
+        return [
+            path
+            for name, path in ((name, os.path.join(cache, name)) for name in entries)
+            if path not in used | wanted and digests[name] not in baking and not (baking and name.endswith(".log"))
+        ]
 
     def bring(self):
         trusted = image.authorities()

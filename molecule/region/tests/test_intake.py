@@ -103,7 +103,8 @@ def test_regions_that_do_not_answer_are_named_with_what_to_do_and_the_others_are
         finally:
             machine.check_output("nft delete table inet hole")
     print(f"four dead regions and one that lives: {took:.0f} s")
-    assert took < 60, "one that does not answer holds the run up for longer than a few time-outs"
+    # A connection that is not answered is given up by the kernel after 130 s: without our time-outs each try would last as long.
+    assert took < 120, "one that does not answer holds the run up for longer than a few time-outs"
     assert sorted(done.failures) == ["region-expired", "region-foreign"], "a region that is down is no error"
     told = "\n".join(line for lines in done.told.values() for line in lines)
     assert "NOT taken in, the others are complete:" in told

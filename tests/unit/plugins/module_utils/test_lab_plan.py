@@ -156,6 +156,15 @@ def test_secrets_among_the_files_are_marked() -> None:
     assert files["/etc/ssh/ssh_host_ed25519_key"].mode == 0o600
 
 
+def test_a_host_forgets_the_index_and_the_proxy_that_the_machine_no_longer_has() -> None:
+    wish = plan.normalise_hosts({"a": {"address": "10.203.0.9"}}, NET, GATEWAY)["a"]
+    outer = {"network": NET, "gateway": GATEWAY, "resolv_conf": "", "authorized_keys": "k\n"}
+    for gone in (outer, outer | {"pip_conf": "", "proxy": {"http_proxy": "", "no_proxy": ""}}):
+        files = {file.path: file for file in plan.guest_files("a", wish, gone, "", None)}
+        for path in ("/etc/pip.conf", "/etc/environment", "/etc/apt/apt.conf.d/91lab-proxy"):
+            assert files[path].content == ""
+
+
 # -- images ------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -56,6 +56,28 @@ def test_the_password_in_a_proxy_is_in_no_output(tmp_path):
     assert "proxy.example.org" not in result.raw + result.logged
 
 
+def test_what_another_run_bakes_is_not_purged(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(outer, "LOCKS", str(tmp_path / "locks"))
+    monkeypatch.setattr(outer, "lab_records", list)
+    for entry in (".bake-0f3a/root", ".bake-77aa/root", "33bb/root"):
+        (cache / entry).mkdir(parents=True)
+    (cache / "bake-base.log").write_text("")
+    wish = {"images": {}, "cache": str(cache), "purge": True}
+
+    def purge(check=False):
+        result = run_module(lab_images.LabImages, wish, check=check)
+        assert not result.failed
+        return [path.removeprefix(str(cache) + "/") for path in result.data["diff"]["before"].split()]
+
+    with outer.locked("bake-0f3a", 60):
+        assert purge(check=True) == purge() == [".bake-77aa", "33bb"]
+        assert sorted(path.name for path in cache.iterdir()) == [".bake-0f3a", "bake-base.log"]
+        assert purge() == []
+    assert purge(check=True) == purge() == [".bake-0f3a", "bake-base.log"]
+    assert not cache.exists()
+
+
 def test_a_bake_that_takes_too_long_is_told_and_nothing_of_it_lives_on(tmp_path, monkeypatch):
     """Its children, whose parent alone would be killed, would go on writing into the tree that the next run makes anew."""
     programs, cache, child = tmp_path / "bin", tmp_path / "cache", tmp_path / "child"
