@@ -105,6 +105,32 @@ def test_an_interrupted_run_takes_its_steps_along(runner: ModuleType, tmp_path: 
     assert ended(child_of(tmp_path))
 
 
+def test_a_second_interruption_ends_the_patience_and_leaves_nothing(
+    runner: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "PATIENCE", 600.0)
+
+    async def interrupted() -> None:
+        step = runner.Step("cut", ["sh", "-c", "trap '' TERM; " + LINGERING.format(tmp_path / "child")])
+        task = asyncio.create_task(runner.run(step))
+        await asyncio.to_thread(wait, "its child runs", (tmp_path / "child").exists, 60, 0.02)
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0.5)  # the second comes within the patience of the first
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(interrupted())
+    assert ended(child_of(tmp_path))
+
+
+def test_the_layers_with_a_lab_refuse_at_once_without_roots_rights(runner: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for code, words in ((0, ""), (1, "sudo without a password")):
+        monkeypatch.setattr(subprocess, "run", lambda command, code=code, **_: subprocess.CompletedProcess(command, code))
+        assert words in runner.rights() and bool(runner.rights()) == bool(words)
+
+
 def child_of(folder: Path) -> int:
     return int((folder / "child").read_text())
 

@@ -1,7 +1,7 @@
 """What the tests on a running lab share: its hosts by SSH, its regions by their own SDK, its scheduler by REST.
 
 They run against the lab named by DISTCLOUD_LAB (default: test) after `playbooks/lab.yml` and `playbooks/site.yml`; without a running
-lab they are skipped.
+lab they are skipped, or fail where DISTCLOUD_LAB_REQUIRED says that there has to be one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from lab_access import connection, wait
+from lab_access import connection, missing, wait
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -108,14 +108,14 @@ def _quote(text: str) -> str:
 
 @pytest.fixture(scope="session")
 def lab() -> Lab:
-    """The running lab, or skip."""
+    """The running lab."""
     found = Lab(os.environ.get("DISTCLOUD_LAB", "test"))
     if not (found.state / "ssh" / "id_ed25519").exists():
-        pytest.skip(f"no lab named {found.name} is up: `DISTCLOUD_LAB={found.name} make lab` stands one up")
+        missing(f"no lab named {found.name} is up: `DISTCLOUD_LAB={found.name} make lab` stands one up")
     try:
-        found.run("central", "true", timeout=60)
+        found.run("central", "true", timeout=300)
     except (AssertionError, KeyError, subprocess.TimeoutExpired) as error:
-        pytest.skip(f"lab {found.name} does not answer: {error}")
+        missing(f"lab {found.name} does not answer: {error}")
     return found
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_access import processes, wait
-from outer_machine import STATE, SUDO, Snapshot, left_behind, marks, root, shell, snapshot
+from lab_access import SUDO, processes, root, wait
+from outer_machine import STATE, Snapshot, left_behind, marks, shell, snapshot
 from own_lab import Machine
 
 ROOT = Path(__file__).resolve().parents[2]

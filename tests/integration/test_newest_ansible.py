@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Iterator
 
 import pytest
-from outer_machine import SUDO
+from lab_access import SUDO
 from own_lab import ROOT, Machine
 
 CORE = "2.21.5"

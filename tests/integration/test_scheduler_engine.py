@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from lab_access import missing
 
 from distcloud.common.database import Database
 from distcloud.common.secrets import SecretBox
@@ -37,7 +38,7 @@ def account_of(lab: Any, region: str) -> Account:
     """The scheduler's own credential for a region, as the intake wrote it."""
     path = lab.state / "credentials" / f"{region}-scheduler.yml"
     if not path.exists():
-        pytest.skip(f"{region} is not taken in yet: playbooks/regions.yml writes {path.name}")
+        missing(f"{region} is not taken in yet: playbooks/regions.yml writes {path.name}")
     found = yaml.safe_load(path.read_text("utf-8"))
     kept = ("auth_url", "auth_type", "interface", "application_credential_id")
     return Account(
@@ -64,7 +65,7 @@ async def until(condition: Callable[[], Awaitable[Any]], what: str, seconds: flo
 
 def image_and_flavor(inventory: Inventory) -> tuple[str, str]:
     if not inventory.images:
-        pytest.skip("the region has no image yet: playbooks/images.yml uploads the worker's")
+        missing("the region has no image yet: playbooks/images.yml uploads the worker's")
     flavor = min(inventory.flavors, key=lambda flavor: (flavor.resources.cores, flavor.resources.ram_mib))
     return sorted(inventory.images)[0], flavor.name
 

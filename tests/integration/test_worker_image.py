@@ -15,6 +15,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from lab_access import missing
 
 if t.TYPE_CHECKING:
     from conftest import Lab
@@ -103,7 +104,7 @@ NETWORK = {
 def record(lab: Lab) -> dict[str, t.Any]:
     path = lab.state / "images" / "worker.json"
     if not path.exists():
-        pytest.skip("the lab has no worker image: ansible-playbook playbooks/worker_image.yml")
+        missing("the lab has no worker image: ansible-playbook playbooks/worker_image.yml")
     found: dict[str, t.Any] = json.loads(path.read_text("utf-8"))
     return found
 

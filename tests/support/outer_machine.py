@@ -10,28 +10,18 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from lab_access import alive
+from lab_access import PATH, alive, root
 
 STATE = Path("/var/lib/distcloud-lab")
-SUDO = [] if os.geteuid() == 0 else ["sudo", "-n"]
 # What the kernel counts changes by itself. What is set for one interface goes with the interface, which is a link.
 COUNTED = re.compile(r"net\.netfilter\.nf_conntrack_count|net\.ipv[46]\.(conf|neigh)\.(?!all\.|default\.)")
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Snapshot = dict[str, list[str]]
-
-
-def root(*command: str, check: bool = True) -> str:
-    environment = os.environ | {"PATH": PATH}
-    done = subprocess.run([*SUDO, *command], env=environment, capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
 
 
 def shell(script: str) -> str:
