@@ -80,7 +80,7 @@ def test_files_are_in_the_users_homes() -> None:
         "demo_job_memory": 1,
         "demo_jobs_per_user": 1,
         "ansible_managed": "by a test",
-        "__demo_found": {"results": [{"item": user, "stdout": line} for user, line in zip(users, found, strict=True)]},
+        "__demo_found": {"results": [{"item": user, "rc": 0, "stdout": line} for user, line in zip(users, found, strict=True)]},
     }
     for user, home in zip(users, ("/home/alice", "/afs/site/b/bob"), strict=True):
         assert render(VARIABLES["__demo_file"], {**known, "item": user}, VARIABLES) == f"{home}/distcloud-demo.sub"
