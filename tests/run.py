@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / "build" / "tests"
 BIN = Path(sys.executable).parent
 LAB = os.environ.get("DISTCLOUD_TEST_LAB", "test")
+SITE_LAB = Path("/var/lib/distcloud-lab/site/lab.json")  # the record of a person's own lab
 PATIENCE = 10.0  # seconds that a step may take to end when it is told to
 
 
@@ -278,7 +279,7 @@ def say(text: str) -> None:
 def site_lab_is_up() -> bool:
     """Whether a person's own lab runs; the test lab takes its place on the machine meanwhile."""
     try:
-        return bool(json.loads(Path("/var/lib/distcloud-lab/site/lab.json").read_text("utf-8")).get("up"))
+        return bool(json.loads(SITE_LAB.read_text("utf-8")).get("up"))
     except (OSError, ValueError):
         return False
 

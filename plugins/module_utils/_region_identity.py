@@ -164,9 +164,14 @@ class User(Kind):
         return state
 
     def changed_secrets(self, wish: Wish, current: State) -> t.Collection[str]:
-        """The password, where a log-in with it is refused: no service tells a password, but it tells whether one is right."""
-        if current is None or not wish.get("password") or wish.get("existing") or not current["enabled"]:
+        """The password, where a log-in with it is refused: no service tells a password, but it tells whether one is right.
+
+        A disabled user may not log in with any, so that it gets the wished one together with its being enabled.
+        """
+        if current is None or not wish.get("password") or wish.get("existing"):
             return ()
+        if not current["enabled"]:
+            return ("password",)
         identity = {"methods": ["password"], "password": {"user": {"id": current["id"], "password": wish["password"]}}}
         body = {"auth": {"identity": identity, "scope": "unscoped"}}
         accepted = self.client.request("POST", "identity", "/auth/tokens", body, allow=(401,), authenticated=False, nocatalog="1")

@@ -1,4 +1,4 @@
-"""The runner of the tests: it names every test there is, and leaves no process of a step behind."""
+"""The runner of the tests: it names every test there is, leaves no process of a step behind, and gives a person's own lab back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ from lab_access import wait
 ROOT = Path(__file__).resolve().parents[2]
 # The step's own child, its number in a file that is there only when it is whole, and a shell that waits for it.
 LINGERING = "sleep 600 & echo $! > {0}.new; mv {0}.new {0}; wait"
+Steps = Callable[..., tuple[int, list[Any]]]
 
 
 @pytest.fixture
@@ -129,6 +131,60 @@ def test_the_layers_with_a_lab_refuse_at_once_without_roots_rights(runner: Modul
     for code, words in ((0, ""), (1, "sudo without a password")):
         monkeypatch.setattr(subprocess, "run", lambda command, code=code, **_: subprocess.CompletedProcess(command, code))
         assert words in runner.rights() and bool(runner.rights()) == bool(words)
+
+
+@pytest.fixture
+def steps(runner: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Steps:
+    """Runs a layer whose steps do nothing but end well or badly; the exit code, and the steps in their order."""
+    monkeypatch.setattr(runner, "SITE_LAB", tmp_path / "lab.json")
+    monkeypatch.setattr(runner, "LAB", "test")
+
+    def steps(which: str, failing: str = "") -> tuple[int, list[Any]]:
+        ran: list[Any] = []
+
+        async def run(step: Any) -> Any:
+            ran.append(step)
+            if step.name == "lab-up" and runner.SITE_LAB.exists():
+                runner.SITE_LAB.write_text('{"up": false}')  # the lab of the tests takes its place
+            return runner.Count(failed=1) if step.name == failing else runner.Count(passed=1)
+
+        monkeypatch.setattr(runner, "run", run)
+        return asyncio.run(runner.main(which)), ran
+
+    return steps
+
+
+@pytest.mark.parametrize("failing", ["", "lab-up", "site", "lab-down", "site-lab-again"])
+@pytest.mark.parametrize("which", ["all", "lab", "long"])
+def test_a_persons_own_lab_is_brought_back_last_whatever_failed(runner: ModuleType, steps: Steps, which: str, failing: str) -> None:
+    runner.SITE_LAB.write_text('{"up": true}')
+    code, ran = steps(which, failing)
+    assert [step.name for step in ran].index("site-lab-again") == len(ran) - 1
+    assert "playbooks/lab.yml" in ran[-1].command and ran[-1].environment == {"DISTCLOUD_LAB": "site"}
+    assert code == bool(failing)
+
+
+@pytest.mark.parametrize(
+    ("which", "lab", "record"),
+    [
+        *(("lab", "test", record) for record in (None, "", '{"up": false}', "{}")),
+        *((which, "test", '{"up": true}') for which in ("fast", "lint", "docs")),
+        ("lab", "site", '{"up": true}'),  # the tests run on it, as their caller said, and take it away
+    ],
+)
+def test_no_lab_is_brought_back_that_was_not_up_or_is_not_in_the_way(
+    runner: ModuleType,
+    steps: Steps,
+    monkeypatch: pytest.MonkeyPatch,
+    which: str,
+    lab: str,
+    record: str | None,
+) -> None:
+    monkeypatch.setattr(runner, "LAB", lab)
+    if record is not None:
+        runner.SITE_LAB.write_text(record)
+    code, ran = steps(which)
+    assert code == 0 and ran and "site-lab-again" not in [step.name for step in ran]
 
 
 def child_of(folder: Path) -> int:

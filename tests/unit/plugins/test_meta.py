@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
+import textwrap
 import typing as t
 from pathlib import Path
 from unittest import mock
@@ -16,11 +18,13 @@ import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from role_variables import unread
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py") if path.stem != "__init__")
 PREFIX = "hep.distcloud."
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md"), *(ROOT / "roles").glob("*/README.md")])
+ROLE_PREFIXES = tuple(path.name + "_" for path in (ROOT / "roles").iterdir() if path.is_dir())
 CONSTRAINTS = ("mutually_exclusive", "required_together", "required_one_of", "required_if", "required_by")
 SAMPLES = {"int": 1, "float": 1.0, "bool": True, "list": [], "raw": "text"}
 
@@ -118,6 +122,31 @@ def groups() -> dict[str, list[str]]:
     return found
 
 
+def yaml_in(text: str) -> t.Iterator[t.Any]:
+    """What stands in the text's YAML blocks: fenced ones, and of the indented ones all that YAML can read (commands stand in such, too)."""
+    for block in re.findall(r"^```ya?ml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        yield from yaml.safe_load_all(block)
+    for block in re.findall(r"(?:^ {4}.*\n)+", re.sub(r"(?ms)^```.*?^```", "", text), re.MULTILINE):
+        with contextlib.suppress(yaml.YAMLError):
+            yield from list(yaml.safe_load_all(textwrap.dedent(block)))
+
+
+def variables_in(node: t.Any) -> t.Iterator[str]:
+    """Every key that begins as the variables of a role do: of plays, roles' entries, `vars:`, inventories and files of variables."""
+    if isinstance(node, list):
+        for item in node:
+            yield from variables_in(item)
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if str(key).startswith(ROLE_PREFIXES):
+                yield key
+            yield from variables_in(value)
+
+
+def documents() -> list[t.Any]:
+    return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in DOCUMENTS if path.exists()]
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_has_tests(name):
     """A file of its own here; or, for what only a real host can show, a test on one that names the module."""
@@ -157,12 +186,44 @@ def test_examples_fit_the_argument_spec(name):
             assert wrong_with(used, arguments) == []
 
 
-@pytest.mark.parametrize("document", [pytest.param(path, id=str(path.relative_to(ROOT))) for path in DOCUMENTS if path.exists()])
+@pytest.mark.parametrize("document", documents())
 def test_yaml_in_documents_fits_the_argument_specs(document):
-    for block in re.findall(r"^```ya?ml\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
-        for loaded in yaml.safe_load_all(block):
-            for name, arguments in tasks_in(loaded):
-                if arguments is None:
-                    assert (ROOT / "roles" / name).is_dir() or (ROOT / "playbooks" / (name + ".yml")).exists(), name
-                else:
-                    assert wrong_with(name, arguments) == []
+    for loaded in yaml_in(document.read_text()):
+        for name, arguments in tasks_in(loaded):
+            if arguments is None:
+                assert (ROOT / "roles" / name).is_dir() or (ROOT / "playbooks" / (name + ".yml")).exists(), name
+            else:
+                assert wrong_with(name, arguments) == []
+
+
+@pytest.mark.parametrize("document", documents())
+def test_yaml_in_documents_sets_variables_that_something_reads(document):
+    assert unread(variables_in(list(yaml_in(document.read_text())))) == []
+
+
+TEXT = """
+A tenant makes its own:
+
+    region_networks: [{name: own}]
+    region_ruoters: []
+
+    ansible-playbook hep.distcloud.site --extra-vars "{region_state: absent}"
+
+```yaml
+- hosts: central
+  roles:
+    - {role: hep.distcloud.htcondor, htcondor_domian: example.org}
+  tasks:
+    - block:
+        - ansible.builtin.include_role:
+            name: hep.distcloud.certificates
+          vars:
+            certificates_lits: []
+```
+"""
+
+
+def test_variables_in_documents_are_found_wherever_they_may_stand():
+    names = ["region_networks", "region_ruoters", "htcondor_domian", "certificates_lits"]
+    assert sorted(variables_in(list(yaml_in(TEXT)))) == sorted(names)
+    assert unread(names) == sorted(names[1:])

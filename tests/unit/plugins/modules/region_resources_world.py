@@ -62,6 +62,9 @@ FLAVOR = {
     "extra_specs": {},
 }
 FLAVOR_WISH = {"name": "small", "vcpus": 1, "ram": 512, "disk": 4, "public": True}
+PASSWORD = "the-new-users-password"
+USER = {"id": "u1", "name": "site", "description": "[distcloud]", "enabled": True}
+USERS = {"project": {"name": "site"}, "users": [{"name": "site", "password": PASSWORD}]}
 KEY = "ssh-ed25519 AAAAC3Nz site"
 MODES = [(False, False), (True, False), (False, True), (True, True)]
 
@@ -72,3 +75,13 @@ def run(wish: dict[str, t.Any], check: bool = False, diff: bool = False, **more:
 
 def listed(path: str, key: str, *entries: dict[str, t.Any], service: str = "network") -> Call:
     return Call("GET", service, path, {key: list(entries)})
+
+
+def user_calls(roles: list[str], password: int | None = 201, enabled: bool = True) -> list[Call]:
+    """How a user with these roles is found, and what a log-in with the wished password gives; None: it is not tried."""
+    assignments = [{"role": {"name": role, "id": role}, "scope": {"project": {"id": "p1"}}} for role in roles]
+    calls = [
+        Call("GET", "identity", "/users", {"users": [{**USER, "enabled": enabled}]}),
+        Call("GET", "identity", "/role_assignments", {"role_assignments": assignments}),
+    ]
+    return calls if password is None else [*calls, Call("POST", "identity", "/auth/tokens", {"token": {}}, password)]

@@ -22,18 +22,34 @@ from region_resources_world import (
     NET_WISH,
     NETWORK,
     NO_PROJECT,
+    PASSWORD,
     PROJECT,
     SITE,
     SSH,
     SUBNET,
+    USER,
+    USERS,
     listed,
     run,
+    user_calls,
 )
 
 OWN_NETWORK = listed("/networks", "networks", NETWORK)
 OWN_GROUP = listed(
     "/security-groups", "security_groups", {"id": "g1", "name": "workers", "description": "[distcloud]", "security_group_rules": EGRESS}
 )
+GROUP = {"id": "g1", "name": "workers", "description": "[distcloud]", "security_group_rules": [SSH, *EGRESS]}
+ROUTER = {"id": "q1", "name": "out", "description": "[distcloud]", "external_gateway_info": {"network_id": "x1"}}
+# A router into sub and to public, as it is looked at.
+ROUTER_READS = [
+    listed("/routers", "routers", ROUTER),
+    listed("/ports", "ports", {"device_owner": "network:router_interface", "fixed_ips": [{"subnet_id": "s1"}]}),
+    listed("/subnets", "subnets", SUBNET),
+    Call("GET", "network", "/networks/x1", {"network": {"name": "public"}}),
+]
+# Where the project is others', what is ours in it can be removed without it.
+THEIRS = {"state": "absent", "project": {"name": "site", "existing": True}}
+OWN_FLAVOR = listed("/flavors/detail", "flavors", {**FLAVOR, "os-flavor-access:is_public": False}, service="compute")
 DHCP_PORT = {"id": "d1", "device_owner": "network:dhcp", "device_id": "dhcp-host"}
 # What is found first, what is done then, the wish, and the state: one line a case, run in all modes.
 CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
@@ -56,6 +72,44 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
         [DOMAIN, PROJECT],
         [Call("PATCH", "identity", "/projects/p1", {"project": SITE}, body={"project": {"description": "other [distcloud]"}})],
     ),
+    "user created": (
+        USERS,
+        [DOMAIN, PROJECT, Call("GET", "identity", "/users", {"users": []}, query={"name": "site", "domain_id": "default"})],
+        [
+            Call(
+                "POST",
+                "identity",
+                "/users",
+                {"user": USER},
+                201,
+                {"user": {"name": "site", "description": "[distcloud]", "enabled": True, "password": PASSWORD, "domain_id": "default"}},
+            ),
+            Call("GET", "identity", "/roles", {"roles": [{"id": "m1", "name": "member"}]}, query={"name": "member"}),
+            Call("PUT", "identity", "/projects/p1/users/u1/roles/m1", status=204),
+            Call("GET", "identity", "/role_assignments", {"role_assignments": []}),
+        ],
+    ),
+    "user updated": (
+        {"project": {"name": "site"}, "users": [{"name": "site", "description": "new", "roles": ["reader"]}]},
+        [DOMAIN, PROJECT, *user_calls(["member"], None)],
+        [
+            Call("PATCH", "identity", "/users/u1", {"user": USER}, body={"user": {"description": "new [distcloud]"}}),
+            Call("GET", "identity", "/roles", {"roles": [{"id": "r1", "name": "reader"}]}, query={"name": "reader"}),
+            Call("PUT", "identity", "/projects/p1/users/u1/roles/r1", status=204),
+            Call("GET", "identity", "/roles", {"roles": [{"id": "m1", "name": "member"}]}, query={"name": "member"}),
+            Call("DELETE", "identity", "/projects/p1/users/u1/roles/m1", status=204),
+            Call("GET", "identity", "/role_assignments", {"role_assignments": []}),
+        ],
+    ),
+    # Whether its password is the wished one no log-in can tell, so it is set together with the other.
+    "user that somebody disabled": (
+        USERS,
+        [DOMAIN, PROJECT, *user_calls(["member"], None, enabled=False)],
+        [
+            Call("PATCH", "identity", "/users/u1", {"user": USER}, body={"user": {"enabled": True, "password": PASSWORD}}),
+            Call("GET", "identity", "/role_assignments", {"role_assignments": []}),
+        ],
+    ),
     "flavor created": (
         {"project": {"name": "site"}, "flavors": [{**FLAVOR_WISH, "public": False, "extra_specs": {"a": 1}}]},
         [DOMAIN, PROJECT, listed("/flavors/detail", "flavors", service="compute")],
@@ -72,6 +126,11 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
             Call("PUT", "compute", "/flavors/f1", {}, body={"flavor": {"description": "new [distcloud]"}}),
             Call("DELETE", "compute", "/flavors/f1/os-extra_specs/old", status=200),
         ],
+    ),
+    "flavor that the project may not use": (
+        {"project": {"name": "site"}, "flavors": [{**FLAVOR_WISH, "public": False}]},
+        [DOMAIN, PROJECT, OWN_FLAVOR, Call("GET", "compute", "/flavors/f1/os-flavor-access", {"flavor_access": [{"tenant_id": "p2"}]})],
+        [Call("POST", "compute", "/flavors/f1/action", {}, body={"addTenantAccess": {"tenant": "p1"}})],
     ),
     "quota updated": (
         {"project": {"name": "site"}, "quotas": {"compute": {"cores": 4, "instances": 10}, "network": {"port": 20}}},
@@ -96,6 +155,37 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
             listed("/subnets", "subnets", SUBNET),
         ],
     ),
+    "network updated": (
+        {"networks": [{**NET_WISH, "description": "ours", "shared": False, "mtu": 1400, "port_security_enabled": False}]},
+        [OWN_NETWORK, listed("/subnets", "subnets", SUBNET)],
+        [
+            Call(
+                "PUT",
+                "network",
+                "/networks/n1",
+                {},
+                body={"network": {"description": "ours [distcloud]", "mtu": 1400, "port_security_enabled": False}},
+            ),
+            Call("GET", "network", "/networks/n1", {"network": NETWORK}),
+            listed("/subnets", "subnets", SUBNET),
+        ],
+    ),
+    "subnet added": (
+        {"networks": [{"name": "net", "subnets": [*NET_WISH["subnets"], {"name": "six", "cidr": "fd00::/64"}]}]},
+        [OWN_NETWORK, listed("/subnets", "subnets", SUBNET)],
+        [
+            Call(
+                "POST",
+                "network",
+                "/subnets",
+                {},
+                201,
+                {"subnet": {"name": "six", "network_id": "n1", "cidr": "fd00::/64", "ip_version": 6, "description": "[distcloud]"}},
+            ),
+            Call("GET", "network", "/networks/n1", {"network": NETWORK}),
+            listed("/subnets", "subnets", SUBNET),
+        ],
+    ),
     "subnet updated": (
         {"networks": [{"name": "net", "subnets": [{"name": "sub", "cidr": "10.1.0.0/24", "enable_dhcp": True}]}]},
         [listed("/networks", "networks", NETWORK), listed("/subnets", "subnets", SUBNET)],
@@ -110,6 +200,22 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
         [listed("/security-groups", "security_groups")],
         [
             Call("POST", "network", "/security-groups", {"security_group": {"id": "g1", "security_group_rules": EGRESS}}, 201),
+            Call("POST", "network", "/security-group-rules", {}, 201, {"security_group_rules": [{**SSH, "security_group_id": "g1"}]}),
+        ],
+    ),
+    "security group's description updated": (
+        {"security_groups": [{**GROUP_WISH, "description": "ours"}]},
+        [listed("/security-groups", "security_groups", GROUP)],
+        [
+            Call("PUT", "network", "/security-groups/g1", {}, body={"security_group": {"description": "ours [distcloud]"}}),
+            Call("GET", "network", "/security-groups/g1", {"security_group": GROUP}),
+        ],
+    ),
+    "a rule that somebody took away": (
+        {"security_groups": [GROUP_WISH]},
+        [OWN_GROUP],
+        [
+            Call("GET", "network", "/security-groups/g1", {"security_group": {"id": "g1", "security_group_rules": EGRESS}}),
             Call("POST", "network", "/security-group-rules", {}, 201, {"security_group_rules": [{**SSH, "security_group_id": "g1"}]}),
         ],
     ),
@@ -161,6 +267,34 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
             Call("PUT", "network", "/routers/q1/add_router_interface", {}, body={"subnet_id": "s1"}),
         ],
     ),
+    "router updated": (
+        {"routers": [{"name": "out", "description": "ours", "external_network": "other", "subnets": ["two"]}]},
+        ROUTER_READS,
+        [
+            Call("GET", "network", "/networks", {"networks": [{"id": "x2", "name": "other"}]}, query={"name": "other"}),
+            Call(
+                "PUT",
+                "network",
+                "/routers/q1",
+                {},
+                body={"router": {"description": "ours [distcloud]", "external_gateway_info": {"network_id": "x2"}}},
+            ),
+            Call("GET", "network", "/subnets", {"subnets": [SUBNET]}, query={"name": "sub"}),
+            Call("PUT", "network", "/routers/q1/remove_router_interface", {}, body={"subnet_id": "s1"}),
+            Call("GET", "network", "/subnets", {"subnets": [{**SUBNET, "id": "s2", "name": "two"}]}, query={"name": "two"}),
+            Call("PUT", "network", "/routers/q1/add_router_interface", {}, body={"subnet_id": "s2"}),
+        ],
+    ),
+    "user deleted": (
+        {**THEIRS, "users": USERS["users"]},
+        [DOMAIN, *user_calls(["member"], None)[:1], PROJECT, *user_calls(["member"], None)[1:]],
+        [Call("DELETE", "identity", "/users/u1", status=204)],
+    ),
+    "flavor deleted": (
+        {**THEIRS, "flavors": [{**FLAVOR_WISH, "public": False}]},
+        [OWN_FLAVOR, DOMAIN, PROJECT, Call("GET", "compute", "/flavors/f1/os-flavor-access", {"flavor_access": []})],
+        [Call("DELETE", "compute", "/flavors/f1", status=202)],
+    ),
     "network deleted": (
         {"state": "absent", "networks": [NET_WISH]},
         [OWN_NETWORK, listed("/ports", "ports", DHCP_PORT), OWN_NETWORK, listed("/subnets", "subnets", SUBNET)],
@@ -179,15 +313,8 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
     "router deleted": (
         {"state": "absent", "routers": [{"name": "out", "external_network": "public", "subnets": ["sub"]}]},
         [
-            listed("/routers", "routers", {"id": "q1", "name": "out", "description": "[distcloud]"}),
-            listed(
-                "/routers",
-                "routers",
-                {"id": "q1", "name": "out", "description": "[distcloud]", "external_gateway_info": {"network_id": "x1"}},
-            ),
-            listed("/ports", "ports", {"device_owner": "network:router_interface", "fixed_ips": [{"subnet_id": "s1"}]}),
-            listed("/subnets", "subnets", SUBNET),
-            Call("GET", "network", "/networks/x1", {"network": {"name": "public"}}),
+            listed("/routers", "routers", ROUTER),
+            *ROUTER_READS,
         ],
         [
             listed("/subnets", "subnets", SUBNET),
@@ -206,6 +333,7 @@ def test_changes(case: str, check: bool, diff: bool) -> None:
         result = run(wish, check, diff)
     assert result.changed and not result.failed, result.raw
     assert all(set(entry) >= {"before", "after"} for entry in result.data["diff"])
+    assert PASSWORD not in result.raw
 
 
 UNCHANGED: dict[str, tuple[dict[str, t.Any], list[Call]]] = {
@@ -213,6 +341,15 @@ UNCHANGED: dict[str, tuple[dict[str, t.Any], list[Call]]] = {
     "existing project of others": (
         {"project": {"name": "site", "existing": True}},
         [DOMAIN, Call("GET", "identity", "/projects", {"projects": [{**SITE, "description": "theirs"}]})],
+    ),
+    "user": (USERS, [DOMAIN, PROJECT, *user_calls(["member"])]),
+    "user whose password is not said": (
+        {"project": {"name": "site"}, "users": [{"name": "site"}]},
+        [DOMAIN, PROJECT, *user_calls(["member"], None)],
+    ),
+    "existing user of others with more roles": (
+        {"project": {"name": "site"}, "users": [{"name": "site", "existing": True}]},
+        [DOMAIN, PROJECT, *user_calls(["admin", "member"], None)],
     ),
     "flavor": (
         {"project": {"name": "site"}, "flavors": [FLAVOR_WISH]},
@@ -223,19 +360,15 @@ UNCHANGED: dict[str, tuple[dict[str, t.Any], list[Call]]] = {
         {"networks": [{"name": "net", "existing": True}]},
         [listed("/networks", "networks", {**NETWORK, "description": "", "subnets": []})],
     ),
-    "security group": (
-        {"security_groups": [GROUP_WISH]},
-        [
-            listed(
-                "/security-groups",
-                "security_groups",
-                {"id": "g1", "name": "workers", "description": "[distcloud]", "security_group_rules": [SSH, *EGRESS]},
-            )
-        ],
-    ),
+    "security group": ({"security_groups": [GROUP_WISH]}, [listed("/security-groups", "security_groups", GROUP)]),
     "key pair": (
         {"key_pairs": [{"name": "site", "public_key": KEY}]},
         [Call("GET", "compute", "/os-keypairs/site", {"keypair": {"name": "site", "public_key": KEY + " [distcloud]\n"}})],
+    ),
+    "no user to remove": ({**THEIRS, "users": USERS["users"]}, [DOMAIN, Call("GET", "identity", "/users", {"users": []}), PROJECT]),
+    "no flavor to remove": (
+        {**THEIRS, "flavors": [FLAVOR_WISH]},
+        [listed("/flavors/detail", "flavors", service="compute"), DOMAIN, PROJECT],
     ),
     "nothing to remove": ({"state": "absent", "networks": [NET_WISH]}, [listed("/networks", "networks")] * 2),
 }
