@@ -327,4 +327,7 @@ if __name__ == "__main__":
     try:
         sys.exit(asyncio.run(main(sys.argv[1])))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.exit("interrupted: the steps that ran were stopped; a lab that is up stays up (make lab-down); your own, if it had to make way: make lab")
+        sys.exit(
+            "interrupted: the steps that ran were stopped; a lab that is up stays up (`make lab-down`). "
+            "Where your own lab had to make way for it, `make lab` brings it back"
+        )
