@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import re
-import signal
 import subprocess
 import time
 import typing as t
@@ -25,6 +24,7 @@ import typing as t
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
 from ansible_collections.hep.distcloud.plugins.module_utils._apt_sources import Source, sources_of_this_machine
 from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
+from ansible_collections.hep.distcloud.plugins.module_utils._process import run_in_group
 
 # Raised whenever `finish` does something else: it is part of the hash.
 FORMAT = 1
@@ -202,24 +202,16 @@ def _bake(
     os.makedirs(tree)
     log = os.path.join(cache, "bake-%s.log" % of["kind"])
     with open(log, "wb") as handle:
-        # The lock's descriptor goes to mmdebstrap too: if this process is killed, the next run waits for the child
-        # instead of working beside it.
-        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-            ["unshare", "--mount", "--propagation", "private", *command(of, tree)],
-            stdin=subprocess.DEVNULL,
-            stdout=handle,
-            stderr=handle,
-            env=dict(outer.ENVIRONMENT, DEBIAN_FRONTEND="noninteractive", **proxies),
-            cwd="/",
-            pass_fds=(lock,),
-            start_new_session=True,
-        )
         try:
-            code = process.wait(timeout)
+            code = run_in_group(
+                ["unshare", "--mount", "--propagation", "private", *command(of, tree)],
+                timeout,
+                handle,
+                env=dict(outer.ENVIRONMENT, DEBIAN_FRONTEND="noninteractive", **proxies),
+                cwd="/",
+                lock=lock,
+            )
         except subprocess.TimeoutExpired as error:
-            # With all that it started: the lock is let go, and what lives on would write into the next run's tree.
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             raise Failure(
                 "baking %s was not finished after %d s (log: %s); with a slow mirror set lab_host_bake_timeout"
                 % (of["kind"], timeout, log),

@@ -6,8 +6,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import multiprocessing
+import time
+
+import pytest
 from ansible_collections.hep.distcloud.plugins.modules import command_lanes
-from harness import run_module
+from harness import is_gone, run_module
 
 
 def call(folder, *commands, **options):
@@ -52,6 +57,54 @@ def test_what_takes_too_long_is_ended(tmp_path):
     params = {"state_dir": str(tmp_path / "state"), "timeout": 1, "lanes": [step(tmp_path, "a", script="sleep 30")]}
     result = run_module(command_lanes.CommandLanes, params)
     assert result.failed and "not finished after 1 s" in result.data["msg"]
+
+
+def test_what_takes_too_long_is_ended_with_all_that_it_started(tmp_path):
+    """Its children, whose parent alone would be killed, would go on beside the next run's command."""
+    child = tmp_path / "child"
+    command = step(tmp_path, "a", script=f"sleep 600 & echo $! > {child}.new; mv {child}.new {child}; wait")
+    for patience in (2, 60):  # on a machine that stands still the time may be over before the child is there
+        result = run_module(command_lanes.CommandLanes, {"state_dir": str(tmp_path / "state"), "timeout": patience, "lanes": [command]})
+        if child.exists():
+            break
+    assert result.failed and result.data["failure"]["code"] == "timeout"
+    assert is_gone(child.read_text().strip())
+
+
+def test_the_next_run_waits_for_the_command_of_one_that_was_killed(tmp_path):
+    go = tmp_path / "go"
+    command = step(tmp_path, "a", script=f"while [ ! -e {go} ]; do sleep 0.05; done")
+    killed = multiprocessing.get_context("fork").Process(target=call, args=(tmp_path, command))
+    killed.start()
+    deadline = time.monotonic() + 60
+    while not ran(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.kill()
+    killed.join()
+    try:
+        params = {"state_dir": str(tmp_path / "state"), "timeout": 1, "lanes": [command]}
+        result = run_module(command_lanes.CommandLanes, params)
+        assert result.failed and result.data["failure"]["code"] == "locked" and str(tmp_path / "state") in result.data["msg"]
+        assert not result.changed and ran(tmp_path) == ["a"]
+    finally:
+        go.touch()
+    assert call(tmp_path, command).changed and ran(tmp_path) == ["a", "a"]
+
+
+@pytest.mark.parametrize("more", [[], ["b"]])
+def test_the_second_of_two_runs_at_once_leaves_what_the_first_has_done(tmp_path, monkeypatch, more):
+    lock, first = fcntl.flock, []
+
+    def flock(handle, how):
+        if not first:
+            first.append("begun")
+            first.append(call(tmp_path, step(tmp_path, "a")))
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    second = call(tmp_path, *[step(tmp_path, name) for name in ["a", *more]])
+    assert first[1].changed and ran(tmp_path) == ["a", *more]
+    assert second.changed == bool(more) and list(second.data["ran"]) == more and not second.failed
 
 
 def test_what_cannot_be_started_is_named(tmp_path):

@@ -6,13 +6,10 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
-
 import pytest
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
 from ansible_collections.hep.distcloud.plugins.modules import lab_hosts, lab_images, lab_network
-from harness import run_module
+from harness import is_gone, run_module
 
 
 @pytest.mark.parametrize("check", [False, True])
@@ -92,17 +89,5 @@ def test_a_bake_that_takes_too_long_is_told_and_nothing_of_it_lives_on(tmp_path,
         if child.exists():
             break
     assert result.failed and result.data["failure"]["code"] == "timeout" and "lab_host_bake_timeout" in result.data["msg"]
-    process = Path("/proc", child.read_text().strip())
-    deadline = time.monotonic() + 60
-    while lives(process) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not lives(process)
+    assert is_gone(child.read_text().strip())
     assert not list((tmp_path / "locks").iterdir())
-
-
-def lives(process):
-    """Whether a folder of /proc is of a process that is not dead. It may go while it is read."""
-    try:
-        return "(zombie)" not in (process / "status").read_text()
-    except OSError:
-        return False
