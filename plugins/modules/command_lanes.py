@@ -199,8 +199,10 @@ class CommandLanes(BaseModule):
             except Failure as failure:
                 self.failures.append(failure)
                 return
-            except (OSError, KeyError) as error:
-                self.failures.append(Failure("%s could not be started: %s" % (command["name"], error), self.service, "start"))
+            except Exception as error:
+                # Whatever it is: a thread that dies of it is heard of by nobody, and its command would pass for one that succeeded.
+                words = (command["name"], type(error).__name__, error)
+                self.failures.append(Failure("%s was broken off: %s: %s" % words, self.service, "error"))
                 return
 
     def execute(self, command: dict[str, t.Any], lock: int) -> None:
@@ -208,18 +210,20 @@ class CommandLanes(BaseModule):
         argv = list(command["argv"])
         if command["user"] != "root":
             argv = ["runuser", "-u", command["user"], "--", *argv]
-        environment = dict(os.environ, LC_ALL="C.UTF-8", **{key: str(value) for key, value in command["environment"].items()})
+        given = {key: str(value) for key, value in command["environment"].items()}
         began = time.monotonic()
         with open(base + ".log", "wb") as log:
             os.fchmod(log.fileno(), 0o600)
             try:
-                code = run_in_group(argv, self.params["timeout"], log, env=environment, lock=lock)
+                code = run_in_group(argv, self.params["timeout"], log, env={**os.environ, "LC_ALL": "C.UTF-8", **given}, lock=lock)
             except subprocess.TimeoutExpired as error:
                 raise Failure(
                     "%s was not finished after %d s; see %s.log on the host" % (command["name"], self.params["timeout"], base),
                     self.service,
                     "timeout",
                 ) from error
+            except (OSError, ValueError) as error:
+                raise Failure("%s could not be started: %s" % (command["name"], error), self.service, "start") from error
         self.ran[command["name"]] = round(time.monotonic() - began, 1)
         if code != 0:
             with open(base + ".log", encoding="utf-8", errors="replace") as log_file:

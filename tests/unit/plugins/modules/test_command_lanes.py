@@ -110,3 +110,34 @@ def test_the_second_of_two_runs_at_once_leaves_what_the_first_has_done(tmp_path,
 def test_what_cannot_be_started_is_named(tmp_path):
     result = call(tmp_path, {"lane": "one", "name": "a", "argv": ["/no/such/program"]})
     assert result.failed and "a could not be started" in result.data["msg"]
+
+
+def test_the_environment_may_say_what_the_module_says_too(tmp_path):
+    said = tmp_path / "said"
+    command = step(tmp_path, "a", script=f'echo "$LC_ALL $NUMBER" > {said}')
+    assert call(tmp_path, command | {"environment": {"NUMBER": 7}}).changed and said.read_text() == "C.UTF-8 7\n"
+    result = call(tmp_path, command | {"environment": {"LC_ALL": "C"}})
+    assert result.changed and not result.failed and said.read_text() == "C \n"
+
+
+def test_an_environment_that_no_command_can_have_is_a_failure_of_that_command(tmp_path):
+    result = call(tmp_path, step(tmp_path, "a", environment={"A=B": "alpha-secret"}), step(tmp_path, "b"))
+    assert result.failed and "a could not be started: illegal environment variable name" in result.data["msg"]
+    assert result.data["failure"] == {"service": "command", "code": "start", "details": {}}
+    assert ran(tmp_path) == [] and "alpha-secret" not in result.raw
+
+
+def test_whatever_goes_wrong_in_a_lane_is_a_failure_of_its_command(tmp_path):
+    (tmp_path / "state" / "a.new").mkdir(parents=True)  # where the marker is written
+    result = call(tmp_path, step(tmp_path, "a"), step(tmp_path, "b"))
+    assert result.failed and "a was broken off: IsADirectoryError" in result.data["msg"]
+    assert ran(tmp_path) == ["a"]
+
+
+def test_an_error_that_nobody_thought_of_is_a_failure_of_its_command(tmp_path, monkeypatch):
+    def broken(*words, **options):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(command_lanes, "run_in_group", broken)
+    result = call(tmp_path, step(tmp_path, "a"), step(tmp_path, "b", lane="two"))
+    assert result.failed and "was broken off: RuntimeError: can't start new thread" in result.data["msg"]
