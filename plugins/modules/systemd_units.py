@@ -14,6 +14,7 @@ description:
   - Enables, starts, stops and restarts a list of units in one round trip, letting systemd order and parallelise the starts.
   - A running unit is restarted when one of its files is younger than its start. That is decided from what is there and not from what
     this run has changed, so that a run which broke off between writing a file and restarting is completed by the next one.
+  - Has systemd read its unit files anew where one of the units needs that. Check mode does not; it looks at the files instead.
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
@@ -109,6 +110,11 @@ def parse_show(text: str) -> dict[str, dict[str, str]]:
     return {name: block for block in blocks for name in [block.get("Id", ""), *block.get("Names", "").split()]}
 
 
+def is_unread(state: dict[str, str]) -> bool:
+    """Whether systemd may not have read the unit's file as it is now."""
+    return state.get("NeedDaemonReload") == "yes" or state.get("LoadState") == "not-found"
+
+
 class SystemdUnits(BaseModule):
     """Looks at all units at once, then does the same verb to all units that need it."""
 
@@ -146,8 +152,11 @@ class SystemdUnits(BaseModule):
     def look(self) -> tuple[dict[str, list[str]], dict[str, t.Any]]:
         wishes = {full_name(wish["name"]): wish for wish in self.params["units"]}
         shown = self.show(wishes)
-        # A unit file that systemd has not read yet says nothing true about its unit.
-        if any(state.get("NeedDaemonReload") == "yes" or state.get("LoadState") == "not-found" for state in shown.values()):
+        # Where systemd has not read a unit's file yet, what it shows of the unit is not true.
+        unread = [name for name in wishes if is_unread(shown[name])]
+        if unread and self.module.check_mode:
+            shown.update((name, dict(shown[name], **self.on_disk(name))) for name in unread)
+        elif unread:
             self.systemctl("daemon-reload")
             shown = self.show(wishes)
         todo, before, after = {}, {}, {}
@@ -173,6 +182,14 @@ class SystemdUnits(BaseModule):
     def show(self, names: t.Iterable[str]) -> dict[str, dict[str, str]]:
         """What systemd knows of each unit, in one call."""
         return parse_show(self.systemctl("show", "-p", ",".join(PROPERTIES), *names))
+
+    def on_disk(self, name: str) -> dict[str, str]:
+        """What a reload would change in what is shown of a unit: is-enabled looks at the files and not at what was read of them."""
+        said = self.systemctl("is-enabled", name, may_fail=True).strip()
+        if said in ("", "not-found"):
+            return {"LoadState": "not-found"}
+        # Another name of a unit says nothing about whether that is enabled.
+        return {"LoadState": "loaded"} if said == "alias" else {"LoadState": "loaded", "UnitFileState": said}
 
     def stale(self, wish: dict[str, t.Any], state: dict[str, str]) -> bool:
         """Whether one of the unit's files is younger than the unit's start."""
