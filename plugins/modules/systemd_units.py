@@ -85,6 +85,7 @@ from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseM
 
 PROPERTIES = ("Id", "Names", "LoadState", "UnitFileState", "ActiveState", "NeedDaemonReload", "InactiveExitTimestampMonotonic")
 ORDER = ("disable", "stop", "enable", "start", "restart")
+TIMED_OUT = 124  # what the command timeout says
 
 
 def full_name(name: str) -> str:
@@ -181,7 +182,7 @@ class SystemdUnits(BaseModule):
 
     def show(self, names: t.Iterable[str]) -> dict[str, dict[str, str]]:
         """What systemd knows of each unit, in one call."""
-        return parse_show(self.systemctl("show", "-p", ",".join(PROPERTIES), *names))
+        return parse_show(self.systemctl("show", *names, options=("-p", ",".join(PROPERTIES))))
 
     def on_disk(self, name: str) -> dict[str, str]:
         """What a reload would change in what is shown of a unit: is-enabled looks at the files and not at what was read of them."""
@@ -214,20 +215,22 @@ class SystemdUnits(BaseModule):
                 self.systemctl("reset-failed", *names, may_fail=True)
             self.systemctl(verb, *names)
 
-    def systemctl(self, *words: str, may_fail: bool = False) -> str:
+    def systemctl(self, verb: str, *names: str, options: t.Sequence[str] = (), may_fail: bool = False) -> str:
         # Synchronising every unit with its old init script takes a second each and changes nothing under systemd.
-        command = ["timeout", str(self.params["timeout"]), "systemctl", *words]
+        command = ["timeout", str(self.params["timeout"]), "systemctl", verb, *options, *names]
         code, out, err = self.module.run_command(command, environ_update={"SYSTEMCTL_SKIP_SYSV": "1", "LC_ALL": "C"})
         if code == 0 or may_fail:
             return out
-        raise Failure(
-            "systemctl %s failed: %s" % (words[0], err.strip() or out.strip()), self.service, code, {"units": self.journal(words)}
-        )
+        told = self.journal(names)
+        # Of many that were started together, those that are up have no part in the failure.
+        named = told if told and verb in ("start", "restart") else names
+        why = "was not finished within %d s" % self.params["timeout"] if code == TIMED_OUT else "failed: %s" % (err.strip() or out.strip())
+        raise Failure("%s %s" % (" ".join(["systemctl", verb, *named]), why), self.service, code, {"units": told})
 
-    def journal(self, words: t.Sequence[str]) -> dict[str, str]:
+    def journal(self, names: t.Iterable[str]) -> dict[str, str]:
         """The last lines of what did not come up, since nobody should have to log in to read them."""
         told = {}
-        for name in words[1:]:
+        for name in names:
             if self.module.run_command(["systemctl", "is-active", "--quiet", name])[0] != 0:
                 told[name] = self.module.run_command(["journalctl", "--no-pager", "-n", "15", "-o", "cat", "-u", name])[1]
         return told

@@ -195,3 +195,25 @@ def test_a_unit_that_does_not_start_tells_its_last_words(systemd):
     systemd.add("a.service", active="inactive", broken=True)
     result = call({"name": "a"})
     assert result.failed and "it does not start" in result.data["msg"]
+
+
+def test_what_failed_is_named_by_verb_and_unit_with_the_last_words_of_those_that_are_not_up(systemd):
+    systemd.add("a.service", active="inactive")
+    systemd.add("b.service", active="inactive", broken=True)
+    result = call({"name": "a"}, {"name": "b"})
+    assert result.failed and result.data["msg"] == "systemctl start b.service failed: it does not start"
+    assert result.data["failure"]["details"]["units"] == {"b.service": "the last words\n"}
+    systemd.add("c.service", file="disabled", broken=True)
+    assert call({"name": "c"}).data["msg"] == "systemctl enable c.service failed: it does not start"
+
+
+def test_what_takes_too_long_is_named(systemd):
+    systemd.add("a.service", active="inactive", slow=600)
+    for patience in (2, 60):  # on a machine that stands still the time may be over before it comes to the start
+        result = call({"name": "a"}, more={"timeout": patience})
+        assert result.failed
+        if "show" not in result.data["msg"]:
+            break
+    assert result.data["msg"] == "systemctl start a.service was not finished within %d s" % patience
+    assert result.data["failure"]["code"] == 124
+    assert result.data["failure"]["details"]["units"] == {"a.service": "the last words\n"}
