@@ -11,6 +11,7 @@ Private to the collection: no promise is made to users outside of it.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import glob
 import hashlib
@@ -200,7 +201,8 @@ def _bake(
     outer.remove_tree(temporary)
     tree = os.path.join(temporary, "root")
     os.makedirs(tree)
-    log = os.path.join(cache, "bake-%s.log" % of["kind"])
+    # By the recipe too: another one of this kind may be baked at the same time.
+    log = os.path.join(cache, "bake-%s-%s.log" % (of["kind"], os.path.basename(final)))
     with open(log, "wb") as handle:
         try:
             code = run_in_group(
@@ -225,7 +227,8 @@ def _bake(
         outer.remove_tree(temporary)
         raise Failure("baking %s failed (log: %s):\n%s" % (of["kind"], log, "\n".join(lines[-15:])), "lab", "bake", {"log": log})
     finish(tree, of, trusted)
-    os.unlink(log)
+    with contextlib.suppress(FileNotFoundError):  # another run's purge may have been sooner
+        os.unlink(log)
     seconds = round(time.monotonic() - began, 1)
     outer.write_json(os.path.join(temporary, "recipe.json"), dict(of, seconds=seconds))
     os.rename(temporary, final)
