@@ -11,13 +11,13 @@ Private to the collection: no promise is made to users outside of it.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import glob
 import hashlib
 import json
 import os
 import re
-import signal
 import subprocess
 import time
 import typing as t
@@ -25,6 +25,7 @@ import typing as t
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
 from ansible_collections.hep.distcloud.plugins.module_utils._apt_sources import Source, sources_of_this_machine
 from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
+from ansible_collections.hep.distcloud.plugins.module_utils._process import run_in_group
 
 # Raised whenever `finish` does something else: it is part of the hash.
 FORMAT = 1
@@ -200,26 +201,19 @@ def _bake(
     outer.remove_tree(temporary)
     tree = os.path.join(temporary, "root")
     os.makedirs(tree)
-    log = os.path.join(cache, "bake-%s.log" % of["kind"])
+    # By the recipe too: another one of this kind may be baked at the same time.
+    log = os.path.join(cache, "bake-%s-%s.log" % (of["kind"], os.path.basename(final)))
     with open(log, "wb") as handle:
-        # The lock's descriptor goes to mmdebstrap too: if this process is killed, the next run waits for the child
-        # instead of working beside it.
-        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-            ["unshare", "--mount", "--propagation", "private", *command(of, tree)],
-            stdin=subprocess.DEVNULL,
-            stdout=handle,
-            stderr=handle,
-            env=dict(outer.ENVIRONMENT, DEBIAN_FRONTEND="noninteractive", **proxies),
-            cwd="/",
-            pass_fds=(lock,),
-            start_new_session=True,
-        )
         try:
-            code = process.wait(timeout)
+            code = run_in_group(
+                ["unshare", "--mount", "--propagation", "private", *command(of, tree)],
+                timeout,
+                handle,
+                env=dict(outer.ENVIRONMENT, DEBIAN_FRONTEND="noninteractive", **proxies),
+                cwd="/",
+                lock=lock,
+            )
         except subprocess.TimeoutExpired as error:
-            # With all that it started: the lock is let go, and what lives on would write into the next run's tree.
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             raise Failure(
                 "baking %s was not finished after %d s (log: %s); with a slow mirror set lab_host_bake_timeout"
                 % (of["kind"], timeout, log),
@@ -233,7 +227,8 @@ def _bake(
         outer.remove_tree(temporary)
         raise Failure("baking %s failed (log: %s):\n%s" % (of["kind"], log, "\n".join(lines[-15:])), "lab", "bake", {"log": log})
     finish(tree, of, trusted)
-    os.unlink(log)
+    with contextlib.suppress(FileNotFoundError):  # another run's purge may have been sooner
+        os.unlink(log)
     seconds = round(time.monotonic() - began, 1)
     outer.write_json(os.path.join(temporary, "recipe.json"), dict(of, seconds=seconds))
     os.rename(temporary, final)

@@ -88,6 +88,7 @@ import time
 import typing as t
 
 from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseModule, Failure
+from ansible_collections.hep.distcloud.plugins.module_utils._process import run_in_group
 
 
 def fingerprint(command: dict[str, t.Any]) -> str:
@@ -131,24 +132,56 @@ class CommandLanes(BaseModule):
         }
 
     def run(self) -> None:
-        folder = self.params["state_dir"]
+        todo = self.todo()
+        if todo and not self.module.check_mode:
+            os.makedirs(self.params["state_dir"], mode=0o700, exist_ok=True)
+            with open(os.path.join(self.params["state_dir"], "lock"), "w") as lock:
+                try:
+                    self.take(lock)
+                except Failure as failure:
+                    self.fail(failure, changed=False, ran={})
+                # Again: a run that had the lock until now has done what was open when we came.
+                todo = self.todo()
+                self.work(todo, lock.fileno())
+        diff = {"before": "", "after": "".join("run %s\n" % command["name"] for command in todo)}
+        self.module.exit_json(changed=bool(todo), ran=self.ran, diff=diff if todo else {})
+
+    def todo(self) -> list[dict[str, t.Any]]:
+        """The commands that have no marker yet, or one of another fingerprint."""
         todo = [command for command in self.params["lanes"] if self.marker(command) != fingerprint(command)]
         self.ran: dict[str, float] = {command["name"]: 0.0 for command in todo}
-        diff = {"before": "", "after": "".join("run %s\n" % command["name"] for command in todo)}
-        if not todo or self.module.check_mode:
-            self.module.exit_json(changed=bool(todo), ran=self.ran, diff=diff if todo else {})
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        return todo
+
+    def take(self, lock: t.IO[str]) -> None:
+        """Wait for another run, or for the commands of one that was killed: nobody is left to end those, hence not for ever."""
+        patience = self.params["timeout"] * len(self.params["lanes"])
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise Failure(
+                        "another run, or a command that it left, has been working in %s for more than %d s; see who has %s open"
+                        % (self.params["state_dir"], patience, lock.name),
+                        self.service,
+                        "locked",
+                        {"lock": lock.name},
+                    ) from error
+            time.sleep(0.2)
+
+    def work(self, todo: list[dict[str, t.Any]], lock: int) -> None:
+        """Run all lanes; leaves by fail_json where a command failed."""
         self.failures: list[Failure] = []
-        with open(os.path.join(folder, "lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            threads = [threading.Thread(target=self.drive, args=(lane,)) for lane in lanes_of(todo).values()]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+        threads = [threading.Thread(target=self.drive, args=(lane, lock)) for lane in lanes_of(todo).values()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        # Said, not left to the closing: a daemon that a command left in the background has the descriptor too, and would keep the lock.
+        fcntl.flock(lock, fcntl.LOCK_UN)
         if self.failures:
             self.fail(self.failures[0], changed=True, ran=self.ran)
-        self.module.exit_json(changed=True, ran=self.ran, diff=diff)
 
     def marker(self, command: dict[str, t.Any]) -> str:
         try:
@@ -157,38 +190,40 @@ class CommandLanes(BaseModule):
         except FileNotFoundError:
             return ""
 
-    def drive(self, lane: list[dict[str, t.Any]]) -> None:
+    def drive(self, lane: list[dict[str, t.Any]], lock: int) -> None:
         for command in lane:
             try:
                 if self.failures:
                     return
-                self.execute(command)
+                self.execute(command, lock)
             except Failure as failure:
                 self.failures.append(failure)
                 return
-            except (OSError, KeyError) as error:
-                self.failures.append(Failure("%s could not be started: %s" % (command["name"], error), self.service, "start"))
+            except Exception as error:
+                # Whatever it is: a thread that dies of it is heard of by nobody, and its command would pass for one that succeeded.
+                words = (command["name"], type(error).__name__, error)
+                self.failures.append(Failure("%s was broken off: %s: %s" % words, self.service, "error"))
                 return
 
-    def execute(self, command: dict[str, t.Any]) -> None:
+    def execute(self, command: dict[str, t.Any], lock: int) -> None:
         base = os.path.join(self.params["state_dir"], command["name"])
         argv = list(command["argv"])
         if command["user"] != "root":
             argv = ["runuser", "-u", command["user"], "--", *argv]
-        environment = dict(os.environ, LC_ALL="C.UTF-8", **{key: str(value) for key, value in command["environment"].items()})
+        given = {key: str(value) for key, value in command["environment"].items()}
         began = time.monotonic()
         with open(base + ".log", "wb") as log:
             os.fchmod(log.fileno(), 0o600)
             try:
-                code = subprocess.run(  # pylint: disable=ansible-bad-function
-                    argv, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=self.params["timeout"], check=False
-                ).returncode
+                code = run_in_group(argv, self.params["timeout"], log, env={**os.environ, "LC_ALL": "C.UTF-8", **given}, lock=lock)
             except subprocess.TimeoutExpired as error:
                 raise Failure(
                     "%s was not finished after %d s; see %s.log on the host" % (command["name"], self.params["timeout"], base),
                     self.service,
                     "timeout",
                 ) from error
+            except (OSError, ValueError) as error:
+                raise Failure("%s could not be started: %s" % (command["name"], error), self.service, "start") from error
         self.ran[command["name"]] = round(time.monotonic() - began, 1)
         if code != 0:
             with open(base + ".log", encoding="utf-8", errors="replace") as log_file:

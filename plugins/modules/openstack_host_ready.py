@@ -76,6 +76,9 @@ import time
 import typing as t
 
 from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, InfoModule
+from ansible_collections.hep.distcloud.plugins.module_utils._process import run_in_group
+
+DISCOVERY_TIMEOUT = 300  # seconds
 
 
 def is_fresh(heartbeat: t.Optional[str], started: float) -> bool:
@@ -163,13 +166,12 @@ class OpenstackHostReady(InfoModule):
         if not any(name.split(".")[0] == host.split(".")[0] for name in names):
             if self.module.check_mode:
                 return "the hypervisor"
-            subprocess.run(  # pylint: disable=ansible-bad-function
-                ["runuser", "-u", "nova", "--", "nova-manage", "cell_v2", "discover_hosts"],
-                check=False,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=300,
-            )
+            try:
+                run_in_group(
+                    ["runuser", "-u", "nova", "--", "nova-manage", "cell_v2", "discover_hosts"], DISCOVERY_TIMEOUT, subprocess.DEVNULL
+                )
+            except subprocess.TimeoutExpired:
+                return "the hypervisor (nova-manage cell_v2 discover_hosts was not finished after %d s)" % DISCOVERY_TIMEOUT
             return "the hypervisor (discovery is repeated)"
         if not self.get("placement", "/resource_providers")["resource_providers"]:
             return "the hypervisor's resources in Placement"

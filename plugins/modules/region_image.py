@@ -67,7 +67,7 @@ options:
     type: int
   protected:
     description:
-      - Whether Glance refuses to delete the image.
+      - Whether Glance refuses to delete the image. A new image is protected when its upload is complete.
     type: bool
   tags:
     description:
@@ -294,7 +294,8 @@ class RegionImage(ResourceModule):
         path = self.readable(item)
         if file_hash(path, "sha512") != item["sha512"].lower():
             raise Failure("sha512: %s has another content than was said; build the image again" % path, "file", "mismatch")
-        body = {key: value for key, value in after.items() if key not in ("sha512", "properties")}
+        # Protected only once it is active: else what an upload leaves over that is cut short could not be deleted by the next run.
+        body = {key: value for key, value in after.items() if key not in ("sha512", "properties", "protected")}
         made = self.client.request("POST", "image", "/images", dict(after.get("properties") or {}, **body))
         try:
             send_file(self.client, made["id"], path, item["timeout"])
@@ -309,6 +310,15 @@ class RegionImage(ResourceModule):
         except Failure:
             self.client.request("DELETE", "image", "/images/" + made["id"], allow=(403, 404, 409))
             raise
+        now = {"protected": image.get("protected")}
+        wished = {key: value for key, value in after.items() if key in now}
+        if dict(now, **wished) != now:
+            try:
+                patch_image(self.client, made["id"], now, wished)
+                image = self.client.get("image", "/images/" + made["id"])
+            except Failure as failure:
+                failure.changed = True  # the image stays, and the next run protects it
+                raise
         return shown(image, item["sha512"])
 
     def wait_active(self, image_id: str, item: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -14,6 +14,7 @@ description:
   - Enables, starts, stops and restarts a list of units in one round trip, letting systemd order and parallelise the starts.
   - A running unit is restarted when one of its files is younger than its start. That is decided from what is there and not from what
     this run has changed, so that a run which broke off between writing a file and restarting is completed by the next one.
+  - Has systemd read its unit files anew where one of the units needs that. Check mode does not; it looks at the files instead.
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
@@ -84,6 +85,7 @@ from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseM
 
 PROPERTIES = ("Id", "Names", "LoadState", "UnitFileState", "ActiveState", "NeedDaemonReload", "InactiveExitTimestampMonotonic")
 ORDER = ("disable", "stop", "enable", "start", "restart")
+TIMED_OUT = 124  # what the command timeout says
 
 
 def full_name(name: str) -> str:
@@ -107,6 +109,11 @@ def parse_show(text: str) -> dict[str, dict[str, str]]:
     """The blocks of `systemctl show`, one mapping a unit, by the name under which it was asked for or else its own."""
     blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.strip().split("\n\n")]
     return {name: block for block in blocks for name in [block.get("Id", ""), *block.get("Names", "").split()]}
+
+
+def is_unread(state: dict[str, str]) -> bool:
+    """Whether systemd may not have read the unit's file as it is now."""
+    return state.get("NeedDaemonReload") == "yes" or state.get("LoadState") == "not-found"
 
 
 class SystemdUnits(BaseModule):
@@ -146,8 +153,11 @@ class SystemdUnits(BaseModule):
     def look(self) -> tuple[dict[str, list[str]], dict[str, t.Any]]:
         wishes = {full_name(wish["name"]): wish for wish in self.params["units"]}
         shown = self.show(wishes)
-        # A unit file that systemd has not read yet says nothing true about its unit.
-        if any(state.get("NeedDaemonReload") == "yes" or state.get("LoadState") == "not-found" for state in shown.values()):
+        # Where systemd has not read a unit's file yet, what it shows of the unit is not true.
+        unread = [name for name in wishes if is_unread(shown[name])]
+        if unread and self.module.check_mode:
+            shown.update((name, dict(shown[name], **self.on_disk(name))) for name in unread)
+        elif unread:
             self.systemctl("daemon-reload")
             shown = self.show(wishes)
         todo, before, after = {}, {}, {}
@@ -172,7 +182,15 @@ class SystemdUnits(BaseModule):
 
     def show(self, names: t.Iterable[str]) -> dict[str, dict[str, str]]:
         """What systemd knows of each unit, in one call."""
-        return parse_show(self.systemctl("show", "-p", ",".join(PROPERTIES), *names))
+        return parse_show(self.systemctl("show", *names, options=("-p", ",".join(PROPERTIES))))
+
+    def on_disk(self, name: str) -> dict[str, str]:
+        """What a reload would change in what is shown of a unit: is-enabled looks at the files and not at what was read of them."""
+        said = self.systemctl("is-enabled", name, may_fail=True).strip()
+        if said in ("", "not-found"):
+            return {"LoadState": "not-found"}
+        # Another name of a unit says nothing about whether that is enabled.
+        return {"LoadState": "loaded"} if said == "alias" else {"LoadState": "loaded", "UnitFileState": said}
 
     def stale(self, wish: dict[str, t.Any], state: dict[str, str]) -> bool:
         """Whether one of the unit's files is younger than the unit's start."""
@@ -197,20 +215,22 @@ class SystemdUnits(BaseModule):
                 self.systemctl("reset-failed", *names, may_fail=True)
             self.systemctl(verb, *names)
 
-    def systemctl(self, *words: str, may_fail: bool = False) -> str:
+    def systemctl(self, verb: str, *names: str, options: t.Sequence[str] = (), may_fail: bool = False) -> str:
         # Synchronising every unit with its old init script takes a second each and changes nothing under systemd.
-        command = ["timeout", str(self.params["timeout"]), "systemctl", *words]
+        command = ["timeout", str(self.params["timeout"]), "systemctl", verb, *options, *names]
         code, out, err = self.module.run_command(command, environ_update={"SYSTEMCTL_SKIP_SYSV": "1", "LC_ALL": "C"})
         if code == 0 or may_fail:
             return out
-        raise Failure(
-            "systemctl %s failed: %s" % (words[0], err.strip() or out.strip()), self.service, code, {"units": self.journal(words)}
-        )
+        told = self.journal(names)
+        # Of many that were started together, those that are up have no part in the failure.
+        named = told if told and verb in ("start", "restart") else names
+        why = "was not finished within %d s" % self.params["timeout"] if code == TIMED_OUT else "failed: %s" % (err.strip() or out.strip())
+        raise Failure("%s %s" % (" ".join(["systemctl", verb, *named]), why), self.service, code, {"units": told})
 
-    def journal(self, words: t.Sequence[str]) -> dict[str, str]:
+    def journal(self, names: t.Iterable[str]) -> dict[str, str]:
         """The last lines of what did not come up, since nobody should have to log in to read them."""
         told = {}
-        for name in words[1:]:
+        for name in names:
             if self.module.run_command(["systemctl", "is-active", "--quiet", name])[0] != 0:
                 told[name] = self.module.run_command(["journalctl", "--no-pager", "-n", "15", "-o", "cat", "-u", name])[1]
         return told

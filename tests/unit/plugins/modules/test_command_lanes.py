@@ -6,8 +6,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import multiprocessing
+import time
+
+import pytest
 from ansible_collections.hep.distcloud.plugins.modules import command_lanes
-from harness import run_module
+from harness import is_gone, run_module
 
 
 def call(folder, *commands, **options):
@@ -54,6 +59,85 @@ def test_what_takes_too_long_is_ended(tmp_path):
     assert result.failed and "not finished after 1 s" in result.data["msg"]
 
 
+def test_what_takes_too_long_is_ended_with_all_that_it_started(tmp_path):
+    """Its children, whose parent alone would be killed, would go on beside the next run's command."""
+    child = tmp_path / "child"
+    command = step(tmp_path, "a", script=f"sleep 600 & echo $! > {child}.new; mv {child}.new {child}; wait")
+    for patience in (2, 60):  # on a machine that stands still the time may be over before the child is there
+        result = run_module(command_lanes.CommandLanes, {"state_dir": str(tmp_path / "state"), "timeout": patience, "lanes": [command]})
+        if child.exists():
+            break
+    assert result.failed and result.data["failure"]["code"] == "timeout"
+    assert is_gone(child.read_text().strip())
+
+
+def test_the_next_run_waits_for_the_command_of_one_that_was_killed(tmp_path):
+    go = tmp_path / "go"
+    command = step(tmp_path, "a", script=f"while [ ! -e {go} ]; do sleep 0.05; done")
+    killed = multiprocessing.get_context("fork").Process(target=call, args=(tmp_path, command))
+    killed.start()
+    deadline = time.monotonic() + 60
+    while not ran(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.kill()
+    killed.join()
+    try:
+        params = {"state_dir": str(tmp_path / "state"), "timeout": 1, "lanes": [command]}
+        result = run_module(command_lanes.CommandLanes, params)
+        assert result.failed and result.data["failure"]["code"] == "locked" and str(tmp_path / "state") in result.data["msg"]
+        assert not result.changed and ran(tmp_path) == ["a"]
+    finally:
+        go.touch()
+    assert call(tmp_path, command).changed and ran(tmp_path) == ["a", "a"]
+
+
+@pytest.mark.parametrize("more", [[], ["b"]])
+def test_the_second_of_two_runs_at_once_leaves_what_the_first_has_done(tmp_path, monkeypatch, more):
+    lock, first = fcntl.flock, []
+
+    def flock(handle, how):
+        if not first:
+            first.append("begun")
+            first.append(call(tmp_path, step(tmp_path, "a")))
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    second = call(tmp_path, *[step(tmp_path, name) for name in ["a", *more]])
+    assert first[1].changed and ran(tmp_path) == ["a", *more]
+    assert second.changed == bool(more) and list(second.data["ran"]) == more and not second.failed
+
+
 def test_what_cannot_be_started_is_named(tmp_path):
     result = call(tmp_path, {"lane": "one", "name": "a", "argv": ["/no/such/program"]})
     assert result.failed and "a could not be started" in result.data["msg"]
+
+
+def test_the_environment_may_say_what_the_module_says_too(tmp_path):
+    said = tmp_path / "said"
+    command = step(tmp_path, "a", script=f'echo "$LC_ALL $NUMBER" > {said}')
+    assert call(tmp_path, command | {"environment": {"NUMBER": 7}}).changed and said.read_text() == "C.UTF-8 7\n"
+    result = call(tmp_path, command | {"environment": {"LC_ALL": "C"}})
+    assert result.changed and not result.failed and said.read_text() == "C \n"
+
+
+def test_an_environment_that_no_command_can_have_is_a_failure_of_that_command(tmp_path):
+    result = call(tmp_path, step(tmp_path, "a", environment={"A=B": "alpha-secret"}), step(tmp_path, "b"))
+    assert result.failed and "a could not be started: illegal environment variable name" in result.data["msg"]
+    assert result.data["failure"] == {"service": "command", "code": "start", "details": {}}
+    assert ran(tmp_path) == [] and "alpha-secret" not in result.raw
+
+
+def test_whatever_goes_wrong_in_a_lane_is_a_failure_of_its_command(tmp_path):
+    (tmp_path / "state" / "a.new").mkdir(parents=True)  # where the marker is written
+    result = call(tmp_path, step(tmp_path, "a"), step(tmp_path, "b"))
+    assert result.failed and "a was broken off: IsADirectoryError" in result.data["msg"]
+    assert ran(tmp_path) == ["a"]
+
+
+def test_an_error_that_nobody_thought_of_is_a_failure_of_its_command(tmp_path, monkeypatch):
+    def broken(*words, **options):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(command_lanes, "run_in_group", broken)
+    result = call(tmp_path, step(tmp_path, "a"), step(tmp_path, "b", lane="two"))
+    assert result.failed and "was broken off: RuntimeError: can't start new thread" in result.data["msg"]

@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.hep.distcloud.plugins.module_utils import _lab_image as image
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
 from ansible_collections.hep.distcloud.plugins.modules import lab_hosts, lab_images, lab_network
-from harness import run_module
+from harness import is_gone, run_module
 
 
 @pytest.mark.parametrize("check", [False, True])
@@ -62,7 +62,7 @@ def test_what_another_run_bakes_is_not_purged(tmp_path, monkeypatch):
     monkeypatch.setattr(outer, "lab_records", list)
     for entry in (".bake-0f3a/root", ".bake-77aa/root", "33bb/root"):
         (cache / entry).mkdir(parents=True)
-    (cache / "bake-base.log").write_text("")
+    (cache / "bake-base-0f3a.log").write_text("")
     wish = {"images": {}, "cache": str(cache), "purge": True}
 
     def purge(check=False):
@@ -72,9 +72,9 @@ def test_what_another_run_bakes_is_not_purged(tmp_path, monkeypatch):
 
     with outer.locked("bake-0f3a", 60):
         assert purge(check=True) == purge() == [".bake-77aa", "33bb"]
-        assert sorted(path.name for path in cache.iterdir()) == [".bake-0f3a", "bake-base.log"]
+        assert sorted(path.name for path in cache.iterdir()) == [".bake-0f3a", "bake-base-0f3a.log"]
         assert purge() == []
-    assert purge(check=True) == purge() == [".bake-0f3a", "bake-base.log"]
+    assert purge(check=True) == purge() == [".bake-0f3a", "bake-base-0f3a.log"]
     assert not cache.exists()
 
 
@@ -92,17 +92,45 @@ def test_a_bake_that_takes_too_long_is_told_and_nothing_of_it_lives_on(tmp_path,
         if child.exists():
             break
     assert result.failed and result.data["failure"]["code"] == "timeout" and "lab_host_bake_timeout" in result.data["msg"]
-    process = Path("/proc", child.read_text().strip())
-    deadline = time.monotonic() + 60
-    while lives(process) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not lives(process)
+    assert is_gone(child.read_text().strip())
     assert not list((tmp_path / "locks").iterdir())
 
 
-def lives(process):
-    """Whether a folder of /proc is of a process that is not dead. It may go while it is read."""
-    try:
-        return "(zombie)" not in (process / "status").read_text()
-    except OSError:
-        return False
+def test_two_recipes_of_one_kind_that_are_baked_at_once_do_not_share_a_log(tmp_path, monkeypatch):
+    """The first to be ready would remove the log under the second, whose finished tree would be lost with that."""
+    programs, cache = tmp_path / "bin", tmp_path / "cache"
+    programs.mkdir()
+    (programs / "unshare").write_text('#!/bin/sh\ncase "$*" in *broken*) echo "E: $*"; exit 100;; esac\n')
+    (programs / "unshare").chmod(0o755)
+    monkeypatch.setattr(outer, "LOCKS", str(tmp_path / "locks"))
+    monkeypatch.setattr(outer, "ENVIRONMENT", {"PATH": f"{programs}:/usr/bin:/bin"})
+
+    def bake(*packages):
+        wish = {"images": {"small": {"packages": list(packages)}}, "mirror": "http://mirror.example.org/debian", "cache": str(cache)}
+        return run_module(lab_images.LabImages, wish)
+
+    others = []
+
+    def finish(tree, of, trusted):
+        if "slow" in of["packages"]:
+            others.extend([bake("broken"), bake("quick")])
+
+    monkeypatch.setattr(image, "finish", finish)
+    slow = bake("slow")
+    broken, quick = others
+    assert slow.changed and not slow.failed and quick.changed and not quick.failed
+    assert sorted(cache.glob("*/root")) == sorted(Path(result.data["trees"]["small"]) for result in (slow, quick))
+    log = Path(broken.data["failure"]["details"]["log"])
+    assert broken.failed and list(cache.glob("*.log")) == [log] and "broken" in log.read_text()
+
+
+def test_a_log_that_a_purge_has_taken_costs_no_tree(tmp_path, monkeypatch):
+    programs, cache = tmp_path / "bin", tmp_path / "cache"
+    programs.mkdir()
+    (programs / "unshare").write_text("#!/bin/sh\n")
+    (programs / "unshare").chmod(0o755)
+    monkeypatch.setattr(outer, "LOCKS", str(tmp_path / "locks"))
+    monkeypatch.setattr(outer, "ENVIRONMENT", {"PATH": f"{programs}:/usr/bin:/bin"})
+    monkeypatch.setattr(image, "finish", lambda *_: [path.unlink() for path in cache.glob("*.log")])
+    result = run_module(lab_images.LabImages, {"images": {"small": {}}, "mirror": "http://m.example.org/debian", "cache": str(cache)})
+    assert not result.failed and Path(result.data["trees"]["small"]).is_dir()

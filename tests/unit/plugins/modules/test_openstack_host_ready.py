@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import datetime
+import os
 import time
 
 import pytest
 import requests_mock
 from ansible_collections.hep.distcloud.plugins.modules import openstack_host_ready
-from harness import run_module
+from harness import is_gone, run_module
 
 KEYSTONE = "http://keystone.test:5000/v3"
 NOVA, NEUTRON, GLANCE, PLACEMENT = "http://nova.test/v2.1", "http://neutron.test", "http://glance.test", "http://placement.test"
@@ -25,16 +26,21 @@ def stamp(seconds_ago=0.0):
 
 
 @pytest.fixture
-def region(monkeypatch):
+def region(monkeypatch, tmp_path):
     """Everything there; a test takes away or ages what it is about."""
     state = {
         "services": [{"host": "h", "state": "up", "updated_at": stamp(-3600)}],
         "hypervisors": [{"hypervisor_hostname": "h.lab"}],
         "resource_providers": [{"name": "h"}],
         "agents": [{"alive": True, "heartbeat_timestamp": stamp(-3600)}],
+        "discovery": tmp_path / "bin" / "runuser",
+        "discovered": tmp_path / "discovered",
     }
+    state["discovery"].parent.mkdir()
+    state["discovery"].write_text(f"#!/bin/sh\ntouch {state['discovered']}\n")
+    state["discovery"].chmod(0o755)
+    monkeypatch.setenv("PATH", "%s:%s" % (tmp_path / "bin", os.environ["PATH"]))
     monkeypatch.setattr(openstack_host_ready.OpenstackHostReady, "started", lambda self, unit: time.time())
-    monkeypatch.setattr(openstack_host_ready.subprocess, "run", lambda *a, **k: state.setdefault("discovered", True))
     catalogue = [
         {"type": kind, "endpoints": [{"interface": "internal", "region_id": "r", "region": "r", "url": url}]}
         for kind, url in (("compute", NOVA), ("network", NEUTRON), ("image", GLANCE), ("placement", PLACEMENT))
@@ -78,10 +84,23 @@ def test_what_is_missing_is_named(region, part, value, missing):
     region[part] = value
     result = call()
     assert result.failed and missing in result.data["msg"] and "region r" in result.data["msg"]
-    assert ("discovered" in region) == (part == "hypervisors")
+    assert region["discovered"].exists() == (part == "hypervisors")
 
 
 def test_check_mode_looks_once_and_changes_nothing(region):
     region["hypervisors"] = []
     result = call(check=True)
-    assert not result.failed and not result.data["host"]["ready"] and "discovered" not in region
+    assert not result.failed and not result.data["host"]["ready"] and not region["discovered"].exists()
+
+
+def test_a_discovery_that_takes_too_long_is_ended_with_all_that_it_started_and_named(region, monkeypatch):
+    region["hypervisors"] = []
+    child = region["discovered"]
+    region["discovery"].write_text(f"#!/bin/sh\nsleep 600 &\necho $! > {child}.new\nmv {child}.new {child}\nwait\n")
+    for patience in (2, 60):  # on a machine that stands still the time may be over before the child is there
+        monkeypatch.setattr(openstack_host_ready, "DISCOVERY_TIMEOUT", patience)
+        result = call()
+        if child.exists():
+            break
+    assert result.failed and "discover_hosts was not finished after %d s" % patience in result.data["failure"]["details"]["missing"]
+    assert is_gone(child.read_text().strip())

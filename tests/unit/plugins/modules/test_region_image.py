@@ -140,6 +140,49 @@ def test_takes_back_what_was_refused(wish: dict[str, t.Any]) -> None:
     assert result.failed and result.data["failure"]["code"] == 413 and "no room" in result.data["msg"]
 
 
+PROTECT = Call("PATCH", "image", "/images/i1", image(protected=True), body=[{"op": "replace", "path": "/protected", "value": True}])
+
+
+def test_is_protected_only_once_it_is_active(wish: dict[str, t.Any]) -> None:
+    """Glance would refuse to delete what an upload left over that was cut short, and every later run would fail there."""
+    calls = [*upload(image(status="saving"), image()), PROTECT, Call("GET", "image", "/images/i1", image(protected=True))]
+    with replay(listing(), *calls):
+        result = run_module(RegionImage, {**wish, "protected": True})
+    assert result.changed and not result.failed, result.data
+    assert result.data["image"]["protected"] is True
+    with replay(listing(image(protected=True))):
+        assert not run_module(RegionImage, {**wish, "protected": True}).changed
+
+
+def test_a_failed_upload_of_a_protected_image_can_be_repeated(wish: dict[str, t.Any]) -> None:
+    protected = {**wish, "protected": True}
+    refused = Call("PUT", "image", "/images/i1/file", {"error": {"message": "no room"}}, status=413)
+    with replay(listing(), upload()[0], refused, Call("DELETE", "image", "/images/i1", status=204)):
+        assert run_module(RegionImage, protected).failed
+    # A run that was killed during the upload takes nothing back.
+    left_over = listing(image(id="i0", status="saving", os_hash_value=None))
+    again = [Call("DELETE", "image", "/images/i0", status=204), *upload(image()), PROTECT]
+    with replay(left_over, *again, Call("GET", "image", "/images/i1", image(protected=True))):
+        result = run_module(RegionImage, protected)
+    assert result.changed and not result.failed, result.data
+
+
+def test_an_upload_that_was_cut_short_before_it_was_protected_is_protected_by_the_next_run(wish: dict[str, t.Any]) -> None:
+    protected = {**wish, "protected": True}
+    busy = Call("PATCH", "image", "/images/i1", {"error": {"message": "too busy"}}, status=503)
+    with replay(listing(), *upload(image()), busy):
+        result = run_module(RegionImage, protected)
+    assert result.failed and result.data["failure"]["code"] == 503 and result.changed
+    with replay(listing(image()), PROTECT, Call("GET", "image", "/images/i1", image(protected=True))):
+        result = run_module(RegionImage, protected)
+    assert result.changed and result.data["image"]["protected"] is True
+
+
+def test_what_shall_not_be_protected_needs_no_request_for_that(wish: dict[str, t.Any]) -> None:
+    with replay(listing(), *upload(image())):
+        assert run_module(RegionImage, {**wish, "protected": False}).changed
+
+
 def test_the_same_name_with_other_content_is_refused(wish: dict[str, t.Any]) -> None:
     with replay(listing(image(os_hash_value="00"))):
         result = run_module(RegionImage, wish)

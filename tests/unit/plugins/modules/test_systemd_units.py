@@ -15,34 +15,52 @@ import pytest
 from ansible_collections.hep.distcloud.plugins.modules import systemd_units
 from harness import run_module
 
+# What is on disk and not read yet is under "disk": the unit's enablement, or null where its file has gone.
 SYSTEMCTL = """#!%s
 import json, os, sys, time
 path = %r
 state = json.load(open(path))
 words = sys.argv[1:]
 state["calls"].append(words)
+units, disk = state["units"], state["disk"]
+code = 0
 if words[0] == "show":
     for name in words[3:]:
-        unit = state["units"].get(name)
+        unit = units.get(name)
         print("Id=" + name)
         print("LoadState=" + ("loaded" if unit else "not-found"))
         if unit:
             print("UnitFileState=" + unit["file"])
             print("ActiveState=" + unit["active"])
-            print("NeedDaemonReload=no")
+            print("NeedDaemonReload=" + ("yes" if name in disk else "no"))
             print("InactiveExitTimestampMonotonic=%%d" %% unit["since"])
         print()
+elif words[0] == "daemon-reload":
+    for name, file in disk.items():
+        if file is None:
+            units.pop(name, None)
+        else:
+            units.setdefault(name, {"active": "inactive", "since": 0})["file"] = file
+    state["disk"] = {}
+elif words[0] == "is-enabled":
+    file = disk[words[1]] if words[1] in disk else units.get(words[1], {}).get("file")
+    code = 0 if file in ("enabled", "static") else 1
+    print(file) if file else sys.stderr.write("Failed to get unit file state for %%s: No such file or directory" %% words[1])
+elif words[0] == "is-active":
+    code = 0 if units[words[2]]["active"] == "active" else 3
 elif words[0] in ("start", "restart", "stop", "enable", "disable"):
     for name in words[1:]:
-        unit = state["units"][name]
+        unit = units[name]
+        time.sleep(unit.get("slow", 0))
         if unit.get("broken"):
-            sys.exit("it does not start")
-        if words[0] in ("enable", "disable"):
+            code = "it does not start"
+        elif words[0] in ("enable", "disable"):
             unit["file"] = words[0] + "d"
         else:
             unit["active"] = "inactive" if words[0] == "stop" else "active"
             unit["since"] = time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6
 json.dump(state, open(path, "w"))
+sys.exit(code)
 """
 
 
@@ -51,7 +69,7 @@ class Systemd:
 
     def __init__(self, folder):
         self.path = folder / "state.json"
-        self.write({"units": {}, "calls": []})
+        self.write({"units": {}, "disk": {}, "calls": []})
 
     def write(self, state):
         self.path.write_text(json.dumps(state))
@@ -65,8 +83,12 @@ class Systemd:
         state["units"][name] = dict(file=file, active=active, since=since, **more)
         self.write(state)
 
+    def put(self, name, file):
+        """Write a unit's file, or remove it, without a word to systemd."""
+        self.write(dict(self.read(), disk={name: file}))
+
     def verbs(self):
-        return [(call[0], call[1:]) for call in self.read()["calls"] if call[0] not in ("show", "reset-failed", "daemon-reload")]
+        return [(call[0], call[1:]) for call in self.read()["calls"] if call[0] in systemd_units.ORDER]
 
 
 @pytest.fixture
@@ -136,7 +158,62 @@ def test_a_unit_file_that_check_mode_would_write_counts_as_there(systemd):
     assert call({"name": "new"}, check=True, more=more).data["units"] == {"new.service": ["enable", "start"]}
 
 
+@pytest.mark.parametrize(
+    ("known", "on_disk", "done"),
+    [
+        (None, "disabled", ["enable", "start"]),
+        (None, "enabled", ["start"]),
+        (None, "static", ["start"]),
+        (None, None, None),
+        ("disabled", "enabled", []),
+        ("enabled", "disabled", ["enable"]),
+        ("static", "disabled", ["enable"]),
+        ("disabled", "static", []),
+        ("enabled", None, None),
+    ],
+)
+def test_check_mode_foretells_what_a_reload_would_show_and_does_not_reload(systemd, known, on_disk, done):
+    if known:
+        systemd.add("a.service", file=known)
+    systemd.put("a.service", on_disk)
+    before = systemd.read()
+    checked = call({"name": "a"}, check=True)
+    after = systemd.read()
+    assert {words[0] for words in after.pop("calls")} == {"show", "is-enabled"}
+    assert after == {key: before[key] for key in after}
+
+    result = call({"name": "a"})
+    assert checked.failed == result.failed == (done is None)
+    if done is None:
+        assert checked.data["msg"] == result.data["msg"] and "there is no unit a.service" in result.data["msg"]
+    else:
+        assert checked.data["units"] == result.data["units"] == ({"a.service": done} if done else {})
+        assert checked.data["diff"] == result.data["diff"] and not call({"name": "a"}).changed
+
+
 def test_a_unit_that_does_not_start_tells_its_last_words(systemd):
     systemd.add("a.service", active="inactive", broken=True)
     result = call({"name": "a"})
     assert result.failed and "it does not start" in result.data["msg"]
+
+
+def test_what_failed_is_named_by_verb_and_unit_with_the_last_words_of_those_that_are_not_up(systemd):
+    systemd.add("a.service", active="inactive")
+    systemd.add("b.service", active="inactive", broken=True)
+    result = call({"name": "a"}, {"name": "b"})
+    assert result.failed and result.data["msg"] == "systemctl start b.service failed: it does not start"
+    assert result.data["failure"]["details"]["units"] == {"b.service": "the last words\n"}
+    systemd.add("c.service", file="disabled", broken=True)
+    assert call({"name": "c"}).data["msg"] == "systemctl enable c.service failed: it does not start"
+
+
+def test_what_takes_too_long_is_named(systemd):
+    systemd.add("a.service", active="inactive", slow=600)
+    for patience in (2, 60):  # on a machine that stands still the time may be over before it comes to the start
+        result = call({"name": "a"}, more={"timeout": patience})
+        assert result.failed
+        if "show" not in result.data["msg"]:
+            break
+    assert result.data["msg"] == "systemctl start a.service was not finished within %d s" % patience
+    assert result.data["failure"]["code"] == 124
+    assert result.data["failure"]["details"]["units"] == {"a.service": "the last words\n"}
