@@ -226,6 +226,24 @@ def test_an_orphan_with_jobs_may_finish_them(tmp_path: Path) -> None:
     play(tmp_path, world, script)
 
 
+def test_an_orphan_that_two_clouds_tell_of_is_adopted_once_and_may_finish_its_job(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(60)])
+    world.cloud("west", servers=world.cloud("east").servers)  # one project
+
+    async def script(stage: Stage) -> None:
+        orphan = new_vm_id()
+        entry = server_of_ours(stage, orphan, cloud="deleted-long-ago")
+        entry.joins, entry.created_at = True, world.now - 100
+        world.clouds["east"].servers["srv"] = entry
+        await stage.turns(8)
+        assert [(vm.id, vm.server_id, vm.state) for vm in await stage.vms()] == [(orphan, "srv", VmState.RETIRING)]
+        assert world.jobs[0].machine == orphan, "its job runs on"
+        await stage.turns(90)
+        assert stage.at_rest() and not world.clouds["east"].created and not world.clouds["west"].created
+
+    play(tmp_path, world, script, clouds=("east", "west"))
+
+
 def test_a_copy_under_a_taken_id_gets_a_row_of_its_own_and_goes(tmp_path: Path) -> None:
     world = World(jobs=[FakeJob(300)])
 
