@@ -249,8 +249,11 @@ class FakeDriver:
     def __init__(self, cloud: FakeCloud, account: Account) -> None:
         self._cloud = cloud
         self._account = account
+        self._closed = False
 
     def _log_in(self) -> FakeCloud:
+        if self._closed:
+            raise CloudError(ErrorKind.UNREACHABLE, self._cloud.name, "was not asked: its account was changed meanwhile", undone=True)
         if self._account.secrets.get("password") == "wrong":
             raise CloudError(ErrorKind.AUTH, self._cloud.name, "Keystone at http://k refuses the credential", undone=True)
         check_project(self._account, self._cloud.project)
@@ -272,6 +275,7 @@ class FakeDriver:
         await self._log_in().sweep(server_id)
 
     async def close(self) -> None:
+        self._closed = True
         await self._cloud.close()
 
 

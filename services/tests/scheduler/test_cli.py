@@ -123,15 +123,20 @@ def test_a_refusal_is_the_servers_words_and_a_code(server: Server) -> None:
     assert done.returncode == 1
     assert "token is not known" in done.stderr
     assert "a-wrong-token" not in done.stderr
-    done = distcloud("scheduler", "status", env=server.environment(DISTCLOUD_URL="http://127.0.0.1:9"))
+    for url in ("http://127.0.0.1:9", "http://central..lab:9"):  # the latter is no name, which only the resolver says
+        done = distcloud("scheduler", "status", env=server.environment(DISTCLOUD_URL=url))
+        assert done.returncode == 1
+        assert f"{url} cannot be reached" in done.stderr
+    done = distcloud("scheduler", "retire", "vm-\x01", env=server.environment())
     assert done.returncode == 1
-    assert "cannot be reached" in done.stderr
+    assert "cannot be asked for this" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"DISTCLOUD_URL": ""}, "set DISTCLOUD_URL (or url in /etc/distcloud/cli.yml)"),
+        ({"DISTCLOUD_URL": "https://central:port"}, "DISTCLOUD_URL (or url in /etc/distcloud/cli.yml): should be an address such as"),
         ({"DISTCLOUD_TOKEN_FILE": "/nowhere/token"}, "/nowhere/token: the token cannot be read"),
         ({"DISTCLOUD_CA": "/nowhere/ca"}, "/nowhere/ca: is not a readable PEM file"),
     ],

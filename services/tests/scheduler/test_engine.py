@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
 from distcloud.common.database import Database
 from distcloud.scheduler.drivers.base import META_CLOUD, META_GROUP, META_SCHEDULER, META_VM, CloudError, ErrorKind, Server
@@ -224,6 +225,47 @@ def test_an_orphan_with_jobs_may_finish_them(tmp_path: Path) -> None:
         assert all(job.done for job in world.jobs) and not world.servers()
 
     play(tmp_path, world, script)
+
+
+def test_an_orphan_that_two_clouds_tell_of_is_adopted_once_and_may_finish_its_job(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(60)])
+    world.cloud("west", servers=world.cloud("east").servers)  # one project
+
+    async def script(stage: Stage) -> None:
+        orphan = new_vm_id()
+        entry = server_of_ours(stage, orphan, cloud="deleted-long-ago")
+        entry.joins, entry.created_at = True, world.now - 100
+        world.clouds["east"].servers["srv"] = entry
+        await stage.turns(8)
+        assert [(vm.id, vm.server_id, vm.state) for vm in await stage.vms()] == [(orphan, "srv", VmState.RETIRING)]
+        assert world.jobs[0].machine == orphan, "its job runs on"
+        await stage.turns(90)
+        assert stage.at_rest() and not world.clouds["east"].created and not world.clouds["west"].created
+
+    play(tmp_path, world, script, clouds=("east", "west"))
+
+
+def test_a_server_that_comes_back_after_its_cloud_was_deleted_goes(tmp_path: Path) -> None:
+    world = World(jobs=[FakeJob(30)])
+    east = world.cloud("east")
+    world.cloud("west", servers=east.servers)  # one project
+
+    async def script(stage: Stage) -> None:
+        while not east.servers:
+            await stage.turn()
+        (back,) = east.servers.values()
+        await stage.turns(40)
+        (first,) = await stage.vms()
+        assert first.state is VmState.GONE and stage.at_rest()
+        async with stage.database.begin() as session:
+            await session.execute(delete(CloudRow).where(CloudRow.name == first.cloud))
+        east.servers[back.server.id] = back
+        await stage.turns(20)
+        assert stage.at_rest()
+        (again,) = [vm for vm in await stage.vms() if vm.id != first.id]
+        assert (again.state, again.server_id) == (VmState.GONE, back.server.id) and again.cloud != first.cloud
+
+    play(tmp_path, world, script, clouds=("east", "west"))
 
 
 def test_a_copy_under_a_taken_id_gets_a_row_of_its_own_and_goes(tmp_path: Path) -> None:

@@ -201,6 +201,36 @@ def test_a_group_admins_credential_of_another_project_moves_no_cloud(tmp_path: P
     play(tmp_path, world, script)
 
 
+def test_a_boot_that_waits_while_the_credential_is_rotated_is_given_anew(tmp_path: Path) -> None:
+    world = World()
+    east = world.cloud("east")
+    path = "/v1/groups/atlas/clouds/east"
+
+    async def script(stage: Stage) -> None:
+        await call(stage, "PUT", path, {"region": "r", "auth": PASSWORD, "enabled": True})
+        await stage.turns(2)
+        world.jobs.append(FakeJob(30))
+        (watch,) = stage.engine._watches
+        for _ in range(stage.engine._pace.boots_at_once):  # others have every turn
+            await watch.boots.acquire()
+        await stage.engine.cycle()
+        (first,) = await stage.vms()
+        assert first.state is VmState.REQUESTED
+        await call(stage, "PUT", path, {"auth": {"password": "rotated"}})
+        await stage.engine.cycle()
+        assert east.closed == 1
+        watch.boots.release()
+        await stage.engine.settle()
+        (first,) = await stage.vms()
+        assert first.state is VmState.GONE and "its account was changed" in first.reason and not east.created
+        await stage.turns(2)
+        assert len(east.created) == 1
+        await stage.turns(40)
+        assert stage.at_rest()
+
+    play(tmp_path, world, script)
+
+
 def test_a_credential_that_expired_is_said_to_have(tmp_path: Path) -> None:
     world = World(jobs=[FakeJob(60)])
     world.cloud("east")

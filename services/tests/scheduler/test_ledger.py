@@ -125,6 +125,26 @@ def test_adopted_servers_keep_their_id_where_it_is_free(database_url: str) -> No
     on(database_url, script)
 
 
+def test_a_server_has_one_row_that_is_not_gone(database_url: str) -> None:
+    """Two clouds that share a project tell of the same server; and a server may come back after its row was closed."""
+
+    async def script(ledger: Ledger, database: Database) -> None:
+        server = Server("s1", "", ServerStatus.ACTIVE, {META_VM: "vm-bbbbbbbbbbbbbbbb"}, Resources(1, 2, 3.0))
+
+        async def adopt() -> str:
+            return (await ledger.adopt(server, group="atlas", cloud="east", region="r1", now=5, token_expires_at=9)).id
+
+        first = await adopt()
+        with pytest.raises(NotWanted, match=f"server s1 is not adopted: VM {first} of cloud atlas/east has it"):
+            await adopt()
+        assert [vm.id for vm in await ledger.live()] == [first]
+        await ledger.observe({first: Observation(ServerStatus.MISSING, listing_began_at=500)}, 501, POLICY, closing=frozenset({first}))
+        second = await adopt()
+        assert second != first and [vm.id for vm in await ledger.live()] == [second]
+
+    on(database_url, script)
+
+
 def test_pages_show_every_vm_once_newest_first(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         ids = [await request(ledger, now=100.0 + number // 3) for number in range(10)]

@@ -15,6 +15,7 @@ import pytest
 
 from distcloud.scheduler.drivers import make_driver
 from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, ServerRequest
+from distcloud.scheduler.drivers.keystone import Login
 from distcloud.scheduler.drivers.openstack import OpenStackDriver
 from distcloud.scheduler.model import Limits, Resources
 from distcloud.scheduler.states import ServerStatus
@@ -343,6 +344,50 @@ def test_a_cloud_that_hangs_is_cut_off() -> None:
         with pytest.raises(CloudError, match=r"no answer within 0\.3 s"):
             await driver.servers()
         await driver.close()
+        server.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("logged_in", [True, False])
+def test_an_order_whose_driver_was_closed_while_it_waited_did_nothing(logged_in: bool) -> None:
+    """As when the credential was rotated: the watch is begun anew, and who waited for its turn still holds the old driver."""
+    cloud = Cloud(**{"POST http://nova:8774/v2.1/servers": {"server": {"id": "x"}}})
+
+    async def late(driver: OpenStackDriver) -> None:
+        if logged_in:
+            await driver.inventory()
+        await driver.close()
+        asked = len(cloud.calls)
+        try:
+            await driver.create(REQUEST)
+        finally:
+            assert len(cloud.calls) == asked
+
+    error = refusal(cloud, late)
+    assert error.kind is ErrorKind.UNREACHABLE and error.undone and "its account was changed" in str(error)
+
+
+def test_a_call_that_is_under_way_when_its_driver_is_closed_may_have_been_heard() -> None:
+    async def main() -> None:
+        heard = asyncio.Event()
+
+        async def nova(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            heard.set()
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(nova, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        driver = OpenStackDriver(ACCOUNT, seconds=60)
+        login = Login("t", 2.0**40, "p1", {"compute": url})
+        sending = asyncio.create_task(driver._send(login, "POST", "compute", "servers", {}, None))
+        await heard.wait()
+        await driver.close()
+        with pytest.raises(CloudError) as caught:
+            await sending
+        assert caught.value.kind is ErrorKind.UNREACHABLE and not caught.value.undone
         server.close()
 
     asyncio.run(main())

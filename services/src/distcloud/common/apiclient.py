@@ -58,7 +58,11 @@ class ApiClient:
             raise ConfigError(f"{settings.ca}: is not a readable PEM file of certificates") from error
         self._url = settings.url.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"}
-        self._client = httpx.Client(base_url=self._url, headers=headers, verify=verify, timeout=TIMEOUT)
+        try:
+            self._client = httpx.Client(base_url=self._url, headers=headers, verify=verify, timeout=TIMEOUT)
+        except httpx.InvalidURL as error:
+            what = f"DISTCLOUD_URL (or url in {DEFAULT_PATHS[0]})"
+            raise ConfigError(f"{what}: should be an address such as https://central:8443") from error
 
     def __enter__(self) -> ApiClient:
         return self
@@ -75,11 +79,14 @@ class ApiClient:
     def _call(self, method: str, path: str, params: dict[str, Any]) -> Any:
         try:
             answer = self._client.request(method, path, params={key: value for key, value in params.items() if value is not None})
-            body = answer.json()
         except httpx.TimeoutException as error:
             raise CallError(f"{self._url} did not answer within {TIMEOUT:.0f} s") from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, UnicodeError) as error:  # the latter of the resolver: a name that cannot be one
             raise CallError(f"{self._url} cannot be reached: {error}") from error
+        except httpx.InvalidURL as error:
+            raise CallError(f"{self._url} cannot be asked for this: {error}") from error
+        try:
+            body = answer.json()
         except ValueError as error:
             words = f"the answer is not JSON (HTTP status {answer.status_code}); is this the right address?"
             raise CallError(f"{self._url}: {words}") from error

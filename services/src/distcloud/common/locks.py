@@ -35,20 +35,27 @@ class FileLock:
 
     async def __aenter__(self) -> Self:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if await self._take(descriptor):
+                self._descriptor = descriptor
+        finally:  # also when the wait is cut off
+            if self._descriptor is None:
+                os.close(descriptor)
+        return self
+
+    async def _take(self, descriptor: int) -> bool:
         deadline = time.monotonic() + self._wait
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    os.close(descriptor)
                     if self._wait:
                         raise TimeoutError(f"{self._path} is locked by another process") from None
-                    return self
+                    return False
                 await asyncio.sleep(0.05)
             else:
-                self._descriptor = descriptor
-                return self
+                return True
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         descriptor, self._descriptor = self._descriptor, None

@@ -30,6 +30,9 @@ def _hidden(key: str, value: Any) -> Any:
         return HIDDEN if value else value
     if isinstance(value, dict):
         return {name: _hidden(str(name), item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_hidden(key, item) for item in value]
+        return items if isinstance(value, list) else tuple(items)
     return value
 
 
@@ -46,7 +49,8 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     if settings.format == "json":
         final: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(sort_keys=True, default=str)]
     else:
-        final = [structlog.dev.ConsoleRenderer(colors=False)]
+        # The renderer's own choice, where rich is installed, is a traceback with the values of all variables: secrets among them.
+        final = [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -96,12 +96,17 @@ class Ledger:
     async def adopt(self, server: Server, *, group: str, cloud: str, region: str, now: float, token_expires_at: float) -> Vm:
         """A row for a server of ours that has none. Its drain key is unknown, so it cannot be told to drain.
 
-        Raises NotWanted when the cloud was deleted in the meantime: nobody could delete the server any more.
+        Raises NotWanted when the cloud was deleted in the meantime: nobody could delete the server any more. And when a row that is
+        not gone has the server already: clouds that share a project each tell of it, and a second row would delete it under the first.
         """
 
         async def write(session: AsyncSession) -> Vm:
             if await session.get(CloudRow, (group, cloud), with_for_update=True) is None:
                 raise NotWanted(f"server {server.id} is not adopted: cloud {group}/{cloud} is not there any more")
+            # By its id alone, whatever the cloud: clouds give UUIDs, and two that tell of one id share the server.
+            keeper = await session.scalar(select(VmRow).where(VmRow.server_id == server.id, VmRow.state != VmState.GONE).limit(1))
+            if keeper is not None:
+                raise NotWanted(f"server {server.id} is not adopted: VM {keeper.id} of cloud {keeper.group_name}/{keeper.cloud} has it")
             vm_id = server.metadata.get(META_VM, "")
             if not is_vm_id(vm_id) or await session.get(VmRow, vm_id) is not None:
                 vm_id = new_vm_id()  # a second server under a taken id, or no id of ours: it gets a row of its own all the same

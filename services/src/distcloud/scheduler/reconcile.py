@@ -37,7 +37,8 @@ def read_listing(
     whose create can no longer be on its way, so that their absence means something.
     """
     rows = list(vms)
-    by_server = {vm.server_id: vm for vm in rows if vm.server_id is not None}
+    # A server that came back may have a closed row and a live one: the live one, which is put in later, looks after it.
+    by_server = {vm.server_id: vm for vm in sorted(rows, key=lambda vm: vm.state is not VmState.GONE) if vm.server_id is not None}
     by_id = {vm.id: vm for vm in rows}
     observations: dict[str, Observation] = {}
     orphans: list[Server] = []
@@ -50,6 +51,8 @@ def read_listing(
             named = by_id.get(server.metadata.get(META_VM, ""))
             # A row that knows another server by id is not this one's: somebody copied the metadata.
             vm = named if named is not None and named.server_id is None and (named.group, named.cloud) == key else None
+        if vm is not None and vm.state is VmState.GONE and (vm.group, vm.cloud) not in known_clouds:
+            vm = None  # it came back, and its cloud was deleted meanwhile: nobody opens that row again
         if vm is not None:
             if (vm.group, vm.cloud) == key:
                 observations[vm.id] = Observation(server.status, server.id, server.fault, began_at)

@@ -54,6 +54,16 @@ def client_for(account: Account, seconds: float) -> httpx.AsyncClient:
     return httpx.AsyncClient(verify=verify, timeout=httpx.Timeout(seconds, connect=min(seconds, 10.0)), limits=limits)
 
 
+def check_open(account: Account, client: httpx.AsyncClient) -> None:
+    """Raises CloudError for a client that was closed: its account was changed while a call waited for its turn.
+
+    To be asked right before sending: then it is certain that nothing was sent, which a call that is cut off on its way does not tell.
+    """
+    if client.is_closed:
+        message = "was not asked: its account was changed meanwhile; it is asked again with the new one"
+        raise CloudError(ErrorKind.UNREACHABLE, account.label, message, undone=True)
+
+
 class Keystone:
     """The log-in of one account; used by several calls at once, it asks once."""
 
@@ -80,6 +90,7 @@ class Keystone:
         if not url.endswith("/v3"):
             url += "/v3"
         body = {"auth": _request(self._account)}
+        check_open(self._account, self._client)
         try:
             async with asyncio.timeout(self._seconds):
                 answer = await self._client.post(f"{url}/auth/tokens", json=body)

@@ -19,7 +19,7 @@ import httpx
 from ..model import Flavor, Limits, Resources
 from ..states import ServerStatus
 from .base import Account, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest
-from .keystone import Keystone, Login, before_sending, client_for, failure
+from .keystone import Keystone, Login, before_sending, check_open, client_for, failure
 
 # 2.69 (Stein): below it a listing silently leaves out servers of a cell that is down, and they would pass for deleted.
 # From 2.47 on a server carries its flavor's size, so that foreign servers can be counted without a second question.
@@ -189,6 +189,7 @@ class OpenStackDriver:
         if service == "compute":
             headers["OpenStack-API-Version"] = f"compute {_MICROVERSION}"
         url = f"{login.endpoints[service]}/{path}"
+        check_open(self._account, self._client)
         try:
             async with asyncio.timeout(self._seconds):
                 return await self._client.request(method, url, json=body, params=params, headers=headers)

@@ -1,0 +1,59 @@
+"""No secret reaches the log by its name or by a traceback, in either form."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distcloud.common.config import LogSettings
+from distcloud.common.logging import HIDDEN, SECRET_WORDS, configure, get_logger, hide_secrets
+
+SECRET = "unmistakable"
+
+
+@pytest.fixture(autouse=True)
+def _quiet_again() -> Iterator[None]:
+    yield
+    configure(LogSettings(level="error"))
+
+
+def fails(password: str) -> None:
+    raise RuntimeError(f"nobody thought of this, and it has {len(password)} letters")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_traceback_tells_lines_and_no_values(form: Literal["json", "console"], ours: bool) -> None:
+    stream = io.StringIO()
+    configure(LogSettings(format=form), stream)
+    try:
+        fails("".join(reversed("elbakatsimnu")))  # not in a line of code either
+    except RuntimeError:
+        get_logger("ours").exception("failed") if ours else logging.getLogger("theirs").exception("failed")
+    assert "in fails" in stream.getvalue() and "it has 12 letters" in stream.getvalue()
+    assert SECRET not in stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_secret_in_a_list_is_hidden(form: Literal["json", "console"]) -> None:
+    stream = io.StringIO()
+    configure(LogSettings(format=form), stream)
+    get_logger("ours").info("made", clouds=[{"name": "east", "auth": ({"password": SECRET},)}])
+    assert "east" in stream.getvalue() and HIDDEN in stream.getvalue()
+    assert SECRET not in stream.getvalue()
+
+
+def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+
+
+@given(st.recursive(st.just("plain") | st.sampled_from(SECRET_WORDS).map(lambda word: {f"the_{word}": SECRET}), nested))
+def test_secrets_are_hidden_at_any_depth_and_nothing_else_is_changed(value: Any) -> None:
+    shown = hide_secrets(None, "info", {"event": "e", "value": value})["value"]
+    assert repr(shown) == repr(value).replace(SECRET, HIDDEN)
