@@ -19,8 +19,8 @@ from distcloud.scheduler.unanswered import UnansweredCreates
 from distcloud.scheduler.view import CloudStatus
 
 from .fakes import FakeCloud, FakeJob, FakeMinter, Killed, World
+from .scripted import call, play
 from .stage import POLICY, Stage
-from .test_engine_faults import call, play
 
 UNANSWERED = CloudError(ErrorKind.UNREACHABLE, "east", "POST compute servers: answered 500", undone=False)
 

@@ -1,61 +1,24 @@
-"""The engine when its surroundings fail in part: shared quotas, queues, credentials, disks, clocks, and a loop that hangs."""
+"""The engine when its surroundings fail in part: shared quotas, queues, disks, clocks, and a loop that hangs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
-from httpx import ASGITransport, AsyncClient
 from sqlalchemy import event
 
 from distcloud.common.database import DatabaseError
 from distcloud.scheduler import engine
-from distcloud.scheduler.api import create_app
-from distcloud.scheduler.catalogue import Catalogue
 from distcloud.scheduler.credentials import token_lifetime
 from distcloud.scheduler.model import Limits, Policy, VmState
-from distcloud.scheduler.planner import plan_world
-from distcloud.scheduler.tables import CloudRow, GroupRow
+from distcloud.scheduler.tables import CloudRow
 
-from .api_world import settings, token
 from .fakes import FakeJob, World
-from .stage import POLICY, Stage, migrated
-
-Play = Callable[[Stage], Awaitable[None]]
-
-
-def play(folder: Path, world: World, script: Play, *clouds: str, max_vms: int = 5) -> None:
-    async def main() -> None:
-        stage = Stage(await migrated(folder, clouds, max_vms=max_vms), world)
-        await stage.begin()
-        await script(stage)
-        await stage.end()
-
-    asyncio.run(main())
-
-
-async def call(stage: Stage, method: str, path: str, body: Any = None, who: str = "admin") -> Any:
-    """The real API in front of the engine and its database, as a cloud admin unless said otherwise."""
-    app = create_app(settings(), stage.engine, Catalogue(stage.database, stage.box, stage.engine.wake))
-    headers = {"Authorization": f"Bearer {token(who)}"}
-    async with AsyncClient(transport=ASGITransport(app=app), base_url="http://test", headers=headers) as client:
-        answer = await client.request(method, path, json=body)
-    assert answer.status_code < 300 or path == "/readyz", answer.text
-    return answer.json()
-
-
-async def add(stage: Stage, *clouds: tuple[str, str]) -> None:
-    """Clouds of groups, enabled, without limits of their own; groups that lack are made."""
-    async with stage.database.begin() as session:
-        for group, name in clouds:
-            if await session.get(GroupRow, group) is None:
-                session.add(GroupRow(name=group, keep_alive=20, default_image="worker", aliases={}))
-                await session.flush()
-            session.add(CloudRow(group_name=group, name=name, region="r", enabled=True, auth={}, attributes={}))
+from .scripted import add, call, play
+from .stage import POLICY, Stage
 
 
 def test_groups_in_one_project_share_its_quota(tmp_path: Path) -> None:
@@ -120,186 +83,6 @@ def test_a_queue_that_is_not_heard_is_named_and_costs_no_worker(tmp_path: Path) 
         assert stage.at_rest() and stage.engine.status().pool.unheard_queues == {}
 
     play(tmp_path, world, script, "east")
-
-
-PASSWORD = {"auth_url": "https://k/v3", "username": "u", "project_name": "p", "password": "right"}
-
-
-def test_a_refused_credential_is_named_and_mended_without_a_restart(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(400) for _ in range(4)])
-    for name in ("east", "west"):
-        world.cloud(name)
-
-    async def script(stage: Stage) -> None:
-        for name in ("east", "west"):
-            await call(stage, "PUT", f"/v1/groups/atlas/clouds/{name}", {"region": name, "auth": PASSWORD, "enabled": True, "max_vms": 2})
-        await stage.turns(12)
-        assert {name: len(cloud.servers) for name, cloud in world.clouds.items()} == {"east": 2, "west": 2}
-        await call(stage, "PUT", "/v1/groups/atlas/clouds/east", {"auth": {"password": "wrong"}, "max_vms": 3})
-        await call(stage, "PUT", "/v1/groups/atlas/clouds/west", {"max_vms": 3})
-        world.jobs += [FakeJob(400) for _ in range(2)]
-        await stage.turns(3)
-        assert {name: len(cloud.servers) for name, cloud in world.clouds.items()} == {"east": 2, "west": 3}
-        status = {cloud["cloud"]: cloud for cloud in (await call(stage, "GET", "/v1/status"))["clouds"]}
-        assert not status["east"]["reachable"] and "Keystone at http://k refuses the credential" in status["east"]["error"]
-        assert status["west"]["reachable"] and status["west"]["error"] == ""
-        told = {cloud["cloud"]: cloud for cloud in (await call(stage, "GET", "/v1/explain?job=6.0"))["clouds"]}
-        assert told["east"]["reason"] == "cloud_unreachable" and "refuses the credential" in told["east"]["sentence"]
-        await stage.turns(30)  # the breaker has opened, and its waits have grown
-        assert sum(status["east"]["vms"].values()) == 2, "its VMs are not given up"
-        await call(stage, "PUT", "/v1/groups/atlas/clouds/east", {"auth": {"password": "right"}})
-        await stage.turns(2)
-        assert len(world.clouds["east"].servers) == 3, "no restart, and no wait for the breaker"
-        await stage.turns(120)
-        assert stage.at_rest()
-
-    play(tmp_path, world, script)
-
-
-def credential(name: str) -> dict[str, Any]:
-    return {"auth": {"auth_url": "https://k/v3", "application_credential_id": name, "application_credential_secret": "right"}}
-
-
-def test_a_group_admins_credential_of_another_project_moves_no_cloud(tmp_path: Path) -> None:
-    """Rotation within the project goes on; elsewhere nothing is listed, booted or deleted until a cloud admin has enabled it anew."""
-    world = World(jobs=[FakeJob(300)])
-    east, foreign = world.cloud("east"), world.cloud("foreign")
-    path, project = "/v1/groups/atlas/clouds/east", "project of east"
-
-    async def error(stage: Stage) -> str:
-        return str((await call(stage, "GET", "/v1/status"))["clouds"][0]["error"])
-
-    async def script(stage: Stage) -> None:
-        await call(stage, "PUT", path, {"region": "r", **credential("east"), "enabled": True})
-        await stage.turns(8)
-        assert len(east.servers) == 1 and await error(stage) == ""
-        assert (await call(stage, "PUT", path, {"auth": {"application_credential_secret": "rotated"}}, "atlas"))["changed"]
-        await call(stage, "PUT", path, credential("foreign"), "atlas")
-        world.jobs.append(FakeJob(60))
-        for _ in range(2):  # also after a restart
-            await stage.turns(30)
-            assert f"belongs to project project of foreign, but the cloud was enabled for {'project ' + project}" in await error(stage)
-            assert not foreign.created and len(east.servers) == 1
-            assert [vm.state for vm in await stage.vms() if vm.state is not VmState.GONE], "its VM is not taken for gone"
-            await stage.engine.close()
-            await stage.database.close()
-            await stage.begin()
-        await call(stage, "PUT", path, credential("east"), "atlas")
-        await stage.turns(150)
-        assert stage.at_rest() and await error(stage) == "", "the right credential mends it"
-        await call(stage, "PUT", path, credential("foreign"), "atlas")
-        world.jobs.append(FakeJob(60))
-        await stage.turns(10)
-        await call(stage, "PUT", path, {"enabled": True})
-        await stage.turns(30)
-        assert not foreign.created, "it said nothing new"
-        await call(stage, "PUT", path, {"enabled": False})
-        await call(stage, "PUT", path, {"enabled": True})
-        await stage.turns(30)
-        assert len(foreign.created) == 1 and await error(stage) == ""
-
-    play(tmp_path, world, script)
-
-
-def test_a_boot_that_waits_while_the_credential_is_rotated_is_given_anew(tmp_path: Path) -> None:
-    world = World()
-    east = world.cloud("east")
-    path = "/v1/groups/atlas/clouds/east"
-
-    async def script(stage: Stage) -> None:
-        await call(stage, "PUT", path, {"region": "r", "auth": PASSWORD, "enabled": True})
-        await stage.turns(2)
-        world.jobs.append(FakeJob(30))
-        (watch,) = stage.engine._watches
-        for _ in range(stage.engine._pace.boots_at_once):  # others have every turn
-            await watch.boots.acquire()
-        await stage.engine.cycle()
-        (first,) = await stage.vms()
-        assert first.state is VmState.REQUESTED
-        await call(stage, "PUT", path, {"auth": {"password": "rotated"}})
-        await stage.engine.cycle()
-        assert east.closed == 1
-        watch.boots.release()
-        await stage.engine.settle()
-        (first,) = await stage.vms()
-        assert first.state is VmState.GONE and "its account was changed" in first.reason and not east.created
-        await stage.turns(2)
-        assert len(east.created) == 1
-        await stage.turns(40)
-        assert stage.at_rest()
-
-    play(tmp_path, world, script)
-
-
-def test_a_credential_that_expired_is_said_to_have(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(60)])
-    world.cloud("east")
-
-    async def script(stage: Stage) -> None:
-        body = {"region": "r", "auth": PASSWORD, "enabled": True, "credential_expires_at": world.now - 10}
-        await call(stage, "PUT", "/v1/groups/atlas/clouds/east", body)
-        await stage.turns(3)
-        (told,) = (await call(stage, "GET", "/v1/explain?job=1.0"))["clouds"]
-        assert told["reason"] == "credential_expiring" and "has expired" in told["sentence"] and not world.servers()
-        await call(stage, "PUT", "/v1/groups/atlas/clouds/east", {"credential_expires_at": None})
-        await stage.turns(2)
-        assert len(world.servers()) == 1
-
-    play(tmp_path, world, script)
-
-
-def test_disabled_outlives_restarts_and_redeployments(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(60)])
-    world.cloud("east")
-    path, wish = "/v1/groups/atlas/clouds/east", {"region": "r", "auth": PASSWORD}
-
-    async def script(stage: Stage) -> None:
-        await call(stage, "PUT", path, wish)
-        for _ in range(3):
-            await stage.turns(3)
-            assert not (await call(stage, "GET", "/v1/status"))["clouds"][0]["enabled"]
-            await stage.engine.close()
-            await stage.database.close()
-            await stage.begin()
-            assert not (await call(stage, "PUT", path, wish))["changed"], "a redeployment says nothing of enabled"
-        assert not world.clouds["east"].created and not world.minted and not await stage.vms()
-        await call(stage, "PUT", path, {"enabled": True})
-        await stage.turns(2)
-        assert len(world.servers()) == 1
-        await call(stage, "PUT", path, {"enabled": False})
-        await stage.engine.close()
-        await stage.begin()
-        await call(stage, "PUT", path, wish)
-        world.jobs.append(FakeJob(60))
-        await stage.turns(60)
-        assert len(world.clouds["east"].created) == 1 and not world.servers()
-
-    play(tmp_path, world, script)
-
-
-def test_a_cloud_disabled_while_the_plan_was_made_gets_nothing(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(60)])
-    world.cloud("east")
-
-    async def script(stage: Stage) -> None:
-        path = "/v1/groups/atlas/clouds/east"
-        await call(stage, "PUT", path, {"region": "r", "auth": PASSWORD, "enabled": True})
-        await stage.turn()
-        loop = asyncio.get_running_loop()
-
-        def disabled_meanwhile(of: Any, matcher: Any) -> Any:
-            made = plan_world(of, matcher)
-            assert made.actions
-            asyncio.run_coroutine_threadsafe(call(stage, "PUT", path, {"enabled": False}), loop).result(60)
-            return made
-
-        with patch.object(engine, "plan_world", disabled_meanwhile):
-            await stage.turn()
-        assert not world.clouds["east"].created and not await stage.vms()
-        record = stage.engine.last_plan()
-        assert record is not None and [why for _, why in record.failures] == ["no boot on atlas/east: it is disabled"]
-
-    play(tmp_path, world, script)
 
 
 def test_without_space_nothing_is_booted_that_has_no_row(tmp_path: Path) -> None:
