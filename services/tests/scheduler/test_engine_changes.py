@@ -134,9 +134,12 @@ def test_a_credential_that_expired_is_said_to_have(tmp_path: Path) -> None:
         await stage.turns(3)
         (told,) = (await call(stage, "GET", "/v1/explain?job=1.0"))["clouds"]
         assert told["reason"] == "credential_expiring" and "has expired" in told["sentence"] and not world.servers()
+        (cloud,) = (await call(stage, "GET", "/v1/status"))["clouds"]
+        assert cloud["reachable"] and cloud["error"] == told["sentence"] == "the credential of east has expired; renew it"
         await call(stage, "PUT", "/v1/groups/atlas/clouds/east", {"credential_expires_at": None})
         await stage.turns(2)
         assert len(world.servers()) == 1
+        assert (await call(stage, "GET", "/v1/status"))["clouds"][0]["error"] == ""
 
     play(tmp_path, world, script)
 

@@ -10,6 +10,7 @@ from ..common.database import DatabaseError
 from .bindings import MatchingUnavailable
 from .model import Cloud, Demand, Hearing, Policy, Slot
 from .observe import CloudWatch
+from .planning.eligibility import credential_ending
 from .view import CloudStatus, PoolStatus
 from .wishes import CloudKey
 
@@ -91,7 +92,7 @@ def cloud_status(cloud: Cloud, watch: CloudWatch | None, vms: Mapping[CloudKey, 
         paused = cloud.last_failure_at + policy.freeze_seconds
     if paused is not None and paused <= now:
         paused = None
-    error = "" if cloud.reachable else cloud.unreachable_reason
+    error = credential_ending(cloud, policy, now) if cloud.reachable else cloud.unreachable_reason
     if not error and paused is not None and watch is not None:
         error = f"no new server for a while: the last {cloud.failures} failed, the last one with: {watch.last_failure}"
     return CloudStatus(

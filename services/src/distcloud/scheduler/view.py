@@ -35,7 +35,7 @@ class CloudStatus:
     reachable: bool
     breaker: str  # closed, open, half_open
     boots_paused_until: float | None
-    error: str  # why it is not reachable or boots are paused, worded for the admin; else empty
+    error: str  # why it is not reachable or gets no new servers, worded for the admin; else empty
     observed_at: float | None
     vms: Mapping[str, int]  # live VMs by state
     foreign_vms: int

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from distcloud.scheduler.matching import Job, Worker
-from distcloud.scheduler.model import Cloud, Demand, Flavor, Reason, Resources
+from distcloud.scheduler.model import Cloud, Demand, Flavor, Policy, Reason, Resources
 from distcloud.scheduler.planning.situation import Situation, span
 
 
@@ -132,10 +132,8 @@ def _closed(cloud: Cloud, situation: Situation) -> tuple[Reason, str] | None:
         return Reason.CLOUD_FROZEN, f"{cloud.name} is frozen"
     if not cloud.reachable:
         return Reason.CLOUD_UNREACHABLE, f"{cloud.name} cannot be used: {cloud.unreachable_reason or 'no reason known'}"
-    expires = cloud.credential_expires_at
-    if expires is not None and expires - now < policy.credential_margin:
-        left = f"expires in {span(expires - now)}" if expires > now else "has expired"
-        return Reason.CREDENTIAL_EXPIRING, f"the credential of {cloud.name} {left}; renew it"
+    if ending := credential_ending(cloud, policy, now):
+        return Reason.CREDENTIAL_EXPIRING, ending
     since = None if cloud.last_failure_at is None else now - cloud.last_failure_at
     if failing_in_a_row(cloud, situation) and (since is None or 0 <= since < policy.freeze_seconds):
         return (
@@ -143,6 +141,15 @@ def _closed(cloud: Cloud, situation: Situation) -> tuple[Reason, str] | None:
             f"{cloud.name}: the last {cloud.failures} servers failed; the next is tried {span(policy.freeze_seconds)} after the last",
         )
     return None
+
+
+def credential_ending(cloud: Cloud, policy: Policy, now: float) -> str:
+    """That the cloud gets no new worker because its credential ends before the margin is over; empty when it does not."""
+    expires = cloud.credential_expires_at
+    if expires is None or expires - now >= policy.credential_margin:
+        return ""
+    left = f"expires in {span(expires - now)}" if expires > now else "has expired"
+    return f"the credential of {cloud.name} {left}; renew it"
 
 
 def failing_in_a_row(cloud: Cloud, situation: Situation) -> bool:
