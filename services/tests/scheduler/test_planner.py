@@ -289,3 +289,17 @@ def test_boots_carry_what_the_ledger_needs() -> None:
     assert (boot.group, boot.cloud, boot.image, boot.network, boot.keep_alive) == ("atlas", "a", IMAGE, "netA", 77)
     assert boot.resources == Flavor("small", Resources(1, 1024, 10.0)).resources
     assert boots(made([demand()], clouds=[cloud(network="usual")]))[0].network == "usual"
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_job_that_may_run_anywhere_leaves_the_worker_that_another_needs(first: int) -> None:
+    """Each was ordered a worker; the big one, which is packed first, would fit on both."""
+    big, pinned = demand(request=Resources(2, 100, 1.0)), Resources(1, 2000, 1.0)
+    coming = {"flavor": "medium", "resources": FLAVORS[1].resources}
+    west = demand(alias="west", requirements='target_alias =?= "west"', request=pinned)
+    vms = [vm(first, VmState.REQUESTED, alias="west", **coming), vm(3 - first, VmState.REQUESTED, **coming)]
+    assert not boots(made([big, west], vms, groups=[group(aliases={"west": ("a",)})]))
+
+    there = demand(requirements='DistcloudRegion == "r-a"', request=pinned)
+    vms = [vm(first, VmState.REQUESTED, **coming), vm(3 - first, VmState.REQUESTED, cloud="b", **coming)]
+    assert not boots(made([big, there], vms, clouds=[cloud(), cloud("b")]))

@@ -72,11 +72,26 @@ def bins(situation: Situation, leaving: Set[str]) -> dict[str, list[Bin]]:
 
 def pack(situation: Situation, wishes: list[Wish], rooms: dict[str, list[Bin]]) -> None:
     """Put jobs into free room, the big ones first (small ones would break up what only a big one needs); notes it in both."""
+    for each in rooms.values():
+        _least_wanted_first(situation, wishes, each)
     for wish in sorted(wishes, key=lambda wish: (-wish.demand.request.cores, -wish.demand.request.ram_mib)):
         room = rooms.get(wish.demand.group)
         if room:
             wish.placed += fill(situation, wish, room)
             rooms[wish.demand.group] = [bin for bin in room if bin.cores > 0 and bin.ram_mib > 0]
+
+
+def _least_wanted_first(situation: Situation, wishes: list[Wish], room: list[Bin]) -> None:
+    """Among workers that are as near to being there, first those that the fewest wishes could use.
+
+    A job that may run anywhere would else take the worker that was ordered for one that may not, for which a further one were ordered.
+    """
+    kinds = {id(bin.worker): bin.worker for bin in room}  # few: workers of one cloud, flavor, image and alias share it
+    if len(kinds) < 2:
+        return
+    group = [wish.job for wish in wishes if wish.open > 0 and wish.demand.group == room[0].cloud[0]]
+    wanted = {kind: sum(situation.matcher.matches(job, worker) for job in group) for kind, worker in kinds.items()}
+    room.sort(key=lambda bin: (_RANK[bin.state], wanted[id(bin.worker)]))
 
 
 def fill(situation: Situation, wish: Wish, room: list[Bin]) -> int:
