@@ -76,7 +76,7 @@ def test_a_refused_log_in_is_an_error_after_the_others_are_done_and_in_a_check_t
     for mode, changed in (["--check"], [f"region-m: {MADE}"]), ([], [f"region-m: {MADE}"]), ([], []):
         done = verb("regions", inventory).run("--limit=region-m,region-locked", *mode)
         assert "region-locked-admin: the log-in was refused" in done.failures["region-locked"]
-        assert [change for change in done.changed if change.startswith("region-m:")] == changed
+        assert [change for change in done.changed if change.startswith("region-m:")] == changed, (mode, done.failures, done.told)
         assert not any(MADE in change or GIVEN in change for change in done.changed if "region-locked" in change)
 
 
