@@ -7,14 +7,13 @@ import importlib.util
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from lab_access import wait
+from lab_access import is_gone, wait
 
 ROOT = Path(__file__).resolve().parents[2]
 # The step's own child, its number in a file that is there only when it is whole, and a shell that waits for it.
@@ -66,7 +65,7 @@ def test_a_step_that_takes_too_long_goes_with_its_children(runner: ModuleType, t
             break
     assert count.failed == 1
     assert f"stopped: it took longer than {minutes:g} minutes" in (tmp_path / "long.log").read_text()
-    assert ended(child_of(tmp_path))
+    assert is_gone(child_of(tmp_path))
 
 
 def test_a_step_that_is_interrupted_while_it_starts_goes_with_its_children(
@@ -90,7 +89,7 @@ def test_a_step_that_is_interrupted_while_it_starts_goes_with_its_children(
             await tasks[0]
 
     asyncio.run(interrupted())
-    assert ended(child_of(tmp_path))
+    assert is_gone(child_of(tmp_path))
 
 
 def test_an_interrupted_run_takes_its_steps_along(runner: ModuleType, tmp_path: Path) -> None:
@@ -104,7 +103,7 @@ def test_an_interrupted_run_takes_its_steps_along(runner: ModuleType, tmp_path: 
             await task
 
     asyncio.run(interrupted())
-    assert ended(child_of(tmp_path))
+    assert is_gone(child_of(tmp_path))
 
 
 def test_a_second_interruption_ends_the_patience_and_leaves_nothing(
@@ -123,7 +122,7 @@ def test_a_second_interruption_ends_the_patience_and_leaves_nothing(
             await task
 
     asyncio.run(interrupted())
-    assert ended(child_of(tmp_path))
+    assert is_gone(child_of(tmp_path))
 
 
 def test_the_layers_with_a_lab_refuse_at_once_without_roots_rights(runner: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,17 +188,3 @@ def test_no_lab_is_brought_back_that_was_not_up_or_is_not_in_the_way(
 
 def child_of(folder: Path) -> int:
     return int((folder / "child").read_text())
-
-
-def ended(pid: int) -> bool:
-    """Dead, or dead and not yet reaped by whoever inherits it."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        try:
-            os.kill(pid, 0)
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.05)
-    return False

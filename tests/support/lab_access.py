@@ -63,6 +63,19 @@ def alive(process: Path) -> bool:
     return (process / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
 
 
+def is_gone(pid: int | str) -> bool:
+    """Whether a process is dead or dies within a minute. Its folder may go while it is read."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if not alive(Path("/proc", str(pid))):
+                return True
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def processes(lab: str, host: str) -> list[int]:
     """All living processes of a lab host."""
     found = []

@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import time
 import typing as t
 from dataclasses import dataclass, field
-from pathlib import Path
 from unittest import mock
 
 from ansible.module_utils import basic
@@ -53,16 +51,3 @@ def run_module(cls: t.Any, params: dict[str, t.Any], check: bool = False, diff: 
     data = json.loads(raw)
     warnings = [item if isinstance(item, str) else str(item) for item in data.get("warnings", [])]
     return Result(data=data, raw=raw, warnings=warnings, logged="\n".join(logged))
-
-
-def is_gone(process: str) -> bool:
-    """Whether a process, by its number, is dead or dies within a minute. Its folder may go while it is read."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if "(zombie)" in Path("/proc", process, "status").read_text():
-                return True
-        except OSError:
-            return True
-        time.sleep(0.05)
-    return False

@@ -12,7 +12,8 @@ import time
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules import command_lanes
-from harness import is_gone, run_module
+from harness import run_module
+from lab_access import is_gone
 
 
 def call(folder, *commands, **options):

@@ -12,7 +12,23 @@ import pytest
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_image as image
 from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
 from ansible_collections.hep.distcloud.plugins.modules import lab_hosts, lab_images, lab_network
-from harness import is_gone, run_module
+from harness import run_module
+from lab_access import is_gone
+
+
+@pytest.fixture
+def bake_by(tmp_path, monkeypatch):
+    """Lays a script that bakes in place of unshare and what that starts; locks are in tmp_path / "locks"."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    monkeypatch.setattr(outer, "LOCKS", str(tmp_path / "locks"))
+    monkeypatch.setattr(outer, "ENVIRONMENT", {"PATH": f"{programs}:/usr/bin:/bin"})
+
+    def lay(script):
+        (programs / "unshare").write_text(script)
+        (programs / "unshare").chmod(0o755)
+
+    return lay
 
 
 @pytest.mark.parametrize("check", [False, True])
@@ -78,14 +94,10 @@ def test_what_another_run_bakes_is_not_purged(tmp_path, monkeypatch):
     assert not cache.exists()
 
 
-def test_a_bake_that_takes_too_long_is_told_and_nothing_of_it_lives_on(tmp_path, monkeypatch):
+def test_a_bake_that_takes_too_long_is_told_and_nothing_of_it_lives_on(bake_by, tmp_path):
     """Its children, whose parent alone would be killed, would go on writing into the tree that the next run makes anew."""
-    programs, cache, child = tmp_path / "bin", tmp_path / "cache", tmp_path / "child"
-    programs.mkdir()
-    (programs / "unshare").write_text(f"#!/bin/sh\nsleep 600 &\necho $! > {child}.new\nmv {child}.new {child}\nwait\n")
-    (programs / "unshare").chmod(0o755)
-    monkeypatch.setattr(outer, "LOCKS", str(tmp_path / "locks"))
-    monkeypatch.setattr(outer, "ENVIRONMENT", {"PATH": f"{programs}:/usr/bin:/bin"})
+    cache, child = tmp_path / "cache", tmp_path / "child"
+    bake_by(f"#!/bin/sh\nsleep 600 &\necho $! > {child}.new\nmv {child}.new {child}\nwait\n")
     params = {"images": {"small": {}}, "mirror": "http://mirror.example.org/debian", "cache": str(cache)}
     for patience in (2, 60):  # on a machine that stands still the time may be over before the child is there
         result = run_module(lab_images.LabImages, dict(params, timeout=patience))
@@ -96,14 +108,10 @@ def test_a_bake_that_takes_too_long_is_told_and_nothing_of_it_lives_on(tmp_path,
     assert not list((tmp_path / "locks").iterdir())
 
 
-def test_two_recipes_of_one_kind_that_are_baked_at_once_do_not_share_a_log(tmp_path, monkeypatch):
+def test_two_recipes_of_one_kind_that_are_baked_at_once_do_not_share_a_log(bake_by, tmp_path, monkeypatch):
     """The first to be ready would remove the log under the second, whose finished tree would be lost with that."""
-    programs, cache = tmp_path / "bin", tmp_path / "cache"
-    programs.mkdir()
-    (programs / "unshare").write_text('#!/bin/sh\ncase "$*" in *broken*) echo "E: $*"; exit 100;; esac\n')
-    (programs / "unshare").chmod(0o755)
-    monkeypatch.setattr(outer, "LOCKS", str(tmp_path / "locks"))
-    monkeypatch.setattr(outer, "ENVIRONMENT", {"PATH": f"{programs}:/usr/bin:/bin"})
+    cache = tmp_path / "cache"
+    bake_by('#!/bin/sh\ncase "$*" in *broken*) echo "E: $*"; exit 100;; esac\n')
 
     def bake(*packages):
         wish = {"images": {"small": {"packages": list(packages)}}, "mirror": "http://mirror.example.org/debian", "cache": str(cache)}
@@ -124,13 +132,9 @@ def test_two_recipes_of_one_kind_that_are_baked_at_once_do_not_share_a_log(tmp_p
     assert broken.failed and list(cache.glob("*.log")) == [log] and "broken" in log.read_text()
 
 
-def test_a_log_that_a_purge_has_taken_costs_no_tree(tmp_path, monkeypatch):
-    programs, cache = tmp_path / "bin", tmp_path / "cache"
-    programs.mkdir()
-    (programs / "unshare").write_text("#!/bin/sh\n")
-    (programs / "unshare").chmod(0o755)
-    monkeypatch.setattr(outer, "LOCKS", str(tmp_path / "locks"))
-    monkeypatch.setattr(outer, "ENVIRONMENT", {"PATH": f"{programs}:/usr/bin:/bin"})
+def test_a_log_that_a_purge_has_taken_costs_no_tree(bake_by, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    bake_by("#!/bin/sh\n")
     monkeypatch.setattr(image, "finish", lambda *_: [path.unlink() for path in cache.glob("*.log")])
     result = run_module(lab_images.LabImages, {"images": {"small": {}}, "mirror": "http://m.example.org/debian", "cache": str(cache)})
     assert not result.failed and Path(result.data["trees"]["small"]).is_dir()
