@@ -25,13 +25,13 @@ sys.path.insert(0, str(ROOT / "services" / "src"))
 
 import httpx  # noqa: E402
 
+from distcloud.common.app import create_app  # noqa: E402
 from distcloud.common.config import ListenSettings, ServiceSettings  # noqa: E402
-from distcloud.common.http import create_app  # noqa: E402
-from distcloud.scheduler.bindings import load  # noqa: E402
-from distcloud.scheduler.judging.outlasting import OutlastingJudge  # noqa: E402
-from distcloud.scheduler.matching import Matcher  # noqa: E402
-from distcloud.scheduler.model import Cloud, Demand, Flavor, Group, Limits, Plan, Policy, Resources, Slot, Vm, VmState  # noqa: E402
-from distcloud.scheduler.planner import plan  # noqa: E402
+from distcloud.scheduler.domain.model import Cloud, Demand, Flavor, Group, Limits, Plan, Policy, Resources, Slot, Vm, VmState  # noqa: E402
+from distcloud.scheduler.matching.bindings import load  # noqa: E402
+from distcloud.scheduler.matching.matcher import Matcher  # noqa: E402
+from distcloud.scheduler.matching.subprocess_matcher import OutlastingJudge  # noqa: E402
+from distcloud.scheduler.planning.planner import plan  # noqa: E402
 from distcloud.scheduler.worker.offer import offered  # noqa: E402
 
 NOW = 1_000_000.0

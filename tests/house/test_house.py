@@ -16,8 +16,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from distcloud.scheduler.credentials import token_lifetime
-from distcloud.scheduler.model import Policy
+from distcloud.scheduler.domain.model import Policy
+from distcloud.scheduler.engine.minter_client import token_lifetime
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())

@@ -11,7 +11,7 @@ from typing import Any
 from conftest import Lab
 from site_listings import Listings, Seen
 
-from distcloud.scheduler.model import VmState
+from distcloud.scheduler.domain.model import VmState
 
 REGIONS = ("region-a", "region-b")
 PIN_B = 'requirements = DistcloudRegion == "region-b"'

@@ -21,15 +21,15 @@ import yaml
 from lab_access import missing
 
 from distcloud.common.database import Database
-from distcloud.common.secrets import SecretBox
-from distcloud.scheduler.act import WorkerContext
+from distcloud.common.secretbox import SecretBox
+from distcloud.scheduler.domain.ids import new_vm_id
+from distcloud.scheduler.domain.model import Demand, Policy, Resources, Slot, VmState
 from distcloud.scheduler.drivers import make_driver
 from distcloud.scheduler.drivers.base import Account, CloudDriver, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest
-from distcloud.scheduler.engine import Engine
-from distcloud.scheduler.ids import new_vm_id
-from distcloud.scheduler.model import Demand, Policy, Resources, Slot, VmState
+from distcloud.scheduler.engine.engine import Engine
+from distcloud.scheduler.engine.operations import WorkerContext
 from distcloud.scheduler.pool.base import Job, PoolUnavailable, Queues
-from distcloud.scheduler.tables import CloudRow, GroupRow
+from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
 REGIONS = ["region-a", "region-b"]
 
@@ -280,7 +280,7 @@ def test_an_engine_killed_right_after_a_real_create_finds_its_server_again(lab: 
 SCRIPT = """
 import asyncio, json, socket, threading
 from pathlib import Path
-from distcloud.scheduler.credentials import MinterSocket, MinterUnavailable
+from distcloud.scheduler.engine.minter_client import MinterSocket, MinterUnavailable
 from distcloud.scheduler.pool.base import PoolUnavailable
 from distcloud.scheduler.pool.htcondor import HtcondorPool, PoolAddress
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from distcloud.common.database import Database, DatabaseBusy, DatabaseError, DatabaseFull, DatabaseUnavailable, translate
-from distcloud.scheduler.tables import Base, GroupRow, SiteRow
+from distcloud.scheduler.store.tables import Base, GroupRow, SiteRow
 
 PACKAGE = "distcloud.scheduler"
 

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distcloud.common import gate
+from distcloud.common.app import CallerDep, Part, create_app
 from distcloud.common.auth import digest_of
 from distcloud.common.config import LogSettings, RequestLimits, ServiceSettings, check
 from distcloud.common.gate import RateLimiter, strict_json
-from distcloud.common.http import CallerDep, Part, create_app
-from distcloud.common.logging import configure, get_logger
+from distcloud.common.logs import configure, get_logger
 from distcloud.common.problems import MEDIA_TYPE, Problem
 
 TOKEN = "unmistakable-token"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distcloud.common.config import LogSettings
-from distcloud.common.logging import HIDDEN, SECRET_WORDS, configure, get_logger, hide_secrets
+from distcloud.common.logs import HIDDEN, SECRET_WORDS, configure, get_logger, hide_secrets
 
 SECRET = "unmistakable"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from distcloud.common.secrets import SecretBox, SecretError
+from distcloud.common.secretbox import SecretBox, SecretError
 
 
 def test_what_is_sealed_opens_and_compares(tmp_path: Path) -> None:

@@ -16,22 +16,13 @@ from httpx import ASGITransport, AsyncClient, Response
 from distcloud.common.auth import digest_of
 from distcloud.common.config import check
 from distcloud.common.database import Database
-from distcloud.common.secrets import SecretBox
+from distcloud.common.secretbox import SecretBox
 from distcloud.scheduler.api import create_app
-from distcloud.scheduler.catalogue import Catalogue
-from distcloud.scheduler.model import Resources, Vm, VmState, World
+from distcloud.scheduler.catalog.catalog import Catalogue
+from distcloud.scheduler.domain.model import Resources, Vm, VmState, World
+from distcloud.scheduler.domain.records import VmDetail, VmPage, VmTotals
+from distcloud.scheduler.engine.view import CloudStatus, EngineStatus, ExplainInputs, PlanRecord, PoolStatus, RetireAnswer
 from distcloud.scheduler.settings import SchedulerSettings
-from distcloud.scheduler.view import (
-    CloudStatus,
-    EngineStatus,
-    ExplainInputs,
-    PlanRecord,
-    PoolStatus,
-    RetireAnswer,
-    VmDetail,
-    VmPage,
-    VmTotals,
-)
 
 TOKENS = {
     "admin": ("cloud_admin", ()),

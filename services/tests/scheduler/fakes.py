@@ -15,11 +15,11 @@ from typing import TypeVar
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from distcloud.common.database import Database
-from distcloud.scheduler.credentials import MinterUnavailable
+from distcloud.scheduler.domain.model import Demand, Flavor, Limits, Resources, Slot
+from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest, check_project
-from distcloud.scheduler.model import Demand, Flavor, Limits, Resources, Slot
+from distcloud.scheduler.engine.minter_client import MinterUnavailable
 from distcloud.scheduler.pool.base import Job, PoolUnavailable, Queues
-from distcloud.scheduler.states import ServerStatus
 
 T = TypeVar("T")
 DOMAIN = "pool.test"

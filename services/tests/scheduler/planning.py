@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distcloud.scheduler.matching import Matcher
-from distcloud.scheduler.model import Boot, Cloud, Delete, Demand, Group, Hearing, Plan, Policy, Reason, Retire, Slot, Vm
-from distcloud.scheduler.planner import plan
+from distcloud.scheduler.domain.model import Boot, Cloud, Delete, Demand, Group, Hearing, Plan, Policy, Reason, Retire, Slot, Vm
+from distcloud.scheduler.matching.matcher import Matcher
+from distcloud.scheduler.planning.planner import plan
 
 from .strategies import NOW, cloud, group
 

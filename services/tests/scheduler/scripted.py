@@ -10,8 +10,8 @@ from typing import Any
 from httpx import ASGITransport, AsyncClient
 
 from distcloud.scheduler.api import create_app
-from distcloud.scheduler.catalogue import Catalogue
-from distcloud.scheduler.tables import CloudRow, GroupRow
+from distcloud.scheduler.catalog.catalog import Catalogue
+from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
 from .api_world import settings, token
 from .fakes import World

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from distcloud.scheduler.matching import Matcher
-from distcloud.scheduler.model import Boot, Cloud, Delete, Demand, Group, Plan, Policy, Resources, Retire, Slot, Vm, VmState
-from distcloud.scheduler.planner import plan
-from distcloud.scheduler.states import Event, Observation, ServerStatus, advance, order
+from distcloud.scheduler.domain.model import Boot, Cloud, Delete, Demand, Group, Plan, Policy, Resources, Retire, Slot, Vm, VmState
+from distcloud.scheduler.domain.states import Event, Observation, ServerStatus, advance, order
+from distcloud.scheduler.matching.matcher import Matcher
+from distcloud.scheduler.planning.planner import plan
 from distcloud.scheduler.worker.offer import offered
 
 CYCLE = 5.0

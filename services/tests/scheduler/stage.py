@@ -11,12 +11,12 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 
 from distcloud.common.database import Database
-from distcloud.common.secrets import SecretBox
-from distcloud.scheduler.act import WorkerContext
-from distcloud.scheduler.engine import Engine
-from distcloud.scheduler.model import Policy, Vm, VmState
-from distcloud.scheduler.observe import Pace
-from distcloud.scheduler.tables import CloudRow, GroupRow
+from distcloud.common.secretbox import SecretBox
+from distcloud.scheduler.domain.model import Policy, Vm, VmState
+from distcloud.scheduler.engine.engine import Engine
+from distcloud.scheduler.engine.monitor import Pace
+from distcloud.scheduler.engine.operations import WorkerContext
+from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
 from .fakes import DOMAIN, FakeMinter, FakePool, KillableDatabase, Killed, World, driver_for
 

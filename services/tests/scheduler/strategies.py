@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
-from distcloud.scheduler.model import Cloud, Demand, Flavor, Group, Limits, Policy, Resources, Slot, Usage, Vm, VmState
+from distcloud.scheduler.domain.model import Cloud, Demand, Flavor, Group, Limits, Policy, Resources, Slot, Usage, Vm, VmState
 from distcloud.scheduler.worker.offer import offered
 
 NOW = 1_000_000.0

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from sqlalchemy import select
 
-from distcloud.common.secrets import SecretBox
-from distcloud.scheduler.tables import CloudRow, VmRow
-from distcloud.scheduler.wishes import read_wishes, remember_projects
+from distcloud.common.secretbox import SecretBox
+from distcloud.scheduler.catalog.snapshot import read_wishes, remember_projects
+from distcloud.scheduler.store.tables import CloudRow, VmRow
 
 from .api_world import Client, client
 from .stage import KEY

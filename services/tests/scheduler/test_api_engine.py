@@ -8,9 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from distcloud.scheduler.model import Boot, Cloud, Delete, Demand, Flavor, Group, Plan, Reason, Resources, Retire, Verdict, VmState, World
+from distcloud.scheduler.domain.model import (
+    Boot,
+    Cloud,
+    Delete,
+    Demand,
+    Flavor,
+    Group,
+    Plan,
+    Reason,
+    Resources,
+    Retire,
+    Verdict,
+    VmState,
+    World,
+)
+from distcloud.scheduler.engine.view import CloudStatus, ExplainInputs, PlanRecord
 from distcloud.scheduler.pool.base import PoolUnavailable
-from distcloud.scheduler.view import CloudStatus, ExplainInputs, PlanRecord
 
 from .api_world import Client, client, vm
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distcloud.scheduler.bodies import AuthBody, CloudBody, GroupBody, MetadataBody
+from distcloud.scheduler.catalog.schemas import AuthBody, CloudBody, GroupBody, MetadataBody
 
 from .api_world import Client, client, token
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distcloud.common.problems import Problem
-from distcloud.scheduler import checks
-from distcloud.scheduler.bodies import CloudBody, GroupBody
-from distcloud.scheduler.laying import CLOUD_DEFAULTS, GROUP_DEFAULTS, SECRETS, LaidCloud, lay, lay_cloud, moves, shown
+from distcloud.scheduler.catalog import validation as checks
+from distcloud.scheduler.catalog.merge import CLOUD_DEFAULTS, GROUP_DEFAULTS, SECRETS, LaidCloud, lay, lay_cloud, moves, shown
+from distcloud.scheduler.catalog.schemas import CloudBody, GroupBody
 
 short = st.sampled_from(["a", "b", "c"])
 auth = st.fixed_dictionaries(

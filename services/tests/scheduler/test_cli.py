@@ -19,8 +19,8 @@ import yaml
 from distcloud.common.apiclient import DEFAULT_PATHS, client_settings
 from distcloud.common.server import bind, serve
 from distcloud.common.terminal import harmless
-from distcloud.scheduler.model import Cloud, Demand, Flavor, Group, Resources, World
-from distcloud.scheduler.view import ExplainInputs
+from distcloud.scheduler.domain.model import Cloud, Demand, Flavor, Group, Resources, World
+from distcloud.scheduler.engine.view import ExplainInputs
 
 from .api_world import Api, make_api, settings, token, vm
 

@@ -17,7 +17,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distcloud.scheduler.model import Policy
+from distcloud.scheduler.domain.model import Policy
 from distcloud.scheduler.worker.__main__ import main
 from distcloud.scheduler.worker.configuration import SettingsError, WorkerSettings, configuration, settings_for, worker_file
 from distcloud.scheduler.worker.contextualise import NOVA_LIMIT, ContextError, Part, check_part, render, select, template_variables

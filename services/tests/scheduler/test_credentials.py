@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from distcloud.scheduler.credentials import MinterSocket, MinterUnavailable, new_drain_key, token_lifetime
-from distcloud.scheduler.model import Policy
+from distcloud.scheduler.domain.model import Policy
+from distcloud.scheduler.engine.minter_client import MinterSocket, MinterUnavailable, new_drain_key, token_lifetime
 
 VM = "vm-aaaaaaaaaaaaaaaa"
 

@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import delete
 
 from distcloud.common.database import Database
+from distcloud.scheduler.domain.ids import new_vm_id
+from distcloud.scheduler.domain.model import Limits, Reason, Resources, VmState
+from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import META_CLOUD, META_GROUP, META_SCHEDULER, META_VM, CloudError, ErrorKind, Server
-from distcloud.scheduler.ids import new_vm_id
-from distcloud.scheduler.model import Limits, Reason, Resources, VmState
-from distcloud.scheduler.states import ServerStatus
-from distcloud.scheduler.tables import CloudRow, GroupRow
+from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
 from .fakes import FLAVOR, FakeJob, FakeServer, World
 from .stage import Stage, migrated

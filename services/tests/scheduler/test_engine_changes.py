@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from distcloud.scheduler import engine
-from distcloud.scheduler.model import VmState
-from distcloud.scheduler.planner import plan_world
+from distcloud.scheduler.domain.model import VmState
+from distcloud.scheduler.engine import engine
+from distcloud.scheduler.planning.planner import plan_world
 
 from .fakes import FakeJob, World
 from .scripted import call, play

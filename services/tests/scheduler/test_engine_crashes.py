@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from distcloud.scheduler.domain.model import VmState
 from distcloud.scheduler.drivers.base import CloudError, ErrorKind
-from distcloud.scheduler.model import VmState
 
 from .fakes import FakeJob, World
 from .stage import Stage, migrated

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from distcloud.common.database import DatabaseUnavailable
 from distcloud.scheduler import cli_tables
+from distcloud.scheduler.domain.model import VmState
+from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import CloudError, ErrorKind, ServerRequest
-from distcloud.scheduler.model import VmState
-from distcloud.scheduler.states import ServerStatus
-from distcloud.scheduler.unanswered import UnansweredCreates
-from distcloud.scheduler.view import CloudStatus
+from distcloud.scheduler.engine.unanswered import UnansweredCreates
+from distcloud.scheduler.engine.view import CloudStatus
 
 from .fakes import FakeCloud, FakeJob, FakeMinter, Killed, World
 from .scripted import call, play

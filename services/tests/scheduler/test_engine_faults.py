@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import event
 
 from distcloud.common.database import DatabaseError
-from distcloud.scheduler import engine
-from distcloud.scheduler.credentials import token_lifetime
-from distcloud.scheduler.model import Limits, Policy, VmState
-from distcloud.scheduler.tables import CloudRow
+from distcloud.scheduler.domain.model import Limits, Policy, VmState
+from distcloud.scheduler.engine import engine
+from distcloud.scheduler.engine.minter_client import token_lifetime
+from distcloud.scheduler.store.tables import CloudRow
 
 from .fakes import FakeJob, World
 from .scripted import add, call, play

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from distcloud.scheduler.explain import explain, summary
-from distcloud.scheduler.matching import Matcher
-from distcloud.scheduler.model import Cloud, Demand, Flavor, Limits, Policy, Reason, Resources
-from distcloud.scheduler.planner import plan
+from distcloud.scheduler.domain.model import Cloud, Demand, Flavor, Limits, Policy, Reason, Resources
+from distcloud.scheduler.matching.matcher import Matcher
+from distcloud.scheduler.planning.explain import explain, summary
+from distcloud.scheduler.planning.planner import plan
 
 from .strategies import NOW, SUBMIT, cloud, demand, group, slot, vm
 

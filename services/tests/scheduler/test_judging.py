@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from distcloud.scheduler.bindings import MatchingUnavailable
-from distcloud.scheduler.judging.outlasting import OutlastingJudge
-from distcloud.scheduler.matching import Matcher
+from distcloud.scheduler.matching.bindings import MatchingUnavailable
+from distcloud.scheduler.matching.matcher import Matcher
+from distcloud.scheduler.matching.subprocess_matcher import OutlastingJudge
 
 from .test_matching import HOME, W512, job
 

@@ -12,14 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from distcloud.common.auth import Caller
 from distcloud.common.database import Database
 from distcloud.common.problems import Problem
-from distcloud.common.secrets import SecretBox
-from distcloud.scheduler.catalogue import Catalogue
+from distcloud.common.secretbox import SecretBox
+from distcloud.scheduler.catalog.catalog import Catalogue
+from distcloud.scheduler.domain.ids import is_vm_id
+from distcloud.scheduler.domain.model import Boot, Policy, Reason, Resources, Slot, VmState
+from distcloud.scheduler.domain.states import Event, Observation, ServerStatus
 from distcloud.scheduler.drivers.base import META_VM, Server
-from distcloud.scheduler.ids import is_vm_id
-from distcloud.scheduler.ledger import Ledger, NotWanted
-from distcloud.scheduler.model import Boot, Policy, Reason, Resources, Slot, VmState
-from distcloud.scheduler.states import Event, Observation, ServerStatus
-from distcloud.scheduler.tables import CloudRow, GroupRow, VmRow
+from distcloud.scheduler.store.ledger import Ledger, NotWanted
+from distcloud.scheduler.store.tables import CloudRow, GroupRow, VmRow
 
 from .stage import KEY
 

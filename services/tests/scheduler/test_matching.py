@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distcloud.scheduler.bindings import load
-from distcloud.scheduler.conjunction import split
-from distcloud.scheduler.matching import Matcher
-from distcloud.scheduler.model import Demand, Flavor, Resources
+from distcloud.scheduler.domain.model import Demand, Flavor, Resources
+from distcloud.scheduler.matching.bindings import load
+from distcloud.scheduler.matching.conjunction import split
+from distcloud.scheduler.matching.matcher import Matcher
 from distcloud.scheduler.worker.configuration import WorkerSettings
 from distcloud.scheduler.worker.synthetic import IMAGE_CONSTANTS, expand, parse, slot_ad
 

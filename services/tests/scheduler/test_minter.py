@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from distcloud.scheduler.minter import MinterError, MinterSettings, answer, read_refused, read_settings, serve
+from distcloud.minter.minter import MinterError, MinterSettings, answer, read_refused, read_settings, serve
 
 WORKER, OTHER = "vm-aaaaaaaaaaaaaaaa", "vm-bbbbbbbbbbbbbbbb"
 NOW = 1_000_000.0

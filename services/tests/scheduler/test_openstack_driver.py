@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
+from distcloud.scheduler.domain.model import Limits, Resources
+from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers import make_driver
 from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, ServerRequest
 from distcloud.scheduler.drivers.keystone import Login
 from distcloud.scheduler.drivers.openstack import OpenStackDriver
-from distcloud.scheduler.model import Limits, Resources
-from distcloud.scheduler.states import ServerStatus
 
 ACCOUNT = Account(
     "atlas",

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from distcloud.scheduler.orders import Orders
+from distcloud.scheduler.engine.tasks import Orders
 
 
 class Desk:

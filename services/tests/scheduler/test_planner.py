@@ -8,17 +8,7 @@ from typing import Any
 
 import pytest
 
-from distcloud.scheduler.model import (
-    Boot,
-    Flavor,
-    Hearing,
-    Limits,
-    Policy,
-    Reason,
-    Resources,
-    Usage,
-    VmState,
-)
+from distcloud.scheduler.domain.model import Boot, Flavor, Hearing, Limits, Policy, Reason, Resources, Usage, VmState
 from distcloud.scheduler.planning.eligibility import per_cloud
 from distcloud.scheduler.worker.offer import offered
 

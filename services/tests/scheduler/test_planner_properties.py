@@ -9,9 +9,9 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distcloud.scheduler.matching import Matcher
-from distcloud.scheduler.model import Boot, Cloud, Delete, Demand, Flavor, Limits, Plan, Reason, Retire, Usage, Vm, VmState
-from distcloud.scheduler.planner import plan
+from distcloud.scheduler.domain.model import Boot, Cloud, Delete, Demand, Flavor, Limits, Plan, Reason, Retire, Usage, Vm, VmState
+from distcloud.scheduler.matching.matcher import Matcher
+from distcloud.scheduler.planning.planner import plan
 from distcloud.scheduler.worker.offer import offered
 
 from .strategies import FLAVORS, IMAGE, NOW, Scene, scenes, slot
@@ -263,7 +263,7 @@ def stable_scenes(draw: st.DrawFn) -> Scene:
         ),
         Demand("atlas", "bob", "TARGET.Memory > 999999", replace(offered(FLAVORS[0].resources), disk_gib=1.0), draw(st.integers(0, 50))),
     ]
-    from distcloud.scheduler.model import Group, Policy
+    from distcloud.scheduler.domain.model import Group, Policy
 
     return Scene(tuple(wanted), tuple(slots), tuple(vms), (cloud,), (Group("atlas"),), Policy())
 

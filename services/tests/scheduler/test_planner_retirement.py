@@ -8,17 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distcloud.scheduler.model import (
-    Boot,
-    Delete,
-    Hearing,
-    Limits,
-    Policy,
-    Reason,
-    Resources,
-    Retire,
-    VmState,
-)
+from distcloud.scheduler.domain.model import Boot, Delete, Hearing, Limits, Policy, Reason, Resources, Retire, VmState
 from distcloud.scheduler.worker.configuration import WorkerSettings
 
 from .planning import made, only

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 
-from distcloud.scheduler.model import Boot, Demand, Limits, Policy, Resources, VmState
+from distcloud.scheduler.domain.model import Boot, Demand, Limits, Policy, Resources, VmState
 
 from .simulation import CYCLE, Simulation, jobs
 from .strategies import cloud, group

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distcloud.scheduler.model import Resources
+from distcloud.scheduler.domain.model import Resources
 from distcloud.scheduler.pool import child
 from distcloud.scheduler.pool.demand import DEFAULT_REQUEST, attributes_of, demands, named_in, one
 from distcloud.scheduler.pool.htcondor import slot_of

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from distcloud.scheduler.bindings import load
+from distcloud.scheduler.matching.bindings import load
 from distcloud.scheduler.pool import demand as grouping
 from distcloud.scheduler.pool.reading import Reader, Row, evaluated, literal
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from distcloud.scheduler.model import Policy, VmState
-from distcloud.scheduler.states import TRANSITIONS, Event, Observation, ServerStatus, advance, order
+from distcloud.scheduler.domain.model import Policy, VmState
+from distcloud.scheduler.domain.states import TRANSITIONS, Event, Observation, ServerStatus, advance, order
 
 from .strategies import NOW, slot, vm
 

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import problems
 from .config import RequestLimits
-from .logging import get_logger
+from .logs import get_logger
 from .metrics import ServiceMetrics
 from .problems import Problem
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .config import ConfigError, ListenSettings
-from .logging import get_logger
+from .logs import get_logger
 
 log = get_logger("distcloud.server")
 

@@ -106,7 +106,7 @@ def _show(ask: Callable[[ApiClient], Any], as_json: bool, table: Callable[[Any, 
 
 def _start(what: Literal["run", "migrate"], config: Path) -> None:
     """Enter the service; its code is loaded only now, since it needs HTCondor's bindings and asking a running one does not."""
-    from ..common.logging import configure
+    from ..common.logs import configure
 
     settings = load_settings(config)
     configure(settings.log)

@@ -10,17 +10,17 @@ import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from ..common.database import Database, DatabaseError
-from ..common.secrets import SecretBox, SecretError
+from ..common.secretbox import SecretBox, SecretError
 from ..common.server import serve, watchdog
-from .act import WorkerContext
 from .api import create_app
-from .catalogue import Catalogue
-from .credentials import MinterSocket
+from .catalog.catalog import Catalogue
 from .drivers import make_driver
-from .engine import Engine, EngineLockLost
-from .judging.outlasting import OutlastingJudge
-from .meters import Meters
-from .observe import Pace
+from .engine.engine import Engine, EngineLockLost
+from .engine.metrics import Meters
+from .engine.minter_client import MinterSocket
+from .engine.monitor import Pace
+from .engine.operations import WorkerContext
+from .matching.subprocess_matcher import OutlastingJudge
 from .pool.htcondor import HtcondorPool, PoolAddress
 from .settings import SchedulerSettings
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from ..common.config import ServiceSettings, Settings, load
-from .model import Policy
+from .domain.model import Policy
 
 DEFAULT_PATH = Path("/etc/distcloud/scheduler.yml")
 

@@ -58,11 +58,11 @@ def scheduler(tmp_path_factory):
     from distcloud.common.auth import digest_of
     from distcloud.common.config import LogSettings, check
     from distcloud.common.database import Database
-    from distcloud.common.logging import configure
-    from distcloud.common.secrets import SecretBox
+    from distcloud.common.logs import configure
+    from distcloud.common.secretbox import SecretBox
     from distcloud.common.server import bind, serve
     from distcloud.scheduler.api import create_app
-    from distcloud.scheduler.catalogue import Catalogue
+    from distcloud.scheduler.catalog.catalog import Catalogue
     from distcloud.scheduler.settings import SchedulerSettings
 
     folder = tmp_path_factory.mktemp("scheduler")

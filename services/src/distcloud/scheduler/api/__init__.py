@@ -7,17 +7,17 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import JSONResponse
 
 from ...common import problems
+from ...common.app import Part
+from ...common.app import create_app as create_base
 from ...common.database import DatabaseError
-from ...common.http import Part
-from ...common.http import create_app as create_base
-from ...common.logging import get_logger
+from ...common.logs import get_logger
 from ...common.problems import Problem
-from ..catalogue import Catalogue
-from ..judging.judgement import Judge
-from ..matching import Matcher
+from ..catalog.catalog import Catalogue
+from ..engine.view import EngineStatus, EngineView
+from ..matching.judgement import Judge
+from ..matching.matcher import Matcher
 from ..settings import SchedulerSettings
-from ..view import EngineStatus, EngineView
-from .catalogue_routes import catalogue_router
+from .catalog_routes import catalogue_router
 from .engine_routes import engine_router
 
 __all__ = ["create_app"]

@@ -7,14 +7,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 
+from ...common.app import CallerDep
 from ...common.auth import Caller
-from ...common.http import CallerDep
 from ...common.problems import FieldError, Problem
-from ..bodies import NAME
-from ..matching import Matcher
-from ..model import VmState
-from ..view import EngineView, VmDetail
-from . import shapes
+from ..catalog.schemas import NAME
+from ..domain.model import VmState
+from ..domain.records import VmDetail
+from ..engine.view import EngineView
+from ..matching.matcher import Matcher
+from . import responses as shapes
 from .explanation import Explainer
 
 VmId = Annotated[str, Path(pattern=r"^vm-[a-z2-7]{16}$", description="id in the ledger, also the server's name")]

@@ -9,15 +9,15 @@ from typing import Any
 
 from ...common.auth import Caller
 from ...common.problems import Problem
-from ..bindings import MatchingUnavailable
-from ..explain import Explanation, explain, summary
-from ..matching import Matcher
-from ..model import Boot, Demand, Reason
-from ..planner import plan_world
+from ..domain.model import Boot, Demand, Reason
+from ..engine.view import EngineView, ExplainInputs, PlanRecord
+from ..matching.bindings import MatchingUnavailable
+from ..matching.matcher import Matcher
+from ..planning.explain import Explanation, explain, summary
+from ..planning.planner import plan_world
 from ..pool.base import PoolUnavailable
 from ..pool.demand import GRID, LOCAL, SCHEDULER
-from ..view import EngineView, ExplainInputs, PlanRecord
-from . import shapes
+from . import responses as shapes
 
 STATUS = {1: "idle", 2: "running", 3: "removed", 4: "completed", 5: "held", 6: "transferring output", 7: "suspended"}
 _NO_WORKER = {

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from ..model import Flavor, Limits, Resources
-from ..states import ServerStatus
+from ..domain.model import Flavor, Limits, Resources
+from ..domain.states import ServerStatus
 
 # Keys of the metadata on every server of ours.
 META_SCHEDULER = "distcloud_scheduler"  # the scheduler's permanent UUID

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from ..model import Flavor, Limits, Resources
-from ..states import ServerStatus
+from ..domain.model import Flavor, Limits, Resources
+from ..domain.states import ServerStatus
 from .base import Account, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest
 from .keystone import Keystone, Login, before_sending, check_open, client_for, failure
 

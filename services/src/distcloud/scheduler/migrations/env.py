@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from distcloud.scheduler.tables import Base
+from distcloud.scheduler.store.tables import Base  # Alembic runs this file outside its package
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)

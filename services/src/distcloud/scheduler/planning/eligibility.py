@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from distcloud.scheduler.matching import Job, Worker
-from distcloud.scheduler.model import Cloud, Demand, Flavor, Policy, Reason, Resources
-from distcloud.scheduler.planning.situation import Situation, span
+from ..domain.model import Cloud, Demand, Flavor, Policy, Reason, Resources
+from ..matching.matcher import Job, Worker
+from .situation import Situation, span
 
 
 @dataclass(frozen=True, slots=True)

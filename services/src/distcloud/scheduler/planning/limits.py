@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from distcloud.scheduler.model import Cloud, Limits, Resources, Usage
-from distcloud.scheduler.planning.situation import CloudKey, ProjectKey, Situation, added, of_server, project_of
+from ..domain.model import Cloud, Limits, Resources, Usage
+from .situation import CloudKey, ProjectKey, Situation, added, of_server, project_of
 
 DIMENSIONS = (("vms", "VMs"), ("cores", "cores"), ("ram_mib", "MiB of memory"))
 _UNBOUNDED = Limits()

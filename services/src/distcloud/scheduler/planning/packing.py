@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Set
 from dataclasses import dataclass
 
-from distcloud.scheduler.matching import Worker
-from distcloud.scheduler.model import Resources, VmState
-from distcloud.scheduler.planning.situation import IN_POOL, TO_COME, CloudKey, Situation, Wish
+from ..domain.model import Resources, VmState
+from ..matching.matcher import Worker
+from .situation import IN_POOL, TO_COME, CloudKey, Situation, Wish
 
 # Busy workers first, so that idle ones may go; then the nearest to being there.
 _RANK = {VmState.RUNNING: 0, VmState.IDLE: 1, VmState.UNREGISTERED: 2, VmState.STARTING: 3, VmState.REQUESTED: 4}

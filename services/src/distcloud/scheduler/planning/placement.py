@@ -6,11 +6,11 @@ import heapq
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from distcloud.scheduler.model import Boot, Cloud, Reason, Verdict, VmState
-from distcloud.scheduler.planning.eligibility import Choice, Eligibility, Offer, failing_in_a_row, reasons, words
-from distcloud.scheduler.planning.limits import Rooms
-from distcloud.scheduler.planning.packing import Bin, fill
-from distcloud.scheduler.planning.situation import CloudKey, Situation, Wish
+from ..domain.model import Boot, Cloud, Reason, Verdict, VmState
+from .eligibility import Choice, Eligibility, Offer, failing_in_a_row, reasons, words
+from .limits import Rooms
+from .packing import Bin, fill
+from .situation import CloudKey, Situation, Wish
 
 Owner = tuple[str, str]  # group, owner
 

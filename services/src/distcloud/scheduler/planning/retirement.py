@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Set
 
-from distcloud.scheduler.model import Cloud, Delete, Reason, Retire, Vm, VmState
-from distcloud.scheduler.planning.limits import bounds
-from distcloud.scheduler.planning.situation import IN_POOL, LEAVING, TO_COME, Situation, claimants, project_of, span
+from ..domain.model import Cloud, Delete, Reason, Retire, Vm, VmState
+from .limits import bounds
+from .situation import IN_POOL, LEAVING, TO_COME, Situation, claimants, project_of, span
 
 Leave = Retire | Delete
 

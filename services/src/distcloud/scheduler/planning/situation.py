@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from distcloud.scheduler.matching import Job, Matcher, Worker
-from distcloud.scheduler.model import AHEAD, Cloud, Demand, Flavor, Group, Hearing, Policy, Resources, Slot, Usage, Vm, VmState
-from distcloud.scheduler.worker.offer import offered
+from ..domain.model import AHEAD, Cloud, Demand, Flavor, Group, Hearing, Policy, Resources, Slot, Usage, Vm, VmState
+from ..matching.matcher import Job, Matcher, Worker
+from ..worker.offer import offered
 
 CloudKey = tuple[str, str]  # group, cloud
 ProjectKey = tuple[str, str]  # region, project

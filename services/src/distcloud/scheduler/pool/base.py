@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..model import Demand, Slot
+from ..domain.model import Demand, Slot
 from .demand import VANILLA
 
 

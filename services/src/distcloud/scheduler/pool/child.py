@@ -13,8 +13,8 @@ from typing import Any
 
 import htcondor2
 
-from distcloud.scheduler.pool import demand as grouping
-from distcloud.scheduler.pool.reading import Reader, Row, evaluated, literal
+from . import demand as grouping
+from .reading import Reader, Row, evaluated, literal
 
 _SLOT_ATTRIBUTES = [
     *("Machine", "Name", "DistcloudVm", "TotalSlotCpus", "TotalSlotMemory", "TotalSlotDisk", "Cpus", "Memory", "Disk"),

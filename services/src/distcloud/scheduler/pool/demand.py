@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..conjunction import split
-from ..model import Demand, Resources
+from ..domain.model import Demand, Resources
+from ..matching.conjunction import split
 
 # JobStatus of HTCondor: 1 idle, 2 running, 6 transferring output (its slot is still claimed), 7 suspended.
 _IDLE = 1

@@ -21,8 +21,8 @@ from typing import Any
 
 from ...common.breaker import Breaker, BreakerPolicy
 from ...common.supervise import ChildError, Finished, JsonChild, run_command
-from ..ids import is_vm_id
-from ..model import Resources, Slot
+from ..domain.ids import is_vm_id
+from ..domain.model import Resources, Slot
 from .base import Job, PoolUnavailable, Queues
 from .demand import demands, one, universe_of
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Final
 
-from ...common.bounded import bound, within
-from ...common.probation import Probation
+from ...common.keyed_breaker import Probation
+from ...common.rlimits import bound, within
 
 Row = dict[str, Any]
 

@@ -12,7 +12,7 @@ import sys
 from dataclasses import fields
 from pathlib import PurePosixPath
 
-from distcloud.scheduler.worker.configuration import SettingsError, WorkerSettings, configuration
+from .configuration import SettingsError, WorkerSettings, configuration
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,8 +10,8 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from distcloud.scheduler.model import Cloud, Policy, Vm
-from distcloud.scheduler.worker.offer import offered
+from ..domain.model import Cloud, Policy, Vm
+from .offer import offered
 
 SECURITY_FILE: Final = "10-distcloud-security.conf"
 WORKER_FILE: Final = "50-distcloud-worker.conf"

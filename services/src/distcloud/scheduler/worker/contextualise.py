@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import yaml
 
-from distcloud.scheduler.worker.configuration import SettingsError, WorkerSettings, configuration
-from distcloud.scheduler.worker.templating import TemplateRefused, fill_in
+from .configuration import SettingsError, WorkerSettings, configuration
+from .templating import TemplateRefused, fill_in
 
 NOVA_LIMIT: Final = 65535  # characters of base64 that the Compute API takes as user_data
 TOKEN_FILE: Final = "/etc/condor/tokens.d/worker"  # noqa: S105  a path

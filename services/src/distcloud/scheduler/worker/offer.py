@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from distcloud.scheduler.model import Resources
+from ..domain.model import Resources
 
 # The kernel, its page structures and the daemons take a fixed part and a share that grows with the machine (HTCondor's own
 # detection reads about 96 % of a flavor's memory); the worker's configuration sets MEMORY to this figure, so that what is

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from distcloud.scheduler.model import Resources
-from distcloud.scheduler.worker.configuration import WorkerSettings, worker_file
+from ..domain.model import Resources
+from .configuration import WorkerSettings, worker_file
 
 # What the worker image is (role worker_image builds it) and what its HTCondor says of itself, as ClassAd text: the ad of a
 # real worker of HTCondor 23.9.6 on Debian 13 without what only the running machine knows.

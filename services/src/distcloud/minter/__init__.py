@@ -1,0 +1,1 @@
+"""The privileged minter of worker tokens; standard library only."""

@@ -1,0 +1,84 @@
+"""Command line of the site's summary: `distcloud site render` writes it, `distcloud site show` prints it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from . import page, summary, tables
+
+_LATEST = 20
+
+app = typer.Typer(no_args_is_help=True, help="The summary of a site: as a page, as JSON, as tables.")
+
+
+@app.callback()
+def site() -> None:
+    """Keep `render` and `show` as sub-commands."""
+
+
+@app.command()
+def render(
+    raw: Annotated[
+        typer.FileText, typer.Argument(help="What was collected, as JSON (see distcloud.report.summary.build); - is standard input.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Directory that gets summary.json and index.html.")],
+) -> None:
+    """Write the summary and its page; a file that would not change is left alone."""
+    try:
+        made = summary.build(_parsed(raw.read(), raw.name))
+    except summary.SummaryError as error:
+        raise typer.BadParameter(str(error)) from None
+    out.mkdir(parents=True, exist_ok=True)
+    changed = [
+        _write(out / "summary.json", json.dumps(made, indent=2, sort_keys=True) + "\n"),
+        _write(out / "index.html", page.render(made)),
+    ]
+    typer.echo("changed" if any(changed) else "unchanged")
+
+
+@app.command()
+def show(
+    made: Annotated[Path, typer.Argument(help="A summary.json.")],
+    everything: Annotated[bool, typer.Option("--all", help="Every finished job and worker, also on a terminal.")] = False,
+) -> None:
+    """Print the summary as tables; on a terminal only the latest of many rows."""
+    loaded = _load(made)
+    try:
+        summary.check(loaded)
+    except summary.SummaryError as error:
+        raise typer.BadParameter(f"{made} was written by another version ({error}); `make status` writes it anew") from None
+    if sys.stdout.isatty():
+        tables.show(loaded, Console(), most=None if everything else _LATEST)
+    else:
+        # A pipe has no width to fit into: lines stay whole for grep.
+        tables.show(loaded, Console(width=10_000))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        return _parsed(path.read_text("utf-8"), str(path))
+    except FileNotFoundError:
+        raise typer.BadParameter(f"{path} does not exist; `make site` or `make status` makes it") from None
+
+
+def _parsed(text: str, name: str) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{name} is not JSON: {error}") from None
+    return loaded
+
+
+def _write(path: Path, text: str) -> bool:
+    if path.exists() and path.read_text("utf-8") == text:
+        return False
+    new = path.with_name(path.name + ".new")
+    new.write_text(text, "utf-8")
+    new.replace(path)
+    return True

@@ -1,0 +1,25 @@
+"""Renders a site's summary as one self-contained page: no JavaScript, light and dark, phone and desktop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from .formatting import count, duration, size
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """Answer the page as HTML text."""
+    environment = Environment(
+        loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    silent = {problem["kind"] for problem in summary["problems"]}
+    environment.filters |= {"clock": _clock, "count": count, "duration": duration, "size": size}
+    return environment.get_template("page.html.j2").render(**summary, silent=silent)
+
+
+def _clock(at: float | None) -> str:
+    return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,108 @@
+"""Prints a site's summary as tables: coloured on a terminal, plain when piped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..common.terminal import harmless
+from .formatting import count, duration, size
+
+_GOOD, _BAD, _QUIET = "green", "bold red", "dim"
+_WHOLE = ("job", "worker", "waited", "lived", "state", "size")
+
+
+def show(summary: Mapping[str, Any], console: Console, *, most: int | None = None) -> None:
+    """Print all tables of the summary to the console; of finished jobs and of workers that have gone the last `most`."""
+    pool = summary["pool"]
+    console.print(Text(f"Site {harmless(summary['site']['name'])}", "bold"))
+    for problem in summary["problems"]:
+        console.print(Text(f"! {harmless(problem['name'])}: {harmless(problem['what'])}", _BAD))
+    for table in (_regions(summary), _images(summary), _jobs(summary, most), _vms(summary, most)):
+        console.print(table)
+        console.print()
+    for address in summary["addresses"]:
+        # Not in a table: an address is copied, and a fold would break it.
+        console.print(Text(f"{harmless(address['name'])}: {harmless(address['what'])}", _QUIET), soft_wrap=True)
+        console.print(Text(f"  {harmless(address['url'])}"), soft_wrap=True)
+    console.print(
+        Text(
+            f"Pool {harmless(pool['domain'])}: {count(pool['workers'])} workers, {count(pool['slots_claimed'])} claimed slots; jobs: "
+            f"{count(pool['jobs_idle'])} idle, {count(pool['jobs_running'])} running, {count(pool['jobs_held'])} held, "
+            f"{count(pool['jobs_done'])} of the latest {len(summary['jobs'])} done"
+        )
+    )
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        # Names that a person copies stay in one piece; what gives way on a narrow terminal is the rest.
+        table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
+    for row in rows:
+        # As Text: in a plain string rich would obey what looks like its markup.
+        table.add_row(*(Text(harmless(cell)) if isinstance(cell, str) else cell for cell in row))
+    return table
+
+
+def _latest(title: str, found: Sequence[Any], most: int | None) -> tuple[str, Sequence[Any]]:
+    if most is None or len(found) <= most:
+        return title, found
+    return f"{title}: the last {most} of {len(found)}, --all shows them", found[-most:]
+
+
+def _regions(summary: Mapping[str, Any]) -> Table:
+    rows = [
+        (
+            region["name"],
+            Text("up", _GOOD) if region["reachable"] else Text("DOWN", _BAD),
+            ", ".join(f"{cloud['group']}/{cloud['name']}{'' if cloud['enabled'] else ' (disabled)'}" for cloud in region["clouds"]),
+            f"{sum(cloud['vms'] for cloud in region['clouds'])} / {count(region['vms_ever'])}",
+            region["auth_url"],
+        )
+        for region in summary["regions"]
+    ]
+    return _table("Regions", ("region", "state", "clouds", "workers now / ever", "address"), rows)
+
+
+def _images(summary: Mapping[str, Any]) -> Table:
+    rows = [(image["name"], image["region"], size(image["size"]), image["sha512"][:16]) for image in summary["images"]]
+    return _table("Images", ("image", "region", "size", "sha512"), rows)
+
+
+def _jobs(summary: Mapping[str, Any], most: int | None) -> Table:
+    title, jobs = _latest("Finished jobs", summary["jobs"], most)
+    rows = [(job["id"], job["owner"], job["region"] or "-", job["vm"] or "-", duration(job["waited_s"]), _ending(job)) for job in jobs]
+    return _table(title, ("job", "owner", "region", "worker", "waited", "exit code"), rows)
+
+
+def _ending(job: Mapping[str, Any]) -> Text:
+    if job["exit_code"] is None:
+        return Text(job["ended"], _QUIET)
+    return Text(str(job["exit_code"]), _GOOD if job["exit_code"] == 0 else _BAD)
+
+
+def _vms(summary: Mapping[str, Any], most: int | None) -> Table:
+    counts = Counter(vm["state"] for vm in summary["vms"])
+    if summary["vms_ever"] is not None:  # of those that have gone only the latest are listed
+        counts["gone"] = max(counts["gone"], summary["vms_ever"] - counts.total() + counts["gone"])
+    words = "Workers (" + (", ".join(f"{number} {state}" for state, number in sorted(counts.items()) if number) or "none") + ")"
+    title, gone = _latest(words, [vm for vm in summary["vms"] if vm["state"] == "gone"], most)
+    rows = [
+        (
+            vm["id"],
+            vm["region"],
+            vm["flavor"],
+            Text(vm["state"], _BAD if vm["state"] == "error" else ""),
+            duration(None if vm["gone_at"] is None else vm["gone_at"] - vm["requested_at"]),
+            vm["reason"],
+        )
+        for vm in [*gone, *(vm for vm in summary["vms"] if vm["state"] != "gone")]
+    ]
+    return _table(title, ("worker", "region", "flavor", "state", "lived", "reason"), rows)

@@ -1,0 +1,187 @@
+"""Lays a wish over what is stored: pure functions from state and wish to the state that results, or to a refusal."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...common.problems import FieldError, Problem
+from . import validation as checks
+
+MARK = "********"
+SECRETS = ("application_credential_secret", "password")
+APPLICATION_CREDENTIAL = "v3applicationcredential"
+PASSWORD = "v3password"  # noqa: S105  the name of a method
+METHOD_KEYS = {
+    APPLICATION_CREDENTIAL: ("application_credential_id", "application_credential_secret"),
+    PASSWORD: ("username", "password", "user_domain_name", "project_name", "project_id", "project_domain_name"),
+}
+SECRET_OF = {APPLICATION_CREDENTIAL: "application_credential_secret", PASSWORD: "password"}
+
+GROUP_DEFAULTS: Mapping[str, Any] = {"keep_alive": 300, "default_flavor": None, "default_image": None, "aliases": {}}
+CLOUD_DEFAULTS: Mapping[str, Any] = {
+    "driver": "openstack",
+    "ca_certificate": None,
+    "credential_expires_at": None,
+    "enabled": False,
+    "frozen": False,
+    "priority": 0,
+    "max_vms": None,
+    "max_cores": None,
+    "max_ram_mib": None,
+    "soft_max_vms": None,
+    "soft_max_cores": None,
+    "soft_max_ram_mib": None,
+    "default_flavor": None,
+    "default_image": None,
+    "flavor_exclusions": [],
+    "network": None,
+    "security_groups": [],
+    "keypair": None,
+    "attributes": {},
+}
+METADATA_DEFAULTS: Mapping[str, Any] = {"mime_type": "cloud-config", "priority": 0, "enabled": True, "excluded_clouds": []}
+
+
+@dataclass(frozen=True, slots=True)
+class LaidCloud:
+    """A cloud's state after the wish: `state["auth"]` without secrets, `secrets` in clear text (never to be shown)."""
+
+    state: dict[str, Any]
+    secrets: dict[str, str]
+    changed_secrets: tuple[str, ...]
+
+
+def lay(
+    before: Mapping[str, Any] | None, wish: Mapping[str, Any], defaults: Mapping[str, Any], required: tuple[str, ...]
+) -> dict[str, Any]:
+    """The state after a wish. Raises Problem 422 where a field without a default is missing or reset."""
+    after = dict(defaults if before is None else before)
+    errors = []
+    for key, value in wish.items():
+        if value is None and key in required:
+            errors.append(FieldError(key, "has no default to return to; give a value"))
+        else:
+            after[key] = defaults[key] if value is None else value
+    errors += [FieldError(key, "is required to create it") for key in required if key not in after and key not in wish]
+    refuse(errors)
+    return after
+
+
+def lay_metadata(before: Mapping[str, Any] | None, wish: Mapping[str, Any]) -> dict[str, Any]:
+    """A part's state after a wish; its content has to suit its type."""
+    after = lay(before, wish, METADATA_DEFAULTS, ("content",))
+    wrong = checks.part(after["content"], after["mime_type"])
+    if wrong:
+        refuse([FieldError("content", wrong)])
+    return after
+
+
+def lay_cloud(before: Mapping[str, Any] | None, stored: Mapping[str, str], wish: Mapping[str, Any]) -> LaidCloud:
+    """A cloud's state after a wish; `stored` are its secrets as they are now."""
+    fields = {key: value for key, value in wish.items() if key != "auth" and not (key == "enabled" and value is None)}
+    after = lay({**before} if before is not None else None, fields, CLOUD_DEFAULTS, ("region",))
+    old = dict(before["auth"]) if before is not None else {}
+    if "auth" in wish and wish["auth"] is None:
+        refuse([FieldError("auth", "has no default to return to; give the account")])
+    if before is None and "auth" not in wish:
+        refuse([FieldError("auth", "is required to create it")])
+    auth, secrets = _lay_auth(old, stored, wish.get("auth", {}))
+    after["auth"] = auth
+    changed = tuple(
+        f"auth.{name}" for name in SECRETS if wish.get("auth", {}).get(name) is not None and not _same(stored.get(name), secrets.get(name))
+    )
+    return LaidCloud(after, secrets, changed)
+
+
+def _lay_auth(old: Mapping[str, Any], stored: Mapping[str, str], wish: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Account and secrets after a wish, each complete. A secret is kept only for the account and the server it was given for."""
+    method = _method(old, wish)
+    keys = {"auth_url", "interface", *METHOD_KEYS[method]}
+    merged: dict[str, Any] = {key: value for key, value in old.items() if key in keys}
+    merged.update({key: value for key, value in wish.items() if key in keys and key not in SECRETS})
+    merged = {key: value for key, value in merged.items() if value is not None}
+    if wish.get("project_id") is not None and "project_name" not in wish:
+        merged.pop("project_name", None)
+    if wish.get("project_name") is not None and "project_id" not in wish:
+        merged.pop("project_id", None)
+    if method == PASSWORD:
+        merged.setdefault("user_domain_name", "Default")
+        if "project_name" in merged:
+            merged.setdefault("project_domain_name", "Default")
+        else:
+            merged.pop("project_domain_name", None)
+
+    name = SECRET_OF[method]
+    errors = []
+    identity = ("auth_url", "application_credential_id") if method == APPLICATION_CREDENTIAL else ("auth_url", "username")
+    for key in identity:
+        if key not in merged:
+            errors.append(FieldError(f"auth.{key}", "is required"))
+    if method == PASSWORD and "project_name" not in merged and "project_id" not in merged:
+        errors.append(FieldError("auth.project_name", "is required, or auth.project_id"))
+    if method == PASSWORD and "project_name" in merged and "project_id" in merged:
+        errors.append(FieldError("auth.project_id", "give project_name or project_id, not both"))
+    secrets: dict[str, str] = {}
+    if wish.get(name) is not None:
+        secrets[name] = wish[name]
+    elif old and any(old.get(key) != merged.get(key) for key in identity):
+        moved = ", ".join(key for key in identity if old.get(key) != merged.get(key))
+        errors.append(FieldError(f"auth.{name}", f"has to be given together with another {moved}"))
+    elif name in stored and name not in wish:
+        secrets[name] = stored[name]
+    else:
+        errors.append(FieldError(f"auth.{name}", "is required"))
+    refuse(errors)
+    return {"auth_type": method, **merged}, secrets
+
+
+def _method(old: Mapping[str, Any], wish: Mapping[str, Any]) -> str:
+    """Which way of logging in is meant."""
+    meant = [method for method, keys in METHOD_KEYS.items() if any(wish.get(key) is not None for key in keys)]
+    if len(meant) > 1:
+        refuse([FieldError("auth", "names an application credential and a user; give one of them (a credential has its project within)")])
+    if meant:
+        return meant[0]
+    if "auth_type" in old:
+        return str(old["auth_type"])
+    refuse([FieldError("auth", "give application_credential_id and application_credential_secret, or username, password and project_name")])
+    raise AssertionError("unreachable")
+
+
+def moves(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
+    """The fields by which a cloud would become another place: what a cloud admin enabled was the old one."""
+    if before is None:
+        return []
+    found = [key for key in ("driver", "region") if before[key] != after[key]]
+    places = ("auth_url", "project_name", "project_id", "project_domain_name")
+    found += [f"auth.{key}" for key in places if before["auth"].get(key) != after["auth"].get(key)]
+    return found
+
+
+def swaps(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
+    """The field by which a cloud would get a credential of perhaps another project, which only the log-in with it tells."""
+    key = "application_credential_id"
+    return [f"auth.{key}"] if before is not None and before["auth"].get(key) != after["auth"].get(key) else []
+
+
+def shown(state: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A state as clients see it: times as text, every secret that is set as a mark."""
+    out = dict(state)
+    if "credential_expires_at" in out:
+        out["credential_expires_at"] = checks.iso(out["credential_expires_at"])
+    if "auth" in out:
+        out["auth"] = {**out["auth"], **dict.fromkeys(secrets or {}, MARK)}
+    return out
+
+
+def refuse(errors: list[FieldError]) -> None:
+    """Raise the errors as one refusal, if there are any."""
+    if errors:
+        raise Problem(422, "invalid", "; ".join(f"{error.field}: {error.message}" for error in errors), errors)
+
+
+def _same(old: str | None, new: str | None) -> bool:
+    return old is not None and new is not None and hmac.compare_digest(old.encode("utf-8"), new.encode("utf-8"))

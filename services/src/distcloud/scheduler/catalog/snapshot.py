@@ -1,0 +1,135 @@
+"""The catalogue as the engine needs it: groups, clouds with their secrets opened, and cloud-init parts, read in one go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ...common.database import Database
+from ...common.secretbox import SecretBox, SecretError
+from ..domain.model import Cloud, Group, Limits
+from ..drivers.base import Account
+from ..store.tables import CloudRow, GroupRow, MetadataRow
+from ..worker.contextualise import Part
+
+CloudKey = tuple[str, str]  # group, cloud
+
+
+@dataclass(frozen=True, slots=True)
+class CloudWish:
+    """A cloud as the catalogue wants it: `cloud` without anything observed. `problem` says why its secrets cannot be used."""
+
+    cloud: Cloud
+    account: Account
+    flavor_exclusions: frozenset[str] = frozenset()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """All of the catalogue."""
+
+    groups: tuple[Group, ...] = ()
+    clouds: Mapping[CloudKey, CloudWish] = field(default_factory=dict)
+    parts: Mapping[CloudKey, tuple[Part, ...]] = field(default_factory=dict)  # cloud "" holds the group's own
+
+    def parts_for(self, key: CloudKey) -> tuple[Part, ...]:
+        return (*self.parts.get((key[0], ""), ()), *(self.parts.get(key, ()) if key[1] else ()))
+
+
+async def read_wishes(database: Database, box: SecretBox) -> Wishes:
+    """Raises DatabaseError."""
+    async with database.read() as session:
+        groups = (await session.scalars(select(GroupRow).order_by(GroupRow.name))).all()
+        clouds = (await session.scalars(select(CloudRow).order_by(CloudRow.group_name, CloudRow.name))).all()
+        metadata = (await session.scalars(select(MetadataRow).order_by(MetadataRow.priority, MetadataRow.name))).all()
+    parts: dict[CloudKey, list[Part]] = {}
+    for row in metadata:
+        parts.setdefault((row.group_name, row.cloud), []).append(
+            Part(
+                name=row.name,
+                content=row.content,
+                mime_type=row.mime_type,
+                priority=row.priority,
+                scope="cloud" if row.cloud else "group",
+                enabled=row.enabled,
+                excluded_clouds=tuple(row.excluded_clouds),
+            )
+        )
+    return Wishes(
+        groups=tuple(_group(row) for row in groups),
+        clouds={(row.group_name, row.name): _cloud(row, box) for row in clouds},
+        parts={key: tuple(found) for key, found in parts.items()},
+    )
+
+
+async def remember_projects(database: Database, seen: Mapping[CloudKey, tuple[Account, str]]) -> None:
+    """Binds each cloud to the project that its account was seen in, unless that is known, or the account has changed since.
+
+    Raises DatabaseError.
+    """
+
+    async def work(session: AsyncSession) -> None:
+        for key, (account, project) in sorted(seen.items()):
+            row = await session.get(CloudRow, key, with_for_update=True)
+            if row is not None and row.project is None and (row.region, _auth(row)) == (account.region, account.auth):
+                row.project = project
+
+    await database.run(work)
+
+
+def _group(row: GroupRow) -> Group:
+    return Group(
+        name=row.name,
+        keep_alive=row.keep_alive,
+        default_flavor=row.default_flavor,
+        default_image=row.default_image,
+        aliases={str(alias): tuple(clouds) for alias, clouds in (row.aliases or {}).items()},
+    )
+
+
+def _cloud(row: CloudRow, box: SecretBox) -> CloudWish:
+    problem = ""
+    secrets: dict[str, str] = {}
+    try:
+        if row.auth_secrets:
+            secrets = {str(key): str(value) for key, value in json.loads(box.open(row.auth_secrets)).items()}
+    except SecretError as error:
+        problem = f"{error}; give the cloud's secret anew"
+    cloud = Cloud(
+        name=row.name,
+        group=row.group_name,
+        region=row.region,
+        enabled=row.enabled,
+        frozen=row.frozen,
+        credential_expires_at=row.credential_expires_at,
+        priority=row.priority,
+        limits=Limits(row.max_vms, row.max_cores, row.max_ram_mib),
+        soft_limits=Limits(row.soft_max_vms, row.soft_max_cores, row.soft_max_ram_mib),
+        default_flavor=row.default_flavor,
+        default_image=row.default_image,
+        network=row.network,
+        attributes={str(key): str(value) for key, value in (row.attributes or {}).items()},
+    )
+    account = Account(
+        group=row.group_name,
+        name=row.name,
+        driver=row.driver,
+        region=row.region,
+        auth=_auth(row),
+        secrets=secrets,
+        ca_certificate=row.ca_certificate,
+        network=row.network,
+        security_groups=tuple(row.security_groups or ()),
+        keypair=row.keypair,
+        project=row.project or "",
+    )
+    return CloudWish(cloud, account, frozenset(row.flavor_exclusions or ()), problem)
+
+
+def _auth(row: CloudRow) -> dict[str, str]:
+    return {str(key): str(value) for key, value in (row.auth or {}).items() if value is not None}

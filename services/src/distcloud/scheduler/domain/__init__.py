@@ -1,0 +1,1 @@
+"""Plain values of the scheduler: no I/O, no clock."""

@@ -1,0 +1,245 @@
+"""The life of a worker VM: which state follows which event, and how an observation of the world becomes events.
+
+The table is total: every pair of state and event has an answer, most of them "stays as it is". Nothing here asks the
+world; the engine hands in what the cloud's listing and the pool showed, and writes down what comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Final
+
+from .model import AHEAD, Policy, Slot, Vm, VmState
+
+S = VmState
+
+
+class ServerStatus(StrEnum):
+    """What one cloud says of one server, in words common to all drivers."""
+
+    BUILD = "build"
+    ACTIVE = "active"
+    ERROR = "error"
+    SHUTOFF = "shutoff"  # stopped, paused, suspended or shelved: no job can run there
+    MISSING = "missing"  # a complete listing of the cloud lacks it
+    UNKNOWN = "unknown"  # the cloud was not heard this time, or says nothing that can be used
+
+    @classmethod
+    def of_nova(cls, word: str) -> ServerStatus:
+        """Map a server status of the Compute API; words of a passing nature (REBOOT, RESIZE ...) are UNKNOWN: nothing changes."""
+        return _NOVA.get(word.upper(), cls.UNKNOWN)
+
+
+_NOVA: Final[Mapping[str, ServerStatus]] = MappingProxyType(
+    {
+        "BUILD": ServerStatus.BUILD,
+        "REBUILD": ServerStatus.BUILD,
+        "ACTIVE": ServerStatus.ACTIVE,
+        "VERIFY_RESIZE": ServerStatus.ACTIVE,
+        "ERROR": ServerStatus.ERROR,
+        "SHUTOFF": ServerStatus.SHUTOFF,
+        "PAUSED": ServerStatus.SHUTOFF,
+        "SUSPENDED": ServerStatus.SHUTOFF,
+        "SHELVED": ServerStatus.SHUTOFF,
+        "SHELVED_OFFLOADED": ServerStatus.SHUTOFF,
+        "RESCUE": ServerStatus.SHUTOFF,
+        "DELETED": ServerStatus.MISSING,
+        "SOFT_DELETED": ServerStatus.MISSING,
+    }
+)
+
+
+class Event(StrEnum):
+    """What can happen to a VM: orders of ours, answers of the cloud, sightings in the pool."""
+
+    CREATE_ANSWERED = "create_answered"  # the cloud gave the server an id
+    CREATE_REFUSED = "create_refused"  # the cloud said no: there is no server
+    RETIRE_ORDERED = "retire_ordered"
+    DELETE_ORDERED = "delete_ordered"
+    SERVER_BUILDING = "server_building"
+    SERVER_ACTIVE = "server_active"
+    SERVER_FAILED = "server_failed"
+    SERVER_STOPPED = "server_stopped"
+    SERVER_MISSING = "server_missing"
+    SLOT_IDLE = "slot_idle"  # the pool shows it without a claim
+    SLOT_CLAIMED = "slot_claimed"
+    SLOT_DRAINING = "slot_draining"  # the worker itself says that it drains
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What was seen of one VM: the cloud's word, and the pool's (`slot` None: the pool does not show it, or was not read).
+
+    `listing_began_at` is when the listing was asked for that gave `server`; a listing proves the absence only of what
+    existed before it began.
+    """
+
+    server: ServerStatus = ServerStatus.UNKNOWN
+    server_id: str | None = None
+    fault: str = ""
+    listing_began_at: float | None = None
+    slot: Slot | None = None
+
+
+_ADOPTED = "orphan: the server appeared after the cloud had denied it"
+
+# (state, event) -> (next state, why). Pairs that are not here leave the state as it is; an empty why leaves the reason as it is.
+_MOVES: Final[Mapping[tuple[VmState, Event], tuple[VmState, str]]] = MappingProxyType(
+    {
+        (S.REQUESTED, Event.CREATE_ANSWERED): (S.STARTING, "the cloud accepted it"),
+        (S.REQUESTED, Event.CREATE_REFUSED): (S.GONE, "the cloud refused it"),
+        (S.REQUESTED, Event.SERVER_BUILDING): (S.STARTING, "found in the cloud, building"),
+        (S.REQUESTED, Event.SERVER_ACTIVE): (S.UNREGISTERED, "found in the cloud, running"),
+        (S.REQUESTED, Event.SERVER_MISSING): (S.GONE, "the request was lost: the cloud does not have it"),
+        (S.STARTING, Event.SERVER_ACTIVE): (S.UNREGISTERED, "the server runs"),
+        # A server that was given up comes back when the cloud says it runs again.
+        (S.ERROR, Event.SERVER_ACTIVE): (S.UNREGISTERED, "recovered: the server runs again"),
+        (S.RETIRING, Event.DELETE_ORDERED): (S.DELETING, "drained"),
+        # Jobs run wherever the pool says so, whatever we had thought of the server.
+        (S.REQUESTED, Event.SLOT_IDLE): (S.IDLE, "seen in the pool"),
+        (S.STARTING, Event.SLOT_IDLE): (S.IDLE, "seen in the pool"),
+        (S.UNREGISTERED, Event.SLOT_IDLE): (S.IDLE, "joined the pool"),
+        (S.RUNNING, Event.SLOT_IDLE): (S.IDLE, "its last job ended"),
+        (S.REQUESTED, Event.SLOT_CLAIMED): (S.RUNNING, "seen in the pool with a job"),
+        (S.STARTING, Event.SLOT_CLAIMED): (S.RUNNING, "seen in the pool with a job"),
+        (S.UNREGISTERED, Event.SLOT_CLAIMED): (S.RUNNING, "joined the pool with a job"),
+        (S.IDLE, Event.SLOT_CLAIMED): (S.RUNNING, "a job started"),
+        **{(s, Event.RETIRE_ORDERED): (S.RETIRING, "ordered") for s in (S.REQUESTED, S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING)},
+        **{
+            (s, Event.DELETE_ORDERED): (S.DELETING, "ordered")
+            for s in (S.REQUESTED, S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING, S.ERROR)
+        },
+        **{
+            (s, Event.SERVER_FAILED): (S.ERROR, "the cloud reports an error")
+            for s in (S.REQUESTED, S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING, S.RETIRING)
+        },
+        **{
+            (s, Event.SERVER_STOPPED): (S.ERROR, "stopped without our order")
+            for s in (S.REQUESTED, S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING, S.RETIRING)
+        },
+        **{
+            (s, Event.SERVER_MISSING): (S.GONE, "vanished: the cloud no longer has it")
+            for s in (S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING, S.RETIRING, S.ERROR)
+        },
+        # Why it was deleted is what people ask of a worker that is gone.
+        (S.DELETING, Event.SERVER_MISSING): (S.GONE, ""),
+        (S.RETIRING, Event.CREATE_REFUSED): (S.GONE, "the cloud refused it"),
+        (S.DELETING, Event.CREATE_REFUSED): (S.GONE, "the cloud refused it"),
+        **{
+            (s, Event.SLOT_DRAINING): (S.RETIRING, "it drains without our order")
+            for s in (S.REQUESTED, S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING)
+        },
+        # The create's answer came after its row was closed: nothing may leak, so it is adopted and drained.
+        **{
+            (S.GONE, e): (S.RETIRING, _ADOPTED)
+            for e in (Event.CREATE_ANSWERED, Event.SERVER_BUILDING, Event.SERVER_ACTIVE, Event.SERVER_FAILED, Event.SERVER_STOPPED)
+        },
+    }
+)
+
+TRANSITIONS: Final[Mapping[tuple[VmState, Event], VmState]] = MappingProxyType(
+    {(s, e): _MOVES[s, e][0] if (s, e) in _MOVES else s for s in VmState for e in Event}
+)
+
+_SERVER_EVENTS: Final[Mapping[ServerStatus, Event]] = MappingProxyType(
+    {
+        ServerStatus.BUILD: Event.SERVER_BUILDING,
+        ServerStatus.ACTIVE: Event.SERVER_ACTIVE,
+        ServerStatus.ERROR: Event.SERVER_FAILED,
+        ServerStatus.SHUTOFF: Event.SERVER_STOPPED,
+        ServerStatus.MISSING: Event.SERVER_MISSING,
+    }
+)
+
+
+def order(vm: Vm, event: Event, now: float, *, reason: str = "", detail: str = "", server_id: str | None = None) -> Vm:
+    """Apply one event at `now`; `reason` replaces the table's words, `detail` follows them, `server_id` comes with CREATE_ANSWERED.
+
+    Returns the same value when nothing changes. The stamps that an order leaves (`drain_requested_at`, `delete_requested_at`)
+    are set by who carries it out, when it is carried out.
+    """
+    if server_id is not None and vm.server_id is None:
+        vm = replace(vm, server_id=server_id)
+    move = _MOVES.get((vm.state, event))
+    if move is None:
+        return vm
+    state, why = move
+    why = reason or why or vm.reason
+    if vm.state is S.GONE:  # a second life: nothing of the first one's orders holds
+        vm = replace(vm, drain_requested_at=None, delete_requested_at=None)
+    return replace(
+        vm,
+        state=state,
+        changed_at=now,
+        reason=f"{why}: {detail}" if detail else why,
+        idle_since=(vm.idle_since or now) if state in (S.IDLE, S.RETIRING) else None,
+    )
+
+
+def advance(vm: Vm, observation: Observation, now: float, policy: Policy) -> Vm:
+    """Follow what was observed: first the cloud's word, then the pool's. The same value comes back when nothing changed."""
+    vm = put_right(vm, now)
+    event = _server_event(vm, observation, policy)
+    if event is not None:
+        was = vm.state
+        vm = order(vm, event, now, detail=observation.fault, server_id=observation.server_id)
+        if was is S.ERROR and vm.state is S.UNREGISTERED and vm.drain_requested_at is not None:
+            vm = order(vm, Event.RETIRE_ORDERED, now, reason="recovered: its drain goes on")
+    return vm if observation.slot is None else _seen_in_pool(vm, observation.slot, now)
+
+
+def put_right(vm: Vm, now: float) -> Vm:
+    """Without stamps of a time yet to come: the clock was set back, and each wait would last as much longer. They begin anew instead.
+
+    What is proven by time (that a cloud does not have a server) is proven later, never sooner.
+    """
+
+    ahead: dict[str, Any] = {name: now for name in _STAMPS if (getattr(vm, name) or 0.0) > now + AHEAD}
+    return replace(vm, **ahead) if ahead else vm
+
+
+_STAMPS: Final = (
+    *("requested_at", "changed_at", "registered_at", "idle_since", "last_seen_in_pool", "drain_requested_at", "delete_requested_at"),
+)
+
+
+def _server_event(vm: Vm, observation: Observation, policy: Policy) -> Event | None:
+    event = _SERVER_EVENTS.get(observation.server)
+    if event is Event.SERVER_MISSING and not _proves_absence(vm, observation.listing_began_at, policy):
+        return None
+    return event
+
+
+def _proves_absence(vm: Vm, listing_began_at: float | None, policy: Policy) -> bool:
+    if listing_began_at is None:
+        return False
+    young = vm.state in (S.REQUESTED, S.STARTING) or vm.server_id is None
+    if young:  # the create may still be on its way, or not yet show in listings
+        return listing_began_at >= vm.requested_at + policy.create_settle
+    return listing_began_at > vm.changed_at
+
+
+def _seen_in_pool(vm: Vm, slot: Slot, now: float) -> Vm:
+    if vm.state is S.GONE:
+        return vm  # an ad that outlived its server
+    claimed = slot.claimed_slots > 0
+    vm = order(vm, Event.SLOT_CLAIMED if claimed else Event.SLOT_IDLE, now)
+    if slot.draining:
+        vm = order(vm, Event.SLOT_DRAINING, now)
+    idle_since = vm.idle_since
+    if claimed:
+        idle_since = None
+    elif idle_since is None:
+        idle_since = now
+    # An ad from before the clock was set back says nothing of when the worker was heard by it.
+    heard = slot.last_heard if slot.last_heard <= now + AHEAD else vm.last_seen_in_pool or now
+    return replace(
+        vm,
+        registered_at=now if vm.registered_at is None else vm.registered_at,
+        last_seen_in_pool=heard if vm.last_seen_in_pool is None else max(vm.last_seen_in_pool, heard),
+        ever_used=vm.ever_used or claimed,
+        idle_since=idle_since,
+    )

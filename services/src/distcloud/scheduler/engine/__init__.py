@@ -1,0 +1,1 @@
+"""The engine loop: observe clouds and pool, update the ledger, plan, and carry the plan out."""

@@ -1,0 +1,141 @@
+"""What the rest of the scheduler (REST API, command line, pages) may see and ask of the running engine.
+
+The engine implements `EngineView`; the API is written and tested against this protocol alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..domain.model import Action, Demand, Plan, VmState, World
+from ..domain.records import VmDetail, VmPage, VmTotals
+from ..pool.demand import VANILLA
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRecord:
+    """The last plan with the world it was made for; `failures` says which of its actions could not be begun, and why."""
+
+    at: float
+    world: World
+    plan: Plan
+    failures: tuple[tuple[Action, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CloudStatus:
+    """How the engine gets on with one cloud; times are seconds since the epoch."""
+
+    group: str
+    cloud: str
+    region: str
+    enabled: bool
+    frozen: bool
+    reachable: bool
+    breaker: str  # closed, open, half_open
+    boots_paused_until: float | None
+    error: str  # why it is not reachable or gets no new servers, worded for the admin; else empty
+    observed_at: float | None
+    vms: Mapping[str, int]  # live VMs by state
+    foreign_vms: int
+    quota_vms: int | None
+    quota_cores: int | None
+    quota_ram_mib: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """Whether the pool answers, and what it last said; `unheard_queues` says of each queue that did not answer why."""
+
+    reachable: bool
+    error: str
+    asked_at: float | None
+    idle_jobs: int
+    running_jobs: int
+    slots: int
+    unheard_queues: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """Of the engine as a whole. `stuck` says that its loop does not turn (what /healthz answers by); `database` and `minter` what
+    hinders these; `problem` is the first thing that keeps the engine from its work, `healthy` that there is none."""
+
+    scheduler_uuid: str
+    started_at: float
+    cycle: int
+    last_cycle_at: float | None
+    last_cycle_seconds: float | None
+    last_cycle_age: float | None
+    healthy: bool
+    problem: str
+    stuck: str
+    database: str
+    minter: str
+    pool: PoolStatus
+    clouds: tuple[CloudStatus, ...]
+    vms: Mapping[str, int]  # live VMs by state, all clouds
+
+
+@dataclass(frozen=True, slots=True)
+class RetireAnswer:
+    """`changed` false: it was on its way out already (or had gone); `before` and `after` are states."""
+
+    changed: bool
+    before: VmState
+    after: VmState
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainInputs:
+    """One job as the schedd has it, as a demand of its own, and the world to judge it in.
+
+    `demand` is None when the job is not for this scheduler (no group); `found` false when the schedd does not know the job.
+    `status` is HTCondor's JobStatus (1 idle, 2 running, 5 held, ...), `universe` its JobUniverse (5 vanilla, 7 scheduler, ...).
+    """
+
+    job: str
+    found: bool
+    status: int | None
+    demand: Demand | None
+    world: World
+    hold_reason: str = ""
+    universe: int = VANILLA
+
+
+class EngineView(Protocol):
+    """What the engine offers; every method may be called from the API's event loop at any time."""
+
+    def status(self) -> EngineStatus: ...
+
+    def last_plan(self) -> PlanRecord | None: ...
+
+    async def vms(
+        self,
+        *,
+        states: Sequence[VmState] | None = None,  # None: all live ones (everything but gone)
+        groups: Sequence[str] | None = None,
+        cloud: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> VmPage: ...
+
+    async def totals(self, groups: Sequence[str] | None = None) -> tuple[VmTotals, ...]:
+        """One entry for each cloud that ever had a VM, also when it is no longer in the catalogue."""
+        ...
+
+    async def vm(self, vm_id: str) -> VmDetail | None: ...
+
+    async def retire(self, vm_id: str, who: str) -> RetireAnswer:
+        """Let the VM drain and go. Raises KeyError for an unknown id."""
+        ...
+
+    async def explain_inputs(self, job: str) -> ExplainInputs:
+        """`job` is "CLUSTER" or "CLUSTER.PROC". Raises PoolUnavailable (distcloud.scheduler.pool.base) when the pool does not answer."""
+        ...
+
+    def wake(self) -> None:
+        """Look again now: something in the catalogue changed."""
+        ...

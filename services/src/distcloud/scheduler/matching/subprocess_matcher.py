@@ -1,0 +1,177 @@
+"""A judge that outlasts every question: it asks a child process, and remembers which jobs the child did not survive."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from ...common.keyed_breaker import Probation
+from .bindings import MatchingUnavailable
+from .clauses import Failure
+from .judgement import Reasons
+
+_COMMAND: Final = (sys.executable, "-m", "distcloud.scheduler.matching.child")
+# Of the wall's clock, for a machine that stands still; the child's own timer counts its work.
+_PATIENCE: Final = 60.0
+_FATAL_KEPT: Final = 1000
+_NUMBERED: Final = 4096
+# Ends that others bring about: the administrator, or the kernel when memory is short. No job is blamed for the first of them.
+_FROM_OUTSIDE: Final = frozenset(-number for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+
+
+class _Lost(Exception):
+    """The child ended before it had answered; its return code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class OutlastingJudge:
+    """See `judgement.Judge`. May be shared by threads, whose questions are then answered one after the other.
+
+    A job on which the child ends is not asked about again: it matches nothing, and its reason says so. Raises MatchingUnavailable when
+    no child can be started at all.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str] = _COMMAND,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._command = tuple(command)
+        self._turn = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._numbers: dict[str, int] = {}  # of the ads that the child knows
+        self._fatal: dict[str, str] = {}  # a job's ad -> how the child ended
+        self._owners = Probation(monotonic, chance)
+        self.starts = 0
+
+    def matches(self, owner: str, job: str, worker: str) -> bool | None:
+        with self._turn:
+            if job in self._fatal:
+                return False
+            if self._waits(owner):
+                return None
+            answer = self._answer("M", owner, job, worker)
+        return False if isinstance(answer, str) else bool(answer)
+
+    def reasons(self, owner: str, job: str, worker: str) -> Reasons:
+        with self._turn:
+            answer = self._fatal.get(job) or self._waits(owner) or self._answer("W", owner, job, worker)
+        if isinstance(answer, str):
+            return Reasons(answer)
+        error, failures = answer
+        return Reasons(str(error), tuple(Failure(*map(str, each)) for each in failures))
+
+    def close(self) -> None:
+        """Ends the child; a later question starts another."""
+        with self._turn:
+            self._end()
+
+    def _waits(self, owner: str) -> str:
+        """Why no job of this owner is judged now; empty when they are."""
+        wait = self._owners.wait(owner)
+        return f"not judged for another {wait:.0f} s, because of other jobs of {owner}: {self._owners.error(owner)}" if wait else ""
+
+    def _answer(self, kind: str, owner: str, job: str, worker: str) -> Any:
+        """The child's answer, or the sentence that says why there is none."""
+        for last in (False, True):
+            try:
+                answer = json.loads(self._exchange(kind, job, worker))
+            except _Lost as lost:
+                if lost.code in _FROM_OUTSIDE and not last:
+                    continue
+                return self._blame(owner, job, lost.code)
+            self._owners.passed(owner)
+            return answer
+        raise AssertionError("unreachable")
+
+    def _blame(self, owner: str, job: str, code: int) -> str:
+        how = "takes too long" if code == -signal.SIGPROF else f"ends it ({_name(code)})"
+        why = f"HTCondor's ClassAd library does not survive the job's ad: evaluating it {how}; write its Requirements in another way"
+        while len(self._fatal) >= _FATAL_KEPT:
+            del self._fatal[next(iter(self._fatal))]
+        self._fatal[job] = why
+        self._owners.failed(owner, why)
+        return why
+
+    def _exchange(self, kind: str, job: str, worker: str) -> bytes:
+        process = self._running()
+        assert process.stdin is not None
+        lines = [] if len(self._numbers) + 2 <= _NUMBERED else ["F"]
+        if lines:
+            self._numbers.clear()
+        for ad in (job, worker):
+            if ad not in self._numbers:
+                self._numbers[ad] = len(self._numbers)
+                lines.append(f"A\t{self._numbers[ad]}\t{ad}")
+        lines.append(f"{kind}\t{self._numbers[job]}\t{self._numbers[worker]}\n")
+        try:
+            process.stdin.write("\n".join(lines).encode("ascii"))
+            process.stdin.flush()
+        except OSError:
+            raise _Lost(self._end()) from None
+        answer = self._line(process)
+        if answer is None:
+            raise _Lost(self._end())
+        return answer
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None:
+            return self._process
+        try:
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, start_new_session=True)  # noqa: S603 - our own program
+        except OSError as error:
+            raise MatchingUnavailable(f"the process that judges jobs cannot be started: {error}") from error
+        self.starts += 1
+        self._process = process
+        if self._line(process) != b"ready":
+            raise MatchingUnavailable(f"the process that judges jobs ended at its start ({_name(self._end())}); the log says why")
+        return process
+
+    @staticmethod
+    def _line(process: subprocess.Popen[bytes]) -> bytes | None:
+        """The next line of the child without its end; None when the child ended, or said nothing for too long."""
+        assert process.stdout is not None
+        end, said = time.monotonic() + _PATIENCE, bytearray()
+        poll = select.poll()
+        poll.register(process.stdout, select.POLLIN)
+        while not said.endswith(b"\n"):
+            ready = poll.poll(max(0.0, end - time.monotonic()) * 1000)
+            chunk = os.read(process.stdout.fileno(), 65536) if ready else b""
+            if not chunk:
+                return None
+            said += chunk
+        return bytes(said[:-1])
+
+    def _end(self) -> int:
+        """Ends the child if it still runs; its return code, negative for a signal."""
+        process, self._process = self._process, None
+        self._numbers.clear()
+        if process is None:
+            return 0
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):  # what it was not told any more
+                pipe.close() if pipe else None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(0.2)
+        process.kill()
+        return process.wait()
+
+
+def _name(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"code {code}"

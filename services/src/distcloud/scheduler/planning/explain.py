@@ -1,0 +1,71 @@
+"""Why a job waits: the planner's own verdicts, with the clauses of its requirements that fail on each cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..domain.model import Cloud, Demand, Flavor, Group, Plan, Reason, Verdict
+from ..matching.clauses import Failure
+from ..matching.matcher import Matcher
+from .eligibility import per_cloud
+
+
+@dataclass(frozen=True, slots=True)
+class FlavorMismatch:
+    """The clauses that fail on workers of one flavor."""
+
+    flavor: str
+    failures: tuple[Failure, ...]
+    error: str = ""  # the requirements cannot be read at all
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One cloud's answer to a job: the planner's reason, a sentence for people and, for a mismatch, flavor by flavor what fails."""
+
+    cloud: str
+    reason: Reason
+    sentence: str
+    flavor: str | None = None
+    mismatches: tuple[FlavorMismatch, ...] = ()
+
+
+def explain(demand: Demand, plan: Plan, clouds: Iterable[Cloud], groups: Iterable[Group], matcher: Matcher) -> list[Explanation]:
+    """One explanation per cloud of the demand's group, by name. `plan` must have been made with this demand in it."""
+    mine = sorted((cloud for cloud in clouds if cloud.group == demand.group), key=lambda cloud: cloud.name)
+    verdicts = {verdict.cloud: verdict for verdict in plan.verdicts if verdict.demand == demand}
+    image = {group.name: group.default_image for group in groups}.get(demand.group)
+    return [_one(demand, cloud, verdicts.get(cloud.name), verdicts.get(None), image, matcher) for cloud in mine]
+
+
+def summary(demand: Demand, plan: Plan) -> str:
+    """One sentence on the whole."""
+    verdict = next((verdict for verdict in plan.verdicts if verdict.demand == demand and verdict.cloud is None), None)
+    if verdict is None:
+        return "no job of this kind waits"
+    return verdict.detail
+
+
+def _one(
+    demand: Demand, cloud: Cloud, verdict: Verdict | None, overall: Verdict | None, image: str | None, matcher: Matcher
+) -> Explanation:
+    if verdict is None:
+        said = overall.detail if overall else "no job of this kind waits"
+        return Explanation(cloud.name, overall.reason if overall else Reason.ENOUGH_CAPACITY, f"{cloud.name}: not asked; {said}")
+    if verdict.reason is not Reason.REQUIREMENTS_MISMATCH:
+        return Explanation(cloud.name, verdict.reason, verdict.detail, verdict.flavor)
+    image = per_cloud(demand.image, cloud.name) or cloud.default_image or image or ""
+    mismatches = tuple(_mismatches(demand, cloud, image, matcher))
+    return Explanation(cloud.name, verdict.reason, verdict.detail, verdict.flavor, mismatches)
+
+
+def _mismatches(demand: Demand, cloud: Cloud, image: str, matcher: Matcher) -> Iterable[FlavorMismatch]:
+    for flavor in sorted(cloud.flavors, key=_size):
+        match = matcher.match(demand, cloud, flavor, demand.alias, image)
+        if not match.ok:
+            yield FlavorMismatch(flavor.name, match.failures, "" if match.failures else match.detail)
+
+
+def _size(flavor: Flavor) -> tuple[int, int, float, str]:
+    return (flavor.resources.cores, flavor.resources.ram_mib, flavor.resources.disk_gib, flavor.name)

@@ -1,0 +1,294 @@
+"""The site's summary: from collected facts to valid JSON, page and tables."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from distcloud.report import cli, page, summary, tables
+
+SHA = "a" * 128
+
+
+CLOUDS = [
+    {
+        "group": "atlas",
+        "cloud": "region-a",
+        "region": "region-a",
+        "enabled": True,
+        "reachable": True,
+        "error": "",
+        "vms": {"idle": 2},
+        "quota_vms": 3,
+    }
+]
+GONE = [
+    {
+        "id": "vm-b",
+        "region": "region-a",
+        "flavor": "s",
+        "state": "gone",
+        "requested_at": 20.0,
+        "gone_at": 95.0,
+        "group": "atlas",
+        "reason": "drained",
+    },
+]
+VMS = [
+    {"id": "vm-a", "region": "region-a", "flavor": "s", "state": "idle", "requested_at": "2026-11-21T10:52:44.834Z"},
+]
+TOTAL = {"group": "atlas", "cloud": "region-a", "region": "region-a", "vms": {"gone": 4321, "idle": 1}}
+JOBS = [
+    {
+        "ClusterId": 10,
+        "ProcId": 0,
+        "Owner": "bob",
+        "QDate": 100,
+        "JobStartDate": 145,
+        "JobStatus": 4,
+        "ExitCode": 3,
+        "MachineAttrDistcloudRegion0": "region-a",
+        "MachineAttrDistcloudVm0": "vm-a",
+        "CompletionDate": 150,
+    },
+    {"ClusterId": 9, "ProcId": 1, "Owner": "<script>[/bold]\x1b[2J", "QDate": 100, "JobStatus": 3, "EnteredCurrentStatus": 120},
+]
+
+
+def answer(name: str, said: Any) -> dict[str, Any]:
+    return {"name": name, "rc": 0, "stdout": json.dumps(said), "stderr": "", "msg": ""}
+
+
+def raw() -> dict[str, Any]:
+    return {
+        "site": "lab-test",
+        "made_at": 1_790_000_000.0,
+        "regions": [
+            {
+                "name": "region-a",
+                "auth_url": "http://10.203.0.11:5000/v3",
+                "error": "",
+                "images": [{"name": "worker", "sha512": SHA, "size": 161_000_000}],
+            },
+            {"name": "region-b", "auth_url": "https://10.203.0.12:5000/v3", "error": "connection refused", "images": []},
+        ],
+        "answers": [
+            answer("machines", [{"Machine": "m1", "State": "Claimed"}, {"Machine": "m1", "State": "Unclaimed"}]),
+            answer("queue", [{"JobStatus": 1}, {"JobStatus": 2}, {"JobStatus": 1}]),
+            answer("jobs", JOBS),
+            answer("status", {"healthy": True, "clouds": CLOUDS}),
+            answer("vms", {"vms": VMS}),
+            answer("gone", {"vms": GONE}),
+            answer("totals", {"vms": [TOTAL, {**TOTAL, "region": "given back", "vms": {"gone": 1}}]}),
+        ],
+        "pool": {"collector": "central", "schedd": "central", "domain": "distcloud.lab"},
+        "addresses": [
+            {"name": "API", "url": "https://10.203.0.10:8443/docs", "what": "the scheduler"},
+            {"name": "odd", "url": "javascript:alert(1)", "what": ""},
+        ],
+    }
+
+
+def test_summary_has_exactly_the_promised_keys() -> None:
+    made = summary.build(raw())
+    assert {"regions", "images", "pool", "jobs", "vms", "addresses"} <= set(made)
+    assert [job["id"] for job in made["jobs"]] == ["9.1", "10.0"]
+    done = made["jobs"][1]
+    assert {key: done[key] for key in ("owner", "region", "vm", "waited_s", "exit_code")} == {
+        "owner": "bob",
+        "region": "region-a",
+        "vm": "vm-a",
+        "waited_s": 45,
+        "exit_code": 3,
+    }
+    assert made["problems"] == [{"kind": "region", "name": "region-b", "what": "connection refused"}]
+    assert made["jobs"][0]["ended"] == "removed" and made["jobs"][0]["exit_code"] is None and made["jobs"][0]["waited_s"] is None
+    assert [vm["requested_at"] for vm in made["vms"]] == [20.0, 1795258364.834]
+    assert made["pool"]["workers"] == 1 and made["pool"]["jobs_idle"] == 2
+    assert made["images"] == [{"name": "worker", "region": "region-a", "sha512": SHA, "size": 161_000_000}]
+    assert [region["reachable"] for region in made["regions"]] == [True, False]
+
+
+def test_totals_are_those_of_the_ledger_however_many_are_listed() -> None:
+    facts = raw()
+    made = summary.build(facts)
+    assert made["vms_ever"] == 4323 and [region["vms_ever"] for region in made["regions"]] == [4322, 0]
+    text = page.render(made)
+    assert "<b>4323</b><span>workers ever</span>" in text and "the latest that have gone: 2 of 4323." in text
+    assert "<b>0 of 2</b><span>latest jobs done well</span>" in text and "workers so far: 4322" in text
+    out = io.StringIO()
+    tables.show(made, Console(file=out, width=160))
+    assert "Workers (4322 gone, 1 idle)" in out.getvalue() and "1 of the latest 2 done" in out.getvalue()
+    assert "2 / 4322" in out.getvalue()
+
+
+def test_a_worker_that_goes_while_it_is_asked_stands_there_once() -> None:
+    facts = raw()
+    facts["answers"][5] = answer("gone", {"vms": [*GONE, {**GONE[0], "id": "vm-a", "gone_at": 99.0}]})
+    assert sorted((vm["id"], vm["state"]) for vm in summary.build(facts)["vms"]) == [("vm-a", "gone"), ("vm-b", "gone")]
+
+
+def test_problems_are_named_and_what_did_not_answer_is_unknown_not_none() -> None:
+    facts = raw()
+    silent: dict[str, dict[str, Any]] = {
+        "machines": {"rc": 1, "stderr": "Error: communication error\nCEDAR:6001:Failed to connect to <10.0.0.1:9618>"},
+        "jobs": {"rc": 124, "msg": "non-zero return code"},
+        "status": {"rc": None, "msg": "Failed to connect to the host via ssh: timed out"},
+        "vms": {"rc": None, "msg": "Failed to connect to the host via ssh: timed out"},
+        "gone": {"rc": None, "msg": "Failed to connect to the host via ssh: timed out"},
+        "totals": {"rc": None, "msg": "Failed to connect to the host via ssh: timed out"},
+    }
+    facts["answers"] = [{**given, **silent.get(given["name"], {})} for given in facts["answers"]]
+    facts["answers"][1] = answer("queue", [{"JobStatus": 5}])
+    made = summary.build(facts)
+    assert [(problem["kind"], problem["name"], problem["what"]) for problem in made["problems"]] == [
+        ("region", "region-b", "connection refused"),
+        ("pool", "pool", "Error: communication error CEDAR:6001:Failed to connect to <10.0.0.1:9618>"),
+        ("pool", "pool", "no answer in time"),
+        ("scheduler", "scheduler", "Failed to connect to the host via ssh: timed out"),
+        ("jobs", "jobs", "1 held: condor_q -hold -allusers on the submit node says why"),
+    ]
+    assert made["pool"]["workers"] is None and made["pool"]["jobs_done"] is None and made["pool"]["jobs_held"] == 1
+    text = page.render(made)
+    assert made["vms_ever"] is None and made["regions"][0]["vms_ever"] is None and "<b>?</b><span>workers ever</span>" in text
+    assert "the scheduler did not answer" in text and "the pool did not answer" in text and "None yet" not in text
+    out = io.StringIO()
+    tables.show(made, Console(file=out, width=80))
+    assert "! region-b: connection refused" in out.getvalue() and "? workers" in out.getvalue()
+
+
+def test_several_submit_nodes_are_one_pool() -> None:
+    facts = raw()
+    facts["answers"] += [
+        {**answer("queue", [{"JobStatus": 1}]), "host": "submit-2"},
+        {**answer("jobs", [{**JOBS[0], "ClusterId": 11}]), "host": "submit-2"},
+    ]
+    made = summary.build(facts)
+    assert (made["pool"]["jobs_idle"], made["pool"]["jobs_running"], made["pool"]["jobs_done"]) == (3, 1, 2)
+    assert [job["id"] for job in made["jobs"]] == ["9.1", "10.0", "11.0"]
+    facts["answers"][-2] = {"name": "queue", "host": "submit-2", "rc": 1, "stderr": "no schedd"}
+    made = summary.build(facts)
+    assert made["pool"]["jobs_idle"] is None and made["pool"]["jobs_done"] == 2
+    assert {"kind": "pool", "name": "pool", "what": "submit-2: no schedd"} in made["problems"]
+
+
+def test_a_certificate_that_ends_soon_is_a_problem() -> None:
+    facts = raw()
+    ending = [{"host": "central", "path": "/etc/ssl/distcloud/condor.pem", "ends": 1_790_000_000}]
+    facts["answers"] += [{**answer("certificates", ending), "host": "central"}, {**answer("certificates", ending), "host": "central"}]
+    found = [problem for problem in summary.build(facts)["problems"] if problem["kind"] == "certificate"]
+    assert [one["name"] for one in found] == ["central: /etc/ssl/distcloud/condor.pem"]
+    assert found[0]["what"].startswith("ends on 2026-09-21: playbook site renews")
+
+
+def test_a_host_that_does_not_answer_hides_no_certificate_of_another() -> None:
+    facts = raw()
+    ending = [{"host": "central", "path": "/etc/ssl/distcloud/condor.pem", "ends": None}]
+    facts["answers"] += [
+        {**answer("certificates", ending), "host": "central"},
+        {"name": "certificates", "host": "submit", "rc": None, "stdout": "", "stderr": "", "msg": "Failed to connect to the host via ssh"},
+        {"name": "certificates", "host": "other", "rc": 1, "stdout": "", "stderr": "No such file or directory: 'openssl'", "msg": ""},
+    ]
+    found = [(one["name"], one["what"][:21]) for one in summary.build(facts)["problems"] if one["kind"] == "certificate"]
+    assert found == [("central: /etc/ssl/distcloud/condor.pem", "is no certificate (PE"), ("other", "not looked at: No suc")]
+
+
+def test_an_engine_that_is_not_well_and_an_answer_that_is_no_json_are_problems() -> None:
+    facts = raw()
+    facts["answers"][3] = answer("status", {"healthy": False, "problem": "the database is locked", "clouds": []})
+    facts["answers"][0]["stdout"] = "Traceback (most recent call last)"
+    assert [problem["what"] for problem in summary.build(facts)["problems"]] == [
+        "connection refused",
+        "no JSON: Traceback (most recent call last)",
+        "the database is locked",
+    ]
+
+
+def test_a_command_that_has_nothing_to_tell_prints_nothing() -> None:
+    facts = raw()
+    facts["answers"][2]["stdout"] = "\n"
+    made = summary.build(facts)
+    assert made["jobs"] == [] and made["pool"]["jobs_done"] == 0
+
+
+def test_an_empty_site_makes_a_page_too() -> None:
+    made = summary.build({"site": "new", "made_at": 0.0})
+    assert "None yet" in page.render(made) and not made["problems"]
+
+
+def test_bad_facts_are_named() -> None:
+    facts = raw()
+    facts["regions"][0]["images"][0]["sha512"] = "short"
+    with pytest.raises(summary.SummaryError, match=r"images\.0\.sha512"):
+        summary.build(facts)
+
+
+def test_page_is_self_contained_and_escapes_what_users_wrote() -> None:
+    text = page.render(summary.build(raw()))
+    assert "<script" not in text and "&lt;script&gt;" in text
+    assert 'href="javascript' not in text
+    assert "src=" not in text and "@import" not in text and "prefers-color-scheme: dark" in text
+
+
+@pytest.mark.parametrize("value", [5, -1, 1e18, float("nan"), True, [1], {"a": 1}, None, "/Expr(time())/", "x" * 5000])
+def test_no_job_of_a_user_spoils_the_page(value: Any) -> None:
+    """Whoever submits a job may give it these attributes, and remove it before it runs."""
+    names = ("QDate", "JobStartDate", "CompletionDate", "ExitCode", "MachineAttrDistcloudRegion0", "MachineAttrDistcloudVm0")
+    for name in names:
+        for job in JOBS:
+            facts = raw()
+            facts["answers"][2] = answer("jobs", [{**job, name: value}])
+            made = summary.build(facts)
+            assert len(made["jobs"]) == 1 and len(json.dumps(made["jobs"])) < 1000, name
+            page.render(made)
+            tables.show(made, Console(file=io.StringIO(), width=80))
+
+
+def test_tables_are_plain_when_piped() -> None:
+    out = io.StringIO()
+    tables.show(summary.build(raw()), Console(file=out, width=160))
+    assert "\x1b[" not in out.getvalue()
+    assert "DOWN" in out.getvalue() and "! region-b: connection refused" in out.getvalue()
+
+
+def test_tables_obey_nothing_that_users_wrote() -> None:
+    out = io.StringIO()
+    tables.show(summary.build(raw()), Console(file=out, width=160))
+    assert "<script>[/bold]?[2J" in out.getvalue()
+
+
+def test_a_terminal_gets_the_latest_rows_and_every_living_worker() -> None:
+    facts = raw()
+    facts["answers"][2] = answer("jobs", [{**JOBS[0], "ClusterId": cluster} for cluster in range(1, 51)])
+    out = io.StringIO()
+    tables.show(summary.build(facts), Console(file=out, width=160), most=2)
+    assert "the last 2 of 50" in out.getvalue() and "\n50.0 " in out.getvalue() and "\n48.0 " not in out.getvalue()
+    assert "vm-a" in out.getvalue()
+
+
+def test_documented_schema_is_the_one_in_use() -> None:
+    documented = Path(__file__).parents[3] / "docs" / "site_summary.schema.json"
+    assert json.loads(documented.read_text("utf-8")) == summary.schema()
+
+
+def test_command_line_writes_once(tmp_path: Path) -> None:
+    runner = CliRunner()
+    render = ["render", "-", str(tmp_path / "out")]
+    assert runner.invoke(cli.app, render, input=json.dumps(raw())).output == "changed\n"
+    assert runner.invoke(cli.app, render, input=json.dumps(raw())).output == "unchanged\n"
+    assert runner.invoke(cli.app, render, input="{").exit_code == 2
+    wrong = runner.invoke(cli.app, render, input=json.dumps(raw() | {"addresses": [{"name": "", "url": "x", "what": ""}]}))
+    assert wrong.exit_code == 2 and "addresses.0.name" in wrong.output
+    shown = runner.invoke(cli.app, ["show", str(tmp_path / "out" / "summary.json")])
+    assert shown.exit_code == 0 and "region-b" in shown.output
+    assert runner.invoke(cli.app, ["show", str(tmp_path / "nothing.json")]).exit_code == 2
+    old = tmp_path / "old.json"
+    old.write_text('{"site": {}}', "utf-8")
+    refused = runner.invoke(cli.app, ["show", str(old)])
+    assert refused.exit_code == 2 and "make status" in refused.output
