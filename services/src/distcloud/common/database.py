@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from .locks import Exclusive, FileLock, PostgresLock, lock_key
-from .logs import HIDDEN
+from .logs import MASK
 
 T = TypeVar("T")
 
@@ -199,7 +199,7 @@ class Database:
         original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         message = re.sub(r"\s+", " ", str(original)).strip()[:300]
         if self._url.password:
-            message = message.replace(str(self._url.password), HIDDEN)
+            message = message.replace(str(self._url.password), MASK)
         code = str(getattr(original, "sqlstate", None) or "")
         low = message.lower()
         where = f"database {self._name}"
