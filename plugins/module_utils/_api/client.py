@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """The Cloud Scheduler's REST API, as far as modules speak it.
@@ -21,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 from ansible.module_utils.urls import open_url
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
+from .._core.module import Failure
 
 SERVICE = "scheduler"
 MAX_ANSWER = 32 * 1024 * 1024

@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Resources of the Cloud Scheduler: the server compares (it alone knows the secrets), the module base does the rest.
@@ -13,9 +11,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseModule, Failure, InfoModule, ResourceModule
-from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import CREATE, DELETE, NONE, UPDATE, Plan, difference, reconcile
-from ansible_collections.hep.distcloud.plugins.module_utils._scheduler_client import NotThere, SchedulerClient, connection_options
+from .._core.module import BaseModule, Failure, InfoModule, ResourceModule
+from .._core.reconcile import CREATE, DELETE, NONE, UPDATE, Plan, difference, reconcile
+from .client import NotThere, SchedulerClient, connection_options
 
 
 class SchedulerModule(BaseModule):
