@@ -125,7 +125,7 @@ class OvsBridge(ResourceModule):
         return found
 
     def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
-        wish = self.said(item, "name", "datapath_type", "manager")
+        wish = self.given_options(item, "name", "datapath_type", "manager")
         return dict(wish, ports=sorted(set(item["ports"])), settings={key: str(value) for key, value in item["settings"].items()})
 
     def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:

@@ -269,7 +269,7 @@ class RegionImage(ResourceModule):
     def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
         if item["state"] == "absent":
             return None
-        wish = self.said(item, "name", "disk_format", "container_format", "visibility", "min_disk", "min_ram", "protected")
+        wish = self.given_options(item, "name", "disk_format", "container_format", "visibility", "min_disk", "min_ram", "protected")
         wish["sha512"] = item["sha512"].lower()
         if item["tags"] is not None:
             wish["tags"] = sorted(set(item["tags"]))

@@ -321,7 +321,7 @@ failure:
 
 import typing as t
 
-from ..module_utils._api.resource import SchedulerResource
+from ..module_utils._api.scheduler import SchedulerResource
 from ..module_utils._core.module import Failure
 from ..module_utils._core.reconcile import DELETE, Plan
 

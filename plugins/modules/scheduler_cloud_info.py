@@ -75,7 +75,7 @@ failure:
       returned: always
 """
 
-from ..module_utils._api.resource import SchedulerInfo
+from ..module_utils._api.scheduler import SchedulerInfo
 
 
 class SchedulerCloudInfo(SchedulerInfo):

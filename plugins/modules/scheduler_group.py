@@ -143,7 +143,7 @@ failure:
 
 import typing as t
 
-from ..module_utils._api.resource import SchedulerResource
+from ..module_utils._api.scheduler import SchedulerResource
 
 
 class SchedulerGroup(SchedulerResource):

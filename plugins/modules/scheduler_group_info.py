@@ -68,7 +68,7 @@ failure:
       returned: always
 """
 
-from ..module_utils._api.resource import SchedulerInfo
+from ..module_utils._api.scheduler import SchedulerInfo
 
 
 class SchedulerGroupInfo(SchedulerInfo):

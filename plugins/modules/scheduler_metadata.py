@@ -175,8 +175,8 @@ failure:
 
 import typing as t
 
-from ..module_utils._api.client import NotThere
-from ..module_utils._api.resource import SchedulerResource
+from ..module_utils._api.client import NotListening
+from ..module_utils._api.scheduler import SchedulerResource
 
 OPTIONS = {
     "content": {"type": "str"},
@@ -215,7 +215,7 @@ class SchedulerMetadata(SchedulerResource):
         named = {item["name"] for item in self.params["parts"]}
         try:
             present = self.client.get_or_none(*self._parent()) or []
-        except NotThere:
+        except NotListening:
             present = []  # told by the parts themselves already; only check mode comes this far
         return [{"name": part["name"], "state": "absent"} for part in present if part["name"] not in named]
 

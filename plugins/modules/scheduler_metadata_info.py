@@ -79,7 +79,7 @@ failure:
       returned: always
 """
 
-from ..module_utils._api.resource import SchedulerInfo
+from ..module_utils._api.scheduler import SchedulerInfo
 
 
 class SchedulerMetadataInfo(SchedulerInfo):

@@ -151,7 +151,7 @@ class ResourceModule(BaseModule):
         """Items nobody listed that have to be worked on as well (removal of what is surplus); asked after the listed ones."""
         return ()
 
-    def said(self, item: dict[str, t.Any], *names: str) -> dict[str, t.Any]:
+    def given_options(self, item: dict[str, t.Any], *names: str) -> dict[str, t.Any]:
         """Those of the named options that were given, without the ones that were left out."""
         wish: dict[str, t.Any] = given({name: item.get(name) for name in names})
         return wish
