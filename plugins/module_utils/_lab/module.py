@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What the lab's modules have in common: options, locks, errors as messages. Private to the collection."""
@@ -11,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
-from ansible_collections.hep.distcloud.plugins.module_utils import _lab_plan as plan
-from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseModule, Failure
+from .._core.module import BaseModule, Failure
+from . import outer, plan
 
 OPTIONS_OF_A_LAB: dict[str, t.Any] = {
     "lab": {"type": "str", "required": True},

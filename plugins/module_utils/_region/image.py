@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """The images that a site uploaded into its project: here only taken away with the project; the role worker_image makes them.
@@ -13,8 +11,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import Plan
-from ansible_collections.hep.distcloud.plugins.module_utils._region_kind import Kind, State, Wish
+from .._core.reconcile import Plan
+from .kind import Kind, State, Wish
 
 OWNER = "distcloud_owner"  # the property in which every image of ours names its site
 

@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """The outer machine under a lab: its records, locks, cgroups, links, rules and the one sysctl that a lab needs.
@@ -21,8 +19,8 @@ import subprocess
 import time
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils import _lab_plan as plan
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
+from .._core.module import Failure
+from . import plan
 
 STATE = "/var/lib/distcloud-lab"
 LOCKS = "/run/lock"

@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """The two requests to Glance that are not plain JSON: an image's content, and the patch of its fields.
@@ -14,8 +12,8 @@ from __future__ import annotations
 import json
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
-from ansible_collections.hep.distcloud.plugins.module_utils._openstack import Client, endpoint_url, message_of, parse, translated
+from .._core.module import Failure
+from .client import Client, endpoint_url, message_of, parse, translated
 
 PATCH_TYPE = "application/openstack-images-v2.1-json-patch"
 

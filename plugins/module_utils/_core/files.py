@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Files with secrets: YAML, for their owner alone, replaced in one step so that a crash leaves the old or the new one.
@@ -16,7 +14,7 @@ import os
 import tempfile
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
+from .module import Failure
 
 try:
     import yaml

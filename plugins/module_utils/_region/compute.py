@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What is ours in Nova besides servers: flavors and key pairs.
@@ -13,9 +11,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import CREATE, DELETE, REPLACE, Plan
-from ansible_collections.hep.distcloud.plugins.module_utils._region import describe, is_ours
-from ansible_collections.hep.distcloud.plugins.module_utils._region_kind import Context, Kind, State, Wish
+from .._core.reconcile import CREATE, DELETE, REPLACE, Plan
+from .kind import Context, Kind, State, Wish
+from .rules import describe, is_ours
 
 
 class Flavor(Kind):

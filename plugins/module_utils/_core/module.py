@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What every module of the collection has in common: check mode, diff, `changed`, failures, plural form.
@@ -16,7 +14,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import (
+from .reconcile import (
     NONE,
     REPLACE,
     Plan,
@@ -153,7 +151,7 @@ class ResourceModule(BaseModule):
         """Items nobody listed that have to be worked on as well (removal of what is surplus); asked after the listed ones."""
         return ()
 
-    def said(self, item: dict[str, t.Any], *names: str) -> dict[str, t.Any]:
+    def given_options(self, item: dict[str, t.Any], *names: str) -> dict[str, t.Any]:
         """Those of the named options that were given, without the ones that were left out."""
         wish: dict[str, t.Any] = given({name: item.get(name) for name in names})
         return wish

@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What all kinds of resources in a region share: the rule of ownership and the look-up of projects and domains.
@@ -13,10 +11,10 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
-from ansible_collections.hep.distcloud.plugins.module_utils._openstack import Client
-from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import Plan
-from ansible_collections.hep.distcloud.plugins.module_utils._region import SERVICE, foreign, is_ours
+from .._core.module import Failure
+from .._core.reconcile import Plan
+from .._openstack.client import Client
+from .rules import SERVICE, foreign, is_ours
 
 Wish = t.Dict[str, t.Any]  # evaluated at run time, also by older Pythons
 State = t.Optional[t.Dict[str, t.Any]]

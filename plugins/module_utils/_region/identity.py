@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What a region's admin gives a tenant in Keystone, and how much: project, users with their roles, quotas.
@@ -13,12 +11,12 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
-from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import CREATE, DELETE, Plan
-from ansible_collections.hep.distcloud.plugins.module_utils._region import bad, describe, is_ours
-from ansible_collections.hep.distcloud.plugins.module_utils._region_image import OWNER
-from ansible_collections.hep.distcloud.plugins.module_utils._region_kind import Kind, State, Wish
-from ansible_collections.hep.distcloud.plugins.module_utils._region_network import ports_left
+from .._core.module import Failure
+from .._core.reconcile import CREATE, DELETE, Plan
+from .image import OWNER
+from .kind import Kind, State, Wish
+from .network import ports_left
+from .rules import bad, describe, is_ours
 
 
 class Project(Kind):

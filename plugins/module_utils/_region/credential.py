@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What to do about a service's application credential: pure functions on what Keystone lists and what the file holds.
@@ -16,9 +14,9 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
-from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import NONE, UPDATE, Plan
-from ansible_collections.hep.distcloud.plugins.module_utils._region import is_ours
+from .._core.module import Failure
+from .._core.reconcile import NONE, UPDATE, Plan
+from .rules import is_ours
 
 PRESENT, ROTATED, PRUNED, ABSENT = "present", "rotated", "pruned", "absent"
 NOTHING, MAKE, RESUME, PRUNE, REMOVE = "nothing", "make", "resume", "prune", "remove"

@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Talks to the APIs of one OpenStack region: log-in by clouds.yaml, plain requests, errors in words.
@@ -16,7 +14,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
+from .._core.module import Failure
 
 # What is asked of each service: the version in the path, and for Nova the microversion (flavor description 2.55, extra specs in
 # lists 2.61).

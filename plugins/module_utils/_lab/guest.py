@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Files in a guest's tree, read and written from the outer machine without ever following a link out of that tree.
@@ -17,8 +15,8 @@ import os
 import stat
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._lab_plan import GuestFile, merge_block
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
+from .._core.module import Failure
+from .plan import GuestFile, merge_block
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 

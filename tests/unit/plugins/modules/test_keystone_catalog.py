@@ -1,8 +1,8 @@
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Module keystone_catalogue against a small Keystone kept in memory behind real HTTP requests."""
+"""Module keystone_catalog against a small Keystone kept in memory behind real HTTP requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests_mock
-from ansible_collections.hep.distcloud.plugins.modules import keystone_catalogue
+from ansible_collections.hep.distcloud.plugins.modules import keystone_catalog
 from harness import run_module
 
 URL = "http://keystone.test:5000/v3"
@@ -88,7 +88,7 @@ def keystone():
 
 
 def call(check=False, diff=False, **changes):
-    return run_module(keystone_catalogue.KeystoneCatalogue, dict(PARAMS, **changes), check=check, diff=diff)
+    return run_module(keystone_catalog.KeystoneCatalog, dict(PARAMS, **changes), check=check, diff=diff)
 
 
 def test_full_circle(keystone):

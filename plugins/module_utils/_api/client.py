@@ -1,10 +1,8 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The Cloud Scheduler's REST API, as far as modules speak it.
+"""Client of the REST API of an engine (Cloud Scheduler, ...): authentication, TLS, and errors as failures.
 
 Private to the collection: no promise is made to users outside of it.
 """
@@ -21,14 +19,13 @@ from urllib.parse import quote, urlsplit
 
 from ansible.module_utils.urls import open_url
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
+from .._core.module import Failure
 
-SERVICE = "scheduler"
-MAX_ANSWER = 32 * 1024 * 1024
+MAX_RESPONSE = 32 * 1024 * 1024
 
 
 def connection_options() -> dict[str, t.Any]:
-    """Options by which every module reaches the scheduler; described in the doc fragment `scheduler`."""
+    """Options of every module that calls an engine; each engine describes them in its doc fragment."""
     return {
         "api_url": {"type": "str", "required": True},
         "api_token": {"type": "str", "required": True, "no_log": True},
@@ -38,28 +35,32 @@ def connection_options() -> dict[str, t.Any]:
     }
 
 
-class NotThere(Failure):
-    """Nothing listens at the address: the scheduler is not installed yet, or stopped."""
+class NotListening(Failure):
+    """Nothing listens at the address: the service is not installed yet, or stopped."""
 
 
-class SchedulerClient:
-    """One request, one answer. Raises Failure for everything that is not a success."""
+class ApiClient:
+    """One request, one response. Raises Failure for everything that is not a success.
 
-    def __init__(self, params: dict[str, t.Any]) -> None:
+    ``service`` is the engine's name in messages, ``scheduler`` for example.
+    """
+
+    def __init__(self, service: str, params: dict[str, t.Any]) -> None:
+        self._service = service
         self._base = params["api_url"].rstrip("/")
         parts = urlsplit(self._base)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-            raise Failure("api_url: should be an http or https URL without user and password", SERVICE, "api_url")
+            raise Failure("api_url: should be an http or https URL without user and password", self._service, "api_url")
         self._token = params["api_token"]
         self._ca_path = params.get("ca_path")
         self._validate = params.get("validate_certs", True)
         self._timeout = params.get("timeout", 30)
 
     def get(self, *path: str) -> t.Any:
-        return self._ask("GET", path)
+        return self._request("GET", path)
 
     def get_or_none(self, *path: str) -> t.Any:
-        """None where the thing itself, or what it belongs to, does not exist."""
+        """None if the resource, or what it belongs to, does not exist."""
         try:
             return self.get(*path)
         except Failure as failure:
@@ -67,21 +68,21 @@ class SchedulerClient:
                 return None
             raise
 
-    def put(self, path: t.Sequence[str], wish: dict[str, t.Any], dry_run: bool) -> dict[str, t.Any]:
-        answer: dict[str, t.Any] = self._ask("PUT", path, body=wish, dry_run=dry_run)
-        return answer
+    def put(self, path: t.Sequence[str], spec: dict[str, t.Any], dry_run: bool) -> dict[str, t.Any]:
+        response: dict[str, t.Any] = self._request("PUT", path, body=spec, dry_run=dry_run)
+        return response
 
     def delete(self, path: t.Sequence[str], dry_run: bool) -> dict[str, t.Any]:
-        answer: dict[str, t.Any] = self._ask("DELETE", path, dry_run=dry_run)
-        return answer
+        response: dict[str, t.Any] = self._request("DELETE", path, dry_run=dry_run)
+        return response
 
     def post(self, path: t.Sequence[str]) -> dict[str, t.Any]:
-        answer: dict[str, t.Any] = self._ask("POST", path)
-        return answer
+        response: dict[str, t.Any] = self._request("POST", path)
+        return response
 
-    def _ask(self, method: str, path: t.Sequence[str], body: t.Optional[dict[str, t.Any]] = None, dry_run: bool = False) -> t.Any:
+    def _request(self, method: str, path: t.Sequence[str], body: t.Optional[dict[str, t.Any]] = None, dry_run: bool = False) -> t.Any:
         if self._ca_path and self._validate and not os.path.exists(self._ca_path):
-            raise NotThere("ca_path: there is no file %s" % self._ca_path, SERVICE, "ca_path")
+            raise NotListening("ca_path: file %s does not exist" % self._ca_path, self._service, "ca_path")
         url = "/".join([self._base, "v1"] + [quote(part, safe="") for part in path])
         if dry_run:
             url += "?dry_run=true"
@@ -103,7 +104,7 @@ class SchedulerClient:
                 use_netrc=False,
                 http_agent="ansible-hep.distcloud",
             )
-            return self._parsed(response.read(MAX_ANSWER), method, url)
+            return self._parsed(response.read(MAX_RESPONSE), method, url)
         except HTTPError as error:
             raise self._refused(error, method, url)
         except (URLError, OSError, HTTPException, ValueError) as error:
@@ -114,19 +115,21 @@ class SchedulerClient:
             return json.loads(raw)
         except ValueError:
             raise Failure(
-                "%s %s: the answer is not JSON; is api_url really the address of a Cloud Scheduler?" % (method, url), SERVICE, "not_json"
+                "%s %s: the response is not JSON; check that api_url is the address of the %s" % (method, url, self._service),
+                self._service,
+                "not_json",
             )
 
     def _refused(self, error: HTTPError, method: str, url: str) -> Failure:
-        """The server's problem in its own words."""
+        """The problem (RFC 9457) that the server describes."""
         try:
-            problem = json.loads(error.read(MAX_ANSWER))
+            problem = json.loads(error.read(MAX_RESPONSE))
             detail = problem["detail"]
         except (ValueError, KeyError, TypeError, OSError, HTTPException):
             return Failure(
-                "%s %s was answered with HTTP status %s and no explanation; is api_url really the address of a Cloud Scheduler?"
-                % (method, url, error.code),
-                SERVICE,
+                "%s %s: HTTP status %s without an explanation; check that api_url is the address of the %s"
+                % (method, url, error.code, self._service),
+                self._service,
                 error.code,
             )
         details: dict[str, t.Any] = {"type": str(problem.get("type", "")).rsplit(":", 1)[-1]}
@@ -135,19 +138,19 @@ class SchedulerClient:
         request_id = error.headers.get("X-Request-Id") if error.headers else None
         if request_id:
             details["request_id"] = request_id
-        return Failure("the scheduler refused: %s" % detail, SERVICE, error.code, details)
+        return Failure("the %s refused: %s" % (self._service, detail), self._service, error.code, details)
 
     def _unreachable(self, error: Exception) -> Failure:
         reason = getattr(error, "reason", None) or error
-        where = "the scheduler at %s" % self._base
+        where = "the %s at %s" % (self._service, self._base)
         if isinstance(reason, ConnectionRefusedError):
-            return NotThere("%s cannot be reached: connection refused; is it running?" % where, SERVICE, "refused")
+            return NotListening("%s cannot be reached: connection refused; check that it is running" % where, self._service, "refused")
         if isinstance(reason, ssl.SSLCertVerificationError):
             return Failure(
-                "the certificate of %s is not accepted: %s; give the right authority in ca_path" % (where, reason.verify_message),
-                SERVICE,
+                "%s: its certificate is not accepted: %s; set ca_path to the authority that issued it" % (where, reason.verify_message),
+                self._service,
                 "certificate",
             )
         if isinstance(reason, TimeoutError) or "timed out" in str(reason):
-            return Failure("%s did not answer within %s s" % (where, self._timeout), SERVICE, "timeout")
-        return Failure("%s cannot be reached: %s" % (where, reason), SERVICE, "unreachable")
+            return Failure("%s did not answer within %s s" % (where, self._timeout), self._service, "timeout")
+        return Failure("%s cannot be reached: %s" % (where, reason), self._service, "unreachable")

@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What is ours in Neutron: networks with their subnets, routers, security groups.
@@ -13,10 +11,10 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
-from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import CREATE, DELETE, Plan
-from ansible_collections.hep.distcloud.plugins.module_utils._region import describe, rule_key, sorted_rules
-from ansible_collections.hep.distcloud.plugins.module_utils._region_kind import Kind, State, Wish
+from .._core.module import Failure
+from .._core.reconcile import CREATE, DELETE, Plan
+from .kind import Kind, State, Wish
+from .rules import describe, rule_key, sorted_rules
 
 PROVIDER = {"type": "provider:network_type", "physical_network": "provider:physical_network", "segmentation_id": "provider:segmentation_id"}
 SUBNET_FIELDS = ("cidr", "ip_version", "gateway_ip", "enable_dhcp", "allocation_pools", "dns_nameservers")

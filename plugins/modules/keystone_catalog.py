@@ -1,14 +1,13 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: keystone_catalogue
+module: keystone_catalog
 short_description: Service users and the service catalogue of one OpenStack region, in one call
 description:
   - Makes the project of the service users, the users with their roles, the services and their endpoints in one region.
@@ -105,7 +104,7 @@ options:
 
 EXAMPLES = r"""
 - name: Catalogue of a region
-  hep.distcloud.keystone_catalogue:
+  hep.distcloud.keystone_catalog:
     auth_url: http://127.0.0.1:5000/v3
     password: "{{ admin_password }}"
     region: region-a
@@ -131,7 +130,7 @@ done:
 import time
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseModule, Failure
+from ..module_utils._core.module import BaseModule, Failure
 
 
 def wanted_endpoints(services: t.Iterable[dict[str, str]]) -> dict[tuple[str, str], str]:
@@ -144,7 +143,7 @@ def wanted_endpoints(services: t.Iterable[dict[str, str]]) -> dict[tuple[str, st
     return wanted
 
 
-class KeystoneCatalogue(BaseModule):
+class KeystoneCatalog(BaseModule):
     """Reads each listing once, then makes what is missing. Plain REST, because importing the SDK alone takes as long."""
 
     service = "keystone"
@@ -359,7 +358,7 @@ class KeystoneCatalogue(BaseModule):
 
 
 def main() -> None:
-    KeystoneCatalogue.main()
+    KeystoneCatalog.main()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Baked trees of the lab: a root file system by mmdebstrap per kind of host, kept under the hash of what went into it.
@@ -22,10 +20,10 @@ import subprocess
 import time
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
-from ansible_collections.hep.distcloud.plugins.module_utils._apt_sources import Source, sources_of_this_machine
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
-from ansible_collections.hep.distcloud.plugins.module_utils._process import run_in_group
+from .._core.apt_sources import Source, sources_of_this_machine
+from .._core.module import Failure
+from .._core.process import run_in_group
+from . import outer
 
 # Raised whenever `finish` does something else: it is part of the hash.
 FORMAT = 1

@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Lab hosts as systemd-nspawn runs them: what is found of one, and how it is made, started, stopped and taken away.
@@ -12,6 +10,7 @@ Private to the collection: no promise is made to users outside of it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -20,11 +19,9 @@ import subprocess
 import time
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
-from ansible_collections.hep.distcloud.plugins.module_utils import _lab_plan as plan
-from ansible_collections.hep.distcloud.plugins.module_utils._lab_guest import Tree
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
-import contextlib
+from .._core.module import Failure
+from . import outer, plan
+from .guest import Tree
 
 # Everything that only this host shall see (its overlay, on old machines the unified cgroups) is mounted in a namespace of its own: it goes
 # with the host's last process, and no other host's namespace keeps it busy.
