@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from starlette.datastructures import Headers
 
 from distcloud.common.auth import Authenticator, Caller, digest_of
 from distcloud.common.config import TokenSettings
@@ -26,10 +27,10 @@ def test_token_is_identified_by_its_digest() -> None:
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Basic eDp5", "Bearer wrong"])
 def test_other_headers_are_unauthorized(header: str | None) -> None:
     with pytest.raises(Problem) as caught:
-        Authenticator(SETTINGS).authenticate(header)
+        Authenticator(SETTINGS).authenticate(Headers({} if header is None else {"Authorization": header}))
     assert (caught.value.status, caught.value.kind) == (401, "unauthorized")
     assert caught.value.headers == {"WWW-Authenticate": "Bearer"}
-    assert Authenticator(SETTINGS).authenticate("bearer look-token").name == "look"
+    assert Authenticator(SETTINGS).authenticate(Headers({"authorization": "bearer look-token"})).name == "look"
 
 
 @pytest.mark.parametrize(

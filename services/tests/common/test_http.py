@@ -130,6 +130,38 @@ def test_ambiguous_json_is_rejected(service: Service, raw: bytes, words: str) ->
     assert words in answer.json()["detail"]
 
 
+REFUSED_BODIES = [b"{", b"[" * 2000, b" " * 3000, b"{}"]
+
+
+@pytest.mark.parametrize("raw", REFUSED_BODIES, ids=["malformed", "nested", "too large", "valid"])
+@pytest.mark.parametrize("token", [None, "Bearer wrong"])
+def test_token_is_checked_before_the_body(service: Service, raw: bytes, token: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "strict_json", lambda _: pytest.fail("a body without a valid token was parsed"))
+    headers = {"Content-Type": "text/plain"} | ({"Authorization": token} if token else {})
+    del service.client.headers["Authorization"]
+    assert service("PUT", "/echo/1", content=raw, headers=headers).status_code == 401
+
+
+def test_body_without_a_token_is_not_received(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "UNAUTHORIZED_BODY_SECONDS", 0.2)
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 10_000
+            yield b" " * 10_000
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    del service.client.headers["Authorization"]
+    for content in (endless(), stalled()):
+        assert service("PUT", "/echo/1", content=content, headers=JSON).status_code == 401
+    assert sent < 2 * gate.UNAUTHORIZED_BODY_BYTES
+
+
 def test_body_size_is_limited_with_or_without_length(service: Service) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(1000):

@@ -110,13 +110,14 @@ def create_app(
         redirect_slashes=False,
         responses={"default": {"model": ProblemBody, "description": "The request was rejected or failed."}},
     )
-    app.state.authenticator = Authenticator(settings.tokens)
+    authenticator = Authenticator(settings.tokens)
+    app.state.authenticator = authenticator
     app.state.metrics = metrics
     app.add_exception_handler(Problem, problems.on_problem)
     app.add_exception_handler(HTTPException, problems.on_http_exception)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
     app.add_exception_handler(DatabaseError, _on_database_error)
-    app.add_middleware(Gate, limits=settings.requests, metrics=metrics)
+    app.add_middleware(Gate, limits=settings.requests, metrics=metrics, authenticate=authenticator.authenticate)
     _add_probes(app, stuck, dependencies)
 
     @app.get("/metrics", tags=["service"], summary="Prometheus metrics", response_class=_Metrics)
@@ -188,7 +189,7 @@ async def _on_database_error(_: Request, error: Exception) -> JSONResponse:
 async def authenticated(request: Request, _: Annotated[Any, Depends(_bearer)]) -> Caller:
     """The caller of a request; Problem 401 when there is none. Use as `caller: CallerDep`."""
     authenticator: Authenticator = request.app.state.authenticator
-    caller = authenticator(request)
+    caller = authenticator.authenticate(request.headers)
     request.state.caller = caller.name
     return caller
 

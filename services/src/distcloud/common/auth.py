@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.datastructures import Headers
 
 from .config import TokenSettings
 from .problems import Problem
@@ -46,12 +46,9 @@ class Authenticator:
     def __init__(self, tokens: Iterable[TokenSettings]) -> None:
         self._known = [(bytes.fromhex(token.sha256), _caller(token)) for token in tokens]
 
-    def __call__(self, request: Request) -> Caller:
-        """Raises Problem 401 for a header that is missing, malformed or unknown."""
-        return self.authenticate(request.headers.get("authorization"))
-
-    def authenticate(self, header: str | None) -> Caller:
-        """The caller for the value of an Authorization header. Raises Problem 401."""
+    def authenticate(self, headers: Headers) -> Caller:
+        """The caller of a request with these headers. Raises Problem 401 for a token that is missing, malformed or unknown."""
+        header = headers.get("authorization")
         if header is None:
             raise _unauthorized("no token was sent; send the header 'Authorization: Bearer TOKEN'")
         kind, _, token = header.partition(" ")

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from . import eventloop
 from .config import EngineSettings
 from .database import Database, DatabaseError
 from .loop import LockLost
@@ -86,7 +87,7 @@ class Service(Generic[S]):
 
 def _complete(main: Coroutine[Any, Any, None]) -> None:
     try:
-        asyncio.run(main)
+        eventloop.run(main)
     except (DatabaseError, SecretError, LockLost) as error:
         raise ServiceError(str(error)) from error
 
