@@ -9,7 +9,7 @@ import typer
 
 from . import __version__
 
-ENGINES = {"scheduler": "distcloud.scheduler.cli", "site": "distcloud.report.cli"}
+ENGINES = {"scheduler": "distcloud.scheduler.cli", "report": "distcloud.report.cli"}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Engines of hep.distcloud.", pretty_exceptions_show_locals=False)
 

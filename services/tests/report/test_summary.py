@@ -136,7 +136,7 @@ def test_a_worker_that_goes_while_it_is_asked_stands_there_once() -> None:
 
 def test_problems_are_named_and_what_did_not_answer_is_unknown_not_none() -> None:
     facts = raw()
-    silent: dict[str, dict[str, Any]] = {
+    unreachable: dict[str, dict[str, Any]] = {
         "machines": {"rc": 1, "stderr": "Error: communication error\nCEDAR:6001:Failed to connect to <10.0.0.1:9618>"},
         "jobs": {"rc": 124, "msg": "non-zero return code"},
         "status": {"rc": None, "msg": "Failed to connect to the host via ssh: timed out"},
@@ -144,7 +144,7 @@ def test_problems_are_named_and_what_did_not_answer_is_unknown_not_none() -> Non
         "gone": {"rc": None, "msg": "Failed to connect to the host via ssh: timed out"},
         "totals": {"rc": None, "msg": "Failed to connect to the host via ssh: timed out"},
     }
-    facts["answers"] = [{**given, **silent.get(given["name"], {})} for given in facts["answers"]]
+    facts["answers"] = [{**given, **unreachable.get(given["name"], {})} for given in facts["answers"]]
     facts["answers"][1] = answer("queue", [{"JobStatus": 5}])
     made = summary.build(facts)
     assert [(problem["kind"], problem["name"], problem["what"]) for problem in made["problems"]] == [
@@ -267,7 +267,7 @@ def test_a_terminal_gets_the_latest_rows_and_every_living_worker() -> None:
     facts = raw()
     facts["answers"][2] = answer("jobs", [{**JOBS[0], "ClusterId": cluster} for cluster in range(1, 51)])
     out = io.StringIO()
-    tables.show(summary.build(facts), Console(file=out, width=160), most=2)
+    tables.show(summary.build(facts), Console(file=out, width=160), limit=2)
     assert "the last 2 of 50" in out.getvalue() and "\n50.0 " in out.getvalue() and "\n48.0 " not in out.getvalue()
     assert "vm-a" in out.getvalue()
 

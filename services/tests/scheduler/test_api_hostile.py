@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distcloud.scheduler.catalog.schemas import AuthBody, CloudBody, GroupBody, MetadataBody
+from distcloud.scheduler.catalog.schemas import AuthRequest, CloudRequest, GroupRequest, MetadataRequest
 
 from .api_world import Client, client, token
 
@@ -45,10 +45,10 @@ def check(answer: Any, sent: str) -> None:
 
 
 PATHS = [
-    ("/v1/groups/atlas", (GroupBody,)),
-    ("/v1/groups/atlas/clouds/c", (CloudBody, AuthBody)),
-    ("/v1/groups/atlas/clouds/d", (CloudBody,)),
-    ("/v1/groups/atlas/metadata/m", (MetadataBody,)),
+    ("/v1/groups/atlas", (GroupRequest,)),
+    ("/v1/groups/atlas/clouds/c", (CloudRequest, AuthRequest)),
+    ("/v1/groups/atlas/clouds/d", (CloudRequest,)),
+    ("/v1/groups/atlas/metadata/m", (MetadataRequest,)),
 ]
 
 
@@ -64,7 +64,7 @@ def test_any_json(call: Client, path: str, models: Any) -> None:
     send()
 
 
-@pytest.mark.parametrize("key", sorted(CloudBody.model_fields))
+@pytest.mark.parametrize("key", sorted(CloudRequest.model_fields))
 @pytest.mark.parametrize("value", [*NASTY, 10**400, -1, 1e308, [], {}, [[]], {"a": {"b": []}}, True], ids=repr)
 def test_every_field_of_a_cloud_for_real(call: Client, key: str, value: Any) -> None:
     raw = json.dumps({key: value}).encode("utf-8")

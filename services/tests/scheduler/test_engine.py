@@ -313,10 +313,10 @@ def test_a_listing_that_is_not_whole_proves_no_absence(tmp_path: Path) -> None:
         await stage.turns(3)
         (entry,) = world.servers()
         entry.hidden_until = world.now + 300
-        world.clouds["east"].whole = False
+        world.clouds["east"].complete = False
         await stage.turns(50)
         assert len(world.clouds["east"].created) == 1
-        world.clouds["east"].whole = True
+        world.clouds["east"].complete = True
         await stage.turns(40)
         assert stage.at_rest()
 
@@ -325,7 +325,7 @@ def test_a_listing_that_is_not_whole_proves_no_absence(tmp_path: Path) -> None:
 
 def test_a_quota_refusal_pauses_boots_there(tmp_path: Path) -> None:
     world = World(jobs=[FakeJob(30)])
-    refusal = CloudError(ErrorKind.QUOTA, "east", "Quota exceeded", undone=True)
+    refusal = CloudError(ErrorKind.QUOTA, "east", "Quota exceeded", no_effect=True)
     world.cloud("east", refuse_creates=refusal)
 
     async def script(stage: Stage) -> None:

@@ -103,17 +103,17 @@ def test_a_boot_that_waits_while_the_credential_is_rotated_is_given_anew(tmp_pat
         await call(stage, "PUT", path, {"region": "r", "auth": PASSWORD, "enabled": True})
         await stage.turns(2)
         world.jobs.append(FakeJob(30))
-        (watch,) = stage.engine._watches
-        for _ in range(stage.engine._pace.boots_at_once):  # others have every turn
-            await watch.boots.acquire()
+        (monitor,) = stage.engine._monitors
+        for _ in range(stage.engine._timing.boots_at_once):  # others have every turn
+            await monitor.boots.acquire()
         await stage.engine.cycle()
         (first,) = await stage.vms()
         assert first.state is VmState.REQUESTED
         await call(stage, "PUT", path, {"auth": {"password": "rotated"}})
         await stage.engine.cycle()
         assert east.closed == 1
-        watch.boots.release()
-        await stage.engine.settle()
+        monitor.boots.release()
+        await stage.engine.wait_idle()
         (first,) = await stage.vms()
         assert first.state is VmState.GONE and "its account was changed" in first.reason and not east.created
         await stage.turns(2)

@@ -39,7 +39,7 @@ async def play(folder: Path, scenario: str, kill_at: int | None) -> tuple[World,
     quiet = turn = 0
     while turn < TURNS and quiet < 4:  # a few turns beyond the end: nothing may come back
         if scenario == "refused once" and turn < 2:
-            world.clouds["east"].refuse_creates = CloudError(ErrorKind.QUOTA, "east", "quota exceeded", undone=True)
+            world.clouds["east"].refuse_creates = CloudError(ErrorKind.QUOTA, "east", "quota exceeded", no_effect=True)
         else:
             world.clouds["east"].refuse_creates = None
         await stage.turn(10.0)

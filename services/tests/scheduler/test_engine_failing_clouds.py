@@ -22,18 +22,18 @@ from .fakes import FakeCloud, FakeJob, FakeMinter, Killed, World
 from .scripted import call, play
 from .stage import POLICY, Stage
 
-UNANSWERED = CloudError(ErrorKind.UNREACHABLE, "east", "POST compute servers: answered 500", undone=False)
+UNANSWERED = CloudError(ErrorKind.UNREACHABLE, "east", "POST compute servers: answered 500", no_effect=False)
 
 
 def status(stage: Stage, name: str = "east") -> CloudStatus:
     return next(cloud for cloud in stage.engine.status().clouds if cloud.cloud == name)
 
 
-@pytest.mark.parametrize("undone", [False, True])
-def test_a_cloud_that_fails_at_creates_alone_is_paused_and_the_job_runs_elsewhere(tmp_path: Path, undone: bool) -> None:
+@pytest.mark.parametrize("no_effect", [False, True])
+def test_a_cloud_that_fails_at_creates_alone_is_paused_and_the_job_runs_elsewhere(tmp_path: Path, no_effect: bool) -> None:
     """`undone`: as after 429 (too many requests). Else as after 5xx or a time-out, when each row waits for its proof of absence."""
     world = World(jobs=[FakeJob(30)])
-    world.cloud("east", refuse_creates=CloudError(ErrorKind.UNREACHABLE, "east", "POST compute servers: answered", undone=undone))
+    world.cloud("east", refuse_creates=CloudError(ErrorKind.UNREACHABLE, "east", "POST compute servers: answered", no_effect=no_effect))
     west = world.cloud("west")
 
     async def script(stage: Stage) -> None:
@@ -102,8 +102,8 @@ def test_an_outage_of_a_whole_cloud_pauses_nothing(tmp_path: Path, back: str) ->
             if len(asked) < 5:
                 await over.wait()
             elif back == "before the next look":
-                (watch,) = stage.engine._watches
-                await watch.look()  # the watch goes on while the creates wait for their answers
+                (monitor,) = stage.engine._monitors
+                await monitor.refresh()  # the watch goes on while the creates wait for their answers
                 east.down = False
             over.set()
             raise UNANSWERED
@@ -155,20 +155,20 @@ def test_requests_lost_by_a_death_before_the_cloud_was_asked_pause_nothing(tmp_p
 def test_a_look_judges_only_creates_that_had_failed_before_it_began() -> None:
     """It may have been answered before the cloud went away."""
     creates = UnansweredCreates()
-    creates.add("early", "500", undone=True, failed_looks=0)
+    creates.add("early", "500", no_effect=True, failed_listings=0)
     before = creates.pending()
-    creates.add("late", "504", undone=True, failed_looks=0)
-    assert creates.look_succeeded(before) == ["500"] and creates.pending() == ("late",)
-    creates.look_failed()
-    assert creates.look_succeeded(creates.pending()) == [] and creates.pending() == ()
+    creates.add("late", "504", no_effect=True, failed_listings=0)
+    assert creates.listing_succeeded(before) == ["500"] and creates.pending() == ("late",)
+    creates.listing_failed()
+    assert creates.listing_succeeded(creates.pending()) == [] and creates.pending() == ()
 
 
 def test_a_suspected_create_is_told_once_and_forgotten_with_its_row() -> None:
     creates = UnansweredCreates()
     for vm_id in ("lost", "found"):
-        creates.add(vm_id, "504", undone=False, failed_looks=0)
+        creates.add(vm_id, "504", no_effect=False, failed_listings=0)
     assert creates.lost("lost") == "", "not judged yet"
-    assert creates.look_succeeded(creates.pending()) == []
+    assert creates.listing_succeeded(creates.pending()) == []
     creates.forget({"lost"})
     assert [creates.lost(vm_id) for vm_id in ("lost", "lost", "found")] == ["504", "", ""]
 
@@ -222,7 +222,7 @@ def test_a_cloud_that_loses_what_it_accepted_is_paused_and_each_server_counts_on
         assert first.cloud == "east"
         world.minter_down = True  # its farewell cannot be said, so that it is missed again and again
         await stage.turns(30)
-        assert [watch.failures for watch in stage.engine._watches] == [0, 0]
+        assert [monitor.failures for monitor in stage.engine._monitors] == [0, 0]
         world.minter_down = False
         for _ in range(200):
             await stage.turn()
@@ -246,7 +246,7 @@ def test_a_server_that_a_person_took_back_says_nothing_of_its_cloud(tmp_path: Pa
         await stage.engine.retire(vm.id, "admin")
         world.jobs.clear()
         await stage.turns(30)
-        assert stage.at_rest() and not east.servers and [watch.failures for watch in stage.engine._watches] == [0]
+        assert stage.at_rest() and not east.servers and [monitor.failures for monitor in stage.engine._monitors] == [0]
 
     play(tmp_path, world, script, "east", max_vms=1)
 
@@ -261,7 +261,7 @@ def test_a_hanging_build_counts_once_however_often_its_delete_is_tried(tmp_path:
         await stage.engine.close()
         await stage.begin()
         await stage.turns(3)
-        (watch,) = stage.engine._watches
+        (monitor,) = stage.engine._monitors
         with monkeypatch.context() as patched:
 
             async def refuses(*_: object, **__: object) -> None:
@@ -273,10 +273,10 @@ def test_a_hanging_build_counts_once_however_often_its_delete_is_tried(tmp_path:
                 patched.setattr(east, "delete", refuses)
             await stage.turns(30)
             assert {entry.server.status for entry in east.servers.values()} == {ServerStatus.BUILD} and len(east.servers) == 1
-            assert watch.failures == (0 if fails == "the ledger" else 1)
+            assert monitor.failures == (0 if fails == "the ledger" else 1)
         world.jobs.clear()
         await stage.turns(30)
-        assert not east.servers and watch.failures == 1
+        assert not east.servers and monitor.failures == 1
 
     play(tmp_path, world, script, "east", max_vms=1)
 
@@ -289,7 +289,7 @@ def test_a_failed_build_counts_when_it_fails_and_not_again_when_it_is_deleted(tm
         most = 0
         for _ in range(60):
             await stage.turn()
-            most = max(most, *(watch.failures for watch in stage.engine._watches))
+            most = max(most, *(monitor.failures for monitor in stage.engine._monitors))
         assert most == 1 and stage.at_rest()
 
     play(tmp_path, world, script, "east", max_vms=1)

@@ -74,13 +74,13 @@ def test_a_queue_that_is_not_heard_is_named_and_costs_no_worker(tmp_path: Path) 
         assert all(job.done for job in world.jobs), "the job of the other queue was served, by a worker of its own"
         assert len(world.servers()) == 2, "nobody knows whether the queue that is away needs the workers"
         pool = stage.engine.status().pool
-        assert pool.reachable and pool.unheard_queues == world.unheard
-        assert (await call(stage, "GET", "/v1/status"))["pool"]["unheard_queues"] == world.unheard
+        assert pool.reachable and pool.unreachable_queues == world.unheard
+        assert (await call(stage, "GET", "/v1/status"))["pool"]["unreachable_queues"] == world.unheard
         ready = await call(stage, "GET", "/readyz")
         assert ready["status"] == "degraded" and [part["name"] for part in ready["parts"] if not part["ok"]] == ["queue far"]
         world.unheard = {}
         await stage.turns(30)
-        assert stage.at_rest() and stage.engine.status().pool.unheard_queues == {}
+        assert stage.at_rest() and stage.engine.status().pool.unreachable_queues == {}
 
     play(tmp_path, world, script, "east")
 
@@ -106,7 +106,7 @@ def test_without_space_nothing_is_booted_that_has_no_row(tmp_path: Path) -> None
                 await stage.turn()
             except DatabaseError as error:
                 failures.append(str(error))
-                await stage.engine.settle()
+                await stage.engine.wait_idle()
             assert set(world.clouds["east"].created) <= {vm.id for vm in await stage.vms()}
         assert failures and "no space left" in failures[-1]
         assert len(world.clouds["east"].created) < 20

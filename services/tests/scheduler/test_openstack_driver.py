@@ -159,7 +159,7 @@ def test_servers_come_page_by_page_whatever_host_the_links_name() -> None:
 
     listing = ask(Cloud(**{"GET http://nova:8774/v2.1/servers/detail": page}), lambda driver: driver.servers())
     assert [server.id for server in listing.servers] == ["s0", "s1", "s2", "s3", "s4"]
-    assert listing.whole and listing.servers[0].resources == Resources(1, 512, 4.0)
+    assert listing.complete and listing.servers[0].resources == Resources(1, 512, 4.0)
 
 
 def test_a_cell_that_is_down_makes_a_listing_prove_nothing() -> None:
@@ -169,7 +169,7 @@ def test_a_cell_that_is_down_makes_a_listing_prove_nothing() -> None:
     ]
     cloud = Cloud(**{"GET http://nova:8774/v2.1/servers/detail": {"servers": servers}})
     listing = ask(cloud, lambda driver: driver.servers())
-    assert not listing.whole
+    assert not listing.complete
     assert [(server.status, server.fault) for server in listing.servers] == [(ServerStatus.UNKNOWN, ""), (ServerStatus.ERROR, "no host")]
     assert cloud.calls[-1].headers["OpenStack-API-Version"] == "compute 2.69"
 
@@ -223,7 +223,7 @@ def test_a_network_by_name_is_looked_up_and_must_be_one() -> None:
     ask(cloud, lambda driver: driver.create(named))
     assert json.loads(cloud.calls[-1].content)["server"]["networks"] == [{"uuid": "n1"}]
     error = refusal(Cloud(**{url: {"networks": [{"id": "a"}, {"id": "b"}]}}), lambda driver: driver.create(named))
-    assert error.kind is ErrorKind.NOT_FOUND and error.undone and "2 networks called prov" in str(error)
+    assert error.kind is ErrorKind.NOT_FOUND and error.no_effect and "2 networks called prov" in str(error)
 
 
 def nova_says(status: int, message: str = "because") -> httpx.Response:
@@ -251,9 +251,9 @@ def nova_says(status: int, message: str = "because") -> httpx.Response:
         (httpx.RemoteProtocolError("closed"), ErrorKind.UNREACHABLE, False, "cannot be reached"),
     ],
 )
-def test_what_a_failed_create_says_of_the_server(answer: Any, kind: ErrorKind, undone: bool, words: str) -> None:
+def test_what_a_failed_create_says_of_the_server(answer: Any, kind: ErrorKind, no_effect: bool, words: str) -> None:
     error = refusal(Cloud(**{"POST http://nova:8774/v2.1/servers": answer}), lambda driver: driver.create(REQUEST))
-    assert (error.kind, error.undone) == (kind, undone)
+    assert (error.kind, error.no_effect) == (kind, no_effect)
     assert re.search(words, str(error))
 
 
@@ -282,7 +282,7 @@ def test_a_revoked_token_is_replaced_once_and_a_forbidden_call_named() -> None:
 )
 def test_log_in_that_fails_says_what_to_do(answer: Any, kind: ErrorKind, words: str) -> None:
     error = refusal(Cloud(**{"POST http://keystone:5000/v3/auth/tokens": answer}), lambda driver: driver.servers())
-    assert error.kind is kind and error.undone and words in str(error)
+    assert error.kind is kind and error.no_effect and words in str(error)
 
 
 def test_a_credential_of_another_project_asks_for_nothing_there() -> None:
@@ -296,7 +296,7 @@ def test_a_credential_of_another_project_asks_for_nothing_there() -> None:
     for what in calls:
         cloud = Cloud()
         error = refusal(cloud, what, bound)
-        assert error.kind is ErrorKind.AUTH and error.undone and "project p1" in str(error) and "enabled for project p9" in str(error)
+        assert error.kind is ErrorKind.AUTH and error.no_effect and "project p1" in str(error) and "enabled for project p9" in str(error)
         assert {request.url.host for request in cloud.calls} == {"keystone"}
     ask(Cloud(), lambda driver: driver.servers(), replace(ACCOUNT, project="p1"))
 
@@ -324,11 +324,11 @@ def test_deleting_what_is_gone_is_no_error_and_left_over_ports_go() -> None:
 
     async def both(driver: OpenStackDriver) -> None:
         await driver.delete("s")
-        await driver.sweep("s")
+        await driver.delete_leftovers("s")
 
     ask(cloud, both)
     assert len(deleted) == 2
-    ask(Cloud(**{"GET http://neutron:9696/v2.0/ports": httpx.Response(401)}), lambda driver: driver.sweep("s"))
+    ask(Cloud(**{"GET http://neutron:9696/v2.0/ports": httpx.Response(401)}), lambda driver: driver.delete_leftovers("s"))
 
 
 def test_a_cloud_that_hangs_is_cut_off() -> None:
@@ -365,7 +365,7 @@ def test_an_order_whose_driver_was_closed_while_it_waited_did_nothing(logged_in:
             assert len(cloud.calls) == asked
 
     error = refusal(cloud, late)
-    assert error.kind is ErrorKind.UNREACHABLE and error.undone and "its account was changed" in str(error)
+    assert error.kind is ErrorKind.UNREACHABLE and error.no_effect and "its account was changed" in str(error)
 
 
 def test_a_call_that_is_under_way_when_its_driver_is_closed_may_have_been_heard() -> None:
@@ -387,7 +387,7 @@ def test_a_call_that_is_under_way_when_its_driver_is_closed_may_have_been_heard(
         await driver.close()
         with pytest.raises(CloudError) as caught:
             await sending
-        assert caught.value.kind is ErrorKind.UNREACHABLE and not caught.value.undone
+        assert caught.value.kind is ErrorKind.UNREACHABLE and not caught.value.no_effect
         server.close()
 
     asyncio.run(main())

@@ -11,7 +11,7 @@ from distcloud.scheduler.catalog.snapshot import CloudKey
 from distcloud.scheduler.domain.model import Resources, Vm, VmState
 from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import META_CLOUD, META_GROUP, META_SCHEDULER, META_VM, Listing, Server
-from distcloud.scheduler.engine.reconcile import Reading, read_listing
+from distcloud.scheduler.engine.reconcile import ReconciledListing, reconcile_listing
 
 from .strategies import NOW, vm
 
@@ -28,17 +28,17 @@ class Project:
     server: Server
     rows: tuple[Vm, ...]
     settled: frozenset[str]
-    whole: bool
+    complete: bool
 
     @property
     def ours(self) -> bool:
         return self.server.metadata[META_SCHEDULER] == UUID
 
-    def read(self, key: CloudKey) -> Reading:
-        listing = Listing((self.server,), self.whole)
-        return read_listing(key, listing, NOW, self.rows, scheduler_uuid=UUID, known_clouds=self.known, settled=self.settled)
+    def read(self, key: CloudKey) -> ReconciledListing:
+        listing = Listing((self.server,), self.complete)
+        return reconcile_listing(key, listing, NOW, self.rows, scheduler_uuid=UUID, known_clouds=self.known, settled=self.settled)
 
-    def readings(self) -> dict[CloudKey, Reading]:
+    def readings(self) -> dict[CloudKey, ReconciledListing]:
         return {key: self.read(key) for key in sorted(self.known)}
 
 
@@ -69,14 +69,14 @@ def projects(draw: st.DrawFn) -> Project:
     return Project(known, server, rows, settled, draw(st.booleans()))
 
 
-def observed(reading: Reading) -> list[str]:
+def observed(reading: ReconciledListing) -> list[str]:
     return [vm_id for vm_id, seen in reading.observations.items() if seen.server_id == "s"]
 
 
 @given(projects())
 def test_every_listed_server_is_counted_once_by_every_cloud(project: Project) -> None:
     for reading in project.readings().values():
-        as_what = [bool(observed(reading)), bool(reading.orphans), bool(reading.foreign.vms), bool(reading.neighbours)]
+        as_what = [bool(observed(reading)), bool(reading.orphans), bool(reading.foreign.vms), bool(reading.neighbors)]
         assert as_what.count(True) == 1, reading
 
 
@@ -114,5 +114,5 @@ def test_every_live_row_of_a_cloud_is_told_of_and_absence_only_where_it_is_prove
         live = {row.id for row in mine.values() if row.state is not VmState.GONE}
         assert live <= reading.observations.keys() <= mine.keys()
         for vm_id in live.difference(observed(reading)):
-            proven = project.whole and vm_id in project.settled
+            proven = project.complete and vm_id in project.settled
             assert reading.observations[vm_id].server is (ServerStatus.MISSING if proven else ServerStatus.UNKNOWN)

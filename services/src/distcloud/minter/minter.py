@@ -28,9 +28,9 @@ from typing import Any, TextIO
 SETTINGS = Path("/etc/distcloud/minter.json")
 _WORKER = re.compile(r"vm-[a-z2-7]{16}")
 _DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-_LINE_AT_MOST = 4096
-_SECONDS = 10
-_SHORTEST = 60
+_MAX_LINE = 4096
+_TIMEOUT_SECONDS = 10
+_MIN_LIFETIME = 60
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 Run = Callable[[Sequence[str]], str]
@@ -59,8 +59,8 @@ def read_settings(path: Path) -> MinterSettings:
         raise MinterError(f"{path}: should have exactly the keys domain, max_lifetime and refused_file")
     if not isinstance(raw["domain"], str) or not _DOMAIN.fullmatch(raw["domain"]):
         raise MinterError(f"{path}: domain: should be the pool's domain in lower case")
-    if type(raw["max_lifetime"]) is not int or raw["max_lifetime"] < _SHORTEST:
-        raise MinterError(f"{path}: max_lifetime: should be a number of seconds, {_SHORTEST} or more")
+    if type(raw["max_lifetime"]) is not int or raw["max_lifetime"] < _MIN_LIFETIME:
+        raise MinterError(f"{path}: max_lifetime: should be a number of seconds, {_MIN_LIFETIME} or more")
     if not isinstance(raw["refused_file"], str) or not raw["refused_file"].startswith("/"):
         raise MinterError(f"{path}: refused_file: should be an absolute path")
     return MinterSettings(raw["domain"], raw["max_lifetime"], Path(raw["refused_file"]))
@@ -70,7 +70,7 @@ def run(command: Sequence[str]) -> str:
     """One of HTCondor's tools, with nothing of the caller's in its environment."""
     environment = {"PATH": _PATH, "LC_ALL": "C", **{key: os.environ[key] for key in ("CONDOR_CONFIG",) if key in os.environ}}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False, env=environment)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False, env=environment)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MinterError(f"{command[0]}: {error}") from error
     if done.returncode != 0:
@@ -109,8 +109,8 @@ def _fields(request: Mapping[str, Any], number: str) -> tuple[str, int]:
 
 def _mint(wish: tuple[str, int], settings: MinterSettings, run: Run) -> str:
     worker, lifetime = wish
-    if not _SHORTEST <= lifetime <= settings.max_lifetime:
-        raise MinterError(f"lifetime: should be between {_SHORTEST} and {settings.max_lifetime} seconds")
+    if not _MIN_LIFETIME <= lifetime <= settings.max_lifetime:
+        raise MinterError(f"lifetime: should be between {_MIN_LIFETIME} and {settings.max_lifetime} seconds")
     token = run(
         [
             *("condor_token_create", "-identity", f"worker-{worker}@{settings.domain}", "-lifetime", str(lifetime)),
@@ -195,7 +195,7 @@ def _write(path: Path, content: bytes) -> None:
 def serve(source: TextIO, sink: TextIO, settings_path: Path) -> int:
     """One request from `source`, one answer to `sink`. Errors are answers too; the exit status is for the journal."""
     try:
-        reply = answer(source.readline(_LINE_AT_MOST), read_settings(settings_path))
+        reply = answer(source.readline(_MAX_LINE), read_settings(settings_path))
     except MinterError as error:
         reply = {"error": str(error)}
     sink.write(json.dumps(reply) + "\n")

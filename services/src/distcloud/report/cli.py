@@ -1,4 +1,4 @@
-"""Command line of the site's summary: `distcloud site render` writes it, `distcloud site show` prints it."""
+"""Command line of the site's summary: `distcloud report render` writes it, `distcloud report show` prints it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def render(
 @app.command()
 def show(
     made: Annotated[Path, typer.Argument(help="A summary.json.")],
-    everything: Annotated[bool, typer.Option("--all", help="Every finished job and worker, also on a terminal.")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="Every finished job and worker, also on a terminal.")] = False,
 ) -> None:
     """Print the summary as tables; on a terminal only the latest of many rows."""
     loaded = _load(made)
@@ -54,7 +54,7 @@ def show(
     except summary.SummaryError as error:
         raise typer.BadParameter(f"{made} was written by another version ({error}); `make status` writes it anew") from None
     if sys.stdout.isatty():
-        tables.show(loaded, Console(), most=None if everything else _LATEST)
+        tables.show(loaded, Console(), limit=None if show_all else _LATEST)
     else:
         # A pipe has no width to fit into: lines stay whole for grep.
         tables.show(loaded, Console(width=10_000))

@@ -16,9 +16,9 @@ def render(summary: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    silent = {problem["kind"] for problem in summary["problems"]}
+    unreachable = {problem["kind"] for problem in summary["problems"]}
     environment.filters |= {"clock": _clock, "count": count, "duration": duration, "size": size}
-    return environment.get_template("page.html.j2").render(**summary, silent=silent)
+    return environment.get_template("page.html.j2").render(**summary, unreachable=unreachable)
 
 
 def _clock(at: float | None) -> str:

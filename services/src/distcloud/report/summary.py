@@ -19,8 +19,8 @@ import jsonschema
 Json = Mapping[str, Any]
 
 # Whom a site is asked, and by which commands.
-QUESTIONS = {"pool": ("machines", "queue", "jobs"), "scheduler": ("status", "vms", "gone", "totals")}
-_TIMED_OUT = 124  # the exit code of timeout(1)
+COMMANDS = {"pool": ("machines", "queue", "jobs"), "scheduler": ("status", "vms", "gone", "totals")}
+_TIMEOUT_EXIT_CODE = 124  # the exit code of timeout(1)
 _LATEST = 253_402_300_799  # the last second of the year 9999, which calendars still name
 
 
@@ -49,7 +49,7 @@ def build(raw: Json) -> dict[str, Any]:
     named in QUESTIONS, pool {collector, schedd, domain}, addresses [{name, url, what}]. A command that failed makes a problem, not an
     error. Several submit nodes answer the same question; their lists are one.
     """
-    answers = _answers(raw.get("answers") or ())
+    answers = _results(raw.get("answers") or ())
     facts = {name: answer.facts for name, answer in answers.items()}
     living, gone = ((facts.get(name) or {}).get("vms", ()) for name in ("vms", "gone"))
     vms = {vm["id"]: _vm(vm) for vm in (*living, *gone)}
@@ -72,42 +72,42 @@ def build(raw: Json) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _CommandResult:
     """What a command said: facts, or why there are none."""
 
     facts: Any
     error: str
 
     @classmethod
-    def of(cls, answer: Json) -> _Answer:
+    def of(cls, answer: Json) -> _CommandResult:
         if answer.get("rc") == 0:
             text = answer.get("stdout") or ""
             try:
                 # HTCondor prints nothing at all where there is nothing to tell.
                 return cls(json.loads(text) if text.strip() else [], "")
             except ValueError:
-                return cls(None, f"no JSON: {_line(text)}")
-        if answer.get("rc") == _TIMED_OUT:
+                return cls(None, f"no JSON: {_one_line(text)}")
+        if answer.get("rc") == _TIMEOUT_EXIT_CODE:
             return cls(None, "no answer in time")
-        return cls(None, _line(answer.get("stderr") or answer.get("msg") or answer.get("stdout") or "no answer"))
+        return cls(None, _one_line(answer.get("stderr") or answer.get("msg") or answer.get("stdout") or "no answer"))
 
 
-def _answers(given: Iterable[Json]) -> dict[str, _Answer]:
+def _results(given: Iterable[Json]) -> dict[str, _CommandResult]:
     """The answer to each question. Where one of several hosts failed to answer, the whole is unknown: a part of a sum is a wrong sum."""
     asked: dict[str, list[Json]] = {}
     for answer in given:
         asked.setdefault(answer["name"], []).append(answer)
-    return {name: _merged(some) if len(some) > 1 else _Answer.of(some[0]) for name, some in asked.items()}
+    return {name: _merged(some) if len(some) > 1 else _CommandResult.of(some[0]) for name, some in asked.items()}
 
 
-def _merged(given: Iterable[Json]) -> _Answer:
-    answers = [(answer.get("host") or "", _Answer.of(answer)) for answer in given]
+def _merged(given: Iterable[Json]) -> _CommandResult:
+    answers = [(answer.get("host") or "", _CommandResult.of(answer)) for answer in given]
     if errors := [f"{host}: {answer.error}" for host, answer in answers if answer.error]:
-        return _Answer(None, "; ".join(errors))
-    return _Answer([ad for _, answer in answers for ad in answer.facts], "")
+        return _CommandResult(None, "; ".join(errors))
+    return _CommandResult([ad for _, answer in answers for ad in answer.facts], "")
 
 
-def _line(text: str) -> str:
+def _one_line(text: str) -> str:
     words = " ".join(text.split())
     return words if len(words) <= 300 else words[:299] + "\N{HORIZONTAL ELLIPSIS}"
 
@@ -115,7 +115,7 @@ def _line(text: str) -> str:
 def _certificates(given: Iterable[Json]) -> Iterable[tuple[str, str, str]]:
     """What is to be said of certificates. Each host speaks for itself: where one does not answer, those of the others still end."""
     for said in (answer for answer in given if answer["name"] == "certificates"):
-        answer = _Answer.of(said)
+        answer = _CommandResult.of(said)
         # A host that is not there at all is told by its other answers.
         if answer.error and said.get("rc") is not None:
             yield "certificate", said.get("host") or "certificates", f"not looked at: {answer.error}"
@@ -129,18 +129,18 @@ def _certificates(given: Iterable[Json]) -> Iterable[tuple[str, str, str]]:
 
 
 def _problems(
-    regions: Iterable[Json], answers: Mapping[str, _Answer], status: Json, certificates: Iterable[tuple[str, str, str]]
+    regions: Iterable[Json], answers: Mapping[str, _CommandResult], status: Json, certificates: Iterable[tuple[str, str, str]]
 ) -> list[dict[str, str]]:
     """Whatever a person has to look at, each once."""
     found = [("region", region["name"], region["error"]) for region in regions if region["error"]]
-    found += [(kind, kind, answers[name].error) for kind, names in QUESTIONS.items() for name in names if name in answers]
+    found += [(kind, kind, answers[name].error) for kind, names in COMMANDS.items() for name in names if name in answers]
     if status and not status.get("healthy", True):
         found.append(("scheduler", "scheduler", status.get("problem") or "not well"))
     found += certificates
     queue = answers["queue"].facts if "queue" in answers else None
     if held := _in_state(queue, 5):
         found.append(("jobs", "jobs", f"{held} held: condor_q -hold -allusers on the submit node says why"))
-    return [{"kind": kind, "name": name, "what": _line(what)} for kind, name, what in dict.fromkeys(found) if what]
+    return [{"kind": kind, "name": name, "what": _one_line(what)} for kind, name, what in dict.fromkeys(found) if what]
 
 
 def _vms_ever(totals: Json | None) -> Counter[str] | None:
@@ -160,7 +160,7 @@ def _region(region: Json, status: Json, ever: Mapping[str, int] | None) -> dict[
         "name": name,
         "auth_url": region.get("auth_url") or "",
         "reachable": not region.get("error"),
-        "error": _line(region.get("error") or "; ".join(dict.fromkeys(filter(None, (cloud.get("error", "") for cloud in clouds))))),
+        "error": _one_line(region.get("error") or "; ".join(dict.fromkeys(filter(None, (cloud.get("error", "") for cloud in clouds))))),
         "clouds": [
             {
                 "group": cloud["group"],
@@ -217,7 +217,7 @@ def _job(ad: Json) -> dict[str, Any]:
 
 
 def _text(value: object) -> str | None:
-    return _line(value) if isinstance(value, str) else None
+    return _one_line(value) if isinstance(value, str) else None
 
 
 def _number(value: object) -> int | None:

@@ -28,28 +28,28 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as 
 @app.command()
 def run(config: Config = DEFAULT_PATH) -> None:
     """Run the service until it is told to stop; the database is migrated first."""
-    with _told():
+    with report_errors():
         _start("run", config)
 
 
 @app.command()
 def migrate(config: Config = DEFAULT_PATH) -> None:
     """Bring the database to this version's schema."""
-    with _told():
+    with report_errors():
         _start("migrate", config)
 
 
 @app.command()
 def check(config: Config = DEFAULT_PATH) -> None:
     """Check a configuration file, without reading the files that it names."""
-    with _told():
+    with report_errors():
         load_settings(config)
 
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Show how the engine, the pool and each cloud are."""
-    _show(lambda api: api.get("/v1/status"), as_json, cli_tables.status)
+    _print(lambda api: api.get("/v1/status"), as_json, cli_tables.status)
 
 
 @app.command()
@@ -61,7 +61,7 @@ def vms(
 ) -> None:
     """List VMs, newest first."""
 
-    def ask(api: ApiClient) -> dict[str, Any]:
+    def fetch(api: ApiClient) -> dict[str, Any]:
         found: list[Any] = []
         cursor: str | None = None
         while len(found) < limit:
@@ -72,19 +72,19 @@ def vms(
                 break
         return {"vms": found, "cursor": cursor}
 
-    _show(ask, as_json, cli_tables.vms)
+    _print(fetch, as_json, cli_tables.vms)
 
 
 @app.command()
 def totals(as_json: AsJson = False) -> None:
     """Count the VMs that each cloud has and had."""
-    _show(lambda api: api.get("/v1/totals"), as_json, cli_tables.totals)
+    _print(lambda api: api.get("/v1/totals"), as_json, cli_tables.totals)
 
 
 @app.command()
 def explain(job: Annotated[str, typer.Argument(help="CLUSTER.PROC, as condor_q shows it.")], as_json: AsJson = False) -> None:
     """Say why a job waits, cloud by cloud."""
-    _show(lambda api: api.get("/v1/explain", job=job), as_json, cli_tables.explanation)
+    _print(lambda api: api.get("/v1/explain", job=job), as_json, cli_tables.explanation)
 
 
 @app.command()
@@ -92,12 +92,12 @@ def retire(vm: Annotated[str, typer.Argument(help="Id of the VM, vm-...")], as_j
     """Let a VM finish its jobs and go."""
     if not vm.startswith("vm-") or "/" in vm:
         raise typer.BadParameter("should be the id of a VM, such as vm-abcdefghijklmnop")
-    _show(lambda api: api.post(f"/v1/vms/{vm}/retire"), as_json, cli_tables.retired)
+    _print(lambda api: api.post(f"/v1/vms/{vm}/retire"), as_json, cli_tables.retired)
 
 
-def _show(ask: Callable[[ApiClient], Any], as_json: bool, table: Callable[[Any, Console], None]) -> None:
-    with _told(), ApiClient(client_settings()) as api:
-        answer = ask(api)
+def _print(fetch: Callable[[ApiClient], Any], as_json: bool, table: Callable[[Any, Console], None]) -> None:
+    with report_errors(), ApiClient(client_settings()) as api:
+        answer = fetch(api)
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
     else:
@@ -119,7 +119,7 @@ def _start(what: Literal["run", "migrate"], config: Path) -> None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Errors that a person can mend, as words on standard error instead of a traceback."""
     try:
         yield

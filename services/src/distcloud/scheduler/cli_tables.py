@@ -33,21 +33,21 @@ def rows(out: Console, headings: list[str], lines: list[list[Any]]) -> None:
     out.print(table)
 
 
-def say(out: Console, text: str) -> None:
+def print_line(out: Console, text: str) -> None:
     """A line of text, in which nothing is taken for markup."""
     out.print(Text(harmless(text)), soft_wrap=True)
 
 
 def status(answer: dict[str, Any], out: Console) -> None:
     pool = answer["pool"]
-    well = "well" if answer["healthy"] else f"not well: {answer['problem']}"
-    say(out, f"Engine: {well}; cycle {answer['cycle']}, the last one at {answer['last_cycle_at'] or 'no time yet'}")
+    health = "well" if answer["healthy"] else f"not well: {answer['problem']}"
+    print_line(out, f"Engine: {health}; cycle {answer['cycle']}, the last one at {answer['last_cycle_at'] or 'no time yet'}")
     reached = "" if pool["reachable"] else f" (no answer: {pool['error']})"
     jobs = f"{pool['idle_jobs']} jobs wait, {pool['running_jobs']} run, {pool['slots']} workers"
-    say(out, f"Pool: {jobs}{reached}")
-    for name, why in sorted(pool["unheard_queues"].items()):
-        say(out, f"Queue {name}: not heard, so its jobs are not served and no worker is taken for unneeded ({why})")
-    say(out, f"VMs: {_counts(answer['vms'])}")
+    print_line(out, f"Pool: {jobs}{reached}")
+    for name, why in sorted(pool["unreachable_queues"].items()):
+        print_line(out, f"Queue {name}: not heard, so its jobs are not served and no worker is taken for unneeded ({why})")
+    print_line(out, f"VMs: {_counts(answer['vms'])}")
     lines = [
         [cloud["group"], cloud["cloud"], cloud["region"], _state(cloud), _counts(cloud["vms"]), cloud["foreign_vms"], cloud["error"]]
         for cloud in answer["clouds"]
@@ -70,7 +70,7 @@ def totals(answer: dict[str, Any], out: Console) -> None:
 
 
 def explanation(answer: dict[str, Any], out: Console) -> None:
-    say(out, f"Job {answer['job']}: {answer['status']}. {answer['summary']}")
+    print_line(out, f"Job {answer['job']}: {answer['status']}. {answer['summary']}")
     lines = []
     for cloud in answer["clouds"]:
         lines.append([cloud["cloud"], cloud["reason"], cloud["flavor"], cloud["sentence"]])
@@ -83,7 +83,7 @@ def explanation(answer: dict[str, Any], out: Console) -> None:
 
 def retired(answer: dict[str, Any], out: Console) -> None:
     state = answer["after"]["state"]
-    say(out, f"the VM is now {state}" if answer["changed"] else f"nothing to do: the VM was {state} already")
+    print_line(out, f"the VM is now {state}" if answer["changed"] else f"nothing to do: the VM was {state} already")
 
 
 def _state(cloud: dict[str, Any]) -> str:

@@ -13,12 +13,12 @@ from ..common.database import Database, DatabaseError
 from ..common.secretbox import SecretBox, SecretError
 from ..common.server import serve, watchdog
 from .api import create_app
-from .catalog.catalog import Catalogue
+from .catalog.catalog import Catalog
 from .drivers import make_driver
 from .engine.engine import Engine, EngineLockLost
 from .engine.metrics import Meters
 from .engine.minter_client import MinterSocket
-from .engine.monitor import Pace
+from .engine.monitor import Timing
 from .engine.operations import WorkerContext
 from .matching.subprocess_matcher import OutlastingJudge
 from .pool.htcondor import HtcondorPool, PoolAddress
@@ -86,24 +86,24 @@ async def _run(settings: SchedulerSettings) -> None:
             make_driver,
             worker=WorkerContext(settings.pool.domain, settings.condor_host, settings.central_address),
             policy=settings.policy,
-            pace=Pace(cycle=settings.cycle_seconds, listing=settings.cycle_seconds),
+            timing=Timing(cycle=settings.cycle_seconds, listing=settings.cycle_seconds),
             meters=Meters(registry),
             judge=judge,
         )
-        app = create_app(settings, engine, Catalogue(database, box, on_change=engine.wake), registry=registry, judge=judge)
+        app = create_app(settings, engine, Catalog(database, box, on_change=engine.wake), registry=registry, judge=judge)
         # A loop that is stuck cannot mend itself: the watchdog then hears nothing more, and systemd starts the service anew.
-        watching = asyncio.create_task(watchdog(lambda: engine.status().stuck, stop))
-        await _side_by_side(serve(app, settings.listen, stop), engine.run(stop), stop)
-        await watching
+        watchdog_task = asyncio.create_task(watchdog(lambda: engine.status().stuck, stop))
+        await _run_together(serve(app, settings.listen, stop), engine.run(stop), stop)
+        await watchdog_task
     finally:
         await asyncio.to_thread(judge.close)
         await pool.close()
         await database.close()
 
 
-async def _side_by_side(serving: Coroutine[None, None, None], turning: Coroutine[None, None, None], stop: asyncio.Event) -> None:
+async def _run_together(api_server: Coroutine[None, None, None], engine_loop: Coroutine[None, None, None], stop: asyncio.Event) -> None:
     """Both until `stop`; when one of them ends by itself the other is told to stop as well, and its error is raised."""
-    tasks = [asyncio.create_task(serving, name="api"), asyncio.create_task(turning, name="engine")]
+    tasks = [asyncio.create_task(api_server, name="api"), asyncio.create_task(engine_loop, name="engine")]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

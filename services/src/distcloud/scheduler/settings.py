@@ -21,7 +21,7 @@ class DatabaseSettings(Settings):
 
     @field_validator("url")
     @classmethod
-    def _known_kind(cls, url: str) -> str:
+    def _supported_scheme(cls, url: str) -> str:
         if not url.startswith(("sqlite:///", "postgresql://")):
             raise ValueError("should begin with sqlite:/// (then an absolute path) or postgresql://")
         return url
@@ -39,7 +39,7 @@ class PoolSettings(Settings):
 
     @field_validator("schedds")
     @classmethod
-    def _named_once(cls, names: list[str]) -> list[str]:
+    def _unique_names(cls, names: list[str]) -> list[str]:
         if len({name.lower() for name in names}) < len(names):
             raise ValueError("should name each schedd once")
         return names
@@ -60,7 +60,7 @@ class SchedulerSettings(ServiceSettings):
 
     @field_validator("policy", mode="before")
     @classmethod
-    def _known_bounds(cls, value: Any) -> Any:
+    def _known_policy_keys(cls, value: Any) -> Any:
         """The planner's policy is a plain dataclass, which by itself would swallow a misspelt key."""
         if not isinstance(value, dict):
             return value
@@ -74,7 +74,7 @@ class SchedulerSettings(ServiceSettings):
         return value
 
     @model_validator(mode="after")
-    def _a_vm_outlives_its_drain(self) -> SchedulerSettings:
+    def _age_exceeds_drain_timeout(self) -> SchedulerSettings:
         if self.policy.max_vm_age <= self.policy.drain_timeout:
             raise ValueError("policy.max_vm_age should be greater than policy.drain_timeout, or every worker would be drained at birth")
         return self

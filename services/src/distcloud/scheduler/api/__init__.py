@@ -12,12 +12,12 @@ from ...common.app import create_app as create_base
 from ...common.database import DatabaseError
 from ...common.logs import get_logger
 from ...common.problems import Problem
-from ..catalog.catalog import Catalogue
+from ..catalog.catalog import Catalog
 from ..engine.view import EngineStatus, EngineView
 from ..matching.judgement import Judge
 from ..matching.matcher import Matcher
 from ..settings import SchedulerSettings
-from .catalog_routes import catalogue_router
+from .catalog_routes import catalog_router
 from .engine_routes import engine_router
 
 __all__ = ["create_app"]
@@ -33,7 +33,7 @@ log = get_logger("distcloud.api")
 def create_app(
     settings: SchedulerSettings,
     view: EngineView,
-    catalogue: Catalogue,
+    catalog: Catalog,
     *,
     registry: CollectorRegistry | None = None,
     judge: Judge | None = None,
@@ -43,17 +43,17 @@ def create_app(
         "Cloud Scheduler",
         settings,
         alive=lambda: view.status().stuck,
-        parts=lambda: parts_of(view.status()),
+        parts=lambda: dependencies_of(view.status()),
         description=DESCRIPTION,
         registry=registry,
     )
-    app.include_router(catalogue_router(catalogue))
+    app.include_router(catalog_router(catalog))
     app.include_router(engine_router(view, Matcher(settings.pool.domain, settings.condor_host, judge=judge)))
     app.add_exception_handler(DatabaseError, _on_database_error)
     return app
 
 
-def parts_of(status: EngineStatus) -> list[Part]:
+def dependencies_of(status: EngineStatus) -> list[Part]:
     """What the scheduler stands on. One cloud or queue of several may fail and the others go on; that all clouds fail is another thing.
 
     Who asks is not known, so the words of a cloud's error, which are for its group, are not repeated here.
@@ -65,7 +65,7 @@ def parts_of(status: EngineStatus) -> list[Part]:
         Part("engine", "" if status.problem == status.database else status.problem),
         Part("database", status.database),
         Part("pool", "" if status.pool.reachable else status.pool.error or "not asked yet"),
-        *(Part(f"queue {name}", why, needed=False) for name, why in sorted(status.pool.unheard_queues.items())),
+        *(Part(f"queue {name}", why, needed=False) for name, why in sorted(status.pool.unreachable_queues.items())),
         Part("minter", status.minter),
         Part("clouds", none),
         *(Part(f"cloud {cloud.group}/{cloud.cloud}", "cannot be used; GET /v1/status says why", needed=False) for cloud in broken),

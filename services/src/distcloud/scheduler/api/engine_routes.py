@@ -15,7 +15,7 @@ from ..domain.model import VmState
 from ..domain.records import VmDetail
 from ..engine.view import EngineView
 from ..matching.matcher import Matcher
-from . import responses as shapes
+from . import responses
 from .explanation import Explainer
 
 VmId = Annotated[str, Path(pattern=r"^vm-[a-z2-7]{16}$", description="id in the ledger, also the server's name")]
@@ -28,7 +28,7 @@ def engine_router(view: EngineView, matcher: Matcher) -> APIRouter:
 
     @router.get("/status", summary="How the engine, the pool and each cloud are")
     async def get_status(caller: CallerDep) -> dict[str, Any]:
-        return shapes.status(view.status(), caller)
+        return responses.status_response(view.status(), caller)
 
     @router.get("/vms", summary="VMs, newest first")
     async def list_vms(
@@ -39,27 +39,27 @@ def engine_router(view: EngineView, matcher: Matcher) -> APIRouter:
         cursor: Annotated[str | None, Query(max_length=256, pattern=r"^[A-Za-z0-9._:=,|+-]+$", description="of the page before")] = None,
     ) -> dict[str, Any]:
         try:
-            return shapes.page(await view.vms(states=state, groups=_groups_of(caller), cloud=cloud, limit=limit, cursor=cursor))
+            return responses.page_response(await view.vms(states=state, groups=_groups_of(caller), cloud=cloud, limit=limit, cursor=cursor))
         except ValueError as error:
             raise Problem(422, "invalid", "cursor: is not one of ours", [FieldError("cursor", "is not one of ours")]) from error
 
     @router.get("/totals", summary="How many VMs each cloud has and had, by state")
     async def get_totals(caller: CallerDep) -> dict[str, Any]:
-        return shapes.totals(await view.totals(_groups_of(caller)))
+        return responses.totals_response(await view.totals(_groups_of(caller)))
 
     @router.get("/vms/{vm}", summary="One VM with its history")
     async def get_vm(caller: CallerDep, vm: VmId) -> dict[str, Any]:
-        return shapes.vm(await _seen(caller, vm), events=True)
+        return responses.vm_response(await _visible_vm(caller, vm), events=True)
 
     @router.post("/vms/{vm}/retire", summary="Let a VM finish its jobs and go")
     async def retire(caller: CallerDep, vm: VmId) -> dict[str, Any]:
-        found = await _seen(caller, vm)
+        found = await _visible_vm(caller, vm)
         caller.must_manage(found.vm.group)
         try:
-            answer = await view.retire(vm, caller.name)
+            result = await view.retire(vm, caller.name)
         except KeyError as error:
             raise _unknown(vm) from error
-        return {"changed": answer.changed, "before": {"state": answer.before.value}, "after": {"state": answer.after.value}}
+        return {"changed": result.changed, "before": {"state": result.before.value}, "after": {"state": result.after.value}}
 
     @router.post("/groups/{group}/clouds/{cloud}/retire", summary="Let all VMs of a cloud finish their jobs and go")
     async def retire_cloud(
@@ -83,7 +83,7 @@ def engine_router(view: EngineView, matcher: Matcher) -> APIRouter:
 
     @router.get("/plan", summary="The last plan, every decision with its reason")
     async def get_plan(caller: CallerDep) -> dict[str, Any]:
-        return shapes.plan(view.last_plan(), caller)
+        return responses.plan_response(view.last_plan(), caller)
 
     @router.get("/explain", summary="Why a job waits, cloud by cloud")
     async def explain(
@@ -95,7 +95,7 @@ def engine_router(view: EngineView, matcher: Matcher) -> APIRouter:
     ) -> dict[str, Any]:
         return await explainer.explain(caller, job)
 
-    async def _seen(caller: Caller, vm: str) -> VmDetail:
+    async def _visible_vm(caller: Caller, vm: str) -> VmDetail:
         found = await view.vm(vm)
         if found is None or not caller.sees(found.vm.group):
             raise _unknown(vm)

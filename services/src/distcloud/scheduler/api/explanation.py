@@ -17,7 +17,7 @@ from ..planning.explain import Explanation, explain, summary
 from ..planning.planner import plan_world
 from ..pool.base import PoolUnavailable
 from ..pool.demand import GRID, LOCAL, SCHEDULER
-from . import responses as shapes
+from . import responses
 
 STATUS = {1: "idle", 2: "running", 3: "removed", 4: "completed", 5: "held", 6: "transferring output", 7: "suspended"}
 _NO_WORKER = {
@@ -33,12 +33,12 @@ class Explainer:
     def __init__(self, view: EngineView, matcher: Matcher) -> None:
         self._view = view
         self._matcher = matcher
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def explain(self, caller: Caller, job: str) -> dict[str, Any]:
         """Raises 404 for a job that is unknown or of a group the caller does not see, 503 when the pool does not answer."""
         try:
-            async with self._turn:  # the queue is asked by the process that the engine needs as well
+            async with self._lock:  # the queue is asked by the process that the engine needs as well
                 inputs = await self._view.explain_inputs(job)
         except PoolUnavailable as error:
             raise Problem(503, "pool", f"the pool did not answer: {error}", headers={"Retry-After": "10"}) from error
@@ -49,44 +49,46 @@ class Explainer:
         sentence, judged = "", list[Explanation]()
         if inputs.demand is not None and inputs.universe not in _NO_WORKER:
             try:
-                async with self._turn:
+                async with self._lock:
                     sentence, judged = await asyncio.to_thread(self._judge, inputs, inputs.demand, self._view.last_plan())
             except MatchingUnavailable as error:
                 raise Problem(503, "matching", str(error), headers={"Retry-After": "10"}) from error
         return {
             "job": inputs.job,
             "status": STATUS.get(inputs.status or 0, "unknown"),
-            "demand": None if inputs.demand is None else shapes.demand(inputs.demand),
+            "demand": None if inputs.demand is None else responses.demand_response(inputs.demand),
             "summary": _summary(inputs) or sentence,
-            "clouds": [shapes.explanation(explanation) for explanation in judged],
+            "clouds": [responses.explanation_response(explanation) for explanation in judged],
         }
 
     def _judge(self, inputs: ExplainInputs, job: Demand, last: PlanRecord | None) -> tuple[str, list[Explanation]]:
         """What the last plan said of jobs like this one; for a job that came after it, what a plan for it alone would say."""
         world, judged, demand = inputs.world, None, job
-        unbegun: dict[str, str] = {}
+        not_started: dict[str, str] = {}
         if last is not None:
-            demand = _alike(job, last.world.demand) or job
+            demand = _matching_row(job, last.world.demand) or job
             if demand is not job:
                 world, judged = last.world, last.plan
                 boots = ((action, why) for action, why in last.failures if isinstance(action, Boot))
-                unbegun = {boot.cloud: f"; but not begun: {why}" for boot, why in boots if boot.group == job.group}
+                not_started = {boot.cloud: f"; but not begun: {why}" for boot, why in boots if boot.group == job.group}
         if judged is None:
             demand = replace(job, idle=max(1, job.idle))
             judged = plan_world(replace(world, demand=(demand,)), self._matcher)
-        told = explain(demand, judged, world.clouds, world.groups, self._matcher)
-        hindered = {each.cloud: unbegun[each.cloud] for each in told if each.reason is Reason.DEMAND and each.cloud in unbegun}
-        told = [replace(each, sentence=each.sentence + hindered.get(each.cloud, "")) for each in told]
-        return summary(demand, judged) + "".join(dict.fromkeys(hindered.values())), told
+        explanations = explain(demand, judged, world.clouds, world.groups, self._matcher)
+        failures = {
+            each.cloud: not_started[each.cloud] for each in explanations if each.reason is Reason.DEMAND and each.cloud in not_started
+        }
+        explanations = [replace(each, sentence=each.sentence + failures.get(each.cloud, "")) for each in explanations]
+        return summary(demand, judged) + "".join(dict.fromkeys(failures.values())), explanations
 
 
-def _alike(job: Demand, rows: Sequence[Demand]) -> Demand | None:
+def _matching_row(job: Demand, rows: Sequence[Demand]) -> Demand | None:
     """The row that counts this job among its own."""
-    kind = _kind(job)
-    return next((row for row in rows if _kind(row) == kind), None)
+    job_class = _job_class(job)
+    return next((row for row in rows if _job_class(row) == job_class), None)
 
 
-def _kind(demand: Demand) -> Demand:
+def _job_class(demand: Demand) -> Demand:
     return replace(demand, idle=0, running=0, waiting_since=None)
 
 

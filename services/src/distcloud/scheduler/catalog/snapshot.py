@@ -20,7 +20,7 @@ CloudKey = tuple[str, str]  # group, cloud
 
 
 @dataclass(frozen=True, slots=True)
-class CloudWish:
+class CloudSpec:
     """A cloud as the catalogue wants it: `cloud` without anything observed. `problem` says why its secrets cannot be used."""
 
     cloud: Cloud
@@ -30,18 +30,18 @@ class CloudWish:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class CatalogSnapshot:
     """All of the catalogue."""
 
     groups: tuple[Group, ...] = ()
-    clouds: Mapping[CloudKey, CloudWish] = field(default_factory=dict)
+    clouds: Mapping[CloudKey, CloudSpec] = field(default_factory=dict)
     parts: Mapping[CloudKey, tuple[Part, ...]] = field(default_factory=dict)  # cloud "" holds the group's own
 
     def parts_for(self, key: CloudKey) -> tuple[Part, ...]:
         return (*self.parts.get((key[0], ""), ()), *(self.parts.get(key, ()) if key[1] else ()))
 
 
-async def read_wishes(database: Database, box: SecretBox) -> Wishes:
+async def load_catalog(database: Database, box: SecretBox) -> CatalogSnapshot:
     """Raises DatabaseError."""
     async with database.read() as session:
         groups = (await session.scalars(select(GroupRow).order_by(GroupRow.name))).all()
@@ -60,21 +60,21 @@ async def read_wishes(database: Database, box: SecretBox) -> Wishes:
                 excluded_clouds=tuple(row.excluded_clouds),
             )
         )
-    return Wishes(
+    return CatalogSnapshot(
         groups=tuple(_group(row) for row in groups),
         clouds={(row.group_name, row.name): _cloud(row, box) for row in clouds},
         parts={key: tuple(found) for key, found in parts.items()},
     )
 
 
-async def remember_projects(database: Database, seen: Mapping[CloudKey, tuple[Account, str]]) -> None:
+async def record_projects(database: Database, projects: Mapping[CloudKey, tuple[Account, str]]) -> None:
     """Binds each cloud to the project that its account was seen in, unless that is known, or the account has changed since.
 
     Raises DatabaseError.
     """
 
     async def work(session: AsyncSession) -> None:
-        for key, (account, project) in sorted(seen.items()):
+        for key, (account, project) in sorted(projects.items()):
             row = await session.get(CloudRow, key, with_for_update=True)
             if row is not None and row.project is None and (row.region, _auth(row)) == (account.region, account.auth):
                 row.project = project
@@ -92,7 +92,7 @@ def _group(row: GroupRow) -> Group:
     )
 
 
-def _cloud(row: CloudRow, box: SecretBox) -> CloudWish:
+def _cloud(row: CloudRow, box: SecretBox) -> CloudSpec:
     problem = ""
     secrets: dict[str, str] = {}
     try:
@@ -128,7 +128,7 @@ def _cloud(row: CloudRow, box: SecretBox) -> CloudWish:
         keypair=row.keypair,
         project=row.project or "",
     )
-    return CloudWish(cloud, account, frozenset(row.flavor_exclusions or ()), problem)
+    return CloudSpec(cloud, account, frozenset(row.flavor_exclusions or ()), problem)
 
 
 def _auth(row: CloudRow) -> dict[str, str]:

@@ -10,4 +10,4 @@ def make_driver(account: Account) -> CloudDriver:
     """The driver for an account's kind of cloud. Raises CloudError for a kind that there is none for, or an unusable account."""
     if account.driver == "openstack":
         return OpenStackDriver(account)
-    raise CloudError(ErrorKind.REJECTED, account.label, f"driver: there is none called {account.driver}; use openstack", undone=True)
+    raise CloudError(ErrorKind.REJECTED, account.label, f"driver: there is none called {account.driver}; use openstack", no_effect=True)

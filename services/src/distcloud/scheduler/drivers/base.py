@@ -34,11 +34,11 @@ class CloudError(Exception):
     `undone` is true when it is certain that the cloud did nothing: only then may a create be taken as not having happened.
     """
 
-    def __init__(self, kind: ErrorKind, cloud: str, message: str, *, undone: bool) -> None:
+    def __init__(self, kind: ErrorKind, cloud: str, message: str, *, no_effect: bool) -> None:
         super().__init__(f"cloud {cloud}: {message}")
         self.kind = kind
         self.cloud = cloud
-        self.undone = undone
+        self.no_effect = no_effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def check_project(account: Account, project: str) -> None:
             account.label,
             f"its credential belongs to project {project}, but the cloud was enabled for project {account.project}; "
             "give it a credential of that project, or have a cloud_admin disable it and enable it again",
-            undone=True,
+            no_effect=True,
         )
 
 
@@ -100,7 +100,7 @@ class Listing:
     """All servers of the project. `whole` false: the cloud itself said that some may lack, so absence proves nothing."""
 
     servers: tuple[Server, ...]
-    whole: bool = True
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class CloudDriver(Protocol):
         """Asks the cloud to delete; a server that is not there (any more) is no error."""
         ...
 
-    async def sweep(self, server_id: str) -> None:
+    async def delete_leftovers(self, server_id: str) -> None:
         """Takes away what a deleted server may have left behind (ports)."""
         ...
 

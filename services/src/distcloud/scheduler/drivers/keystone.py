@@ -48,7 +48,7 @@ def client_for(account: Account, seconds: float) -> httpx.AsyncClient:
                 ErrorKind.AUTH,
                 account.label,
                 "ca_certificate: is not a PEM certificate; give the text of the CA's certificate",
-                undone=True,
+                no_effect=True,
             ) from error
     limits = httpx.Limits(max_connections=8, max_keepalive_connections=4, keepalive_expiry=30)
     return httpx.AsyncClient(verify=verify, timeout=httpx.Timeout(seconds, connect=min(seconds, 10.0)), limits=limits)
@@ -61,7 +61,7 @@ def check_open(account: Account, client: httpx.AsyncClient) -> None:
     """
     if client.is_closed:
         message = "was not asked: its account was changed meanwhile; it is asked again with the new one"
-        raise CloudError(ErrorKind.UNREACHABLE, account.label, message, undone=True)
+        raise CloudError(ErrorKind.UNREACHABLE, account.label, message, no_effect=True)
 
 
 class Keystone:
@@ -72,11 +72,11 @@ class Keystone:
         self._client = client
         self._seconds = seconds
         self._login: Login | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def login(self, *, refused: Login | None = None) -> Login:
         """A valid log-in; `refused` is one that a service did not take, so that it is not given again."""
-        async with self._turn:
+        async with self._lock:
             current = self._login
             if current is None or current is refused or current.expires_at - _RENEW_BEFORE < time.time():
                 current = self._login = await self._ask()
@@ -86,40 +86,42 @@ class Keystone:
         label = self._account.label
         url = self._account.auth.get("auth_url", "").rstrip("/")
         if not url.startswith(("http://", "https://")):
-            raise CloudError(ErrorKind.AUTH, label, "auth.auth_url: is missing or is no http(s) URL", undone=True)
+            raise CloudError(ErrorKind.AUTH, label, "auth.auth_url: is missing or is no http(s) URL", no_effect=True)
         if not url.endswith("/v3"):
             url += "/v3"
         body = {"auth": _request(self._account)}
         check_open(self._account, self._client)
         try:
             async with asyncio.timeout(self._seconds):
-                answer = await self._client.post(f"{url}/auth/tokens", json=body)
+                response = await self._client.post(f"{url}/auth/tokens", json=body)
         except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
-            raise CloudError(ErrorKind.UNREACHABLE, label, f"Keystone at {url}: {failure(error, self._seconds)}", undone=True) from error
-        if answer.status_code in (401, 403):
             raise CloudError(
-                ErrorKind.AUTH, label, f"Keystone at {url} refuses the credential; check it, or whether it has expired", undone=True
+                ErrorKind.UNREACHABLE, label, f"Keystone at {url}: {describe_failure(error, self._seconds)}", no_effect=True
+            ) from error
+        if response.status_code in (401, 403):
+            raise CloudError(
+                ErrorKind.AUTH, label, f"Keystone at {url} refuses the credential; check it, or whether it has expired", no_effect=True
             )
-        if answer.status_code == 404:
-            raise CloudError(ErrorKind.AUTH, label, f"no Keystone v3 at {url}; check auth.auth_url", undone=True)
-        if answer.status_code >= 400:
-            kind = ErrorKind.UNREACHABLE if answer.status_code >= 500 or answer.status_code == 429 else ErrorKind.REJECTED
-            raise CloudError(kind, label, f"Keystone at {url} answered {answer.status_code}", undone=True)
+        if response.status_code == 404:
+            raise CloudError(ErrorKind.AUTH, label, f"no Keystone v3 at {url}; check auth.auth_url", no_effect=True)
+        if response.status_code >= 400:
+            kind = ErrorKind.UNREACHABLE if response.status_code >= 500 or response.status_code == 429 else ErrorKind.REJECTED
+            raise CloudError(kind, label, f"Keystone at {url} answered {response.status_code}", no_effect=True)
         try:
-            token = answer.json()["token"]
+            token = response.json()["token"]
             project = str(token["project"]["id"])
             if not _PROJECT_ID.fullmatch(project):
                 raise ValueError("no id of a project")
             check_project(self._account, project)
             return Login(
-                token=answer.headers["X-Subject-Token"],
+                token=response.headers["X-Subject-Token"],
                 expires_at=datetime.fromisoformat(token["expires_at"].replace("Z", "+00:00")).timestamp(),
                 project=project,
                 endpoints=_endpoints(self._account, token.get("catalog", [])),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CloudError(
-                ErrorKind.AUTH, label, f"Keystone at {url} gave no project-scoped token; name the project in auth", undone=True
+                ErrorKind.AUTH, label, f"Keystone at {url} gave no project-scoped token; name the project in auth", no_effect=True
             ) from error
 
 
@@ -164,21 +166,24 @@ def _endpoints(account: Account, catalog: list[dict[str, Any]]) -> dict[str, str
     if "compute" not in found:
         hint = f"; the catalogue has {', '.join(sorted(elsewhere))}" if elsewhere else ""
         raise CloudError(
-            ErrorKind.REJECTED, account.label, f"no {interface} compute endpoint in region {account.region or '(any)'}{hint}", undone=True
+            ErrorKind.REJECTED,
+            account.label,
+            f"no {interface} compute endpoint in region {account.region or '(any)'}{hint}",
+            no_effect=True,
         )
     return found
 
 
-def failure(error: BaseException, seconds: float) -> str:
+def describe_failure(error: BaseException, seconds: float) -> str:
     """What went wrong below HTTP, in words."""
     if isinstance(error, TimeoutError | httpx.TimeoutException):
         return f"no answer within {seconds:g} s"
-    words = str(error) or type(error).__name__
-    if "CERTIFICATE_VERIFY_FAILED" in words:
-        return f"its certificate is not trusted ({words[:160]}); give the CA that signed it as ca_certificate"
-    return f"cannot be reached ({words[:200]})"
+    message = str(error) or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in message:
+        return f"its certificate is not trusted ({message[:160]}); give the CA that signed it as ca_certificate"
+    return f"cannot be reached ({message[:200]})"
 
 
-def before_sending(error: BaseException) -> bool:
+def never_sent(error: BaseException) -> bool:
     """Whether the request certainly never left: then it cannot have had an effect."""
     return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.InvalidURL | httpx.UnsupportedProtocol)

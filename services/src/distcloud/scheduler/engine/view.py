@@ -47,7 +47,7 @@ class CloudStatus:
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
-    """Whether the pool answers, and what it last said; `unheard_queues` says of each queue that did not answer why."""
+    """Whether the pool answers, and what it last said; `unreachable_queues` says of each queue that did not answer why."""
 
     reachable: bool
     error: str
@@ -55,7 +55,7 @@ class PoolStatus:
     idle_jobs: int
     running_jobs: int
     slots: int
-    unheard_queues: Mapping[str, str] = field(default_factory=dict)
+    unreachable_queues: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class EngineStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class RetireAnswer:
+class RetireResult:
     """`changed` false: it was on its way out already (or had gone); `before` and `after` are states."""
 
     changed: bool
@@ -128,7 +128,7 @@ class EngineView(Protocol):
 
     async def vm(self, vm_id: str) -> VmDetail | None: ...
 
-    async def retire(self, vm_id: str, who: str) -> RetireAnswer:
+    async def retire(self, vm_id: str, who: str) -> RetireResult:
         """Let the VM drain and go. Raises KeyError for an unknown id."""
         ...
 

@@ -19,7 +19,7 @@ from ..domain.states import Event, Observation, advance, order
 from ..drivers.base import META_VM, Server
 from .tables import CloudRow, SiteRow, VmEventRow, VmRow
 
-_COPIED = (
+_SHARED_FIELDS = (
     *("server_id", "registered_at", "last_seen_in_pool", "ever_used", "idle_since", "token_expires_at", "drain_requested_at"),
     *("delete_requested_at", "reason", "changed_at", "requested_at", "manual"),
 )
@@ -27,7 +27,7 @@ _COPIED = (
 OnChange = Callable[[Vm | None, Vm], None]
 
 
-class NotWanted(Exception):
+class RequestRejected(Exception):
     """The cloud takes no new VM at this moment; the message says why."""
 
 
@@ -48,7 +48,7 @@ class Ledger:
         """All VMs that are not gone, oldest first."""
         async with self._database.read() as session:
             rows = await session.scalars(select(VmRow).where(VmRow.state != VmState.GONE).order_by(VmRow.requested_at, VmRow.id))
-            return [vm_of(row) for row in rows]
+            return [vm_from_row(row) for row in rows]
 
     async def gone_among(self, ids: Iterable[str]) -> list[Vm]:
         """Those of `ids` whose rows are closed: a server of theirs has come back."""
@@ -57,7 +57,7 @@ class Ledger:
             return []
         async with self._database.read() as session:
             rows = await session.scalars(select(VmRow).where(VmRow.id.in_(wanted), VmRow.state == VmState.GONE))
-            return [vm_of(row) for row in rows]
+            return [vm_from_row(row) for row in rows]
 
     async def request(self, boot: Boot, *, region: str, now: float, token_expires_at: float, drain_key: str) -> Vm:
         """The row of a new VM. Once this returns, whatever the cloud does can be found again.
@@ -80,14 +80,14 @@ class Ledger:
             keep_alive=boot.keep_alive,
             reason=f"{boot.reason.value}: {boot.detail}" if boot.detail else boot.reason.value,
         )
-        sealed = self._box.seal(drain_key)
+        encrypted = self._box.seal(drain_key)
 
         async def write(session: AsyncSession) -> None:
             cloud = await session.get(CloudRow, (vm.group, vm.cloud), with_for_update=True)
             if cloud is None or not cloud.enabled or cloud.frozen:
                 why = "not there any more" if cloud is None else "frozen" if cloud.enabled else "disabled"
-                raise NotWanted(f"no boot on {vm.group}/{vm.cloud}: it is {why}")
-            _insert(session, vm, region, sealed)
+                raise RequestRejected(f"no boot on {vm.group}/{vm.cloud}: it is {why}")
+            _insert(session, vm, region, encrypted)
 
         await self._database.run(write)
         self._on_change(None, vm)
@@ -102,11 +102,11 @@ class Ledger:
 
         async def write(session: AsyncSession) -> Vm:
             if await session.get(CloudRow, (group, cloud), with_for_update=True) is None:
-                raise NotWanted(f"server {server.id} is not adopted: cloud {group}/{cloud} is not there any more")
+                raise RequestRejected(f"server {server.id} is not adopted: cloud {group}/{cloud} is not there any more")
             # By its id alone, whatever the cloud: clouds give UUIDs, and two that tell of one id share the server.
-            keeper = await session.scalar(select(VmRow).where(VmRow.server_id == server.id, VmRow.state != VmState.GONE).limit(1))
-            if keeper is not None:
-                raise NotWanted(f"server {server.id} is not adopted: VM {keeper.id} of cloud {keeper.group_name}/{keeper.cloud} has it")
+            owner = await session.scalar(select(VmRow).where(VmRow.server_id == server.id, VmRow.state != VmState.GONE).limit(1))
+            if owner is not None:
+                raise RequestRejected(f"server {server.id} is not adopted: VM {owner.id} of cloud {owner.group_name}/{owner.cloud} has it")
             vm_id = server.metadata.get(META_VM, "")
             if not is_vm_id(vm_id) or await session.get(VmRow, vm_id) is not None:
                 vm_id = new_vm_id()  # a second server under a taken id, or no id of ours: it gets a row of its own all the same
@@ -131,14 +131,14 @@ class Ledger:
         self._on_change(None, vm)
         return vm
 
-    async def order(
+    async def apply_event(
         self, vm_id: str, event: Event, now: float, *, reason: str = "", detail: str = "", server_id: str | None = None
     ) -> tuple[Vm, Vm]:
         """One event from us or from a cloud's answer; gives the VM before and after."""
 
         async def write(session: AsyncSession) -> tuple[Vm, Vm]:
             row = await _row(session, vm_id)
-            before = vm_of(row)
+            before = vm_from_row(row)
             after = order(before, event, now, reason=reason, detail=detail, server_id=server_id)
             _store(session, row, before, after)
             return before, after
@@ -148,8 +148,8 @@ class Ledger:
             self._on_change(before, after)
         return before, after
 
-    async def observe(
-        self, seen: Mapping[str, Observation], now: float, policy: Policy, *, closing: frozenset[str] = frozenset()
+    async def apply_observations(
+        self, observations: Mapping[str, Observation], now: float, policy: Policy, *, closing: frozenset[str] = frozenset()
     ) -> list[tuple[Vm, Vm]]:
         """What was seen of many VMs, in one transaction; gives before and after of those that changed.
 
@@ -163,10 +163,10 @@ class Ledger:
         async def write(session: AsyncSession) -> list[tuple[Vm, Vm]]:
             changed: list[tuple[Vm, Vm]] = []
             # Locked, so that no order is overwritten that comes between; in one order, so that nobody waits for each other.
-            query = select(VmRow).where(VmRow.id.in_(sorted(seen))).order_by(VmRow.id).with_for_update()
+            query = select(VmRow).where(VmRow.id.in_(sorted(observations))).order_by(VmRow.id).with_for_update()
             for row in await session.scalars(query):
-                before = vm_of(row)
-                after = advance(before, seen[row.id], now, policy)
+                before = vm_from_row(row)
+                after = advance(before, observations[row.id], now, policy)
                 if after == before:
                     continue
                 changed.append((before, after))
@@ -174,13 +174,15 @@ class Ledger:
                     _store(session, row, before, after)
             return changed
 
-        changed = await self._database.run(write) if seen else []
+        changed = await self._database.run(write) if observations else []
         for before, after in changed:
             if after.state is not before.state and not kept_open(before, after):
                 self._on_change(before, after)
         return changed
 
-    async def stamp(self, vm_id: str, *, drain_requested_at: float | None = None, delete_requested_at: float | None = None) -> None:
+    async def record_requests(
+        self, vm_id: str, *, drain_requested_at: float | None = None, delete_requested_at: float | None = None
+    ) -> None:
         """When an order was carried out."""
 
         async def write(session: AsyncSession) -> None:
@@ -193,8 +195,8 @@ class Ledger:
     async def drain_key(self, vm_id: str) -> str | None:
         """The VM's own key in the clear; None for an adopted server. Raises SecretError."""
         async with self._database.read() as session:
-            sealed = (await session.get_one(VmRow, vm_id)).drain_key
-        return None if sealed is None else self._box.open(sealed)
+            encrypted = (await session.get_one(VmRow, vm_id)).drain_key
+        return None if encrypted is None else self._box.open(encrypted)
 
     async def detail(self, vm_id: str) -> VmDetail | None:
         async with self._database.read() as session:
@@ -216,8 +218,8 @@ class Ledger:
             conditions.append(VmRow.cloud == cloud)
         if cursor is not None:
             at, _, vm_id = cursor.partition("_")
-            moment = float(at)
-            conditions.append(or_(VmRow.requested_at < moment, and_(VmRow.requested_at == moment, VmRow.id < vm_id)))
+            requested_at = float(at)
+            conditions.append(or_(VmRow.requested_at < requested_at, and_(VmRow.requested_at == requested_at, VmRow.id < vm_id)))
         query = select(VmRow).where(*conditions).order_by(VmRow.requested_at.desc(), VmRow.id.desc()).limit(limit + 1)
         async with self._database.read() as session:
             rows = (await session.scalars(query)).all()
@@ -245,10 +247,10 @@ async def _row(session: AsyncSession, vm_id: str) -> VmRow:
     return row
 
 
-def _insert(session: AsyncSession, vm: Vm, region: str, sealed: str | None) -> None:
+def _insert(session: AsyncSession, vm: Vm, region: str, encrypted: str | None) -> None:
     session.add(
         VmRow(
-            **{name: getattr(vm, name) for name in _COPIED},
+            **{name: getattr(vm, name) for name in _SHARED_FIELDS},
             id=vm.id,
             group_name=vm.group,
             cloud=vm.cloud,
@@ -262,14 +264,14 @@ def _insert(session: AsyncSession, vm: Vm, region: str, sealed: str | None) -> N
             ram_mib=vm.resources.ram_mib,
             disk_gib=vm.resources.disk_gib,
             state=vm.state.value,
-            drain_key=sealed,
+            drain_key=encrypted,
         )
     )
     session.add(VmEventRow(vm_id=vm.id, at=vm.changed_at, from_state=None, to_state=vm.state.value, reason=vm.reason))
 
 
 def _store(session: AsyncSession, row: VmRow, before: Vm, after: Vm) -> None:
-    for name in _COPIED:
+    for name in _SHARED_FIELDS:
         setattr(row, name, getattr(after, name))
     if after.state is before.state:
         return
@@ -280,10 +282,10 @@ def _store(session: AsyncSession, row: VmRow, before: Vm, after: Vm) -> None:
     )
 
 
-def vm_of(row: VmRow) -> Vm:
+def vm_from_row(row: VmRow) -> Vm:
     """A row as the planner knows it."""
     return Vm(
-        **{name: getattr(row, name) for name in _COPIED},
+        **{name: getattr(row, name) for name in _SHARED_FIELDS},
         id=row.id,
         group=row.group_name,
         cloud=row.cloud,
@@ -298,7 +300,7 @@ def vm_of(row: VmRow) -> Vm:
 
 
 def _detail(row: VmRow, events: tuple[VmEvent, ...]) -> VmDetail:
-    return VmDetail(vm_of(row), row.region, row.registered_at, row.gone_at, events)
+    return VmDetail(vm_from_row(row), row.region, row.registered_at, row.gone_at, events)
 
 
 def _event(row: VmEventRow) -> VmEvent:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from distcloud.scheduler.engine.tasks import Orders
+from distcloud.scheduler.engine.tasks import Tasks
 
 
 class Desk:
@@ -16,7 +16,7 @@ class Desk:
         self.now = 0.0
         self.given: list[float] = []
         self.woken = 0
-        self.orders = Orders(clock=lambda: self.now, chance=lambda: 0.5, on_done=self._wake)
+        self.tasks = Tasks(clock=lambda: self.now, jitter=lambda: 0.5, on_done=self._wake)
 
     def _wake(self) -> None:
         self.woken += 1
@@ -28,8 +28,8 @@ class Desk:
                 raise answer
             return answer
 
-        self.orders.begin(vm_id, kind, work())
-        await self.orders.settle()
+        self.tasks.start(vm_id, kind, work())
+        await self.tasks.wait_idle()
 
 
 @pytest.mark.parametrize("failure", ["the pool does not answer", RuntimeError("a bug")])
@@ -66,7 +66,7 @@ def test_success_and_the_end_of_a_vm_clear_the_slate() -> None:
         await desk.give("")
         assert desk.given == [0, 6, 6, 11], "the first pause again, and not the second"
         await desk.give("failed", vm_id="vm-2")
-        desk.orders.forget(["vm-1"])
+        desk.tasks.forget(["vm-1"])
         await desk.give("", vm_id="vm-2")
         assert desk.woken == 3
 
@@ -83,11 +83,11 @@ def test_one_order_at_a_time_for_a_vm() -> None:
             await gate.wait()
             return ""
 
-        desk.orders.begin("vm-1", "retire", work("first"))
-        desk.orders.begin("vm-1", "delete", work("second"))
-        assert "vm-1" in desk.orders
+        desk.tasks.start("vm-1", "retire", work("first"))
+        desk.tasks.start("vm-1", "delete", work("second"))
+        assert "vm-1" in desk.tasks
         gate.set()
-        await desk.orders.settle()
-        assert ran == ["first"] and "vm-1" not in desk.orders
+        await desk.tasks.wait_idle()
+        assert ran == ["first"] and "vm-1" not in desk.tasks
 
     asyncio.run(script())

@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from sqlalchemy import select
 
 from distcloud.common.secretbox import SecretBox
-from distcloud.scheduler.catalog.snapshot import read_wishes, remember_projects
+from distcloud.scheduler.catalog.snapshot import load_catalog, record_projects
 from distcloud.scheduler.store.tables import CloudRow, VmRow
 
 from .api_world import Client, client
@@ -166,9 +166,9 @@ def test_a_credential_is_swapped_once_the_project_is_known(cloud: Client) -> Non
 
     async def remembered(seen: str = "") -> str | None:
         if seen:
-            wishes = await read_wishes(cloud.api.database, SecretBox([KEY]))
+            snapshot = await load_catalog(cloud.api.database, SecretBox([KEY]))
             key = ("atlas", "victoria")
-            await remember_projects(cloud.api.database, {key: (wishes.clouds[key].account, seen)})
+            await record_projects(cloud.api.database, {key: (snapshot.clouds[key].account, seen)})
         async with cloud.api.database.read() as session:
             return (await session.scalars(select(CloudRow.project))).one()
 
@@ -194,8 +194,8 @@ def test_a_credential_is_swapped_once_the_project_is_known(cloud: Client) -> Non
 def test_a_project_seen_with_an_older_account_is_not_remembered(cloud: Client) -> None:
     async def see() -> str | None:
         key = ("atlas", "victoria")
-        account = (await read_wishes(cloud.api.database, SecretBox([KEY]))).clouds[key].account
-        await remember_projects(cloud.api.database, {key: (replace(account, auth={"application_credential_id": "older"}), "p1")})
+        account = (await load_catalog(cloud.api.database, SecretBox([KEY]))).clouds[key].account
+        await record_projects(cloud.api.database, {key: (replace(account, auth={"application_credential_id": "older"}), "p1")})
         async with cloud.api.database.read() as session:
             return (await session.scalars(select(CloudRow.project))).one()
 
