@@ -1,4 +1,4 @@
-"""The site's summary: from collected facts to valid JSON, page and tables."""
+"""The site report: from collected facts to valid JSON, page and tables."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def raw() -> dict[str, Any]:
     }
 
 
-def test_summary_has_exactly_the_promised_keys() -> None:
+def test_summary_has_exactly_the_documented_keys() -> None:
     made = summary.build(raw())
     assert {"regions", "images", "pool", "jobs", "vms", "addresses"} <= set(made)
     assert [job["id"] for job in made["jobs"]] == ["9.1", "10.0"]
@@ -115,7 +115,7 @@ def test_summary_has_exactly_the_promised_keys() -> None:
     assert [region["reachable"] for region in made["regions"]] == [True, False]
 
 
-def test_totals_are_those_of_the_ledger_however_many_are_listed() -> None:
+def test_totals_come_from_ledger_not_from_list() -> None:
     facts = raw()
     made = summary.build(facts)
     assert made["vms_ever"] == 4323 and [region["vms_ever"] for region in made["regions"]] == [4322, 0]
@@ -128,13 +128,13 @@ def test_totals_are_those_of_the_ledger_however_many_are_listed() -> None:
     assert "2 / 4322" in out.getvalue()
 
 
-def test_a_worker_that_goes_while_it_is_asked_stands_there_once() -> None:
+def test_worker_gone_during_collection_is_listed_once() -> None:
     facts = raw()
     facts["answers"][5] = answer("gone", {"vms": [*GONE, {**GONE[0], "id": "vm-a", "gone_at": 99.0}]})
     assert sorted((vm["id"], vm["state"]) for vm in summary.build(facts)["vms"]) == [("vm-a", "gone"), ("vm-b", "gone")]
 
 
-def test_problems_are_named_and_what_did_not_answer_is_unknown_not_none() -> None:
+def test_problems_are_named_and_missing_values_are_unknown() -> None:
     facts = raw()
     unreachable: dict[str, dict[str, Any]] = {
         "machines": {"rc": 1, "stderr": "Error: communication error\nCEDAR:6001:Failed to connect to <10.0.0.1:9618>"},
@@ -163,7 +163,7 @@ def test_problems_are_named_and_what_did_not_answer_is_unknown_not_none() -> Non
     assert "! region-b: connection refused" in out.getvalue() and "? workers" in out.getvalue()
 
 
-def test_several_submit_nodes_are_one_pool() -> None:
+def test_several_submit_nodes_are_merged() -> None:
     facts = raw()
     facts["answers"] += [
         {**answer("queue", [{"JobStatus": 1}]), "host": "submit-2"},
@@ -178,7 +178,7 @@ def test_several_submit_nodes_are_one_pool() -> None:
     assert {"kind": "pool", "name": "pool", "what": "submit-2: no schedd"} in made["problems"]
 
 
-def test_a_certificate_that_ends_soon_is_a_problem() -> None:
+def test_expiring_certificate_is_a_problem() -> None:
     facts = raw()
     ending = [{"host": "central", "path": "/etc/ssl/distcloud/condor.pem", "ends": 1_790_000_000}]
     facts["answers"] += [{**answer("certificates", ending), "host": "central"}, {**answer("certificates", ending), "host": "central"}]
@@ -187,7 +187,7 @@ def test_a_certificate_that_ends_soon_is_a_problem() -> None:
     assert found[0]["what"].startswith("ends on 2026-09-21: playbook site renews")
 
 
-def test_a_host_that_does_not_answer_hides_no_certificate_of_another() -> None:
+def test_unreachable_host_hides_no_other_certificate() -> None:
     facts = raw()
     ending = [{"host": "central", "path": "/etc/ssl/distcloud/condor.pem", "ends": None}]
     facts["answers"] += [
@@ -199,7 +199,7 @@ def test_a_host_that_does_not_answer_hides_no_certificate_of_another() -> None:
     assert found == [("central: /etc/ssl/distcloud/condor.pem", "is no certificate (PE"), ("other", "not looked at: No suc")]
 
 
-def test_an_engine_that_is_not_well_and_an_answer_that_is_no_json_are_problems() -> None:
+def test_unhealthy_engine_and_invalid_json_are_problems() -> None:
     facts = raw()
     facts["answers"][3] = answer("status", {"healthy": False, "problem": "the database is locked", "clouds": []})
     facts["answers"][0]["stdout"] = "Traceback (most recent call last)"
@@ -210,26 +210,26 @@ def test_an_engine_that_is_not_well_and_an_answer_that_is_no_json_are_problems()
     ]
 
 
-def test_a_command_that_has_nothing_to_tell_prints_nothing() -> None:
+def test_command_without_output_is_an_empty_result() -> None:
     facts = raw()
     facts["answers"][2]["stdout"] = "\n"
     made = summary.build(facts)
     assert made["jobs"] == [] and made["pool"]["jobs_done"] == 0
 
 
-def test_an_empty_site_makes_a_page_too() -> None:
+def test_empty_site_renders_a_page() -> None:
     made = summary.build({"site": "new", "made_at": 0.0})
     assert "None yet" in page.render(made) and not made["problems"]
 
 
-def test_bad_facts_are_named() -> None:
+def test_invalid_facts_name_the_field() -> None:
     facts = raw()
     facts["regions"][0]["images"][0]["sha512"] = "short"
     with pytest.raises(summary.SummaryError, match=r"images\.0\.sha512"):
         summary.build(facts)
 
 
-def test_page_is_self_contained_and_escapes_what_users_wrote() -> None:
+def test_page_is_self_contained_and_escapes_user_input() -> None:
     text = page.render(summary.build(raw()))
     assert "<script" not in text and "&lt;script&gt;" in text
     assert 'href="javascript' not in text
@@ -237,8 +237,8 @@ def test_page_is_self_contained_and_escapes_what_users_wrote() -> None:
 
 
 @pytest.mark.parametrize("value", [5, -1, 1e18, float("nan"), True, [1], {"a": 1}, None, "/Expr(time())/", "x" * 5000])
-def test_no_job_of_a_user_spoils_the_page(value: Any) -> None:
-    """Whoever submits a job may give it these attributes, and remove it before it runs."""
+def test_malformed_job_does_not_break_page(value: Any) -> None:
+    """Any user can submit a job with these attributes and remove it before it runs."""
     names = ("QDate", "JobStartDate", "CompletionDate", "ExitCode", "MachineAttrDistcloudRegion0", "MachineAttrDistcloudVm0")
     for name in names:
         for job in JOBS:
@@ -257,13 +257,13 @@ def test_tables_are_plain_when_piped() -> None:
     assert "DOWN" in out.getvalue() and "! region-b: connection refused" in out.getvalue()
 
 
-def test_tables_obey_nothing_that_users_wrote() -> None:
+def test_tables_ignore_markup_in_user_input() -> None:
     out = io.StringIO()
     tables.show(summary.build(raw()), Console(file=out, width=160))
     assert "<script>[/bold]?[2J" in out.getvalue()
 
 
-def test_a_terminal_gets_the_latest_rows_and_every_living_worker() -> None:
+def test_terminal_shows_latest_rows_and_all_live_workers() -> None:
     facts = raw()
     facts["answers"][2] = answer("jobs", [{**JOBS[0], "ClusterId": cluster} for cluster in range(1, 51)])
     out = io.StringIO()
@@ -272,12 +272,12 @@ def test_a_terminal_gets_the_latest_rows_and_every_living_worker() -> None:
     assert "vm-a" in out.getvalue()
 
 
-def test_documented_schema_is_the_one_in_use() -> None:
+def test_documented_schema_equals_package_schema() -> None:
     documented = Path(__file__).parents[3] / "docs" / "site_summary.schema.json"
     assert json.loads(documented.read_text("utf-8")) == summary.schema()
 
 
-def test_command_line_writes_once(tmp_path: Path) -> None:
+def test_render_writes_only_changes(tmp_path: Path) -> None:
     runner = CliRunner()
     render = ["render", "-", str(tmp_path / "out")]
     assert runner.invoke(cli.app, render, input=json.dumps(raw())).output == "changed\n"

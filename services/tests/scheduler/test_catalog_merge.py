@@ -1,4 +1,4 @@
-"""Laying wishes over states: properties that hold for every wish, without a database."""
+"""Merging patches into states: properties that hold for every patch, without a database."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ groups = st.fixed_dictionaries(
 
 
 def merged(before: MergedCloud | None, patch: dict[str, Any]) -> MergedCloud | None:
-    """The state after a wish, or None where it is refused; refusals name fields of the body."""
+    """The state after a patch, or None if it is invalid; errors must name fields of the request."""
     body = CloudRequest.model_validate(patch).explicit_fields()
     try:
         return merge_cloud(before.state if before else None, before.secrets if before else {}, body)
@@ -72,7 +72,7 @@ def merged(before: MergedCloud | None, patch: dict[str, Any]) -> MergedCloud | N
 
 @given(histories)
 @settings(max_examples=200, deadline=None)
-def test_a_wish_that_was_carried_out_leaves_nothing_to_do(patches: list[dict[str, Any]]) -> None:
+def test_applying_a_patch_twice_changes_nothing(patches: list[dict[str, Any]]) -> None:
     state: MergedCloud | None = None
     for patch in patches:
         after = merged(state, patch)
@@ -86,7 +86,7 @@ def test_a_wish_that_was_carried_out_leaves_nothing_to_do(patches: list[dict[str
 
 @given(histories)
 @settings(max_examples=200, deadline=None)
-def test_a_stored_account_is_complete_and_its_secret_stays_with_it(patches: list[dict[str, Any]]) -> None:
+def test_stored_account_is_complete_and_keeps_its_secret(patches: list[dict[str, Any]]) -> None:
     state: MergedCloud | None = None
     for patch in patches:
         after = merged(state, patch)
@@ -108,7 +108,7 @@ def test_a_stored_account_is_complete_and_its_secret_stays_with_it(patches: list
 
 @given(clouds, clouds)
 @settings(max_examples=200, deadline=None)
-def test_fields_that_are_not_named_stay(first: dict[str, Any], second: dict[str, Any]) -> None:
+def test_omitted_fields_keep_their_values(first: dict[str, Any], second: dict[str, Any]) -> None:
     before = merged(None, {**first, **GOOD})
     assert before is not None
     after = merged(before, second)
@@ -121,7 +121,7 @@ def test_fields_that_are_not_named_stay(first: dict[str, Any], second: dict[str,
 
 
 @given(groups, groups)
-def test_groups_likewise(first: dict[str, Any], second: dict[str, Any]) -> None:
+def test_omitted_group_fields_keep_their_values(first: dict[str, Any], second: dict[str, Any]) -> None:
     before = merge_patch(None, GroupRequest.model_validate(first).explicit_fields(), GROUP_DEFAULTS, ())
     after = merge_patch(before, GroupRequest.model_validate(second).explicit_fields(), GROUP_DEFAULTS, ())
     assert merge_patch(after, second, GROUP_DEFAULTS, ()) == after
@@ -133,6 +133,6 @@ def test_groups_likewise(first: dict[str, Any], second: dict[str, Any]) -> None:
 
 
 @given(st.floats(0, 4e9) | st.integers(0, 4_000_000_000))
-def test_a_time_that_was_shown_is_understood_again(at: float) -> None:
+def test_formatted_time_can_be_parsed_again(at: float) -> None:
     text = checks.iso(checks.moment(at))
     assert checks.iso(checks.moment(text)) == text

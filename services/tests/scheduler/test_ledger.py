@@ -1,4 +1,4 @@
-"""The ledger on SQLite and PostgreSQL: rows before orders, events with every change, pages that neither skip nor repeat."""
+"""The ledger on SQLite and PostgreSQL: rows before requests, an event for every change, pages without gaps or duplicates."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def request(ledger: Ledger, now: float = 100.0) -> str:
     return (await ledger.request(BOOT, region="r1", now=now, token_expires_at=now + 1000, drain_key="the-key")).id
 
 
-def test_a_request_is_a_whole_row_with_its_key_sealed(database_url: str) -> None:
+def test_request_stores_row_with_encrypted_key(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         vm_id = await request(ledger)
         assert is_vm_id(vm_id)
@@ -67,7 +67,7 @@ def test_a_request_is_a_whole_row_with_its_key_sealed(database_url: str) -> None
     on(database_url, script)
 
 
-def test_orders_and_sightings_change_the_row_with_an_event_each(database_url: str) -> None:
+def test_events_and_observations_change_row_and_history(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         vm_id = await request(ledger)
         before, after = await ledger.apply_event(vm_id, Event.CREATE_ANSWERED, 101, server_id="s1")
@@ -76,7 +76,7 @@ def test_orders_and_sightings_change_the_row_with_an_event_each(database_url: st
         seen = Observation(ServerStatus.ACTIVE, "s1", listing_began_at=139, slot=slot)
         ((_, after),) = await ledger.apply_observations({vm_id: seen}, 141, POLICY)
         assert (after.state, after.registered_at, after.ever_used) == (VmState.RUNNING, 141, True)
-        assert await ledger.apply_observations({vm_id: seen}, 142, POLICY) == [], "the same again changes nothing"
+        assert await ledger.apply_observations({vm_id: seen}, 142, POLICY) == [], "repeating it changes nothing"
         assert (await ledger.apply_event(vm_id, Event.CREATE_ANSWERED, 143))[0] == (await ledger.live())[0]
         await ledger.record_requests(vm_id, drain_requested_at=150)
         await ledger.record_requests(vm_id, delete_requested_at=160)
@@ -91,7 +91,7 @@ def test_orders_and_sightings_change_the_row_with_an_event_each(database_url: st
     on(database_url, script)
 
 
-def test_a_row_is_closed_only_for_those_whose_farewell_is_said(database_url: str) -> None:
+def test_row_is_closed_only_if_deregistered(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         vm_id = await request(ledger)
         missing = {vm_id: Observation(ServerStatus.MISSING, listing_began_at=500)}
@@ -112,7 +112,7 @@ def test_a_row_is_closed_only_for_those_whose_farewell_is_said(database_url: str
     on(database_url, script)
 
 
-def test_adopted_servers_keep_their_id_where_it_is_free(database_url: str) -> None:
+def test_adopted_server_keeps_id_if_free(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         taken = await request(ledger)
         for given, kept in (("vm-bbbbbbbbbbbbbbbb", True), (taken, False), ("nonsense", False), ("", False)):
@@ -125,8 +125,8 @@ def test_adopted_servers_keep_their_id_where_it_is_free(database_url: str) -> No
     on(database_url, script)
 
 
-def test_a_server_has_one_row_that_is_not_gone(database_url: str) -> None:
-    """Two clouds that share a project tell of the same server; and a server may come back after its row was closed."""
+def test_server_has_at_most_one_live_row(database_url: str) -> None:
+    """Two clouds that share a project list the same server; and a server may reappear after its row was closed."""
 
     async def script(ledger: Ledger, database: Database) -> None:
         server = Server("s1", "", ServerStatus.ACTIVE, {META_VM: "vm-bbbbbbbbbbbbbbbb"}, Resources(1, 2, 3.0))
@@ -147,7 +147,7 @@ def test_a_server_has_one_row_that_is_not_gone(database_url: str) -> None:
     on(database_url, script)
 
 
-def test_pages_show_every_vm_once_newest_first(database_url: str) -> None:
+def test_pages_contain_every_vm_once_newest_first(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         ids = [await request(ledger, now=100.0 + number // 3) for number in range(10)]
         seen: list[str] = []
@@ -167,7 +167,7 @@ def test_pages_show_every_vm_once_newest_first(database_url: str) -> None:
     on(database_url, script)
 
 
-def test_totals_count_those_that_are_gone(database_url: str) -> None:
+def test_totals_include_gone_vms(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         assert await ledger.totals(None) == ()
         gone, _ = await request(ledger), await request(ledger)
@@ -180,7 +180,7 @@ def test_totals_count_those_that_are_gone(database_url: str) -> None:
     on(database_url, script)
 
 
-def test_orders_side_by_side_make_one_change(database_url: str) -> None:
+def test_concurrent_events_make_one_change(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         vm_id = await request(ledger)
         answers = await asyncio.gather(*(ledger.apply_event(vm_id, Event.RETIRE_ORDERED, 200.0 + number) for number in range(8)))
@@ -192,12 +192,12 @@ def test_orders_side_by_side_make_one_change(database_url: str) -> None:
 
 
 async def meets(first: Callable[[AsyncSession], Awaitable[None]], second: Awaitable[object], database: Database) -> object:
-    """`first` in a transaction that ends only when `second` waits for its lock; gives what became of `second`."""
+    """Run `first` in a transaction that ends only when `second` waits for its lock; returns the result of `second`."""
     async with database.begin() as session:
         await first(session)
         task = asyncio.ensure_future(second)
         async with asyncio.timeout(60):
-            while not await blocked(database):  # noqa: ASYNC110 - the server tells nobody
+            while not await blocked(database):  # noqa: ASYNC110 - the server sends no event
                 await asyncio.sleep(0.01)
     return (await asyncio.gather(task, return_exceptions=True))[0]
 
@@ -207,8 +207,8 @@ async def blocked(database: Database) -> int:
         return await session.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")) or 0
 
 
-def test_an_order_is_not_overwritten_by_what_was_seen_meanwhile(postgres_url: str) -> None:
-    """On SQLite writers take turns anyway."""
+def test_observation_does_not_overwrite_concurrent_event(postgres_url: str) -> None:
+    """PostgreSQL only: SQLite serializes writers anyway."""
 
     async def script(ledger: Ledger, database: Database) -> None:
         vm_id = await request(ledger)
@@ -227,8 +227,8 @@ def test_an_order_is_not_overwritten_by_what_was_seen_meanwhile(postgres_url: st
     on(postgres_url, script)
 
 
-def test_no_vm_is_left_without_its_cloud(postgres_url: str) -> None:
-    """On SQLite writers take turns anyway."""
+def test_cloud_cannot_be_deleted_during_vm_request(postgres_url: str) -> None:
+    """PostgreSQL only: SQLite serializes writers anyway."""
     orphan = Server("s1", "", ServerStatus.ACTIVE, {}, Resources(1, 2, 3.0))
 
     async def script(ledger: Ledger, database: Database) -> None:
@@ -248,7 +248,7 @@ def test_no_vm_is_left_without_its_cloud(postgres_url: str) -> None:
         refused = await meets(request_begins, removal, database)
         assert isinstance(refused, Problem) and refused.status == 409
         assert isinstance(await meets(vms_left, request(ledger), database), RequestRejected)
-        with pytest.raises(RequestRejected, match="not there any more"):
+        with pytest.raises(RequestRejected, match="no longer in the catalog"):
             await ledger.adopt(orphan, group="atlas", cloud="east", region="r1", now=5, token_expires_at=9)
         async with database.read() as session:
             assert await session.scalar(select(func.count()).select_from(VmRow)) == 0

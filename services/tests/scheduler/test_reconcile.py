@@ -1,4 +1,4 @@
-"""What holds for every listing: no server of ours is nobody's, none has two keepers, and each one is counted somewhere."""
+"""Properties of every listing: each of our servers has exactly one owner, and every server is counted once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIVE = tuple(state for state in VmState if state is not VmState.GONE)
 
 @dataclass(frozen=True)
 class Project:
-    """One project that all clouds of the catalogue share, with one server in it; `rows` are given as the watches give them."""
+    """One project that all clouds of the catalog share, with one server; `rows` are passed as the monitors pass them."""
 
     known: frozenset[CloudKey]
     server: Server
@@ -44,7 +44,7 @@ class Project:
 
 @st.composite
 def projects(draw: st.DrawFn) -> Project:
-    """A cloud with live rows cannot be deleted from the catalogue; with closed ones it can."""
+    """A cloud with live rows cannot be deleted from the catalog; one with only closed rows can."""
     known = draw(st.frozensets(st.sampled_from(KEYS), min_size=1))
     live: list[Vm] = []
     for number in range(draw(st.integers(0, 3))):
@@ -81,13 +81,13 @@ def test_every_listed_server_is_counted_once_by_every_cloud(project: Project) ->
 
 
 @given(projects())
-def test_a_server_of_ours_is_looked_after_by_some_cloud(project: Project) -> None:
+def test_our_server_has_an_owning_cloud(project: Project) -> None:
     kept = [key for key, reading in project.readings().items() if observed(reading) or reading.orphans]
     assert kept or not project.ours
 
 
 @given(projects())
-def test_a_server_with_a_live_row_is_no_orphan_and_its_own_cloud_alone_speaks_of_it(project: Project) -> None:
+def test_server_with_live_row_is_observed_only_by_its_cloud(project: Project) -> None:
     keeper = next((row for row in project.rows if row.server_id == "s" and row.state is not VmState.GONE), None)
     if keeper is None:
         return
@@ -97,7 +97,7 @@ def test_a_server_with_a_live_row_is_no_orphan_and_its_own_cloud_alone_speaks_of
 
 
 @given(projects())
-def test_an_orphan_that_was_adopted_is_one_no_more(project: Project) -> None:
+def test_adopted_orphan_is_not_orphan_again(project: Project) -> None:
     key = next((key for key, reading in project.readings().items() if reading.orphans), None)
     if key is None:
         return
@@ -108,7 +108,7 @@ def test_an_orphan_that_was_adopted_is_one_no_more(project: Project) -> None:
 
 
 @given(projects())
-def test_every_live_row_of_a_cloud_is_told_of_and_absence_only_where_it_is_proven(project: Project) -> None:
+def test_every_live_row_is_observed(project: Project) -> None:
     for key, reading in project.readings().items():
         mine = {row.id: row for row in project.rows if (row.group, row.cloud) == key}
         live = {row.id for row in mine.values() if row.state is not VmState.GONE}

@@ -1,4 +1,4 @@
-"""An order that fails is given again later and later, and wakes nobody; one that succeeds tells so at once."""
+"""A failed task is retried with growing delays and does not wake the engine; a successful one wakes it immediately."""
 
 from __future__ import annotations
 
@@ -9,73 +9,73 @@ import pytest
 from distcloud.scheduler.engine.tasks import Tasks
 
 
-class Desk:
-    """Orders with a clock of their own, and what was done."""
+class Fixture:
+    """Tasks with a fake clock, and a record of what was run."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.given: list[float] = []
+        self.started: list[float] = []
         self.woken = 0
         self.tasks = Tasks(clock=lambda: self.now, jitter=lambda: 0.5, on_done=self._wake)
 
     def _wake(self) -> None:
         self.woken += 1
 
-    async def give(self, answer: str | Exception, kind: str = "retire", vm_id: str = "vm-1") -> None:
+    async def run(self, result: str | Exception, kind: str = "retire", vm_id: str = "vm-1") -> None:
         async def work() -> str:
-            self.given.append(self.now)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
+            self.started.append(self.now)
+            if isinstance(result, Exception):
+                raise result
+            return result
 
         self.tasks.start(vm_id, kind, work())
         await self.tasks.wait_idle()
 
 
-@pytest.mark.parametrize("failure", ["the pool does not answer", RuntimeError("a bug")])
-def test_what_fails_is_tried_again_after_5_10_20_and_at_most_60_seconds(failure: str | Exception) -> None:
+@pytest.mark.parametrize("failure", ["the pool does not result", RuntimeError("a bug")])
+def test_failed_task_is_retried_with_growing_delay(failure: str | Exception) -> None:
     async def script() -> None:
-        desk = Desk()
-        for desk.now in map(float, range(300)):
-            await desk.give(failure)
-        assert desk.given == [0, 5, 15, 35, 75, 135, 195, 255]
-        assert desk.woken == 0, "a failure that wakes the engine is repeated without a pause"
+        fixture = Fixture()
+        for fixture.now in map(float, range(300)):
+            await fixture.run(failure)
+        assert fixture.started == [0, 5, 15, 35, 75, 135, 195, 255]
+        assert fixture.woken == 0, "waking the engine on failure would retry without a delay"
 
     asyncio.run(script())
 
 
-def test_another_order_for_the_vm_and_another_vm_do_not_wait() -> None:
+def test_delay_applies_only_to_same_kind_and_vm() -> None:
     async def script() -> None:
-        desk = Desk()
-        await desk.give("failed")
-        await desk.give("", kind="delete")
-        await desk.give("", vm_id="vm-2")
-        assert (len(desk.given), desk.woken) == (3, 2)
+        fixture = Fixture()
+        await fixture.run("failed")
+        await fixture.run("", kind="delete")
+        await fixture.run("", vm_id="vm-2")
+        assert (len(fixture.started), fixture.woken) == (3, 2)
 
     asyncio.run(script())
 
 
-def test_success_and_the_end_of_a_vm_clear_the_slate() -> None:
+def test_success_or_deletion_resets_delay() -> None:
     async def script() -> None:
-        desk = Desk()
-        await desk.give("failed")
-        desk.now = 6
-        await desk.give("")
-        await desk.give("failed")
-        desk.now = 11
-        await desk.give("")
-        assert desk.given == [0, 6, 6, 11], "the first pause again, and not the second"
-        await desk.give("failed", vm_id="vm-2")
-        desk.tasks.forget(["vm-1"])
-        await desk.give("", vm_id="vm-2")
-        assert desk.woken == 3
+        fixture = Fixture()
+        await fixture.run("failed")
+        fixture.now = 6
+        await fixture.run("")
+        await fixture.run("failed")
+        fixture.now = 11
+        await fixture.run("")
+        assert fixture.started == [0, 6, 6, 11], "the first delay again, not the second"
+        await fixture.run("failed", vm_id="vm-2")
+        fixture.tasks.forget(["vm-1"])
+        await fixture.run("", vm_id="vm-2")
+        assert fixture.woken == 3
 
     asyncio.run(script())
 
 
-def test_one_order_at_a_time_for_a_vm() -> None:
+def test_one_task_at_a_time_per_vm() -> None:
     async def script() -> None:
-        desk = Desk()
+        fixture = Fixture()
         gate, ran = asyncio.Event(), []
 
         async def work(name: str) -> str:
@@ -83,11 +83,11 @@ def test_one_order_at_a_time_for_a_vm() -> None:
             await gate.wait()
             return ""
 
-        desk.tasks.start("vm-1", "retire", work("first"))
-        desk.tasks.start("vm-1", "delete", work("second"))
-        assert "vm-1" in desk.tasks
+        fixture.tasks.start("vm-1", "retire", work("first"))
+        fixture.tasks.start("vm-1", "delete", work("second"))
+        assert "vm-1" in fixture.tasks
         gate.set()
-        await desk.tasks.wait_idle()
-        assert ran == ["first"] and "vm-1" not in desk.tasks
+        await fixture.tasks.wait_idle()
+        assert ran == ["first"] and "vm-1" not in fixture.tasks
 
     asyncio.run(script())

@@ -1,4 +1,4 @@
-"""Renders a site's summary as one self-contained page: no JavaScript, light and dark, phone and desktop."""
+"""Render a site's summary as one self-contained page: no JavaScript, light and dark, phone and desktop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .formatting import count, duration, size
 
 
 def render(summary: Mapping[str, Any]) -> str:
-    """Answer the page as HTML text."""
+    """Return the page as HTML text."""
     environment = Environment(
         loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -1,4 +1,4 @@
-"""Prints a site's summary as tables: coloured on a terminal, plain when piped."""
+"""Print a site's summary as tables: colored on a terminal, plain when piped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NO_WRAP = ("job", "worker", "waited", "lived", "state", "size")
 
 
 def show(summary: Mapping[str, Any], console: Console, *, limit: int | None = None) -> None:
-    """Print all tables of the summary to the console; of finished jobs and of workers that have gone the last `most`."""
+    """Print all tables of the summary to the console; at most the last `limit` finished jobs and workers that are gone."""
     pool = summary["pool"]
     console.print(Text(f"Site {harmless(summary['site']['name'])}", "bold"))
     for problem in summary["problems"]:
@@ -28,7 +28,7 @@ def show(summary: Mapping[str, Any], console: Console, *, limit: int | None = No
         console.print(table)
         console.print()
     for address in summary["addresses"]:
-        # Not in a table: an address is copied, and a fold would break it.
+        # Not in a table: folding would break an address that is copied.
         console.print(Text(f"{harmless(address['name'])}: {harmless(address['what'])}", _QUIET), soft_wrap=True)
         console.print(Text(f"  {harmless(address['url'])}"), soft_wrap=True)
     console.print(
@@ -43,10 +43,10 @@ def show(summary: Mapping[str, Any], console: Console, *, limit: int | None = No
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
-        # Names that a person copies stay in one piece; what gives way on a narrow terminal is the rest.
+        # Names that are copied are never folded; on a narrow terminal the other columns are.
         table.add_column(column, overflow="fold", no_wrap=column in _NO_WRAP)
     for row in rows:
-        # As Text: in a plain string rich would obey what looks like its markup.
+        # As Text: in a plain string rich would interpret markup.
         table.add_row(*(Text(harmless(cell)) if isinstance(cell, str) else cell for cell in row))
     return table
 
@@ -54,7 +54,7 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Tex
 def _latest(title: str, found: Sequence[Any], limit: int | None) -> tuple[str, Sequence[Any]]:
     if limit is None or len(found) <= limit:
         return title, found
-    return f"{title}: the last {limit} of {len(found)}, --all shows them", found[-limit:]
+    return f"{title}: the last {limit} of {len(found)}, --all shows all", found[-limit:]
 
 
 def _regions(summary: Mapping[str, Any]) -> Table:
@@ -90,7 +90,7 @@ def _outcome(job: Mapping[str, Any]) -> Text:
 
 def _vms(summary: Mapping[str, Any], limit: int | None) -> Table:
     counts = Counter(vm["state"] for vm in summary["vms"])
-    if summary["vms_ever"] is not None:  # of those that have gone only the latest are listed
+    if summary["vms_ever"] is not None:  # only the latest of those that are gone are listed
         counts["gone"] = max(counts["gone"], summary["vms_ever"] - counts.total() + counts["gone"])
     words = "Workers (" + (", ".join(f"{number} {state}" for state, number in sorted(counts.items()) if number) or "none") + ")"
     title, gone = _latest(words, [vm for vm in summary["vms"] if vm["state"] == "gone"], limit)

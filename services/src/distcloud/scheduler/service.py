@@ -1,4 +1,4 @@
-"""The scheduler as a service: configuration in, engine and REST API running, until a signal says stop."""
+"""The scheduler service: runs the engine and the REST API until a signal stops them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ PACKAGE = "distcloud.scheduler"
 
 
 class ServiceError(Exception):
-    """The service cannot start or go on; the message says why and what to do."""
+    """The service cannot start or continue; the message says why and what to do."""
 
 
 def migrate(settings: SchedulerSettings) -> None:
-    """Brings the database to the newest version. Raises ServiceError."""
+    """Migrate the database to the newest schema. Raises ServiceError."""
 
     async def main() -> None:
         database = Database(settings.database.url)
@@ -50,7 +50,7 @@ def migrate(settings: SchedulerSettings) -> None:
 
 
 def run(settings: SchedulerSettings) -> None:
-    """Runs until SIGTERM or SIGINT. Raises ServiceError, and ConfigError when the listener cannot begin."""
+    """Run until SIGTERM or SIGINT. Raises ServiceError, and ConfigError if the listener cannot start."""
     try:
         asyncio.run(_run(settings))
     except (DatabaseError, SecretError, EngineLockLost) as error:
@@ -91,7 +91,7 @@ async def _run(settings: SchedulerSettings) -> None:
             judge=judge,
         )
         app = create_app(settings, engine, Catalog(database, box, on_change=engine.wake), registry=registry, judge=judge)
-        # A loop that is stuck cannot mend itself: the watchdog then hears nothing more, and systemd starts the service anew.
+        # A stuck event loop cannot recover: the watchdog gets no more notifications, and systemd restarts the service.
         watchdog_task = asyncio.create_task(watchdog(lambda: engine.status().stuck, stop))
         await _run_together(serve(app, settings.listen, stop), engine.run(stop), stop)
         await watchdog_task
@@ -102,7 +102,7 @@ async def _run(settings: SchedulerSettings) -> None:
 
 
 async def _run_together(api_server: Coroutine[None, None, None], engine_loop: Coroutine[None, None, None], stop: asyncio.Event) -> None:
-    """Both until `stop`; when one of them ends by itself the other is told to stop as well, and its error is raised."""
+    """Run both until `stop`. If one ends early, stop the other and raise the error of the first."""
     tasks = [asyncio.create_task(api_server, name="api"), asyncio.create_task(engine_loop, name="engine")]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

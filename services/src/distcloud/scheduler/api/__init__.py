@@ -1,4 +1,4 @@
-"""The scheduler's REST API: wishes, the ledger, and why the scheduler does what it does."""
+"""The scheduler's REST API: the catalog, the ledger, and the reasons of the scheduler's decisions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["create_app"]
 
 DESCRIPTION = (
     "Boots workers in many clouds for jobs that wait in an HTCondor pool, and retires them when there is no more work. "
-    "A PUT creates or updates: a field that is left out stays as it is, null returns it to its default, dry_run=true changes nothing."
+    "PUT creates or updates: a field that is left out keeps its value, null resets it to its default, dry_run=true changes nothing."
 )
 
 log = get_logger("distcloud.api")
@@ -38,7 +38,7 @@ def create_app(
     registry: CollectorRegistry | None = None,
     judge: Judge | None = None,
 ) -> FastAPI:
-    """The application; the engine's own metrics go into `registry`, `judge` answers whether a job matches (see `Matcher`)."""
+    """Create the application. `registry` holds the engine's metrics; `judge` decides whether a job matches (see `Matcher`)."""
     app = create_base(
         "Cloud Scheduler",
         settings,
@@ -54,9 +54,9 @@ def create_app(
 
 
 def dependencies_of(status: EngineStatus) -> list[Part]:
-    """What the scheduler stands on. One cloud or queue of several may fail and the others go on; that all clouds fail is another thing.
+    """The dependencies shown by /readyz. A single cloud or queue is optional; that at least one enabled cloud can be used is required.
 
-    Who asks is not known, so the words of a cloud's error, which are for its group, are not repeated here.
+    /readyz needs no token, so the text of a cloud's error, which is for its group only, is not repeated here.
     """
     clouds = [cloud for cloud in status.clouds if cloud.enabled]
     broken = [cloud for cloud in clouds if not cloud.reachable]
@@ -68,11 +68,11 @@ def dependencies_of(status: EngineStatus) -> list[Part]:
         *(Part(f"queue {name}", why, needed=False) for name, why in sorted(status.pool.unreachable_queues.items())),
         Part("minter", status.minter),
         Part("clouds", none),
-        *(Part(f"cloud {cloud.group}/{cloud.cloud}", "cannot be used; GET /v1/status says why", needed=False) for cloud in broken),
+        *(Part(f"cloud {cloud.group}/{cloud.cloud}", "cannot be used; GET /v1/status shows the reason", needed=False) for cloud in broken),
     ]
 
 
 async def _on_database_error(_: Request, error: Exception) -> JSONResponse:
     log.error("database_failed", error=str(error))
-    detail = f"the database cannot be used at the moment, nothing was changed: {error}"
+    detail = f"the database is not available, nothing was changed: {error}"
     return problems.response(Problem(503, "database", detail, headers={"Retry-After": "10"}))

@@ -1,4 +1,4 @@
-"""The engine's values as JSON: times as ISO 8601 text in UTC, amounts with their units in the key."""
+"""Response bodies of the engine routes: times are ISO 8601 text in UTC, keys of amounts name the unit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_VERDICTS = 2000
 
 
 def timestamp(at: float | None) -> str | None:
-    """A time to the millisecond."""
+    """Format a time to the millisecond."""
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -82,7 +82,7 @@ def cloud_status_response(cloud: CloudStatus) -> dict[str, Any]:
 
 
 def status_response(engine: EngineStatus, caller: Caller) -> dict[str, Any]:
-    """The engine and those clouds that the caller may see; sums are over these alone."""
+    """The engine and the clouds that the caller may read; sums cover only these clouds."""
     clouds = [cloud for cloud in engine.clouds if caller.sees(cloud.group)]
     if caller.groups is None:
         sums = dict(engine.vms)
@@ -169,7 +169,7 @@ def action_response(planned: Action) -> dict[str, Any]:
 
 
 def plan_response(record: PlanRecord | None, caller: Caller) -> dict[str, Any]:
-    """The last plan, as far as it concerns groups that the caller may see."""
+    """The part of the last plan that concerns groups the caller may read."""
     if record is None:
         return {"at": None, "actions": [], "verdicts": [], "failures": [], "truncated": False}
     group_of = {row.id: row.group for row in record.world.vms}

@@ -1,6 +1,6 @@
-"""What people wished: groups, clouds and metadata in the database. The API's writes go through here and nowhere else.
+"""The catalog: desired groups, clouds and metadata in the database. All writes of the API go through this module.
 
-Every change is told with the state before and after; in a dry run the same is computed and nothing is kept.
+Every change returns the state before and after; a dry run computes the same result and stores nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ METADATA_FIELDS = ("content", *METADATA_DEFAULTS)
 
 
 def open_secrets(sealed: str | None, box: SecretBox) -> dict[str, str]:
-    """The secrets of a cloud's account. Raises SecretError where the key does not fit."""
+    """Decrypt the secrets of a cloud's account. Raises SecretError if the key does not match."""
     if sealed is None:
         return {}
     opened: dict[str, str] = json.loads(box.open(sealed))
@@ -39,7 +39,7 @@ def open_secrets(sealed: str | None, box: SecretBox) -> dict[str, str]:
 
 
 class Catalog:
-    """Reads and changes the wishes. `on_change` is called after each change that was committed."""
+    """Reads and changes the catalog. `on_change` is called after each committed change."""
 
     def __init__(self, database: Database, box: SecretBox, on_change: Callable[[], None] = lambda: None) -> None:
         self._database = database
@@ -125,8 +125,8 @@ class Catalog:
             if location_fields and enabled:
                 caller.must_be_cloud_admin(f"changing {', '.join(location_fields)} of cloud {group}/{name}, which is enabled,")
             if credential_fields and enabled and row is not None and row.project is None:
-                # Once the project is known, a credential of another one is refused at its log-in (`drivers.base.check_project`).
-                unknown_project = "which is enabled and whose project was not seen yet,"
+                # Once the project is known, login refuses a credential of another one (`drivers.base.check_project`).
+                unknown_project = "which is enabled and whose project is not known yet,"
                 caller.must_be_cloud_admin(f"changing {', '.join(credential_fields)} of cloud {group}/{name}, {unknown_project}")
             changed = before != merged.state or bool(merged.changed_secrets) or set(stored) != set(merged.secrets)
             if changed and not dry_run:
@@ -135,7 +135,7 @@ class Catalog:
                     row.auth_secrets = self._box.seal(json.dumps(merged.secrets, sort_keys=True))
                 _write(session, row, merged.state)
                 if caller.is_cloud_admin and (location_fields or credential_fields or (merged.state["enabled"] and not enabled)):
-                    row.project = None  # whichever its credential belongs to now is the one that is meant
+                    row.project = None  # the project of the new credential is the intended one
             key = {"group": group, "name": name}
             return ChangeResponse(
                 changed=changed,
@@ -150,7 +150,7 @@ class Catalog:
         caller.must_manage(group)
 
         async def work(session: AsyncSession) -> ChangeResponse:
-            # Locked against `Ledger.request` and `adopt`: a VM that is counted too late would have lost its account.
+            # Locked against `Ledger.request` and `adopt`: a VM inserted after the count would be left without an account.
             row = await session.get(CloudRow, (group, name), with_for_update=not dry_run)
             if row is None:
                 return ChangeResponse(changed=False, before=None, after=None, changed_secrets=[])
@@ -166,7 +166,7 @@ class Catalog:
     # Metadata
 
     async def parts(self, caller: Caller, group: str, cloud: str) -> list[dict[str, Any]]:
-        """The parts of a group (cloud empty) or of one of its clouds, in the order in which workers get them."""
+        """The metadata parts of a group (`cloud` empty) or of one of its clouds, in the order workers receive them."""
         caller.must_see(group)
         async with self._database.read() as session:
             await _existing_owner(session, group, cloud)
@@ -208,7 +208,7 @@ class Catalog:
 
         return await self._run(work, dry_run)
 
-    # Inner
+    # Helpers
 
     async def _run(self, work: Work, dry_run: bool) -> ChangeResponse:
         if dry_run:
@@ -217,7 +217,7 @@ class Catalog:
         try:
             response = await self._database.run(work)
         except IntegrityError as error:
-            raise Problem(409, "conflict", "somebody else changed the same thing at this moment; ask again") from error
+            raise Problem(409, "conflict", "a concurrent request changed the same object; retry") from error
         if response.changed:
             self._on_change()
         return response
@@ -228,14 +228,14 @@ class Catalog:
         return {"group": row.group_name, "name": row.name, **redacted(state, self._stored(row))}
 
     def _stored(self, row: CloudRow | None) -> dict[str, str]:
-        """The stored secrets; none where they no longer open: they then have to be given again, and are told as changed."""
+        """The stored secrets; empty if they can no longer be decrypted, so that they are required again and reported as changed."""
         try:
             return open_secrets(row.auth_secrets if row is not None else None, self._box)
         except SecretError:
             return {}
 
     async def _must_be_empty(self, session: AsyncSession, group: str, cloud: str | None) -> None:
-        """Raises 409 while VMs live there: without the account nobody could delete them."""
+        """Raises 409 while VMs exist: without the account they could not be deleted."""
         alive = select(func.count()).select_from(VmRow).where(VmRow.group_name == group, VmRow.state != VmState.GONE.value)
         if cloud is not None:
             alive = alive.where(VmRow.cloud == cloud)
@@ -245,8 +245,8 @@ class Catalog:
             raise Problem(
                 409,
                 "vms-alive",
-                f"{what} still has {count} VM{'s' if count > 1 else ''}; freeze it (frozen: true), let them go "
-                "(POST .../clouds/CLOUD/retire, or drain: true in the module) and delete it when they are gone",
+                f"{what} still has {count} VM{'s' if count > 1 else ''}; freeze it (frozen: true), retire the VMs "
+                "(POST .../clouds/CLOUD/retire, or drain: true in the module) and delete it once they are gone",
             )
 
 
@@ -289,7 +289,7 @@ def _write(session: AsyncSession, row: GroupRow | CloudRow | MetadataRow, state:
 async def _existing_group(session: AsyncSession, name: str) -> GroupRow:
     row = await session.get(GroupRow, name)
     if row is None:
-        raise Problem(404, "no-such-group", f"there is no group {name}; create it first (PUT /v1/groups/{name})")
+        raise Problem(404, "no-such-group", f"group {name} does not exist; create it first (PUT /v1/groups/{name})")
     return row
 
 

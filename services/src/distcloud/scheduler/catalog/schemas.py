@@ -1,6 +1,6 @@
-"""What people may wish of groups, clouds and metadata: the schema of the API's bodies.
+"""Request and response schemas of groups, clouds and metadata.
 
-Every field may be left out (then it stays as it is, or takes its default at creation) or be null (then it returns to its default).
+A field that is left out keeps its value, or gets its default at creation. A field that is null is reset to its default.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_NUMBER = 1_000_000_000
 
 def _without_nul(text: str) -> str:
     if "\x00" in text:
-        raise ValueError("should not hold a NUL character")
+        raise ValueError("should not contain a NUL character")
     return text
 
 
@@ -34,23 +34,23 @@ Moment = Annotated[float | None, BeforeValidator(checks.moment)]
 
 
 class RequestSchema(BaseModel):
-    """Base of all bodies: exact types, no unknown fields."""
+    """Base of all request schemas: strict types, no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
     def explicit_fields(self) -> dict[str, Any]:
-        """Only the fields that were given; a null stays a null."""
+        """Only the fields that the request contains, including those that are null."""
         return self.model_dump(exclude_unset=True)
 
 
 class GroupRequest(RequestSchema):
-    """A tenant: whose jobs are served, and with which defaults."""
+    """A tenant whose jobs are served, with its defaults."""
 
     keep_alive: Annotated[int, Field(ge=0, le=2_592_000)] | None = Field(None, description="seconds an idle worker is kept (default 300)")
-    default_flavor: ShortText | None = Field(None, description="for jobs that name none; default: the smallest that fits")
-    default_image: ShortText | None = Field(None, description="for jobs that name none")
+    default_flavor: ShortText | None = Field(None, description="for jobs that do not request one; default: the smallest that fits")
+    default_image: ShortText | None = Field(None, description="for jobs that do not request one")
     aliases: Annotated[dict[Name, Annotated[list[Name], Field(max_length=200)]], Field(max_length=100)] | None = Field(
-        None, description="alias to names of clouds; replaced as a whole"
+        None, description="maps an alias to names of clouds; replaced as a whole"
     )
 
 
@@ -58,11 +58,11 @@ class AuthRequest(RequestSchema):
     """An account, with the keys of clouds.yaml: an application credential, or a user with a project."""
 
     auth_url: ShortText | None = Field(None, description="Keystone's URL, ending in /v3")
-    interface: Literal["public", "internal", "admin"] | None = Field(None, description="which endpoints are used (default public)")
+    interface: Literal["public", "internal", "admin"] | None = Field(None, description="endpoint interface (default public)")
     application_credential_id: ShortText | None = None
-    application_credential_secret: Secret | None = Field(None, description="never shown again")
+    application_credential_secret: Secret | None = Field(None, description="write-only")
     username: ShortText | None = None
-    password: Secret | None = Field(None, description="never shown again")
+    password: Secret | None = Field(None, description="write-only")
     user_domain_name: ShortText | None = Field(None, description="default Default")
     project_name: ShortText | None = None
     project_id: ShortText | None = None
@@ -87,20 +87,24 @@ class CloudRequest(RequestSchema):
     region: ShortText | None = Field(None, description="region_name; required at creation")
     auth: AuthRequest | None = Field(None, description="required at creation; merged key by key")
     ca_certificate: Annotated[str, StringConstraints(max_length=262_144)] | None = Field(None, description="PEM; default: the system's")
-    credential_expires_at: Moment = Field(None, description="ISO 8601; workers are not booted when it is near")
-    enabled: bool | None = Field(None, description="false at creation; only scope cloud_admin sets it; null leaves it")
-    frozen: bool | None = Field(None, description="no new workers for the time being (default false)")
-    priority: Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] | None = Field(None, description="higher goes first (default 0)")
-    max_vms: Limit | None = Field(None, description="default: no bound but the quota")
+    credential_expires_at: Moment = Field(None, description="ISO 8601; no workers are booted shortly before it")
+    enabled: bool | None = Field(None, description="false at creation; only scope cloud_admin may set it; null keeps it")
+    frozen: bool | None = Field(None, description="true: boot no new workers (default false)")
+    priority: Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] | None = Field(
+        None, description="clouds with a higher priority are used first (default 0)"
+    )
+    max_vms: Limit | None = Field(None, description="default: limited by the quota only")
     max_cores: Limit | None = None
     max_ram_mib: Limit | None = None
-    soft_max_vms: Limit | None = Field(None, description="no new worker once all servers of the project, foreign ones too, are that many")
+    soft_max_vms: Limit | None = Field(None, description="boot no new worker once the project has this many servers, foreign ones included")
     soft_max_cores: Limit | None = None
     soft_max_ram_mib: Limit | None = None
     default_flavor: ShortText | None = None
     default_image: ShortText | None = None
-    flavor_exclusions: Annotated[list[ShortText], Field(max_length=200)] | None = Field(None, description="names of flavors never used")
-    network: ShortText | None = Field(None, description="name or id; default: the only one")
+    flavor_exclusions: Annotated[list[ShortText], Field(max_length=200)] | None = Field(
+        None, description="names of flavors that are never used"
+    )
+    network: ShortText | None = Field(None, description="name or id; default: the only network")
     security_groups: Annotated[list[ShortText], Field(max_length=50)] | None = None
     keypair: ShortText | None = None
     attributes: (
@@ -109,7 +113,7 @@ class CloudRequest(RequestSchema):
             Field(max_length=50),
         ]
         | None
-    ) = Field(None, description="further attributes of its workers' slots; replaced as a whole")
+    ) = Field(None, description="additional attributes of its workers' slots; replaced as a whole")
 
     @field_validator("ca_certificate")
     @classmethod
@@ -121,24 +125,28 @@ class CloudRequest(RequestSchema):
     def _not_reserved(cls, attributes: dict[str, str] | None) -> dict[str, str] | None:
         taken = sorted(key for key in attributes or {} if key.lower() in RESERVED_ATTRIBUTES or key.lower().startswith("distcloud"))
         if taken:
-            raise ValueError(f"{', '.join(taken)}: set by the scheduler itself; use another name")
+            raise ValueError(f"{', '.join(taken)}: reserved for the scheduler; use another name")
         return attributes
 
 
 class MetadataRequest(RequestSchema):
     """A cloud-init part of a group, or of one of its clouds."""
 
-    content: Text | None = Field(None, description="a template with variables and if; required at creation")
-    mime_type: Annotated[str, AfterValidator(checks.mime_type)] | None = Field(None, description="cloud-init's type (default cloud-config)")
-    priority: Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] | None = Field(None, description="lower comes first (default 0)")
+    content: Text | None = Field(None, description="a template with variables and conditions; required at creation")
+    mime_type: Annotated[str, AfterValidator(checks.mime_type)] | None = Field(
+        None, description="MIME type for cloud-init (default cloud-config)"
+    )
+    priority: Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] | None = Field(
+        None, description="parts with a lower priority come first (default 0)"
+    )
     enabled: bool | None = Field(None, description="default true")
-    excluded_clouds: Annotated[list[Name], Field(max_length=200)] | None = Field(None, description="clouds whose workers do not get it")
+    excluded_clouds: Annotated[list[Name], Field(max_length=200)] | None = Field(None, description="clouds whose workers do not receive it")
 
 
 class ChangeResponse(BaseModel):
-    """What a PUT or DELETE did, or in a dry run would do. Secrets show as ********."""
+    """What a PUT or DELETE changed, or would change in a dry run. Secrets are shown as ********."""
 
     changed: bool
     before: dict[str, Any] | None
     after: dict[str, Any] | None
-    changed_secrets: list[str] = Field([], description="given secrets that differ from the stored ones, dotted")
+    changed_secrets: list[str] = Field([], description="dotted names of given secrets that differ from the stored ones")

@@ -1,4 +1,4 @@
-"""The catalogue as the engine needs it: groups, clouds with their secrets opened, and cloud-init parts, read in one go."""
+"""A snapshot of the catalog for the engine: groups, clouds with decrypted secrets, and cloud-init parts, read in one transaction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CloudKey = tuple[str, str]  # group, cloud
 
 @dataclass(frozen=True, slots=True)
 class CloudSpec:
-    """A cloud as the catalogue wants it: `cloud` without anything observed. `problem` says why its secrets cannot be used."""
+    """The desired state of a cloud: `cloud` holds nothing observed. `problem` says why its secrets cannot be used."""
 
     cloud: Cloud
     account: Account
@@ -31,18 +31,18 @@ class CloudSpec:
 
 @dataclass(frozen=True, slots=True)
 class CatalogSnapshot:
-    """All of the catalogue."""
+    """The whole catalog at one moment."""
 
     groups: tuple[Group, ...] = ()
     clouds: Mapping[CloudKey, CloudSpec] = field(default_factory=dict)
-    parts: Mapping[CloudKey, tuple[Part, ...]] = field(default_factory=dict)  # cloud "" holds the group's own
+    parts: Mapping[CloudKey, tuple[Part, ...]] = field(default_factory=dict)  # cloud "" holds those of the group
 
     def parts_for(self, key: CloudKey) -> tuple[Part, ...]:
         return (*self.parts.get((key[0], ""), ()), *(self.parts.get(key, ()) if key[1] else ()))
 
 
 async def load_catalog(database: Database, box: SecretBox) -> CatalogSnapshot:
-    """Raises DatabaseError."""
+    """Read the catalog. Raises DatabaseError."""
     async with database.read() as session:
         groups = (await session.scalars(select(GroupRow).order_by(GroupRow.name))).all()
         clouds = (await session.scalars(select(CloudRow).order_by(CloudRow.group_name, CloudRow.name))).all()
@@ -68,7 +68,7 @@ async def load_catalog(database: Database, box: SecretBox) -> CatalogSnapshot:
 
 
 async def record_projects(database: Database, projects: Mapping[CloudKey, tuple[Account, str]]) -> None:
-    """Binds each cloud to the project that its account was seen in, unless that is known, or the account has changed since.
+    """Bind each cloud to the project of its account, unless the project is known already or the account has changed since.
 
     Raises DatabaseError.
     """
@@ -99,7 +99,7 @@ def _cloud(row: CloudRow, box: SecretBox) -> CloudSpec:
         if row.auth_secrets:
             secrets = {str(key): str(value) for key, value in json.loads(box.open(row.auth_secrets)).items()}
     except SecretError as error:
-        problem = f"{error}; give the cloud's secret anew"
+        problem = f"{error}; set the cloud's secret again"
     cloud = Cloud(
         name=row.name,
         group=row.group_name,

@@ -1,7 +1,7 @@
-"""Log-in to an OpenStack: a token and where its services are, asked again before the token ends.
+"""Login to OpenStack: a token and the service endpoints, renewed before the token expires.
 
-Asynchronous HTTP by httpx and not keystoneauth's sessions: a call that hangs can be cancelled (a thread cannot), so that one
-dead region never eats a pool of threads that others need; and a CA can be given as text, without a file.
+Uses asynchronous HTTP with httpx instead of keystoneauth's sessions: a hanging call can be cancelled (a thread cannot), so that
+one dead region never exhausts a shared thread pool; and a CA can be given as text, without a file.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from .base import Account, CloudError, ErrorKind, check_project
 
 _RENEW_BEFORE = 300.0
 _VERSION_IN_PATH = re.compile(r"/v\d+(\.\d+)?(/[^/]+)?$")
-_PROJECT_ID = re.compile(r"[!-~]{1,64}")  # as Keystone stores them; the ledger keeps it
-# Catalogues give endpoints with or without a version; these are the ones that the driver speaks.
+_PROJECT_ID = re.compile(r"[!-~]{1,64}")  # as Keystone stores them; the catalog stores it
+# Service catalogs list endpoints with or without a version; these are the versions that the driver supports.
 _VERSIONS = {"compute": "v2.1", "image": "v2", "network": "v2.0"}
 _SERVICE_TYPES = {"compute": ("compute",), "image": ("image",), "network": ("network",)}
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A token with its end and the addresses of the services in our region."""
+    """A token with its expiry time, and the endpoints of the services in the region."""
 
     token: str
     expires_at: float
@@ -38,7 +38,7 @@ class Login:
 
 
 def client_for(account: Account, seconds: float) -> httpx.AsyncClient:
-    """An HTTP client that trusts the account's own CA alone where it has one. Raises CloudError when that is no certificate."""
+    """An HTTP client that trusts only the account's CA, if it has one. Raises CloudError if that is not a valid certificate."""
     verify: ssl.SSLContext | bool = True
     if account.ca_certificate:
         try:
@@ -55,17 +55,17 @@ def client_for(account: Account, seconds: float) -> httpx.AsyncClient:
 
 
 def check_open(account: Account, client: httpx.AsyncClient) -> None:
-    """Raises CloudError for a client that was closed: its account was changed while a call waited for its turn.
+    """Raise CloudError for a closed client: its account was changed while the call waited.
 
-    To be asked right before sending: then it is certain that nothing was sent, which a call that is cut off on its way does not tell.
+    Call this immediately before sending: then nothing was sent, which is not certain of a call that is interrupted later.
     """
     if client.is_closed:
-        message = "was not asked: its account was changed meanwhile; it is asked again with the new one"
+        message = "was not called: its account was changed meanwhile; the call is repeated with the new one"
         raise CloudError(ErrorKind.UNREACHABLE, account.label, message, no_effect=True)
 
 
 class Keystone:
-    """The log-in of one account; used by several calls at once, it asks once."""
+    """The login of one account; concurrent calls share one request."""
 
     def __init__(self, account: Account, client: httpx.AsyncClient, seconds: float) -> None:
         self._account = account
@@ -75,7 +75,7 @@ class Keystone:
         self._lock = asyncio.Lock()
 
     async def login(self, *, refused: Login | None = None) -> Login:
-        """A valid log-in; `refused` is one that a service did not take, so that it is not given again."""
+        """A valid login; `refused` is one that a service has rejected, so that it is not returned again."""
         async with self._lock:
             current = self._login
             if current is None or current is refused or current.expires_at - _RENEW_BEFORE < time.time():
@@ -86,7 +86,7 @@ class Keystone:
         label = self._account.label
         url = self._account.auth.get("auth_url", "").rstrip("/")
         if not url.startswith(("http://", "https://")):
-            raise CloudError(ErrorKind.AUTH, label, "auth.auth_url: is missing or is no http(s) URL", no_effect=True)
+            raise CloudError(ErrorKind.AUTH, label, "auth.auth_url: missing, or not an http(s) URL", no_effect=True)
         if not url.endswith("/v3"):
             url += "/v3"
         body = {"auth": _request(self._account)}
@@ -100,7 +100,7 @@ class Keystone:
             ) from error
         if response.status_code in (401, 403):
             raise CloudError(
-                ErrorKind.AUTH, label, f"Keystone at {url} refuses the credential; check it, or whether it has expired", no_effect=True
+                ErrorKind.AUTH, label, f"Keystone at {url} refuses the credential; check it, and whether it has expired", no_effect=True
             )
         if response.status_code == 404:
             raise CloudError(ErrorKind.AUTH, label, f"no Keystone v3 at {url}; check auth.auth_url", no_effect=True)
@@ -111,7 +111,7 @@ class Keystone:
             token = response.json()["token"]
             project = str(token["project"]["id"])
             if not _PROJECT_ID.fullmatch(project):
-                raise ValueError("no id of a project")
+                raise ValueError("invalid project id")
             check_project(self._account, project)
             return Login(
                 token=response.headers["X-Subject-Token"],
@@ -121,7 +121,7 @@ class Keystone:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CloudError(
-                ErrorKind.AUTH, label, f"Keystone at {url} gave no project-scoped token; name the project in auth", no_effect=True
+                ErrorKind.AUTH, label, f"Keystone at {url} returned no project-scoped token; set the project in auth", no_effect=True
             ) from error
 
 
@@ -164,7 +164,7 @@ def _endpoints(account: Account, catalog: list[dict[str, Any]]) -> dict[str, str
                 url = str(endpoint["url"]).rstrip("/")
                 found.setdefault(service, url if _VERSION_IN_PATH.search(url) else f"{url}/{_VERSIONS[service]}")
     if "compute" not in found:
-        hint = f"; the catalogue has {', '.join(sorted(elsewhere))}" if elsewhere else ""
+        hint = f"; the catalog has {', '.join(sorted(elsewhere))}" if elsewhere else ""
         raise CloudError(
             ErrorKind.REJECTED,
             account.label,
@@ -175,7 +175,7 @@ def _endpoints(account: Account, catalog: list[dict[str, Any]]) -> dict[str, str
 
 
 def describe_failure(error: BaseException, seconds: float) -> str:
-    """What went wrong below HTTP, in words."""
+    """Describe an error below HTTP."""
     if isinstance(error, TimeoutError | httpx.TimeoutException):
         return f"no answer within {seconds:g} s"
     message = str(error) or type(error).__name__
@@ -185,5 +185,5 @@ def describe_failure(error: BaseException, seconds: float) -> str:
 
 
 def never_sent(error: BaseException) -> bool:
-    """Whether the request certainly never left: then it cannot have had an effect."""
+    """Whether the request was certainly not sent, so that it cannot have had an effect."""
     return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.InvalidURL | httpx.UnsupportedProtocol)

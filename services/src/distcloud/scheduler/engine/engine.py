@@ -1,7 +1,7 @@
-"""The engine: looks at clouds and pool, brings the ledger up to date, asks the planner, and has its plan carried out.
+"""The engine: observes clouds and pool, updates the ledger, runs the planner and starts the actions of its plan.
 
-One cycle never waits for a cloud: every cloud is watched by a task of its own (`observe.CloudWatch`), and orders run as tasks
-whose outcome the ledger tells. A cycle that is cut off anywhere leaves nothing that the next one does not find.
+A cycle never waits for a cloud: each cloud has its own monitor task (`monitor.CloudMonitor`), and actions run as tasks whose
+outcome is recorded in the ledger. A cycle may be interrupted anywhere; the next one continues from the ledger.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _STUCK_AFTER_CYCLES = 12
 
 
 class EngineLockLost(Exception):
-    """Another engine may run on this database now; this one must end at once."""
+    """Another engine may now run on this database; this one must stop immediately."""
 
 
 @dataclass(slots=True)
 class _State:
-    """What the engine remembers between cycles. Losing it costs nothing but a moment: the ledger and the clouds know the rest."""
+    """What the engine keeps between cycles. All of it can be rebuilt from the ledger and the clouds."""
 
     catalog: CatalogSnapshot = field(default_factory=CatalogSnapshot)
     pool: PoolView = field(default_factory=PoolView)
@@ -58,7 +58,7 @@ class _State:
 
 
 class Engine:
-    """One scheduler on one database. `cycle` is one turn; `run` turns until told to stop."""
+    """One scheduler on one database. `cycle` runs one cycle; `run` repeats cycles until it is stopped."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Engine:
         self._lock: Exclusive | None = None
 
     async def start(self) -> None:
-        """Reads who we are. The database must have been migrated."""
+        """Load the scheduler's identity. The database must have been migrated."""
         self._uuid = await self._ledger.scheduler_uuid()
         self._started_at = self._clock()
         self._operations = Operations(
@@ -116,12 +116,12 @@ class Engine:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Turns until `stop` is set. Waits first until no other engine runs on this database. Raises EngineLockLost."""
+        """Run cycles until `stop` is set, after waiting until no other engine uses this database. Raises EngineLockLost."""
         while not stop.is_set():
             async with self._database.exclusive("engine") as lock:
                 self._state.health.last_turn_monotonic = self._monotonic()
                 if lock is None:
-                    self._state.health.waiting_for = "another engine runs on this database; waiting for it to end"
+                    self._state.health.waiting_for = "another engine runs on this database; waiting for it to stop"
                     log.info("waiting_for_lock")
                     await _wait_any(stop, seconds=self._timing.cycle)
                     continue
@@ -139,12 +139,14 @@ class Engine:
         while not stop.is_set():
             assert self._lock is not None
             if not await self._lock.held():
-                raise EngineLockLost("the engine's lock on the database is lost (its connection broke); restart to take it again")
+                raise EngineLockLost(
+                    "lost the engine's lock on the database (its connection broke); restart the service to acquire it again"
+                )
             self._wakeup.clear()
             try:
                 await self.cycle()
             except Exception as error:
-                # Also what nobody thought of, whatever a cloud or the pool said: the ledger is as before, and the API tells of it.
+                # Unexpected errors too fail only this cycle: the ledger is unchanged, and the API reports the error.
                 expected = self._state.health.failed(error)
                 self._meters.cycle_failed()
                 log.error("cycle_failed", error=str(error), exc_info=not expected)
@@ -152,7 +154,7 @@ class Engine:
             await _wait_any(stop, self._wakeup, seconds=self._timing.cycle * (0.95 + 0.1 * self._jitter()))
 
     async def cycle(self) -> None:
-        """One turn. Raises DatabaseError; failures of clouds, pool and minter are findings, not errors."""
+        """Run one cycle. Raises DatabaseError; failures of clouds, pool and minter are observations, not errors."""
         began, now = time.monotonic(), self._clock()
         state = self._state
         state.catalog = await load_catalog(self._database, self._box)
@@ -162,7 +164,7 @@ class Engine:
         await pool_query
         slots = state.pool.slots if state.pool.reachable else ()
         observations, orphans = await self._monitors.reconcile(vms, self._ledger, self._uuid, self._create_settled)
-        # An order under way knows more than a listing that may have begun before it.
+        # A running task has newer information than a listing that may have started before it.
         observations = {vm_id: seen for vm_id, seen in observations.items() if vm_id not in self._tasks}
         await self._apply_observations(with_slots(observations, vms, slots), now)
         for key, server in orphans:
@@ -173,7 +175,7 @@ class Engine:
         self._prune_creates(vms, now)
         world = self._world(tuple(vms), now)
         if state.pool.reachable:
-            # In a thread: it may take a second, in which the API must answer. Nobody changes the world; the matcher is used here alone.
+            # In a thread: planning may take a second, and the API must respond. World is immutable; only planning uses this matcher.
             plan = await asyncio.to_thread(plan_world, world, self._matcher)
             failures = [(action, why) for action in plan.actions if (why := await self._start_action(action, vms, now))]
             state.record = PlanRecord(now, world, plan, tuple(failures))
@@ -186,18 +188,18 @@ class Engine:
         pool = self._state.pool
         return World(pool.demand, pool.slots, vms, self._monitors.clouds(), self._state.catalog.groups, self._policy, now, pool.hearing())
 
-    # --- looking
+    # --- observing
 
     async def _query_pool(self) -> None:
-        """Demand and slots together; if either lacks, both are unknown: half the truth would boot or retire on ignorance."""
+        """Query demand and slots together. If either fails, both are unknown: acting on only one would boot or retire wrongly."""
         pool = self._state.pool
-        # Neither is cut off when the other fails: a child that is cut off has to be started anew.
+        # Neither is cancelled when the other fails: a cancelled subprocess would have to be restarted.
         queues, slots = await asyncio.gather(self._pool.demand(), self._pool.slots(), return_exceptions=True)
         for failure in (queues, slots):
             if isinstance(failure, BaseException) and not isinstance(failure, PoolUnavailable):
                 raise failure
         if isinstance(queues, BaseException) or isinstance(slots, BaseException):
-            # Said once when it begins: the words of a failure often carry the time, and would fill the journal.
+            # Logged only when the failure starts: its text often contains the time and would fill the journal.
             error = str(queues if isinstance(queues, BaseException) else slots)
             if not pool.error:
                 log.warning("pool_failed", error=error)
@@ -212,10 +214,10 @@ class Engine:
         pool.answered(queues.demand, queues.unheard, tuple(slots), self._clock(), self._monotonic())
 
     def _create_settled(self, vm: Vm, listing_began_at: float) -> bool:
-        """Whether a create of this VM was surely over long enough before the listing began.
+        """Whether the create call of this VM ended long enough before the listing began.
 
-        The engine's own start counts too: the call may have been under way when the engine before this one died. It holds for
-        servers that answered as well: a cloud may show them late, after their worker is already seen in the pool.
+        The engine's start counts too: the call may have been running when the previous engine died. This also applies to creates
+        that succeeded: a cloud may list a server late, even after its worker has appeared in the pool.
         """
         assert self._operations is not None
         over = max(vm.requested_at, self._started_at, self._operations.create_ended.get(vm.id, 0.0))
@@ -226,7 +228,7 @@ class Engine:
         live = {vm.id for vm in vms}
 
         def clamp(at: float) -> float:
-            return at if at <= now + AHEAD else now  # the clock was set back
+            return at if at <= now + AHEAD else now  # later: the clock was set back
 
         self._started_at = clamp(self._started_at)
         self._operations.create_ended = {vm_id: clamp(at) for vm_id, at in self._operations.create_ended.items() if vm_id in live}
@@ -234,7 +236,7 @@ class Engine:
         for monitor in self._monitors:
             monitor.unanswered.forget(live)
 
-    # --- bringing the ledger up to date
+    # --- updating the ledger
 
     async def _apply_observations(self, observations: Mapping[str, Observation], now: float) -> None:
         assert self._operations is not None
@@ -246,7 +248,7 @@ class Engine:
                 if monitor is not None:
                     if before.server_id is None and before.registered_at is None:
                         monitor.server_lost(after.id)
-                    self._tasks.start(after.id, "farewell", self._operations.deregister(before, observations[after.id], monitor))
+                    self._tasks.start(after.id, "deregister", self._operations.deregister(before, observations[after.id], monitor))
                 continue
             if monitor is not None and after.state is VmState.ERROR and before.registered_at is None:
                 monitor.server_failed(after.reason)
@@ -256,7 +258,7 @@ class Engine:
                     monitor.server_worked()
 
     def _log_change(self, before: Vm | None, after: Vm) -> None:
-        """Every change of a VM's state, whoever made it: one line in the log, one count."""
+        """Log and count every change of a VM's state."""
         cloud = f"{after.group}/{after.cloud}"
         was = None if before is None else before.state.value
         log.info("vm_changed", vm=after.id, cloud=cloud, flavor=after.flavor, before=was, after=after.state.value, why=after.reason)
@@ -272,10 +274,10 @@ class Engine:
         except RequestRejected as error:
             log.warning("server_not_adopted", error=str(error))
 
-    # --- acting
+    # --- starting actions
 
     async def _start_action(self, action: Action, vms: Sequence[Vm], now: float) -> str:
-        """Begins what was decided; gives why it could not be begun."""
+        """Start a planned action; returns why it could not be started, or an empty string."""
         assert self._operations is not None
         if isinstance(action, Boot):
             return await self._start_boot(action, now)
@@ -290,7 +292,7 @@ class Engine:
                 idle = slot is not None and slot.claimed_slots == 0
                 self._tasks.start(vm.id, "retire", self._operations.retire(vm, reason, monitor, idle=idle))
             case Delete():
-                # A build that hangs, or a worker that never joins, is as good as none; one in state ERROR was counted when it failed.
+                # A hanging build or a worker that never joins counts as a failed server; state ERROR was counted when the server failed.
                 hung = action.reason is Reason.BUILD_FAILED and vm.state is VmState.STARTING
                 failed = hung or action.reason is Reason.NEVER_REGISTERED
                 self._tasks.start(vm.id, "delete", self._operations.delete(vm, reason, monitor, failed=failed))
@@ -300,7 +302,7 @@ class Engine:
         assert self._operations is not None
         monitor = self._monitors.get((boot.group, boot.cloud))
         if monitor is None:
-            return f"cloud {boot.group}/{boot.cloud}: not watched"
+            return f"no boot on {boot.group}/{boot.cloud}: the cloud is not monitored"
         if not self._operations.minter_breaker.allows(now):
             return f"no boot on {boot.group}/{boot.cloud}: {self._operations.minter_breaker.error}"
         key = new_drain_key()
@@ -314,11 +316,11 @@ class Engine:
         return ""
 
     async def wait_idle(self) -> None:
-        """Waits for all orders under way."""
+        """Wait for all running tasks."""
         await self._tasks.wait_idle()
 
     async def close(self) -> None:
-        """Ends orders and watches; whatever they had begun is found again."""
+        """Stop tasks and monitors; the next start continues from the ledger."""
         await self._tasks.close()
         await self._monitors.close()
         self._lock = None
@@ -387,7 +389,7 @@ class Engine:
         return ExplainInputs(found.id, True, found.status, found.demand, world, found.hold_reason, found.universe)
 
     def _publish(self, vms: Sequence[Vm]) -> None:
-        """What pages and metrics tell of this moment."""
+        """Update the status and the metrics."""
         state = self._state
         state.health.vms = {}
         for vm in vms:
@@ -401,7 +403,7 @@ class Engine:
 
 
 async def _wait_any(*events: asyncio.Event, seconds: float) -> None:
-    """Waits until one of the events is set, at most `seconds`."""
+    """Wait until one of the events is set, at most `seconds`."""
     waits = [asyncio.ensure_future(event.wait()) for event in events]
     try:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

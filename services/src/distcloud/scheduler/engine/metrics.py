@@ -1,4 +1,4 @@
-"""The engine's Prometheus metrics, all names in one place."""
+"""The engine's Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from ..domain.model import Demand
 
 
 class Meters:
-    """Labels are names from the catalogue and words of ours, so their number is bounded."""
+    """Labels are names from the catalog and fixed terms, so their number is bounded."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         registry = registry or CollectorRegistry()
         seconds = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-        self._cycle = Histogram("distcloud_scheduler_cycle_seconds", "Time of one cycle.", buckets=seconds, registry=registry)
-        self._failed = Counter("distcloud_scheduler_cycle_failures", "Cycles that could not be finished.", registry=registry)
+        self._cycle = Histogram("distcloud_scheduler_cycle_seconds", "Duration of a cycle.", buckets=seconds, registry=registry)
+        self._failed = Counter("distcloud_scheduler_cycle_failures", "Cycles that failed.", registry=registry)
         self._listings = Histogram(
-            "distcloud_scheduler_cloud_listing_seconds", "Time to list a cloud.", ("cloud",), buckets=seconds, registry=registry
+            "distcloud_scheduler_cloud_listing_seconds", "Duration of listing a cloud.", ("cloud",), buckets=seconds, registry=registry
         )
         self._listing_failures = Counter(
-            "distcloud_scheduler_cloud_listing_failures", "Looks at a cloud that failed.", ("cloud",), registry=registry
+            "distcloud_scheduler_cloud_listing_failures", "Listings of a cloud that failed.", ("cloud",), registry=registry
         )
-        self._reachable = Gauge("distcloud_scheduler_cloud_reachable", "Whether a cloud may be counted on.", ("cloud",), registry=registry)
+        self._reachable = Gauge("distcloud_scheduler_cloud_reachable", "Whether a cloud is reachable.", ("cloud",), registry=registry)
         self._vms = Gauge("distcloud_scheduler_vms", "Live VMs.", ("cloud", "state"), registry=registry)
-        self._changes = Counter("distcloud_scheduler_vm_changes", "Changes of state.", ("cloud", "to_state"), registry=registry)
+        self._changes = Counter("distcloud_scheduler_vm_changes", "Changes of a VM's state.", ("cloud", "to_state"), registry=registry)
         self._operations = Counter(
-            "distcloud_scheduler_operations", "Orders carried out.", ("cloud", "order", "outcome"), registry=registry
+            "distcloud_scheduler_operations", "Operations on VMs.", ("cloud", "operation", "outcome"), registry=registry
         )
-        self._jobs = Gauge("distcloud_scheduler_jobs", "Jobs of our groups.", ("group", "status"), registry=registry)
-        self._pool = Gauge("distcloud_scheduler_pool_reachable", "Whether the pool answers.", registry=registry)
+        self._jobs = Gauge("distcloud_scheduler_jobs", "Jobs of the scheduler's groups.", ("group", "status"), registry=registry)
+        self._pool = Gauge("distcloud_scheduler_pool_reachable", "Whether the pool is reachable.", registry=registry)
         self._boot = Histogram(
             "distcloud_scheduler_registration_seconds",
-            "From the request of a VM to its first sight in the pool.",
+            "From the request of a VM to its registration in the pool.",
             ("cloud",),
             buckets=(10, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200, 3600),
             registry=registry,
@@ -61,7 +61,7 @@ class Meters:
         pool_reachable: bool,
         clouds_reachable: Mapping[str, bool],
     ) -> None:
-        """What a cycle found: live VMs by (group, cloud) and state, jobs, and who answers."""
+        """Set the gauges after a cycle: live VMs by (group, cloud) and state, jobs, reachability."""
         _set(self._vms, self._vm_labels, {(f"{group}/{cloud}", state): n for (group, cloud), of in vms.items() for state, n in of.items()})
         jobs: Tally[tuple[str, str]] = Tally()
         for kind in demand:
@@ -83,7 +83,7 @@ class Meters:
 
 
 def _set(gauge: Gauge, known: set[tuple[str, str]], counts: Mapping[tuple[str, str], int]) -> None:
-    """By labels; what was there before and is not any more becomes 0."""
+    """Set a gauge by labels; labels that are no longer counted become 0."""
     for labels in known - set(counts):
         gauge.labels(*labels).set(0)
     for labels, count in counts.items():

@@ -1,4 +1,4 @@
-"""Watching one cloud: a task of its own that lists its servers again and again, so that a slow cloud keeps nobody waiting."""
+"""Monitors one cloud in its own task, which lists the servers repeatedly, so that a slow cloud delays no other."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How often and how long, in seconds. `stale` is the age at which a listing no longer allows decisions."""
+    """Intervals and time limits in seconds. A listing older than `stale` is not used for decisions."""
 
     cycle: float = 5.0
     listing: float = 5.0
     inventory: float = 60.0
     stale: float = 60.0
-    deadline: float = 60.0  # for one look at a cloud, all its calls together
+    deadline: float = 60.0  # for one refresh, all its calls together
     boots_at_once: int = 5
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedListing:
-    """One listing; absence in it is proven for what existed before `began_at`."""
+    """One listing. It proves the absence of servers only if they were created before `began_at`."""
 
     number: int
     began_at: float
@@ -42,7 +42,7 @@ class ObservedListing:
 
 
 class CloudMonitor:
-    """What is known of one cloud, and its driver. `on_news` is called when the engine should look."""
+    """The observed state of one cloud, and its driver. `on_change` is called when the engine should run a cycle."""
 
     def __init__(
         self,
@@ -62,10 +62,10 @@ class CloudMonitor:
         self.observed: ObservedListing | None = None
         self.inventory: Inventory | None = None
         self.foreign = Usage()
-        self.neighbors: frozenset[CloudKey] = frozenset()  # other clouds of the catalogue in the same project
+        self.neighbors: frozenset[CloudKey] = frozenset()  # other clouds of the catalog in the same project
         self.error = ""
-        self.refused = False  # the last failure was about the credential: no passing weakness
-        self.failures = 0  # servers that failed in a row
+        self.refused = False  # the last failure was a refused credential, which is not transient
+        self.failures = 0  # consecutive failed servers
         self.last_failure_at: float | None = None
         self.last_failure = ""
         self.unanswered = UnansweredCreates()
@@ -86,22 +86,22 @@ class CloudMonitor:
         return self.breaker.state(self._clock())
 
     def problem(self) -> str:
-        """Why the cloud must not be counted on now; empty when it may."""
+        """Why the cloud cannot be used now; empty if it can."""
         if self.refused or self.state() is not BreakerState.CLOSED:
             return self.breaker.error or self.error or "it does not answer"
         if self.observed is None:
-            return self.error or "not asked yet"
+            return self.error or "not contacted yet"
         age = self._clock() - self.observed.began_at
         if age > self._timing.stale:
-            return self.error or f"its last answer is {age:.0f} s old"
+            return self.error or f"its last listing is {age:.0f} s old"
         return self._inventory_error if self.inventory is None or self._inventory_stale(self._timing.stale * 10) else ""
 
     def request_refresh(self) -> None:
-        """Look at this cloud now rather than at the next beat."""
+        """Refresh now instead of at the next interval."""
         self._refresh_requested.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Refresh periodically until cancelled."""
         while True:
             self._refresh_requested.clear()
             if self.breaker.allows(self._clock()):
@@ -117,7 +117,7 @@ class CloudMonitor:
                 continue
 
     async def refresh(self) -> None:
-        """One look; never raises. What is found stays until the next good look."""
+        """List the cloud once; never raises. The result is kept until the next successful refresh."""
         began_at, pending = self._clock(), self.unanswered.pending()
         try:
             async with asyncio.timeout(self._timing.deadline):
@@ -133,8 +133,8 @@ class CloudMonitor:
         except TimeoutError:
             self._listing_failed(f"cloud {self.label}: did not answer within {self._timing.deadline:g} s")
         except Exception as error:
-            # A watch that dies would leave its cloud unwatched for ever: what nobody thought of counts as a failure of the cloud.
-            log.exception("look_failed", cloud=self.label)
+            # An unexpected error must not end the monitor: it counts as a failure of the cloud.
+            log.exception("refresh_failed", cloud=self.label)
             self._listing_failed(f"cloud {self.label}: {type(error).__name__}")
         self._meters.listing_completed(self.label, self._clock() - began_at, ok=not self.error)
 
@@ -149,7 +149,7 @@ class CloudMonitor:
             self._inventory_error = str(error)
 
     def _inventory_stale(self, age: float) -> bool:
-        # Younger than nothing: the clock was set back.
+        # A negative age means that the clock was set back.
         return self._inventory_at is None or not 0 <= self._clock() - self._inventory_at < age
 
     def succeeded(self) -> None:
@@ -159,7 +159,7 @@ class CloudMonitor:
         self.error, self.refused = "", False
 
     def failed(self, error: str, *, refused: bool = False) -> None:
-        """A call failed in a way that says something of the cloud, not of the request; `refused`: of the credential."""
+        """Record a failed call that shows a problem of the cloud, not of the request; `refused`: of its credential."""
         if not self.error:
             log.warning("cloud_failed", cloud=self.label, error=error)
         self.breaker = self.breaker.failed(self._clock(), random.random(), error)  # noqa: S311 - spreads retries
@@ -174,7 +174,7 @@ class CloudMonitor:
         self.last_failure_at, self.last_failure = self._clock(), why
 
     def server_lost(self, vm_id: str) -> None:
-        """The cloud has no server for a VM that it was perhaps asked for; only a create that it left unanswered counts."""
+        """Record that the cloud has no server for a VM. It counts as a failure only if the create call was not answered."""
         if error := self.unanswered.lost(vm_id):
             self.server_failed(error)
 

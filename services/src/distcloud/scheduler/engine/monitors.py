@@ -1,4 +1,4 @@
-"""The watches of all clouds: one for each that may be booted on or still has VMs, begun and ended as the catalogue changes."""
+"""The monitors of all clouds that are enabled or still have VMs, started and stopped as the catalog changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DriverFactory = Callable[[Account], CloudDriver]
 
 
 class CloudMonitors:
-    """What is known of every cloud. `begin_tasks` false leaves looking to the caller (tests turn by hand)."""
+    """The monitors by cloud. With `start_tasks` false the caller refreshes them (as tests do)."""
 
     def __init__(
         self, make_driver: DriverFactory, *, timing: Timing, clock: Callable[[], float], on_change: Callable[[], None], meters: Meters
@@ -32,8 +32,8 @@ class CloudMonitors:
         self._catalog = CatalogSnapshot()
         self._monitors: dict[CloudKey, CloudMonitor] = {}
         self._tasks: dict[CloudKey, asyncio.Task[None]] = {}
-        self._problems: dict[CloudKey, str] = {}  # clouds that no driver could be made for
-        self._reconciled: dict[CloudKey, int] = {}  # number of the last listing that was read
+        self._problems: dict[CloudKey, str] = {}  # clouds whose driver could not be created
+        self._reconciled: dict[CloudKey, int] = {}  # number of the last reconciled listing
         self.start_tasks = False
 
     def __iter__(self) -> Iterator[CloudMonitor]:
@@ -46,7 +46,7 @@ class CloudMonitors:
         return self._monitors.get(key)
 
     async def sync(self, catalog: CatalogSnapshot, vms: Iterable[Vm]) -> None:
-        """A watch for every enabled cloud and every one with VMs; a changed account gets a new one."""
+        """Keep one monitor for every cloud that is enabled or has VMs; a changed account gets a new one."""
         self._catalog, self._problems = catalog, {}
         desired = {key for key, spec in catalog.clouds.items() if spec.cloud.enabled}
         desired |= {(vm.group, vm.cloud) for vm in vms if (vm.group, vm.cloud) in catalog.clouds}
@@ -69,7 +69,7 @@ class CloudMonitors:
             )
             self._monitors[key] = monitor
             if self.start_tasks:
-                self._tasks[key] = asyncio.create_task(monitor.run(), name=f"watch {monitor.label}")
+                self._tasks[key] = asyncio.create_task(monitor.run(), name=f"monitor {monitor.label}")
 
     async def _stop(self, key: CloudKey) -> None:
         monitor, task = self._monitors.pop(key), self._tasks.pop(key, None)
@@ -86,9 +86,9 @@ class CloudMonitors:
     async def reconcile(
         self, vms: Iterable[Vm], ledger: Ledger, scheduler_uuid: str, settled: Callable[[Vm, float], bool]
     ) -> tuple[dict[str, Observation], list[tuple[CloudKey, Server]]]:
-        """What listings that were not read yet say of VMs, and the servers of ours without a row. Raises DatabaseError.
+        """Reconcile new listings with the ledger: the observations of VMs, and our servers without a row. Raises DatabaseError.
 
-        `settled(vm, listing_began_at)`: whether that VM's create was surely over before the listing.
+        `settled(vm, listing_began_at)`: whether the create call of that VM ended before the listing.
         """
         live = [*vms]
         known = {vm.id for vm in live}
@@ -116,14 +116,14 @@ class CloudMonitors:
         return observations, orphans
 
     def discovered_projects(self) -> dict[CloudKey, tuple[Account, str]]:
-        """Clouds of which no project is remembered yet: the account, and the project that it was seen in."""
+        """Clouds without a stored project: their account and its observed project."""
         monitors = ((monitor, monitor.inventory) for monitor in self if not monitor.spec.account.project)
         return {
             monitor.key: (monitor.spec.account, inventory.project) for monitor, inventory in monitors if inventory and inventory.project
         }
 
     def clouds(self) -> tuple[Cloud, ...]:
-        """The clouds of the catalogue as the planner shall see them."""
+        """The clouds of the catalog with their observed state, for the planner."""
         return tuple(planner_cloud(spec, self._facts(key)) for key, spec in self._catalog.clouds.items())
 
     def _facts(self, key: CloudKey) -> CloudObservation:
@@ -135,11 +135,11 @@ class CloudMonitors:
         return facts if facts.inventory is not None else replace(facts, project=self._project_from_neighbors(key))
 
     def _project_from_neighbors(self, key: CloudKey) -> str:
-        """The project of a cloud that has not told it itself: its servers use up the same quota all the same."""
+        """The project of a cloud that has not been observed itself; its servers still use the quota of that project."""
         found = (monitor.inventory.project for monitor in self if monitor.inventory is not None and key in monitor.neighbors)
         return next(found, "")
 
 
 def _must_recreate(old: Account, new: Account) -> bool:
-    """Whether the cloud has to be watched anew; that its project was learned meanwhile is no reason."""
+    """Whether the account has changed so that a new monitor is needed; a project that became known is not a change."""
     return old != replace(new, project=old.project) or old.project not in ("", new.project)

@@ -1,7 +1,7 @@
-"""Carrying out what was decided: each order in steps that may be cut off anywhere and are then done again, or found done.
+"""Operations on VMs, in steps that may be interrupted anywhere and are then repeated or found complete.
 
-The order of steps is the point. A boot writes its row before the cloud is asked. A farewell (out of the pool, identity
-refused) is said before a row is closed, so that a closed row owes nobody anything.
+The sequence of steps makes them crash-safe: a row is written before the cloud is called, and a VM is deregistered (identity
+revoked, ads removed from the pool) before its row is closed, so that a closed row needs no further work.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """What every worker is told about its pool."""
+    """What every worker needs to know about its pool."""
 
     domain: str
     condor_host: str
@@ -38,7 +38,7 @@ class WorkerContext:
 
 
 class Operations:
-    """Orders to clouds, pool and minter. No method raises for what the outside does: the ledger tells how far things came."""
+    """Calls clouds, pool and minter. No method raises for their failures: the ledger records how far an operation got."""
 
     def __init__(
         self,
@@ -63,10 +63,10 @@ class Operations:
         self._jitter = jitter
         self._meters = meters
         self.minter_breaker = Breaker()
-        self.create_ended: dict[str, float] = {}  # when the create call of a VM ended, with or without an answer
+        self.create_ended: dict[str, float] = {}  # when the create call of a VM ended, answered or not
 
     async def boot(self, vm: Vm, drain_key: str, monitor: CloudMonitor, catalog: CatalogSnapshot) -> str:
-        """Asks the cloud for the server of a row that is already written. Gives what went wrong, or nothing."""
+        """Create the server of a row that is already written. Returns the error, or an empty string."""
         try:
             async with monitor.boots:
                 return await self._boot(vm, drain_key, monitor, catalog)
@@ -80,11 +80,11 @@ class Operations:
             request = self._request(vm, drain_key, token, monitor, catalog)
         except MinterUnavailable as error:
             self.minter_breaker = self.minter_breaker.failed(self._clock(), self._jitter(), str(error))
-            return await self._create_refused(vm, str(error), reason="the cloud was not asked")
+            return await self._create_refused(vm, str(error), reason="the cloud was not called")
         except (ContextError, SettingsError) as error:
-            why = f"its configuration cannot be made: {error}"
+            why = f"cannot render its configuration: {error}"
             monitor.server_failed(why)
-            return await self._create_refused(vm, why, reason="the cloud was not asked")
+            return await self._create_refused(vm, why, reason="the cloud was not called")
         failed_listings = monitor.unanswered.failed_listings
         try:
             server_id = await monitor.driver.create(request)
@@ -131,9 +131,9 @@ class Operations:
         return error
 
     async def retire(self, vm: Vm, reason: str, monitor: CloudMonitor | None, *, idle: bool) -> str:
-        """Lets it finish its jobs. The state comes first, so that a crash before the drain is seen and the drain repeated.
+        """Drain a VM. Its state is changed first, so that the drain is repeated after a crash.
 
-        `idle`: the pool shows it without a job, so that one that cannot be told to drain may go at once.
+        `idle`: it runs no job according to the pool; if it cannot be drained, it is then deleted immediately.
         """
         _, after = await self._ledger.apply_event(vm.id, Event.RETIRE_ORDERED, self._clock(), reason=reason)
         if after.state is not VmState.RETIRING:
@@ -141,8 +141,8 @@ class Operations:
         try:
             key = await self._ledger.drain_key(vm.id)
             if key is None:
-                # Nobody holds its key: it leaves when it is seen without a job, or at the end of the drain's patience.
-                return await self.delete(after, f"{after.reason}; idle, and cannot be told to drain", monitor) if idle else ""
+                # Its key is unknown: it is deleted once it runs no job, or when the drain times out.
+                return await self.delete(after, f"{after.reason}; idle, and its drain key is unknown", monitor) if idle else ""
             await self._pool.drain(vm.id, key)
         except (PoolUnavailable, SecretError) as error:
             self._record("drain", vm, "failed", str(error))
@@ -152,9 +152,9 @@ class Operations:
         return ""
 
     async def delete(self, vm: Vm, reason: str, monitor: CloudMonitor | None, *, failed: bool = False) -> str:
-        """Gives the server back. Asked again until a listing lacks it; `farewell` then closes the row.
+        """Delete the server. Repeated until a listing lacks it; `deregister` then closes the row.
 
-        `failed`: it never became a worker, which counts against its cloud, once: with the change of its state.
+        `failed`: it never became a worker. This counts as a failure of its cloud once, when its state changes.
         """
         before, after = await self._ledger.apply_event(vm.id, Event.DELETE_ORDERED, self._clock(), reason=reason)
         if failed and monitor is not None and before.state is not after.state:
@@ -162,7 +162,7 @@ class Operations:
         if after.state is not VmState.DELETING:
             return ""
         if monitor is None:
-            return f"VM {vm.id}: its cloud {vm.group}/{vm.cloud} is not in the catalogue any more; put it back to have the VM deleted"
+            return f"VM {vm.id}: its cloud {vm.group}/{vm.cloud} is no longer in the catalog; add it again to have the VM deleted"
         if after.server_id is not None:
             try:
                 await monitor.driver.delete(after.server_id)
@@ -177,18 +177,18 @@ class Operations:
         return ""
 
     async def deregister(self, vm: Vm, observation: Observation, monitor: CloudMonitor) -> str:
-        """The cloud no longer has it: take its ads out of the pool, refuse its identity, then close the row."""
+        """The cloud no longer has the server: revoke its identity, remove its ads from the pool, then close the row."""
         if vm.server_id is not None:
             try:
                 await monitor.driver.delete_leftovers(vm.server_id)
             except CloudError as error:
-                # A port left behind costs an address; a row left open would cost a repeated farewell for ever.
-                self._record("sweep", vm, "failed", str(error))
+                # A leftover port costs an address; a row left open would be deregistered again and again.
+                self._record("delete_leftovers", vm, "failed", str(error))
         if not await self._revoke_and_invalidate(vm):
-            return f"VM {vm.id}: its farewell is not said yet"
+            return f"VM {vm.id}: not deregistered yet"
         closed = await self._ledger.apply_observations({vm.id: observation}, self._clock(), self._policy, closing=frozenset({vm.id}))
         for before, after in closed:
-            # Here and not when it was missed: until its farewell is said, it is missed in every listing.
+            # Counted here, because every listing reports the VM missing until it is deregistered.
             if before.state in (VmState.STARTING, VmState.UNREGISTERED) and before.registered_at is None:
                 monitor.server_failed(after.reason)
         self._record("close", vm, "done")
@@ -198,11 +198,11 @@ class Operations:
         try:
             if vm.token_expires_at is not None and vm.token_expires_at > self._clock():
                 await self._minter.refuse(vm.id, vm.token_expires_at)
-            # Refused first: an ad that was on its way would otherwise come back after it was taken out.
+            # Revoked first: otherwise an ad in flight could reappear after its removal.
             if vm.server_id is not None or vm.registered_at is not None:
                 await self._pool.invalidate(vm.id)
         except (MinterUnavailable, PoolUnavailable) as error:
-            self._record("farewell", vm, "failed", str(error))
+            self._record("deregister", vm, "failed", str(error))
             return False
         return True
 
