@@ -120,8 +120,8 @@ def test_totals_come_from_ledger_not_from_list() -> None:
     made = summary.build(facts)
     assert made["vms_ever"] == 4323 and [region["vms_ever"] for region in made["regions"]] == [4322, 0]
     text = page.render(made)
-    assert "<b>4323</b><span>workers ever</span>" in text and "the latest that have gone: 2 of 4323." in text
-    assert "<b>0 of 2</b><span>latest jobs done well</span>" in text and "workers so far: 4322" in text
+    assert "<b>4323</b><span>workers ever</span>" in text and "the latest that are gone: 2 of 4323." in text
+    assert "<b>0 of 2</b><span>latest jobs succeeded</span>" in text and "workers ever: 4322" in text
     out = io.StringIO()
     tables.show(made, Console(file=out, width=160))
     assert "Workers (4322 gone, 1 idle)" in out.getvalue() and "1 of the latest 2 done" in out.getvalue()
@@ -152,7 +152,7 @@ def test_problems_are_named_and_missing_values_are_unknown() -> None:
         ("pool", "pool", "Error: communication error CEDAR:6001:Failed to connect to <10.0.0.1:9618>"),
         ("pool", "pool", "no answer in time"),
         ("scheduler", "scheduler", "Failed to connect to the host via ssh: timed out"),
-        ("jobs", "jobs", "1 held: condor_q -hold -allusers on the submit node says why"),
+        ("jobs", "jobs", "1 held: run condor_q -hold -allusers on the submit node to see why"),
     ]
     assert made["pool"]["workers"] is None and made["pool"]["jobs_done"] is None and made["pool"]["jobs_held"] == 1
     text = page.render(made)
@@ -184,7 +184,7 @@ def test_expiring_certificate_is_a_problem() -> None:
     facts["answers"] += [{**answer("certificates", ending), "host": "central"}, {**answer("certificates", ending), "host": "central"}]
     found = [problem for problem in summary.build(facts)["problems"] if problem["kind"] == "certificate"]
     assert [one["name"] for one in found] == ["central: /etc/ssl/distcloud/condor.pem"]
-    assert found[0]["what"].startswith("ends on 2026-09-21: playbook site renews")
+    assert found[0]["what"].startswith("expires on 2026-09-21: playbook site renews")
 
 
 def test_unreachable_host_hides_no_other_certificate() -> None:
@@ -196,7 +196,7 @@ def test_unreachable_host_hides_no_other_certificate() -> None:
         {"name": "certificates", "host": "other", "rc": 1, "stdout": "", "stderr": "No such file or directory: 'openssl'", "msg": ""},
     ]
     found = [(one["name"], one["what"][:21]) for one in summary.build(facts)["problems"] if one["kind"] == "certificate"]
-    assert found == [("central: /etc/ssl/distcloud/condor.pem", "is no certificate (PE"), ("other", "not looked at: No suc")]
+    assert found == [("central: /etc/ssl/distcloud/condor.pem", "not a PEM certificate"), ("other", "not checked: No such ")]
 
 
 def test_unhealthy_engine_and_invalid_json_are_problems() -> None:
@@ -205,7 +205,7 @@ def test_unhealthy_engine_and_invalid_json_are_problems() -> None:
     facts["answers"][0]["stdout"] = "Traceback (most recent call last)"
     assert [problem["what"] for problem in summary.build(facts)["problems"]] == [
         "connection refused",
-        "no JSON: Traceback (most recent call last)",
+        "not JSON: Traceback (most recent call last)",
         "the database is locked",
     ]
 

@@ -57,7 +57,7 @@ def test_refuse_rounds_time_up_to_seconds(tmp_path: Path) -> None:
         (b'{"error": "lifetime: too long"}\n', "too long"),
         (b"", "socket"),
         (b"{}\n", "without a token"),
-        (b"[]\n", "no JSON object"),
+        (b"[]\n", "response is not a JSON object"),
         (None, "no answer"),
     ],
 )

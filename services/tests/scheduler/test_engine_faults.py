@@ -218,7 +218,7 @@ def test_unexpected_error_fails_only_one_cycle(tmp_path: Path) -> None:
             asked.clear()
             await asyncio.wait_for(asked.wait(), 60)
             status = stage.engine.status()
-            assert not status.healthy and status.problem == "the last cycle failed: RuntimeError; the log says where"
+            assert not status.healthy and status.problem == "the last cycle failed: RuntimeError; see the log"
         while not stage.engine.status().healthy:  # noqa: ASYNC110 - the status has no event to wait for
             await asyncio.sleep(0.02)
         stop.set()
@@ -237,7 +237,7 @@ def test_hanging_loop_is_reported(tmp_path: Path) -> None:
         assert (await call(stage, "GET", "/healthz")) == {"status": "ok"}
         world.now += 61
         stuck = stage.engine.status()
-        assert stuck.stuck == "the engine's loop is stuck: it has not come round for 61 s" and not stuck.healthy
+        assert stuck.stuck == "the engine's loop is stuck: no turn for 61 s" and not stuck.healthy
         turning.cancel()
         await asyncio.wait([turning])
         world.hangs = False

@@ -197,7 +197,7 @@ def test_text_of_cloud_is_sanitized() -> None:
 def test_malformed_server_is_cloud_error(change: dict[str, Any]) -> None:
     listed = {"id": "", "name": "n", "status": "ACTIVE"} | change
     error = refusal(Cloud(**{"GET http://nova:8774/v2.1/servers/detail": {"servers": [listed]}}), lambda driver: driver.servers())
-    assert error.kind is ErrorKind.UNREACHABLE and "tells of a server that cannot be one" in str(error)
+    assert error.kind is ErrorKind.UNREACHABLE and "returned a malformed server" in str(error)
 
 
 def test_create_sends_ownership_tag_and_settings() -> None:
@@ -233,7 +233,7 @@ def nova_says(status: int, message: str = "because") -> httpx.Response:
 @pytest.mark.parametrize(
     ("answer", "kind", "no_effect", "words"),
     [
-        (nova_says(403, "Quota exceeded for cores: Requested 1"), ErrorKind.QUOTA, True, "raise the quota"),
+        (nova_says(403, "Quota exceeded for cores: Requested 1"), ErrorKind.QUOTA, True, "increase the quota"),
         (nova_says(403, "Policy doesn't allow it"), ErrorKind.REJECTED, True, "Policy"),
         (nova_says(400, "secret hush-hush is bad"), ErrorKind.REJECTED, True, r"secret \*\*\*\*\*\*\*\* is bad"),
         (nova_says(409), ErrorKind.REJECTED, True, "409"),
@@ -244,8 +244,8 @@ def nova_says(status: int, message: str = "because") -> httpx.Response:
         (httpx.Response(200, text="<html>"), ErrorKind.UNREACHABLE, False, "not JSON"),
         (httpx.Response(202, content=b'{"server": {"id": "\xff"}}'), ErrorKind.UNREACHABLE, False, "not JSON"),
         (httpx.Response(502, content="<h1>Übertragung".encode("latin-1")), ErrorKind.UNREACHABLE, False, "answered 502"),
-        (httpx.Response(200, json={"nothing": 1}), ErrorKind.UNREACHABLE, False, "without naming the server"),
-        (httpx.Response(200, json={"server": {"id": "x" * 65}}), ErrorKind.UNREACHABLE, False, "without naming the server"),
+        (httpx.Response(200, json={"nothing": 1}), ErrorKind.UNREACHABLE, False, "contains no valid server id"),
+        (httpx.Response(200, json={"server": {"id": "x" * 65}}), ErrorKind.UNREACHABLE, False, "contains no valid server id"),
         (httpx.ConnectError("refused"), ErrorKind.UNREACHABLE, True, "cannot be reached"),
         (httpx.ReadTimeout("late"), ErrorKind.UNREACHABLE, False, "no answer within"),
         (httpx.RemoteProtocolError("closed"), ErrorKind.UNREACHABLE, False, "cannot be reached"),
@@ -396,5 +396,5 @@ def test_running_call_on_closed_driver_may_have_effect() -> None:
 def test_unusable_account_fails_at_driver_creation() -> None:
     with pytest.raises(CloudError, match="ca_certificate"):
         make_driver(replace(ACCOUNT, ca_certificate="not a certificate"))
-    with pytest.raises(CloudError, match="driver: there is none called vax"):
+    with pytest.raises(CloudError, match="driver: vax is not supported"):
         make_driver(replace(ACCOUNT, driver="vax"))
