@@ -61,8 +61,8 @@ JOBS = [
 ]
 
 
-def answer(name: str, said: Any) -> dict[str, Any]:
-    return {"name": name, "rc": 0, "stdout": json.dumps(said), "stderr": "", "msg": ""}
+def answer(name: str, output: Any) -> dict[str, Any]:
+    return {"name": name, "rc": 0, "stdout": json.dumps(output), "stderr": "", "msg": ""}
 
 
 def raw() -> dict[str, Any]:

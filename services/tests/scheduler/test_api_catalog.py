@@ -313,7 +313,7 @@ def test_metadata_of_group_and_cloud(cloud: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "mime", "word"),
+    ("content", "mime", "message"),
     [
         ("packages: [", "cloud-config", "YAML"),
         ("just text", "cloud-config", "mapping"),
@@ -327,10 +327,10 @@ def test_metadata_of_group_and_cloud(cloud: Client) -> None:
         ("a: &a [*a, *a]\n" + "[" * 5000, "cloud-config", "YAML"),
     ],
 )
-def test_invalid_metadata_part_is_refused_with_reason(shared: Client, content: str, mime: str, word: str) -> None:
+def test_invalid_metadata_part_is_refused_with_reason(shared: Client, content: str, mime: str, message: str) -> None:
     answer = shared("PUT", "/v1/groups/atlas/metadata/bad", {"content": content, "mime_type": mime})
     assert fields(answer) == ["content"]
-    assert word in answer.json()["detail"]
+    assert message in answer.json()["detail"]
 
 
 def test_templates_and_cloud_init_types_are_accepted(shared: Client) -> None:

@@ -203,20 +203,20 @@ def test_explain_reports_boots_that_could_not_start(call: Client) -> None:
     assert [cloud["sentence"] for cloud in answer["clouds"]] == ["victoria: 2 ordered; but not begun: no minter"]
 
 
-@pytest.mark.parametrize(("status", "word"), [(2, "running"), (4, "finished"), (5, "too hungry")])
-def test_explain_reports_job_status_from_queue(call: Client, status: int, word: str) -> None:
+@pytest.mark.parametrize(("status", "message"), [(2, "running"), (4, "finished"), (5, "too hungry")])
+def test_explain_reports_job_status_from_queue(call: Client, status: int, message: str) -> None:
     call.engine.inputs = ExplainInputs("12.0", True, status, DEMAND, WORLD, hold_reason="too hungry")
-    assert word in call("GET", "/v1/explain?job=12.0").json()["summary"]
+    assert message in call("GET", "/v1/explain?job=12.0").json()["summary"]
 
 
-@pytest.mark.parametrize(("universe", "words"), [(7, "submit node itself"), (12, "submit node itself"), (9, "another system")])
-def test_explain_reports_jobs_that_need_no_worker(call: Client, universe: int, words: str) -> None:
+@pytest.mark.parametrize(("universe", "message"), [(7, "on the submit node"), (12, "on the submit node"), (9, "another system")])
+def test_explain_reports_jobs_that_need_no_worker(call: Client, universe: int, message: str) -> None:
     call.engine.inputs = ExplainInputs("12.0", True, 1, DEMAND, WORLD, universe=universe)
     answer = call("GET", "/v1/explain?job=12.0", who="atlas").json()
-    assert words in answer["summary"] and "needs no worker" in answer["summary"] and answer["clouds"] == []
+    assert message in answer["summary"] and "needs no worker" in answer["summary"] and answer["clouds"] == []
     call.engine.inputs = replace(call.engine.inputs, status=5, hold_reason="too hungry")
     held = call("GET", "/v1/explain?job=12.0").json()["summary"]
-    assert "too hungry" in held and words in held
+    assert "too hungry" in held and message in held
 
 
 def test_explain_hides_foreign_and_unknown_jobs(call: Client) -> None:

@@ -133,7 +133,7 @@ def test_error_of_server_is_printed_with_exit_code(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"DISTCLOUD_URL": ""}, "set DISTCLOUD_URL (or url in /etc/distcloud/cli.yml)"),
         ({"DISTCLOUD_URL": "https://central:port"}, "DISTCLOUD_URL (or url in /etc/distcloud/cli.yml): should be an address such as"),
@@ -141,12 +141,12 @@ def test_error_of_server_is_printed_with_exit_code(server: Server) -> None:
         ({"DISTCLOUD_CA": "/nowhere/ca"}, "/nowhere/ca: is not a readable PEM file"),
     ],
 )
-def test_missing_client_configuration_is_reported(server: Server, change: dict[str, str], words: str) -> None:
+def test_missing_client_configuration_is_reported(server: Server, change: dict[str, str], message: str) -> None:
     if any(path.exists() for path in DEFAULT_PATHS):
         pytest.skip("this machine has a cli.yml of its own")
     done = distcloud("scheduler", "status", env=server.environment(**change))
     assert done.returncode == 2
-    assert words in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 

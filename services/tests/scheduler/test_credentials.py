@@ -52,7 +52,7 @@ def test_refuse_rounds_time_up_to_seconds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "words"),
+    ("reply", "message"),
     [
         (b'{"error": "lifetime: too long"}\n', "too long"),
         (b"", "socket"),
@@ -61,9 +61,9 @@ def test_refuse_rounds_time_up_to_seconds(tmp_path: Path) -> None:
         (None, "no answer"),
     ],
 )
-def test_invalid_minter_responses_are_reported(tmp_path: Path, reply: bytes | None, words: str) -> None:
+def test_invalid_minter_responses_are_reported(tmp_path: Path, reply: bytes | None, message: str) -> None:
     async def script(minter: MinterSocket, asked: list[bytes]) -> None:
-        with pytest.raises(MinterUnavailable, match=words):
+        with pytest.raises(MinterUnavailable, match=message):
             await minter.mint(VM, 3600)
 
     served(tmp_path, reply, script)

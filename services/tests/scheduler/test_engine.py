@@ -113,8 +113,8 @@ def test_worker_gets_keep_alive_of_its_group(tmp_path: Path) -> None:
         async with stage.database.begin() as session:
             (await session.get_one(GroupRow, "atlas")).keep_alive = month
         await stage.turns(3)
-        (told,) = world.clouds["east"].user_data
-        assert f"STARTD_NOCLAIM_SHUTDOWN = {2 * month}" in gzip.decompress(told).decode()
+        (user_data,) = world.clouds["east"].user_data
+        assert f"STARTD_NOCLAIM_SHUTDOWN = {2 * month}" in gzip.decompress(user_data).decode()
 
     play(tmp_path, world, script)
 
@@ -285,14 +285,14 @@ def test_server_with_duplicate_id_tag_is_deleted(tmp_path: Path) -> None:
 
 def test_foreign_servers_are_counted_and_never_touched(tmp_path: Path) -> None:
     world = World(jobs=[FakeJob(30), FakeJob(30)])
-    stranger = Server(
+    foreign_server = Server(
         "theirs",
         "vm-aaaaaaaaaaaaaaaa",
         ServerStatus.ACTIVE,
         {META_SCHEDULER: "another", META_VM: "vm-aaaaaaaaaaaaaaaa"},
         Resources(4, 8192, 20),
     )
-    world.cloud("east", foreign=[stranger], quota=Limits(2, 100, 100000))
+    world.cloud("east", foreign=[foreign_server], quota=Limits(2, 100, 100000))
 
     async def script(stage: Stage) -> None:
         await stage.turns(4)
@@ -300,8 +300,8 @@ def test_foreign_servers_are_counted_and_never_touched(tmp_path: Path) -> None:
         (cloud,) = stage.engine.status().clouds
         assert (cloud.foreign_vms, cloud.quota_vms) == (1, 2)
         await stage.turns(60)
-        assert world.clouds["east"].foreign == [stranger]
-        assert all(vm.id != stranger.name for vm in await stage.vms())
+        assert world.clouds["east"].foreign == [foreign_server]
+        assert all(vm.id != foreign_server.name for vm in await stage.vms())
 
     play(tmp_path, world, script, max_vms=10)
 

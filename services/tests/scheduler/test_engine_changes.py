@@ -36,8 +36,8 @@ def test_refused_credential_is_reported_and_replaced_without_restart(tmp_path: P
         status = {cloud["cloud"]: cloud for cloud in (await call(stage, "GET", "/v1/status"))["clouds"]}
         assert not status["east"]["reachable"] and "Keystone at http://k refuses the credential" in status["east"]["error"]
         assert status["west"]["reachable"] and status["west"]["error"] == ""
-        told = {cloud["cloud"]: cloud for cloud in (await call(stage, "GET", "/v1/explain?job=6.0"))["clouds"]}
-        assert told["east"]["reason"] == "cloud_unreachable" and "refuses the credential" in told["east"]["sentence"]
+        explanations = {cloud["cloud"]: cloud for cloud in (await call(stage, "GET", "/v1/explain?job=6.0"))["clouds"]}
+        assert explanations["east"]["reason"] == "cloud_unreachable" and "refuses the credential" in explanations["east"]["sentence"]
         await stage.turns(30)  # the breaker is open, and its delays have grown
         assert sum(status["east"]["vms"].values()) == 2, "its VMs are kept"
         await call(stage, "PUT", "/v1/groups/atlas/clouds/east", {"auth": {"password": "right"}})
@@ -132,10 +132,10 @@ def test_expired_credential_is_reported(tmp_path: Path) -> None:
         body = {"region": "r", "auth": PASSWORD, "enabled": True, "credential_expires_at": world.now - 10}
         await call(stage, "PUT", "/v1/groups/atlas/clouds/east", body)
         await stage.turns(3)
-        (told,) = (await call(stage, "GET", "/v1/explain?job=1.0"))["clouds"]
-        assert told["reason"] == "credential_expiring" and "has expired" in told["sentence"] and not world.servers()
+        (explanations,) = (await call(stage, "GET", "/v1/explain?job=1.0"))["clouds"]
+        assert explanations["reason"] == "credential_expiring" and "has expired" in explanations["sentence"] and not world.servers()
         (cloud,) = (await call(stage, "GET", "/v1/status"))["clouds"]
-        assert cloud["reachable"] and cloud["error"] == told["sentence"] == "the credential of east has expired; renew it"
+        assert cloud["reachable"] and cloud["error"] == explanations["sentence"] == "the credential of east has expired; renew it"
         await call(stage, "PUT", "/v1/groups/atlas/clouds/east", {"credential_expires_at": None})
         await stage.turns(2)
         assert len(world.servers()) == 1
@@ -147,17 +147,17 @@ def test_expired_credential_is_reported(tmp_path: Path) -> None:
 def test_disabled_flag_survives_restarts_and_redeployments(tmp_path: Path) -> None:
     world = World(jobs=[FakeJob(60)])
     world.cloud("east")
-    path, wish = "/v1/groups/atlas/clouds/east", {"region": "r", "auth": PASSWORD}
+    path, spec = "/v1/groups/atlas/clouds/east", {"region": "r", "auth": PASSWORD}
 
     async def script(stage: Stage) -> None:
-        await call(stage, "PUT", path, wish)
+        await call(stage, "PUT", path, spec)
         for _ in range(3):
             await stage.turns(3)
             assert not (await call(stage, "GET", "/v1/status"))["clouds"][0]["enabled"]
             await stage.engine.close()
             await stage.database.close()
             await stage.begin()
-            assert not (await call(stage, "PUT", path, wish))["changed"], "a redeployment does not set enabled"
+            assert not (await call(stage, "PUT", path, spec))["changed"], "a redeployment does not set enabled"
         assert not world.clouds["east"].created and not world.minted and not await stage.vms()
         await call(stage, "PUT", path, {"enabled": True})
         await stage.turns(2)
@@ -165,7 +165,7 @@ def test_disabled_flag_survives_restarts_and_redeployments(tmp_path: Path) -> No
         await call(stage, "PUT", path, {"enabled": False})
         await stage.engine.close()
         await stage.begin()
-        await call(stage, "PUT", path, wish)
+        await call(stage, "PUT", path, spec)
         world.jobs.append(FakeJob(60))
         await stage.turns(60)
         assert len(world.clouds["east"].created) == 1 and not world.servers()

@@ -210,7 +210,7 @@ def test_unexpected_error_fails_only_one_cycle(tmp_path: Path) -> None:
 
         def broken(of: Any, matcher: Any) -> Any:
             asked.set()
-            raise RuntimeError("nobody thought of it")
+            raise RuntimeError("unexpected")
 
         with patch.object(engine, "plan_world", broken):
             running = asyncio.create_task(stage.engine.run(stop))

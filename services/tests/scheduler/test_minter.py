@@ -55,7 +55,7 @@ def test_token_only_allows_joining(settings: MinterSettings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "words"),
+    ("request_", "message"),
     [
         ({"verb": "mint", "worker": WORKER, "lifetime": 7201}, "lifetime"),
         ({"verb": "mint", "worker": WORKER, "lifetime": 59}, "lifetime"),
@@ -73,9 +73,9 @@ def test_token_only_allows_joining(settings: MinterSettings) -> None:
         ({}, "verb"),
     ],
 )
-def test_invalid_request_runs_no_command(settings: MinterSettings, request_: dict[str, Any], words: str) -> None:
+def test_invalid_request_runs_no_command(settings: MinterSettings, request_: dict[str, Any], message: str) -> None:
     tools = Tools(settings.refused_file)
-    with pytest.raises(MinterError, match=words):
+    with pytest.raises(MinterError, match=message):
         ask(settings, tools, **request_)
     assert tools.commands == [] and not settings.refused_file.exists()
 
@@ -136,12 +136,12 @@ def test_failed_reconfiguration_is_repeated(settings: MinterSettings, tool: str,
     assert read_refused(settings.refused_file) == {WORKER: NOW + 100}
     tools.commands.clear()
     assert ask(settings, tools, verb="refuse", worker=WORKER, until=int(NOW) + 100) == {"refused": 1}
-    assert tools.commands == [], "told once, it is known"
+    assert tools.commands == [], "already reloaded"
     assert [path.name for path in settings.refused_file.parent.iterdir()] == [settings.refused_file.name]
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         ("{", "cannot be read"),
         ("{}", "exactly the keys"),
@@ -150,10 +150,10 @@ def test_failed_reconfiguration_is_repeated(settings: MinterSettings, tool: str,
         ('{"domain": "d", "max_lifetime": 600, "refused_file": "x"}', "refused_file"),
     ],
 )
-def test_settings_errors_name_file_and_key(tmp_path: Path, content: str, words: str) -> None:
+def test_settings_errors_name_file_and_key(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "minter.json"
     path.write_text(content)
-    with pytest.raises(MinterError, match=words) as caught:
+    with pytest.raises(MinterError, match=message) as caught:
         read_settings(path)
     assert str(path) in str(caught.value)
 

@@ -231,7 +231,7 @@ def nova_says(status: int, message: str = "because") -> httpx.Response:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "no_effect", "words"),
+    ("answer", "kind", "no_effect", "message"),
     [
         (nova_says(403, "Quota exceeded for cores: Requested 1"), ErrorKind.QUOTA, True, "increase the quota"),
         (nova_says(403, "Policy doesn't allow it"), ErrorKind.REJECTED, True, "Policy"),
@@ -251,10 +251,10 @@ def nova_says(status: int, message: str = "because") -> httpx.Response:
         (httpx.RemoteProtocolError("closed"), ErrorKind.UNREACHABLE, False, "cannot be reached"),
     ],
 )
-def test_failed_create_tells_whether_it_had_no_effect(answer: Any, kind: ErrorKind, no_effect: bool, words: str) -> None:
+def test_failed_create_tells_whether_it_had_no_effect(answer: Any, kind: ErrorKind, no_effect: bool, message: str) -> None:
     error = refusal(Cloud(**{"POST http://nova:8774/v2.1/servers": answer}), lambda driver: driver.create(REQUEST))
     assert (error.kind, error.no_effect) == (kind, no_effect)
-    assert re.search(words, str(error))
+    assert re.search(message, str(error))
 
 
 def test_revoked_token_is_renewed_once() -> None:
@@ -269,7 +269,7 @@ def test_revoked_token_is_renewed_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "words"),
+    ("answer", "kind", "message"),
     [
         (httpx.Response(401), ErrorKind.AUTH, "refuses the credential"),
         (httpx.Response(404), ErrorKind.AUTH, "no Keystone v3"),
@@ -280,9 +280,9 @@ def test_revoked_token_is_renewed_once() -> None:
         (httpx.ConnectTimeout("x"), ErrorKind.UNREACHABLE, "no answer within"),
     ],
 )
-def test_failed_login_says_what_to_do(answer: Any, kind: ErrorKind, words: str) -> None:
+def test_failed_login_says_what_to_do(answer: Any, kind: ErrorKind, message: str) -> None:
     error = refusal(Cloud(**{"POST http://keystone:5000/v3/auth/tokens": answer}), lambda driver: driver.servers())
-    assert error.kind is kind and error.no_effect and words in str(error)
+    assert error.kind is kind and error.no_effect and message in str(error)
 
 
 def test_credential_of_another_project_is_refused() -> None:
@@ -370,11 +370,11 @@ def test_call_waiting_on_closed_driver_has_no_effect(logged_in: bool) -> None:
 
 def test_running_call_on_closed_driver_may_have_effect() -> None:
     async def main() -> None:
-        heard = asyncio.Event()
+        received = asyncio.Event()
 
         async def nova(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
-            heard.set()
+            received.set()
             await reader.read()
             writer.close()
 
@@ -383,7 +383,7 @@ def test_running_call_on_closed_driver_may_have_effect() -> None:
         driver = OpenStackDriver(ACCOUNT, seconds=60)
         login = Login("t", 2.0**40, "p1", {"compute": url})
         sending = asyncio.create_task(driver._send(login, "POST", "compute", "servers", {}, None))
-        await heard.wait()
+        await received.wait()
         await driver.close()
         with pytest.raises(CloudError) as caught:
             await sending

@@ -108,8 +108,8 @@ def _merged(given: Iterable[Json]) -> _CommandResult:
 
 
 def _one_line(text: str) -> str:
-    words = " ".join(text.split())
-    return words if len(words) <= 300 else words[:299] + "\N{HORIZONTAL ELLIPSIS}"
+    line = " ".join(text.split())
+    return line if len(line) <= 300 else line[:299] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _certificates(given: Iterable[Json]) -> Iterable[tuple[str, str, str]]:

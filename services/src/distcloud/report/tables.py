@@ -92,8 +92,8 @@ def _vms(summary: Mapping[str, Any], limit: int | None) -> Table:
     counts = Counter(vm["state"] for vm in summary["vms"])
     if summary["vms_ever"] is not None:  # only the latest of those that are gone are listed
         counts["gone"] = max(counts["gone"], summary["vms_ever"] - counts.total() + counts["gone"])
-    words = "Workers (" + (", ".join(f"{number} {state}" for state, number in sorted(counts.items()) if number) or "none") + ")"
-    title, gone = _latest(words, [vm for vm in summary["vms"] if vm["state"] == "gone"], limit)
+    workers_title = "Workers (" + (", ".join(f"{number} {state}" for state, number in sorted(counts.items()) if number) or "none") + ")"
+    title, gone = _latest(workers_title, [vm for vm in summary["vms"] if vm["state"] == "gone"], limit)
     rows = [
         (
             vm["id"],
