@@ -84,7 +84,7 @@ def test_tables_are_plain_lines_when_piped(server: Server) -> None:
     assert lines[0].split("\t")[:3] == ["ID", "STATE", "GROUP"]
     assert lines[1].split("\t")[:3] == [vm(1199).id, "running", "atlas"]
     assert "\x1b" not in done.stdout
-    assert "raise --limit" in done.stderr
+    assert "increase --limit" in done.stderr
 
 
 def test_json_output_equals_api_response(server: Server) -> None:
