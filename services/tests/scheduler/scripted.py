@@ -10,7 +10,7 @@ from typing import Any
 from httpx import ASGITransport, AsyncClient
 
 from distcloud.scheduler.api import create_app
-from distcloud.scheduler.catalog.catalog import Catalogue
+from distcloud.scheduler.catalog.catalog import Catalog
 from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
 from .api_world import settings, token
@@ -32,7 +32,7 @@ def play(folder: Path, world: World, script: Play, *clouds: str, max_vms: int = 
 
 async def call(stage: Stage, method: str, path: str, body: Any = None, who: str = "admin") -> Any:
     """The real API in front of the engine and its database, as a cloud admin unless said otherwise."""
-    app = create_app(settings(), stage.engine, Catalogue(stage.database, stage.box, stage.engine.wake))
+    app = create_app(settings(), stage.engine, Catalog(stage.database, stage.box, stage.engine.wake))
     headers = {"Authorization": f"Bearer {token(who)}"}
     async with AsyncClient(transport=ASGITransport(app=app), base_url="http://test", headers=headers) as client:
         answer = await client.request(method, path, json=body)
