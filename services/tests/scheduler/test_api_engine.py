@@ -26,7 +26,7 @@ from distcloud.scheduler.domain.model import (
 from distcloud.scheduler.engine.view import CloudStatus, ExplainInputs, PlanRecord
 from distcloud.scheduler.pool.base import PoolUnavailable
 
-from .api_world import Client, client, vm
+from .support.api_world import Client, client, vm
 
 SMALL = Flavor("m1", Resources(1, 2000, 20.0))
 DEMAND = Demand("atlas", "alice", "TARGET.HasGpu =?= true", Resources(1, 1000, 1.0), idle=3)

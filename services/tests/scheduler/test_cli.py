@@ -22,7 +22,7 @@ from distcloud.common.terminal import harmless
 from distcloud.scheduler.domain.model import Cloud, Demand, Flavor, Group, Resources, World
 from distcloud.scheduler.engine.view import ExplainInputs
 
-from .api_world import Api, make_api, settings, token, vm
+from .support.api_world import Api, make_api, settings, token, vm
 
 SMALL = Flavor("m1", Resources(1, 2000, 20.0))
 JOB = Demand("atlas", "alice", "TARGET.HasGpu =?= true", Resources(1, 1000, 1.0), idle=1)

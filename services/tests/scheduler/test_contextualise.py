@@ -23,7 +23,7 @@ from distcloud.scheduler.worker.configuration import SettingsError, WorkerSettin
 from distcloud.scheduler.worker.contextualise import NOVA_LIMIT, ContextError, Part, check_part, render, select, template_variables
 from distcloud.scheduler.worker.synthetic import parse
 
-from .strategies import cloud, vm
+from .support.strategies import cloud, vm
 
 TOKEN = "eyJ.the.token"
 KEY = b"the key \x00\xff\n"

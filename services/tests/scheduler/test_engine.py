@@ -18,8 +18,8 @@ from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import META_CLOUD, META_GROUP, META_SCHEDULER, META_VM, CloudError, ErrorKind, Server
 from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
-from .fakes import FLAVOR, FakeJob, FakeServer, World
-from .stage import Stage, migrated
+from .support.fakes import FLAVOR, FakeJob, FakeServer, World
+from .support.stage import Stage, migrated
 
 Play = Callable[[Stage], Awaitable[None]]
 

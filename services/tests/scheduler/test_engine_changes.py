@@ -11,9 +11,9 @@ from distcloud.scheduler.domain.model import VmState
 from distcloud.scheduler.engine import engine
 from distcloud.scheduler.planning.planner import plan_world
 
-from .fakes import FakeJob, World
-from .scripted import call, play
-from .stage import Stage
+from .support.fakes import FakeJob, World
+from .support.scripted import call, play
+from .support.stage import Stage
 
 PASSWORD = {"auth_url": "https://k/v3", "username": "u", "project_name": "p", "password": "right"}
 

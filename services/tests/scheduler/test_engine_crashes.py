@@ -13,8 +13,8 @@ import pytest
 from distcloud.scheduler.domain.model import VmState
 from distcloud.scheduler.drivers.base import CloudError, ErrorKind
 
-from .fakes import FakeJob, World
-from .stage import Stage, migrated
+from .support.fakes import FakeJob, World
+from .support.stage import Stage, migrated
 
 TURNS = 60
 PARTS = 3  # each takes every third step, so that the processes of a test run share the work evenly

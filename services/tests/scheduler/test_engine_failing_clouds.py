@@ -18,9 +18,9 @@ from distcloud.scheduler.drivers.base import CloudError, ErrorKind, ServerReques
 from distcloud.scheduler.engine.unanswered import UnansweredCreates
 from distcloud.scheduler.engine.view import CloudStatus
 
-from .fakes import FakeCloud, FakeJob, FakeMinter, Killed, World
-from .scripted import call, play
-from .stage import POLICY, Stage
+from .support.fakes import FakeCloud, FakeJob, FakeMinter, Killed, World
+from .support.scripted import call, play
+from .support.stage import POLICY, Stage
 
 UNANSWERED = CloudError(ErrorKind.UNREACHABLE, "east", "POST compute servers: answered 500", undone=False)
 

@@ -16,9 +16,9 @@ from distcloud.scheduler.engine import engine
 from distcloud.scheduler.engine.minter_client import token_lifetime
 from distcloud.scheduler.store.tables import CloudRow
 
-from .fakes import FakeJob, World
-from .scripted import add, call, play
-from .stage import POLICY, Stage
+from .support.fakes import FakeJob, World
+from .support.scripted import add, call, play
+from .support.stage import POLICY, Stage
 
 
 def test_groups_in_one_project_share_its_quota(tmp_path: Path) -> None:

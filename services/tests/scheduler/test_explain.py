@@ -9,7 +9,7 @@ from distcloud.scheduler.matching.matcher import Matcher
 from distcloud.scheduler.planning.explain import explain, summary
 from distcloud.scheduler.planning.planner import plan
 
-from .strategies import NOW, SUBMIT, cloud, demand, group, slot, vm
+from .support.strategies import NOW, SUBMIT, cloud, demand, group, slot, vm
 
 MATCHER = Matcher()
 LAB = (Flavor("w512", Resources(1, 512, 2.0)), Flavor("w1024", Resources(2, 1024, 4.0)))

@@ -21,7 +21,7 @@ from distcloud.scheduler.drivers.base import META_VM, Server
 from distcloud.scheduler.store.ledger import Ledger, NotWanted
 from distcloud.scheduler.store.tables import CloudRow, GroupRow, VmRow
 
-from .stage import KEY
+from .support.stage import KEY
 
 BOOT = Boot(
     "atlas", "east", "small", "worker", Resources(1, 2048, 10.0), "near", Reason.DEMAND, "one job waits", network="n1", keep_alive=77

@@ -18,7 +18,7 @@ from distcloud.scheduler.matching.matcher import Matcher
 from distcloud.scheduler.worker.configuration import WorkerSettings
 from distcloud.scheduler.worker.synthetic import IMAGE_CONSTANTS, expand, parse, slot_ad
 
-from .strategies import SUBMIT, cloud
+from .support.strategies import SUBMIT, cloud
 
 MATCHER = Matcher()
 HOME = cloud("region-b", attributes={"Site": 'Vic "west" $(HOME) \\'})

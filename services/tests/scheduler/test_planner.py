@@ -12,8 +12,8 @@ from distcloud.scheduler.domain.model import Boot, Flavor, Hearing, Limits, Poli
 from distcloud.scheduler.planning.eligibility import per_cloud
 from distcloud.scheduler.worker.offer import offered
 
-from .planning import boots, made, reasons
-from .strategies import FLAVORS, IMAGE, NOW, SUBMIT, cloud, demand, group, slot, vm
+from .support.planning import boots, made, reasons
+from .support.strategies import FLAVORS, IMAGE, NOW, SUBMIT, cloud, demand, group, slot, vm
 
 S = VmState
 

@@ -14,7 +14,7 @@ from distcloud.scheduler.matching.matcher import Matcher
 from distcloud.scheduler.planning.planner import plan
 from distcloud.scheduler.worker.offer import offered
 
-from .strategies import FLAVORS, IMAGE, NOW, Scene, scenes, slot
+from .support.strategies import FLAVORS, IMAGE, NOW, Scene, scenes, slot
 
 MATCHER = Matcher()
 PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from distcloud.scheduler.domain.model import Boot, Delete, Hearing, Limits, Policy, Reason, Resources, Retire, VmState
 from distcloud.scheduler.worker.configuration import WorkerSettings
 
-from .planning import made, only
-from .strategies import FLAVORS, NOW, cloud, demand, group, slot, vm
+from .support.planning import made, only
+from .support.strategies import FLAVORS, NOW, cloud, demand, group, slot, vm
 
 S = VmState
 

@@ -8,8 +8,8 @@ import pytest
 
 from distcloud.scheduler.domain.model import Boot, Demand, Limits, Policy, Resources, VmState
 
-from .simulation import CYCLE, Simulation, jobs
-from .strategies import cloud, group
+from .support.simulation import CYCLE, Simulation, jobs
+from .support.strategies import cloud, group
 
 QUICK = Policy(
     registration_timeout=600,

@@ -13,7 +13,7 @@ from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import META_CLOUD, META_GROUP, META_SCHEDULER, META_VM, Listing, Server
 from distcloud.scheduler.engine.reconcile import Reading, read_listing
 
-from .strategies import NOW, vm
+from .support.strategies import NOW, vm
 
 UUID = "the-scheduler"
 KEYS: tuple[CloudKey, ...] = (("atlas", "a"), ("atlas", "b"), ("belle", "a"))

@@ -9,7 +9,7 @@ import pytest
 from distcloud.scheduler.domain.model import Policy, VmState
 from distcloud.scheduler.domain.states import TRANSITIONS, Event, Observation, ServerStatus, advance, order
 
-from .strategies import NOW, slot, vm
+from .support.strategies import NOW, slot, vm
 
 S, E = VmState, Event
 POLICY = Policy()
