@@ -30,7 +30,7 @@ from distcloud.common.config import ListenSettings, ServiceSettings  # noqa: E40
 from distcloud.scheduler.domain.model import Cloud, Demand, Flavor, Group, Limits, Plan, Policy, Resources, Slot, Vm, VmState  # noqa: E402
 from distcloud.scheduler.matching.bindings import load  # noqa: E402
 from distcloud.scheduler.matching.matcher import Matcher  # noqa: E402
-from distcloud.scheduler.matching.subprocess_matcher import OutlastingJudge  # noqa: E402
+from distcloud.scheduler.matching.subprocess_matcher import SubprocessMatcher  # noqa: E402
 from distcloud.scheduler.planning.planner import plan  # noqa: E402
 from distcloud.scheduler.worker.offer import offered  # noqa: E402
 
@@ -175,9 +175,9 @@ def main() -> int:
         return plan(wanted, slots, vms, places, groups, policy, NOW, matcher=keeping)
 
     def first() -> None:
-        judge = OutlastingJudge()
-        cycle(full, Matcher(judge=judge))
-        judge.close()
+        ad_matcher = SubprocessMatcher()
+        cycle(full, Matcher(ad_matcher=ad_matcher))
+        ad_matcher.close()
 
     if options.profile:
         cycle(full, matcher)
@@ -197,7 +197,7 @@ def main() -> int:
     rows = [
         row("no-op plan, every cloud at its limit", warm, peer),
         row("no-op plan, 2000 workers half free, jobs packed", packing, peer),
-        row("the same as the first, nothing remembered (first cycle, its judge started)", cold, peer),
+        row("the same as the first, nothing remembered (first cycle, its ad_matcher started)", cold, peer),
         row("slowest /healthz during a first plan", *answers, "the plan in the event loop"),
     ]
     for each in rows:

@@ -1,4 +1,4 @@
-"""Why a job waits, told by the planner's own verdicts."""
+"""Why a job waits, explained by the planner's own verdicts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MATCHER = Matcher()
 LAB = (Flavor("w512", Resources(1, 512, 2.0)), Flavor("w1024", Resources(2, 1024, 4.0)))
 
 
-def told(wanted: Demand, clouds: list[Cloud]) -> tuple[str, dict[str, tuple[Reason, str]]]:
+def explained(wanted: Demand, clouds: list[Cloud]) -> tuple[str, dict[str, tuple[Reason, str]]]:
     answer = plan([wanted], [], [], clouds, [group()], Policy(), NOW, matcher=MATCHER)
     explanations = explain(wanted, answer, clouds, [group()], MATCHER)
     return summary(wanted, answer), {each.cloud: (each.reason, each.sentence) for each in explanations}
@@ -24,7 +24,7 @@ def told(wanted: Demand, clouds: list[Cloud]) -> tuple[str, dict[str, tuple[Reas
 def test_a_job_that_can_never_match_is_told_which_requirement_fails_on_which_cloud() -> None:
     wanted = demand(requirements=f"{SUBMIT} && (TARGET.Memory >= 4096) && (HasGPU)", request=Resources(1, 300, 0.5))
     clouds = [cloud("region-a", flavors=LAB), cloud("region-b", flavors=LAB[:1]), cloud("region-c", enabled=False), cloud("x", "belle")]
-    whole, each = told(wanted, clouds)
+    whole, each = explained(wanted, clouds)
     assert list(each) == ["region-a", "region-b", "region-c"]
     assert each["region-a"] == (
         Reason.REQUIREMENTS_MISMATCH,
@@ -56,7 +56,7 @@ def test_requirements_that_cannot_be_read_are_told_as_such() -> None:
 
 
 def test_a_job_for_which_a_worker_was_ordered_or_is_there() -> None:
-    whole, each = told(demand(), [cloud()])
+    whole, each = explained(demand(), [cloud()])
     assert whole == "1 worker ordered; 1 of 1 jobs have room or will"
     assert each["a"] == (Reason.DEMAND, "a: 1 worker of flavor small ordered")
     here = vm()
@@ -67,7 +67,7 @@ def test_a_job_for_which_a_worker_was_ordered_or_is_there() -> None:
 
 
 def test_limits_are_told_in_figures() -> None:
-    _, each = told(demand(), [cloud(limits=Limits(cores=0))])
+    _, each = explained(demand(), [cloud(limits=Limits(cores=0))])
     assert each["a"] == (Reason.LIMIT_REACHED, "a: the limit of the cloud is 0 cores; ours use 0, one more needs 1")
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from distcloud.scheduler.domain.model import Demand, Flavor, Resources
 from distcloud.scheduler.matching.bindings import load
-from distcloud.scheduler.matching.conjunction import split
+from distcloud.scheduler.matching.conjunction import split_conjunction
 from distcloud.scheduler.matching.matcher import Matcher
 from distcloud.scheduler.worker.configuration import WorkerSettings
 from distcloud.scheduler.worker.synthetic import IMAGE_CONSTANTS, expand, parse, slot_ad
@@ -190,7 +190,7 @@ def test_answers_are_remembered_unless_they_depend_on_the_time() -> None:
     ],
 )
 def test_a_conjunction_is_split_at_the_top_only(text: str, clauses: list[str]) -> None:
-    assert split(text) == clauses
+    assert split_conjunction(text) == clauses
 
 
 @given(st.text(max_size=60))

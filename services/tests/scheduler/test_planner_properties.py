@@ -20,7 +20,7 @@ MATCHER = Matcher()
 PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
-def made(scene: Scene) -> Plan:
+def make_plan(scene: Scene) -> Plan:
     return plan(scene.demand, scene.slots, scene.vms, scene.clouds, scene.groups, scene.policy, scene.now, matcher=MATCHER)
 
 
@@ -28,18 +28,18 @@ def boots(answer: Plan) -> list[Boot]:
     return [action for action in answer.actions if isinstance(action, Boot)]
 
 
-def leaves(answer: Plan) -> list[Retire | Delete]:
+def removals(answer: Plan) -> list[Retire | Delete]:
     return [action for action in answer.actions if not isinstance(action, Boot)]
 
 
 def applied(scene: Scene, answer: Plan) -> Scene:
     """The ledger after the plan was carried out, at the same moment."""
     by_id = {vm.id: vm for vm in scene.vms}
-    for leave in leaves(answer):
-        vm = by_id[leave.vm_id]
-        if isinstance(leave, Delete):
+    for removal in removals(answer):
+        vm = by_id[removal.vm_id]
+        if isinstance(removal, Delete):
             by_id[vm.id] = replace(vm, state=VmState.DELETING, changed_at=scene.now, delete_requested_at=scene.now)
-        elif leave.again:
+        elif removal.again:
             by_id[vm.id] = replace(vm, drain_requested_at=scene.now)
         else:
             by_id[vm.id] = replace(vm, state=VmState.RETIRING, changed_at=scene.now, drain_requested_at=scene.now)
@@ -77,19 +77,19 @@ def test_the_order_of_the_inputs_changes_nothing(scene: Scene, chance: random.Ra
         shuffled(scene.groups),  # type: ignore[arg-type]
         scene.policy,
     )
-    assert made(mixed) == made(scene)
+    assert make_plan(mixed) == make_plan(scene)
 
 
 @given(scenes())
 @PROPERTY
 def test_no_boot_without_jobs_that_wait(scene: Scene) -> None:
     quiet = replace(scene, demand=tuple(replace(each, idle=0) for each in scene.demand))
-    assert boots(made(quiet)) == []
+    assert boots(make_plan(quiet)) == []
     waiting: dict[str, int] = defaultdict(int)
     for each in scene.demand:
         waiting[each.group] += each.idle
     ordered: dict[str, int] = defaultdict(int)
-    for boot in boots(made(scene)):
+    for boot in boots(make_plan(scene)):
         ordered[boot.group] += 1
     assert all(count <= waiting[group] for group, count in ordered.items())
 
@@ -104,7 +104,7 @@ def _within(used: Usage, limits: Limits, others: Usage, boot: Boot) -> None:
 @given(scenes())
 @PROPERTY
 def test_no_boot_takes_a_cloud_over_a_limit(scene: Scene) -> None:
-    answer = made(scene)
+    answer = make_plan(scene)
     by_key = {(cloud.group, cloud.name): cloud for cloud in scene.clouds}
 
     def usage(of: list[Cloud], upto: int) -> Usage:
@@ -128,11 +128,11 @@ def test_no_boot_takes_a_cloud_over_a_limit(scene: Scene) -> None:
 @given(scenes())
 @PROPERTY
 def test_throttles_hold_per_cloud(scene: Scene) -> None:
-    answer = made(scene)
+    answer = make_plan(scene)
     for cloud in scene.clouds:
         key = (cloud.group, cloud.name)
         new = [boot for boot in boots(answer) if (boot.group, boot.cloud) == key]
-        going = {leave.vm_id for leave in leaves(answer)}
+        going = {removal.vm_id for removal in removals(answer)}
         starting = [
             vm
             for vm in scene.vms
@@ -148,7 +148,7 @@ def test_throttles_hold_per_cloud(scene: Scene) -> None:
 def test_boots_go_only_where_they_may_and_fit_jobs_that_wait(scene: Scene) -> None:
     clouds = {(cloud.group, cloud.name): cloud for cloud in scene.clouds}
     groups = {group.name: group for group in scene.groups}
-    for boot in boots(made(scene)):
+    for boot in boots(make_plan(scene)):
         cloud = clouds[boot.group, boot.cloud]
         flavor = next(flavor for flavor in cloud.flavors if flavor.name == boot.flavor)
         assert cloud.enabled and not cloud.frozen and cloud.reachable
@@ -174,7 +174,7 @@ def _would_run(each: Demand, boot: Boot, cloud: Cloud, flavor: Flavor) -> bool:
 @given(scenes())
 @PROPERTY
 def test_manual_and_gone_vms_are_never_touched_and_no_vm_twice(scene: Scene) -> None:
-    touched = [leave.vm_id for leave in leaves(made(scene))]
+    touched = [removal.vm_id for removal in removals(make_plan(scene))]
     untouchable = {vm.id for vm in scene.vms if vm.manual or vm.state is VmState.GONE}
     assert not untouchable & set(touched)
     assert len(touched) == len(set(touched))
@@ -185,9 +185,9 @@ def test_manual_and_gone_vms_are_never_touched_and_no_vm_twice(scene: Scene) -> 
 def test_nothing_is_deleted_that_may_run_jobs(scene: Scene) -> None:
     """A worker that the pool shows with claims is deleted only when it failed, fell silent or drained too long."""
     claimed = {each.vm_id for each in scene.slots if each.claimed_slots > 0}
-    for leave in leaves(made(scene)):
-        if isinstance(leave, Delete) and leave.vm_id in claimed and not leave.again:
-            assert leave.reason in (Reason.BUILD_FAILED, Reason.ERROR_TIMEOUT, Reason.SILENT, Reason.DRAIN_TIMEOUT)
+    for removal in removals(make_plan(scene)):
+        if isinstance(removal, Delete) and removal.vm_id in claimed and not removal.again:
+            assert removal.reason in (Reason.BUILD_FAILED, Reason.ERROR_TIMEOUT, Reason.SILENT, Reason.DRAIN_TIMEOUT)
 
 
 @given(scenes())
@@ -197,20 +197,22 @@ def test_a_plan_that_was_carried_out_is_not_ordered_again(scene: Scene) -> None:
 
     (It may take another plan: a job that no cloud would order a worker for may still run on one ordered for another job.)
     """
-    first = made(scene)
+    first = make_plan(scene)
     after = applied(scene, first)
-    second = made(after)
-    assert {leave.vm_id for leave in leaves(first)}.isdisjoint(leave.vm_id for leave in leaves(second) if not isinstance(leave, Delete))
+    second = make_plan(after)
+    assert {removal.vm_id for removal in removals(first)}.isdisjoint(
+        removal.vm_id for removal in removals(second) if not isinstance(removal, Delete)
+    )
     policy = replace(scene.policy, max_new_per_cloud_and_cycle=999, max_starting_per_cloud=999, max_idle_per_cloud=999)
     world = replace(scene, policy=policy)
     waiting, ordered = sum(each.idle for each in scene.demand), 0
     for _ in range(waiting + 1):
-        answer = made(world)
+        answer = make_plan(world)
         if not boots(answer):
             break
         ordered += len(boots(answer))
         world = applied(world, answer)
-    assert boots(made(world)) == []
+    assert boots(make_plan(world)) == []
     # Which job will take which worker is foretold greedily: where wishes overlap in odd ways, a further one may be ordered.
     assert ordered <= 2 * waiting
 
@@ -218,7 +220,7 @@ def test_a_plan_that_was_carried_out_is_not_ordered_again(scene: Scene) -> None:
 @given(scenes())
 @PROPERTY
 def test_every_waiting_demand_gets_a_verdict_with_words(scene: Scene) -> None:
-    answer = made(scene)
+    answer = make_plan(scene)
     overall = [verdict for verdict in answer.verdicts if verdict.cloud is None]
     assert sorted(map(repr, (verdict.demand for verdict in overall))) == sorted(repr(each) for each in scene.demand if each.idle > 0)
     assert all(verdict.detail for verdict in answer.verdicts)
@@ -271,4 +273,4 @@ def stable_scenes(draw: st.DrawFn) -> Scene:
 @given(stable_scenes())
 @PROPERTY
 def test_a_stable_world_gives_an_empty_plan(scene: Scene) -> None:
-    assert made(scene).actions == ()
+    assert make_plan(scene).actions == ()

@@ -82,11 +82,11 @@ def test_the_demand_of_all_queues_is_one_and_silence_of_one_is_named(tmp_path: P
     async def script(schedds: Schedds, pool: HtcondorPool) -> None:
         queues = await pool.demand()
         (demand,) = queues.demand
-        assert (demand.idle, demand.waiting_since, queues.unheard) == (5, 1795276700.0, {})
+        assert (demand.idle, demand.waiting_since, queues.unreachable) == (5, 1795276700.0, {})
         schedds.away(FAR)
         queues = await pool.demand()
         (demand,) = queues.demand
-        assert demand.idle == 3 and list(queues.unheard) == [FAR] and "is away" in queues.unheard[FAR]
+        assert demand.idle == 3 and list(queues.unreachable) == [FAR] and "is away" in queues.unreachable[FAR]
         schedds.away(NEAR)
         with pytest.raises(PoolUnavailable, match=r"central\.pool\.test is away.*submit\.pool\.test is away"):
             await pool.demand()
@@ -103,15 +103,15 @@ def test_a_queue_that_is_away_is_asked_less_often_until_it_answers(tmp_path: Pat
         asked = 0
         for _ in range(60):
             queues = await pool.demand()
-            assert list(queues.unheard) == [FAR] and "is away" in queues.unheard[FAR], "its reason is told in the breaks too"
+            assert list(queues.unreachable) == [FAR] and "is away" in queues.unreachable[FAR], "its reason is told in the breaks too"
             asked += f"demand {FAR}" in schedds.asked()
             now[0] += 5
         assert 8 <= asked <= 20, "three times at once, then every half a minute"
         schedds.away(FAR, False)
         now[0] += 40
-        assert not (await pool.demand()).unheard
+        assert not (await pool.demand()).unreachable
         now[0] += 1
-        assert not (await pool.demand()).unheard
+        assert not (await pool.demand()).unreachable
 
     play(tmp_path, script)
 

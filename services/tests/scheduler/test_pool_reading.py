@@ -11,7 +11,7 @@ import pytest
 
 from distcloud.scheduler.matching.bindings import load
 from distcloud.scheduler.pool import demand as grouping
-from distcloud.scheduler.pool.reading import Reader, Row, evaluated, literal
+from distcloud.scheduler.pool.reading import Reader, Row, evaluate_attribute, read_literal
 
 NAMES = ("Owner", "RequestCpus", "JobStatus")
 
@@ -34,18 +34,18 @@ def endless(owner: str = "mallory") -> Any:
 
 def crash(found: Any) -> Row:
     """In place of an expression on which the library crashes: which ones do differs between its versions."""
-    if literal(found, "Owner") == "mallory":
+    if read_literal(found, "Owner") == "mallory":
         faulthandler.disable()
         os.kill(os.getpid(), signal.SIGSEGV)
     return values(found)
 
 
 def values(found: Any) -> Row:
-    return {name: evaluated(found, name) for name in NAMES}
+    return {name: evaluate_attribute(found, name) for name in NAMES}
 
 
 def texts(found: Any) -> Row:
-    return {name: literal(found, name) for name in NAMES}
+    return {name: read_literal(found, name) for name in NAMES}
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def texts(found: Any) -> Row:
     ],
 )
 def test_what_evaluates_to_nothing_is_nothing(expression: str, value: object) -> None:
-    assert evaluated(ad(X=expression), "X") == value and evaluated(ad(X=expression), "Y") is None
+    assert evaluate_attribute(ad(X=expression), "X") == value and evaluate_attribute(ad(X=expression), "Y") is None
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_what_evaluates_to_nothing_is_nothing(expression: str, value: object) ->
     ],
 )
 def test_a_literal_is_read_without_evaluating_anything(expression: str, value: object) -> None:
-    found = literal(ad(X=expression), "X")
+    found = read_literal(ad(X=expression), "X")
     assert found == value and type(found) is type(value)
-    assert literal(ad(X=expression), "Y") is None
+    assert read_literal(ad(X=expression), "Y") is None
 
 
 def test_one_ad_without_end_costs_only_itself() -> None:
@@ -100,7 +100,7 @@ def test_one_ad_without_end_costs_only_itself() -> None:
 
 def test_whose_ads_end_it_again_and_again_is_read_by_text_for_a_while() -> None:
     now = [1000.0]
-    reader = Reader(monotonic=lambda: now[0], chance=lambda: 0.5)
+    reader = Reader(monotonic=lambda: now[0], jitter_sample=lambda: 0.5)
     ads = [ad(Owner='"mallory"', RequestCpus="2", JobStatus="1") for _ in range(50)] + [honest()]
     forks = [0]
     fork = os.fork
@@ -136,11 +136,11 @@ def test_nobody_fills_the_answer_alone() -> None:
 
     many = [row("mallory", number, 10) for number in reversed(range(6000))]
     long = [row("eve", number, 16000) for number in range(400)]
-    kept = grouping.bounded([*many, *long, row("alice", 5, 100)])
+    kept = grouping.limit_per_owner([*many, *long, row("alice", 5, 100)])
     of = {owner: [each for each in kept if each["Owner"] == owner] for owner in ("mallory", "eve", "alice")}
     assert [each["QDate"] for each in of["mallory"]] == list(range(5000)), "the oldest"
     whole = [each for each in of["eve"] if each["Requirements"] != grouping.UNREADABLE]
     assert len(of["eve"]) == 400 and whole == of["eve"][: len(whole)] and 200 < len(whole) < 300
     assert of["eve"][-1]["attributes"] == {}
     assert of["alice"] == [row("alice", 5, 100)]
-    assert grouping.cut("x" * 16384) == "x" * 16384 and grouping.cut("x" * 16385) == grouping.UNREADABLE
+    assert grouping.limit_length("x" * 16384) == "x" * 16384 and grouping.limit_length("x" * 16385) == grouping.UNREADABLE

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from distcloud.scheduler.domain.model import Policy, VmState
-from distcloud.scheduler.domain.states import TRANSITIONS, Event, Observation, ServerStatus, advance, order
+from distcloud.scheduler.domain.states import TRANSITIONS, Event, Observation, ServerStatus, advance, apply_event
 
 from .support.strategies import NOW, slot, vm
 
@@ -19,8 +19,8 @@ LATER = NOW + 10
 COLUMNS = (
     E.CREATE_ANSWERED,
     E.CREATE_REFUSED,
-    E.RETIRE_ORDERED,
-    E.DELETE_ORDERED,
+    E.RETIRE_REQUESTED,
+    E.DELETE_REQUESTED,
     E.SERVER_BUILDING,
     E.SERVER_ACTIVE,
     E.SERVER_FAILED,
@@ -54,7 +54,7 @@ def test_the_table_names_every_state_and_event() -> None:
 @pytest.mark.parametrize("state", list(VmState))
 def test_every_state_with_every_event(state: VmState, event: Event) -> None:
     before = vm(state=state, reason="before")
-    after = order(before, event, LATER)
+    after = apply_event(before, event, LATER)
     expected = EXPECTED[state][COLUMNS.index(event)]
     assert after.state is expected
     assert TRANSITIONS[state, event] is expected
@@ -75,7 +75,7 @@ def test_an_observation_seen_twice_changes_nothing_the_second_time(state: VmStat
     seen = (
         None
         if shown == "absent"
-        else slot(before, owners=("alice",) if shown == "claimed" else (), draining=shown == "draining", heard=NOW)
+        else slot(before, owners=("alice",) if shown == "claimed" else (), draining=shown == "draining", last_heard=NOW)
     )
     observation = Observation(status, before.server_id, "", NOW, seen)
     once = advance(before, observation, LATER, POLICY)
@@ -138,17 +138,17 @@ def test_a_failed_server_that_runs_again_takes_up_where_it_was() -> None:
 
 def test_the_pool_registers_a_worker_and_its_use() -> None:
     started = vm(state=S.STARTING)
-    joined = advance(started, Observation(ServerStatus.ACTIVE, slot=slot(started, heard=LATER)), LATER, POLICY)
+    joined = advance(started, Observation(ServerStatus.ACTIVE, slot=slot(started, last_heard=LATER)), LATER, POLICY)
     assert (joined.state, joined.registered_at, joined.idle_since, joined.ever_used) == (S.IDLE, LATER, LATER, False)
-    used = advance(joined, Observation(slot=slot(joined, owners=("alice",), heard=LATER + 5)), LATER + 5, POLICY)
+    used = advance(joined, Observation(slot=slot(joined, owners=("alice",), last_heard=LATER + 5)), LATER + 5, POLICY)
     assert (used.state, used.idle_since, used.ever_used, used.last_seen_in_pool) == (S.RUNNING, None, True, LATER + 5)
-    rest = advance(used, Observation(slot=slot(used, heard=LATER + 65)), LATER + 65, POLICY)
+    rest = advance(used, Observation(slot=slot(used, last_heard=LATER + 65)), LATER + 65, POLICY)
     assert (rest.state, rest.idle_since, rest.registered_at) == (S.IDLE, LATER + 65, LATER)
 
 
 def test_idle_time_is_not_counted_anew_by_each_sighting() -> None:
     resting = vm(state=S.IDLE, idle_since=NOW - 100)
-    seen = advance(resting, Observation(ServerStatus.ACTIVE, slot=slot(resting, heard=LATER)), LATER, POLICY)
+    seen = advance(resting, Observation(ServerStatus.ACTIVE, slot=slot(resting, last_heard=LATER)), LATER, POLICY)
     assert (seen.idle_since, seen.changed_at) == (NOW - 100, resting.changed_at)
 
 

@@ -19,7 +19,7 @@ from distcloud.common.database import Database
 from distcloud.common.secretbox import SecretBox
 from distcloud.scheduler.api import create_app
 from distcloud.scheduler.catalog.catalog import Catalogue
-from distcloud.scheduler.domain.model import Resources, Vm, VmState, World
+from distcloud.scheduler.domain.model import PlanInputs, Resources, Vm, VmState
 from distcloud.scheduler.domain.records import VmDetail, VmPage, VmTotals
 from distcloud.scheduler.engine.view import CloudStatus, EngineStatus, ExplainInputs, PlanRecord, PoolStatus, RetireAnswer
 from distcloud.scheduler.settings import SchedulerSettings
@@ -123,7 +123,7 @@ class FakeEngine:
         raise KeyError(vm_id)
 
     async def explain_inputs(self, job: str) -> ExplainInputs:
-        return self.inputs or ExplainInputs(job, False, None, None, World())
+        return self.inputs or ExplainInputs(job, False, None, None, PlanInputs())
 
     def wake(self) -> None:
         self.woken += 1

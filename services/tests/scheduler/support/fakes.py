@@ -1,6 +1,6 @@
 """Clouds, pool and minter in memory, with a clock of their own: for faults that no real part can be made to have on demand.
 
-Every effect on this world passes `World.step`, where a test can have the scheduler die: before the effect, or right after it.
+Every effect on this world passes `FakeWorld.step`, where a test can have the scheduler die: before the effect, or right after it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from distcloud.scheduler.domain.model import Demand, Flavor, Limits, Resources, 
 from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest, check_project
 from distcloud.scheduler.engine.minter_client import MinterUnavailable
-from distcloud.scheduler.pool.base import Job, PoolUnavailable, Queues
+from distcloud.scheduler.pool.base import PoolUnavailable, QueuedJob, Queues
 
 T = TypeVar("T")
 DOMAIN = "pool.test"
@@ -53,7 +53,7 @@ class FakeJob:
 
 
 @dataclass
-class Worker:
+class FakeWorker:
     """What the pool holds of one machine; it outlives the server until somebody takes the ad out."""
 
     vm_id: str
@@ -65,13 +65,13 @@ class Worker:
 
 
 @dataclass
-class World:
+class FakeWorld:
     """Time and everything outside of the scheduler."""
 
     now: float = 1_000_000.0
     jobs: list[FakeJob] = field(default_factory=list)
     clouds: dict[str, FakeCloud] = field(default_factory=dict)
-    workers: dict[str, Worker] = field(default_factory=dict)
+    workers: dict[str, FakeWorker] = field(default_factory=dict)
     drain_keys: dict[str, str] = field(default_factory=dict)
     refused: dict[str, float] = field(default_factory=dict)
     minted: list[str] = field(default_factory=list)
@@ -79,7 +79,7 @@ class World:
     kill_at: int | None = None
     dead: bool = False
     pool_down: bool = False
-    unheard: dict[str, str] = field(default_factory=dict)  # queues that do not answer
+    unreachable: dict[str, str] = field(default_factory=dict)  # queues that do not answer
     forgotten: bool = False  # the collector has lost its ads
     hangs: bool = False  # a question to the pool never ends
     minter_down: bool = False
@@ -114,7 +114,7 @@ class World:
     def servers(self) -> list[FakeServer]:
         return [server for cloud in self.clouds.values() for server in cloud.servers.values()]
 
-    def live_workers(self) -> list[Worker]:
+    def live_workers(self) -> list[FakeWorker]:
         return [worker for worker in self.workers.values() if not worker.gone]
 
     def tick(self, seconds: float = 5.0) -> None:
@@ -147,7 +147,7 @@ class World:
 class FakeCloud:
     """A cloud and, as it keeps no state of its own, its driver as well."""
 
-    world: World
+    world: FakeWorld
     name: str
     servers: dict[str, FakeServer] = field(default_factory=dict)
     created: list[str] = field(default_factory=list)
@@ -176,7 +176,7 @@ class FakeCloud:
             up = entry.server.status is ServerStatus.ACTIVE and entry.joins and self.workers_join
             if up and age >= BUILD_SECONDS + JOIN_SECONDS and name not in self.world.workers and name not in self.world.refused:
                 group = entry.server.metadata["distcloud_group"]
-                self.world.workers[name] = Worker(name, group, FLAVOR.resources, heard=self.world.now)
+                self.world.workers[name] = FakeWorker(name, group, FLAVOR.resources, heard=self.world.now)
                 entry.joins = False
 
     @property
@@ -282,7 +282,7 @@ class FakeDriver:
 class FakePool:
     """A pool with the jobs of one owner, alice."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: FakeWorld) -> None:
         self._world = world
 
     def _reach(self) -> None:
@@ -295,11 +295,11 @@ class FakePool:
             await asyncio.Event().wait()
         found = []
         for group in sorted({job.group for job in self._world.jobs}):
-            mine = [job for job in self._world.jobs if job.group == group and not job.done and job.queue not in self._world.unheard]
+            mine = [job for job in self._world.jobs if job.group == group and not job.done and job.queue not in self._world.unreachable]
             running = sum(1 for job in mine if job.machine is not None)
             if mine:
                 found.append(Demand(group, "alice", "true", Resources(1, 512, 1.0), idle=len(mine) - running, running=running))
-        return Queues(tuple(found), dict(self._world.unheard))
+        return Queues(tuple(found), dict(self._world.unreachable))
 
     async def slots(self) -> list[Slot]:
         self._reach()
@@ -321,12 +321,12 @@ class FakePool:
             )
         return found
 
-    async def job(self, job_id: str) -> Job | None:
+    async def job(self, job_id: str) -> QueuedJob | None:
         self._reach()
         number = int(job_id.partition(".")[0]) - 1
         if number >= len(self._world.jobs):
             return None
-        return Job(job_id, 1, Demand(self._world.jobs[number].group, "alice", "true", Resources(1, 512, 1.0), idle=1))
+        return QueuedJob(job_id, 1, Demand(self._world.jobs[number].group, "alice", "true", Resources(1, 512, 1.0), idle=1))
 
     async def drain(self, vm_id: str, key: str) -> None:
         self._world.step("pool: before drain")
@@ -349,7 +349,7 @@ class FakePool:
 
 
 class FakeMinter:
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: FakeWorld) -> None:
         self._world = world
 
     def _reach(self) -> None:
@@ -372,7 +372,7 @@ class FakeMinter:
 class KillableDatabase(Database):
     """A database whose every write transaction is two places to die: before it, and after its commit."""
 
-    def __init__(self, url: str, world: World) -> None:
+    def __init__(self, url: str, world: FakeWorld) -> None:
         super().__init__(url)
         self._world = world
 
@@ -390,6 +390,6 @@ class KillableDatabase(Database):
             yield session
 
 
-def driver_for(world: World) -> Callable[[Account], FakeDriver]:
+def driver_for(world: FakeWorld) -> Callable[[Account], FakeDriver]:
     """An account leads to the cloud of its name, or to the project that its credential is of."""
     return lambda account: FakeDriver(world.clouds[account.auth.get("application_credential_id", account.name)], account)

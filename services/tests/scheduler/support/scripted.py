@@ -14,13 +14,13 @@ from distcloud.scheduler.catalog.catalog import Catalogue
 from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
 from .api_world import settings, token
-from .fakes import World
+from .fakes import FakeWorld
 from .stage import Stage, migrated
 
 Play = Callable[[Stage], Awaitable[None]]
 
 
-def play(folder: Path, world: World, script: Play, *clouds: str, max_vms: int = 5) -> None:
+def play(folder: Path, world: FakeWorld, script: Play, *clouds: str, max_vms: int = 5) -> None:
     async def main() -> None:
         stage = Stage(await migrated(folder, clouds, max_vms=max_vms), world)
         await stage.begin()

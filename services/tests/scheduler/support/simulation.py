@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from distcloud.scheduler.domain.model import Boot, Cloud, Delete, Demand, Group, Plan, Policy, Resources, Retire, Slot, Vm, VmState
-from distcloud.scheduler.domain.states import Event, Observation, ServerStatus, advance, order
+from distcloud.scheduler.domain.states import Event, Observation, ServerStatus, advance, apply_event
 from distcloud.scheduler.matching.matcher import Matcher
 from distcloud.scheduler.planning.planner import plan
 from distcloud.scheduler.worker.offer import offered
@@ -20,7 +20,7 @@ NEVER = float("inf")
 
 
 @dataclass
-class Job:
+class SimulatedJob:
     number: int
     kind: Demand
     length: float
@@ -31,7 +31,7 @@ class Job:
 
 
 @dataclass
-class Server:
+class SimulatedServer:
     vm_id: str
     asked: float
     builds: bool = True  # false: it ends in ERROR
@@ -46,7 +46,7 @@ class Simulation:
 
     clouds: list[Cloud]
     groups: list[Group]
-    jobs: list[Job]
+    jobs: list[SimulatedJob]
     policy: Policy = field(default_factory=Policy)
     seed: int = 0
     faults: float = 0.0
@@ -56,7 +56,7 @@ class Simulation:
         self.random = Random(self.seed)
         self.matcher = Matcher()
         self.vms: dict[str, Vm] = {}
-        self.servers: dict[str, Server] = {}
+        self.servers: dict[str, SimulatedServer] = {}
         self.history: list[tuple[float, Plan]] = []
         self.booted = 0
         self._negotiated = 0.0
@@ -82,7 +82,7 @@ class Simulation:
         return [vm for vm in self.vms.values() if vm.state is not VmState.GONE]
 
     def demand(self) -> list[Demand]:
-        rows: dict[tuple[object, ...], list[Job]] = {}
+        rows: dict[tuple[object, ...], list[SimulatedJob]] = {}
         for job in self.jobs:
             if job.submitted <= self.now and job.ended is None:
                 rows.setdefault((job.kind.owner, job.kind.requirements, job.kind.request, job.kind.group, job.kind.alias), []).append(job)
@@ -115,16 +115,16 @@ class Simulation:
                 shown.append(Slot(f"{vm.id}.lab", vm.id, total, free, len(running), server.drained, heard, owners))
         return shown
 
-    def servers_on(self, cloud: str) -> list[Server]:
+    def servers_on(self, cloud: str) -> list[SimulatedServer]:
         return [server for server in self.servers.values() if self.vms[server.vm_id].cloud == cloud]
 
     def done(self) -> bool:
         return all(job.ended is not None for job in self.jobs) and not self.servers and not self.living()
 
-    def _up(self, server: Server) -> bool:
+    def _up(self, server: SimulatedServer) -> bool:
         return server.builds and server.joins and self.now >= server.asked + BUILD + JOIN
 
-    def _running(self, vm_id: str) -> list[Job]:
+    def _running(self, vm_id: str) -> list[SimulatedJob]:
         return [job for job in self.jobs if job.on == vm_id and job.ended is None]
 
     def _jobs_end(self) -> None:
@@ -166,12 +166,12 @@ class Simulation:
             return
         vm = self.vms[action.vm_id]
         if isinstance(action, Retire):
-            vm = order(vm, Event.RETIRE_ORDERED, self.now, reason=action.reason.value)
+            vm = apply_event(vm, Event.RETIRE_REQUESTED, self.now, reason=action.reason.value)
             self.vms[vm.id] = replace(vm, drain_requested_at=self.now)
             if vm.id in self.servers:
                 self.servers[vm.id].drained = True
             return
-        vm = order(vm, Event.DELETE_ORDERED, self.now, reason=action.reason.value)
+        vm = apply_event(vm, Event.DELETE_REQUESTED, self.now, reason=action.reason.value)
         self.vms[vm.id] = replace(vm, delete_requested_at=self.now)
         if self.random.random() >= self.faults / 2:  # else the order was lost
             self.servers.pop(vm.id, None)
@@ -195,11 +195,11 @@ class Simulation:
         self.vms[vm_id] = vm
         luck = self.random.random() / self.faults if self.faults else 9.0
         if luck < 0.2:  # refused
-            self.vms[vm_id] = order(vm, Event.CREATE_REFUSED, self.now)
+            self.vms[vm_id] = apply_event(vm, Event.CREATE_REFUSED, self.now)
             return
         if luck < 0.4:  # the request never arrived
             return
-        self.servers[vm_id] = server = Server(vm_id, self.now)
+        self.servers[vm_id] = server = SimulatedServer(vm_id, self.now)
         if luck < 0.5:  # made, but the answer was lost
             return
         if luck < 0.7:
@@ -208,14 +208,14 @@ class Simulation:
             server.joins = False
         elif luck < 1.0:
             server.dies = self.now + 300.0
-        self.vms[vm_id] = order(vm, Event.CREATE_ANSWERED, self.now, server_id=f"id-{vm_id}")
+        self.vms[vm_id] = apply_event(vm, Event.CREATE_ANSWERED, self.now, server_id=f"id-{vm_id}")
 
 
-def jobs(count: int, length: float = 60.0, submitted: float = 1_000_000.0, **changes: object) -> list[Job]:
+def jobs(count: int, length: float = 60.0, submitted: float = 1_000_000.0, **changes: object) -> list[SimulatedJob]:
     """Plain jobs of one core."""
     from .strategies import demand
 
-    return [Job(number, demand(1, **changes), length, submitted) for number in range(count)]
+    return [SimulatedJob(number, demand(1, **changes), length, submitted) for number in range(count)]
 
 
 def total(vms: Iterable[Vm]) -> Resources:

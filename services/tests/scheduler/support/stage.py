@@ -18,7 +18,7 @@ from distcloud.scheduler.engine.monitor import Pace
 from distcloud.scheduler.engine.operations import WorkerContext
 from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
-from .fakes import DOMAIN, FakeMinter, FakePool, KillableDatabase, Killed, World, driver_for
+from .fakes import DOMAIN, FakeMinter, FakePool, FakeWorld, KillableDatabase, Killed, driver_for
 
 _copies = itertools.count()
 KEY = Fernet.generate_key().decode()
@@ -48,7 +48,7 @@ async def migrated(folder: Path, cloud_names: Sequence[str] = ("east",), *, max_
 class Stage:
     """Keeps one scheduler turning, and puts a new one in its place when it is killed."""
 
-    def __init__(self, url: str, world: World, *, policy: Policy = POLICY) -> None:
+    def __init__(self, url: str, world: FakeWorld, *, policy: Policy = POLICY) -> None:
         self.url, self.world, self.policy = url, world, policy
         self.box = SecretBox([KEY])
         self.deaths = 0

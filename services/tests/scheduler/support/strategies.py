@@ -82,10 +82,10 @@ def vm(number: int = 1, state: VmState = VmState.IDLE, **changes: object) -> Vm:
 _NOTHING = Resources()
 
 
-def slot(of: Vm, used: Resources = _NOTHING, owners: tuple[str, ...] = (), draining: bool = False, heard: float = NOW - 5) -> Slot:
+def slot(of: Vm, used: Resources = _NOTHING, owners: tuple[str, ...] = (), draining: bool = False, last_heard: float = NOW - 5) -> Slot:
     """The slot that the pool shows of a VM."""
     total = offered(of.resources)
-    return Slot(f"{of.id}.distcloud.lab", of.id, total, total - used, len(owners), draining, heard, owners)
+    return Slot(f"{of.id}.distcloud.lab", of.id, total, total - used, len(owners), draining, last_heard, owners)
 
 
 def group(name: str = "atlas", **changes: object) -> Group:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+CloudKey = tuple[str, str]  # (group, cloud): names one cloud of the catalog
+
 
 class VmState(StrEnum):
     """States of a worker VM in the ledger; `states.py` holds the allowed transitions."""
@@ -191,7 +193,7 @@ class Slot:
 
 
 # A stamp further ahead than the clocks of two hosts differ was written before the clock was set back (seconds).
-AHEAD = 300.0
+MAX_CLOCK_SKEW = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,19 +254,19 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
+class PoolCoverage:
     """How far the pool's answer goes.
 
-    `unheard` names the queues that did not answer: what waits there is unknown, so nothing is taken for unneeded. `since` is
+    `unreachable` names the queues that did not answer: what waits there is unknown, so nothing is taken for unneeded. `since` is
     the time from which on the pool has been heard without a gap (None: always): silence before it is ours, not a worker's.
     """
 
-    unheard: frozenset[str] = frozenset()
+    unreachable: frozenset[str] = frozenset()
     since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class PlanInputs:
     """Everything that `planner.plan` was, or would be, given."""
 
     demand: tuple[Demand, ...] = ()
@@ -274,7 +276,7 @@ class World:
     groups: tuple[Group, ...] = ()
     policy: Policy = field(default_factory=Policy)
     now: float = 0.0
-    hearing: Hearing = field(default_factory=Hearing)
+    coverage: PoolCoverage = field(default_factory=PoolCoverage)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
-from .model import AHEAD, Policy, Slot, Vm, VmState
+from .model import MAX_CLOCK_SKEW, Policy, Slot, Vm, VmState
 
 S = VmState
 
@@ -57,8 +57,8 @@ class Event(StrEnum):
 
     CREATE_ANSWERED = "create_answered"  # the cloud gave the server an id
     CREATE_REFUSED = "create_refused"  # the cloud said no: there is no server
-    RETIRE_ORDERED = "retire_ordered"
-    DELETE_ORDERED = "delete_ordered"
+    RETIRE_REQUESTED = "retire_requested"
+    DELETE_REQUESTED = "delete_requested"
     SERVER_BUILDING = "server_building"
     SERVER_ACTIVE = "server_active"
     SERVER_FAILED = "server_failed"
@@ -97,7 +97,7 @@ _MOVES: Final[Mapping[tuple[VmState, Event], tuple[VmState, str]]] = MappingProx
         (S.STARTING, Event.SERVER_ACTIVE): (S.UNREGISTERED, "the server runs"),
         # A server that was given up comes back when the cloud says it runs again.
         (S.ERROR, Event.SERVER_ACTIVE): (S.UNREGISTERED, "recovered: the server runs again"),
-        (S.RETIRING, Event.DELETE_ORDERED): (S.DELETING, "drained"),
+        (S.RETIRING, Event.DELETE_REQUESTED): (S.DELETING, "drained"),
         # Jobs run wherever the pool says so, whatever we had thought of the server.
         (S.REQUESTED, Event.SLOT_IDLE): (S.IDLE, "seen in the pool"),
         (S.STARTING, Event.SLOT_IDLE): (S.IDLE, "seen in the pool"),
@@ -107,9 +107,9 @@ _MOVES: Final[Mapping[tuple[VmState, Event], tuple[VmState, str]]] = MappingProx
         (S.STARTING, Event.SLOT_CLAIMED): (S.RUNNING, "seen in the pool with a job"),
         (S.UNREGISTERED, Event.SLOT_CLAIMED): (S.RUNNING, "joined the pool with a job"),
         (S.IDLE, Event.SLOT_CLAIMED): (S.RUNNING, "a job started"),
-        **{(s, Event.RETIRE_ORDERED): (S.RETIRING, "ordered") for s in (S.REQUESTED, S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING)},
+        **{(s, Event.RETIRE_REQUESTED): (S.RETIRING, "ordered") for s in (S.REQUESTED, S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING)},
         **{
-            (s, Event.DELETE_ORDERED): (S.DELETING, "ordered")
+            (s, Event.DELETE_REQUESTED): (S.DELETING, "ordered")
             for s in (S.REQUESTED, S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING, S.ERROR)
         },
         **{
@@ -155,7 +155,7 @@ _SERVER_EVENTS: Final[Mapping[ServerStatus, Event]] = MappingProxyType(
 )
 
 
-def order(vm: Vm, event: Event, now: float, *, reason: str = "", detail: str = "", server_id: str | None = None) -> Vm:
+def apply_event(vm: Vm, event: Event, now: float, *, reason: str = "", detail: str = "", server_id: str | None = None) -> Vm:
     """Apply one event at `now`; `reason` replaces the table's words, `detail` follows them, `server_id` comes with CREATE_ANSWERED.
 
     Returns the same value when nothing changes. The stamps that an order leaves (`drain_requested_at`, `delete_requested_at`)
@@ -181,23 +181,23 @@ def order(vm: Vm, event: Event, now: float, *, reason: str = "", detail: str = "
 
 def advance(vm: Vm, observation: Observation, now: float, policy: Policy) -> Vm:
     """Follow what was observed: first the cloud's word, then the pool's. The same value comes back when nothing changed."""
-    vm = put_right(vm, now)
+    vm = clamp_future_stamps(vm, now)
     event = _server_event(vm, observation, policy)
     if event is not None:
         was = vm.state
-        vm = order(vm, event, now, detail=observation.fault, server_id=observation.server_id)
+        vm = apply_event(vm, event, now, detail=observation.fault, server_id=observation.server_id)
         if was is S.ERROR and vm.state is S.UNREGISTERED and vm.drain_requested_at is not None:
-            vm = order(vm, Event.RETIRE_ORDERED, now, reason="recovered: its drain goes on")
-    return vm if observation.slot is None else _seen_in_pool(vm, observation.slot, now)
+            vm = apply_event(vm, Event.RETIRE_REQUESTED, now, reason="recovered: its drain goes on")
+    return vm if observation.slot is None else _follow_pool(vm, observation.slot, now)
 
 
-def put_right(vm: Vm, now: float) -> Vm:
+def clamp_future_stamps(vm: Vm, now: float) -> Vm:
     """Without stamps of a time yet to come: the clock was set back, and each wait would last as much longer. They begin anew instead.
 
     What is proven by time (that a cloud does not have a server) is proven later, never sooner.
     """
 
-    ahead: dict[str, Any] = {name: now for name in _STAMPS if (getattr(vm, name) or 0.0) > now + AHEAD}
+    ahead: dict[str, Any] = {name: now for name in _STAMPS if (getattr(vm, name) or 0.0) > now + MAX_CLOCK_SKEW}
     return replace(vm, **ahead) if ahead else vm
 
 
@@ -222,20 +222,20 @@ def _proves_absence(vm: Vm, listing_began_at: float | None, policy: Policy) -> b
     return listing_began_at > vm.changed_at
 
 
-def _seen_in_pool(vm: Vm, slot: Slot, now: float) -> Vm:
+def _follow_pool(vm: Vm, slot: Slot, now: float) -> Vm:
     if vm.state is S.GONE:
         return vm  # an ad that outlived its server
     claimed = slot.claimed_slots > 0
-    vm = order(vm, Event.SLOT_CLAIMED if claimed else Event.SLOT_IDLE, now)
+    vm = apply_event(vm, Event.SLOT_CLAIMED if claimed else Event.SLOT_IDLE, now)
     if slot.draining:
-        vm = order(vm, Event.SLOT_DRAINING, now)
+        vm = apply_event(vm, Event.SLOT_DRAINING, now)
     idle_since = vm.idle_since
     if claimed:
         idle_since = None
     elif idle_since is None:
         idle_since = now
     # An ad from before the clock was set back says nothing of when the worker was heard by it.
-    heard = slot.last_heard if slot.last_heard <= now + AHEAD else vm.last_seen_in_pool or now
+    heard = slot.last_heard if slot.last_heard <= now + MAX_CLOCK_SKEW else vm.last_seen_in_pool or now
     return replace(
         vm,
         registered_at=now if vm.registered_at is None else vm.registered_at,

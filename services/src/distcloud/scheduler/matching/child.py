@@ -13,12 +13,12 @@ import sys
 from typing import BinaryIO, Final
 
 from ...common.rlimits import bound, within
-from .judgement import Judgement
+from .ad_matcher import InProcessMatcher
 
-SECONDS: Final = 1.0  # of a processor; thousands of times what requirements as people write them take
+CPU_SECONDS: Final = 1.0  # of a processor; thousands of times what requirements as people write them take
 
 
-def serve(judgement: Judgement, questions: BinaryIO, answers: BinaryIO) -> None:
+def serve(ad_matcher: InProcessMatcher, questions: BinaryIO, answers: BinaryIO) -> None:
     ads: dict[str, str] = {}
     for line in questions:
         kind, *fields = line.rstrip(b"\n").decode("ascii").split("\t")
@@ -30,22 +30,22 @@ def serve(judgement: Judgement, questions: BinaryIO, answers: BinaryIO) -> None:
             ads[first] = second
             continue
         answer: object
-        with within(SECONDS):
+        with within(CPU_SECONDS):
             if kind == "M":
-                answer = judgement.matches("", ads[first], ads[second])
+                answer = ad_matcher.matches("", ads[first], ads[second])
             else:
-                reasons = judgement.reasons("", ads[first], ads[second])
+                reasons = ad_matcher.reasons("", ads[first], ads[second])
                 answer = [reasons.error, [(each.clause, each.outcome, each.because) for each in reasons.failures]]
         answers.write(json.dumps(answer).encode("ascii") + b"\n")
         answers.flush()
 
 
 def main() -> None:
-    judgement = Judgement()
+    ad_matcher = InProcessMatcher()
     bound()
     sys.stdout.buffer.write(b"ready\n")
     sys.stdout.buffer.flush()
-    serve(judgement, sys.stdin.buffer, sys.stdout.buffer)
+    serve(ad_matcher, sys.stdin.buffer, sys.stdout.buffer)
 
 
 if __name__ == "__main__":

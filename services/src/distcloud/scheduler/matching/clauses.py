@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .bindings import Bindings
-from .conjunction import split
+from .conjunction import split_conjunction
 
 _UNITS: Final = {
     "memory": ("MiB", 1),
@@ -30,13 +30,13 @@ class Failure:
         return f"{self.clause} is {self.outcome}: {self.because}" if self.because else f"{self.clause} is {self.outcome}"
 
 
-def failing(requirements: str, bindings: Bindings, mine: Any, other: Any, whose: str, names: dict[str, str]) -> list[Failure]:
+def failing_clauses(requirements: str, bindings: Bindings, mine: Any, other: Any, whose: str, names: dict[str, str]) -> list[Failure]:
     """The clauses of `requirements` that do not hold for `mine` (its ClassAd) against `other`; `whose` names the other side.
 
     `names` maps the lower-case attributes of the other ad to their spelling there.
     """
     failures = []
-    for clause, expression in _parsed(requirements, bindings):
+    for clause, expression in _parse_clauses(requirements, bindings):
         try:
             value = expression.eval(mine, other)
         except bindings.refusals:
@@ -48,47 +48,47 @@ def failing(requirements: str, bindings: Bindings, mine: Any, other: Any, whose:
         else:
             outcome = "false"
         try:
-            because = _because(expression, mine, other, whose, names)
+            because = _compared_values(expression, mine, other, whose, names)
         except bindings.refusals:
             because = "it refers to itself, or is nested too deeply"
         failures.append(Failure(clause, outcome, because))
     return failures
 
 
-def _parsed(requirements: str, bindings: Bindings) -> list[tuple[str, Any]]:
+def _parse_clauses(requirements: str, bindings: Bindings) -> list[tuple[str, Any]]:
     """The clauses with their expressions; text that the bindings read otherwise than `split` stays whole."""
     try:
-        return [(clause, bindings.ExprTree(clause)) for clause in split(requirements)]
+        return [(clause, bindings.ExprTree(clause)) for clause in split_conjunction(requirements)]
     except bindings.refusals:
         return [(requirements, bindings.ExprTree(requirements))]
 
 
-def _because(expression: Any, mine: Any, other: Any, whose: str, names: dict[str, str]) -> str:
-    said = []
+def _compared_values(expression: Any, mine: Any, other: Any, whose: str, names: dict[str, str]) -> str:
+    values = []
     for reference in mine.externalRefs(expression):
         name = re.sub(r"^(target|my)\.", "", reference, flags=re.IGNORECASE).split(".")[0]
         if not name:
             continue
         spelling = names.get(name.lower())
         if spelling is None:
-            said.append(f"the {whose} does not say {name}")
+            values.append(f"the {whose} does not say {name}")
         else:
-            said.append(f"the {whose} {_has(name, other.eval(spelling))}")
+            values.append(f"the {whose} {_format_attribute(name, other.eval(spelling))}")
     for name in mine.internalRefs(expression):
-        if name and said:
-            said.append(f"{name} is {_shown(mine.eval(name))}")
-    return ", ".join(dict.fromkeys(said))
+        if name and values:
+            values.append(f"{name} is {_format_value(mine.eval(name))}")
+    return ", ".join(dict.fromkeys(values))
 
 
-def _has(name: str, value: object) -> str:
+def _format_attribute(name: str, value: object) -> str:
     unit, divisor = _UNITS.get(name.lower(), ("", 1))
     if unit and isinstance(value, int | float):
         amount = f"{value / divisor:.4g}" if divisor > 1 else str(value)
         return f"has {amount} {'core' if unit == 'cores' and value == 1 else unit}"
-    return f"has {name} = {_shown(value)}"
+    return f"has {name} = {_format_value(value)}"
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return f'"{value}"' if isinstance(value, str) else str(value)

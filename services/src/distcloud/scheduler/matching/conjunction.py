@@ -11,16 +11,16 @@ _LEXEME: Final = re.compile(
 _OPENING: Final = {"(": ")", "[": "]", "{": "}"}
 
 
-def split(text: str, levels: int = 32) -> list[str]:
+def split_conjunction(text: str, levels: int = 32) -> list[str]:
     """The clauses that must all hold: `a && (b || c) && (d && e)` gives a, `b || c`, d, e; anything looser is one clause.
 
     So is what stands deeper than `levels`: users may nest it without end. White space outside strings becomes one space.
     """
-    return _split([" " if lexeme.isspace() else lexeme for lexeme in _LEXEME.findall(text)], levels)
+    return _split_lexemes([" " if lexeme.isspace() else lexeme for lexeme in _LEXEME.findall(text)], levels)
 
 
-def _split(lexemes: list[str], levels: int) -> list[str]:
-    lexemes, levels = _unwrapped(_stripped(lexemes), levels)
+def _split_lexemes(lexemes: list[str], levels: int) -> list[str]:
+    lexemes, levels = _unwrap(_strip(lexemes), levels)
     parts: list[list[str]] = [[]]
     depth = 0
     for lexeme in lexemes:
@@ -35,11 +35,11 @@ def _split(lexemes: list[str], levels: int) -> list[str]:
         else:
             parts[-1].append(lexeme)
     if len(parts) == 1 or not levels:
-        return ["".join(_stripped(part)) for part in parts]
-    return [clause for part in parts for clause in _split(part, levels - 1)]
+        return ["".join(_strip(part)) for part in parts]
+    return [clause for part in parts for clause in _split_lexemes(part, levels - 1)]
 
 
-def _stripped(lexemes: list[str]) -> list[str]:
+def _strip(lexemes: list[str]) -> list[str]:
     begin, end = 0, len(lexemes)
     while begin < end and lexemes[begin] == " ":
         begin += 1
@@ -48,7 +48,7 @@ def _stripped(lexemes: list[str]) -> list[str]:
     return lexemes[begin:end]
 
 
-def _unwrapped(lexemes: list[str], levels: int) -> tuple[list[str], int]:
+def _unwrap(lexemes: list[str], levels: int) -> tuple[list[str], int]:
     """Without the parentheses that enclose the whole; and how many levels are left."""
     while levels and len(lexemes) > 1 and lexemes[0] == "(" and lexemes[-1] == ")":
         depth = 0
@@ -56,5 +56,5 @@ def _unwrapped(lexemes: list[str], levels: int) -> tuple[list[str], int]:
             depth += (lexeme == "(") - (lexeme == ")")
             if depth == 0:
                 return lexemes, levels
-        lexemes, levels = _stripped(lexemes[1:-1]), levels - 1
+        lexemes, levels = _strip(lexemes[1:-1]), levels - 1
     return lexemes, levels

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..domain.model import Cloud, Demand, Flavor, Group, Plan, Reason, Verdict
 from ..matching.clauses import Failure
 from ..matching.matcher import Matcher
-from .eligibility import per_cloud
+from .eligibility import value_for_cloud
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,11 @@ def _one(
     demand: Demand, cloud: Cloud, verdict: Verdict | None, overall: Verdict | None, image: str | None, matcher: Matcher
 ) -> Explanation:
     if verdict is None:
-        said = overall.detail if overall else "no job of this kind waits"
-        return Explanation(cloud.name, overall.reason if overall else Reason.ENOUGH_CAPACITY, f"{cloud.name}: not asked; {said}")
+        detail = overall.detail if overall else "no job of this kind waits"
+        return Explanation(cloud.name, overall.reason if overall else Reason.ENOUGH_CAPACITY, f"{cloud.name}: not asked; {detail}")
     if verdict.reason is not Reason.REQUIREMENTS_MISMATCH:
         return Explanation(cloud.name, verdict.reason, verdict.detail, verdict.flavor)
-    image = per_cloud(demand.image, cloud.name) or cloud.default_image or image or ""
+    image = value_for_cloud(demand.image, cloud.name) or cloud.default_image or image or ""
     mismatches = tuple(_mismatches(demand, cloud, image, matcher))
     return Explanation(cloud.name, verdict.reason, verdict.detail, verdict.flavor, mismatches)
 

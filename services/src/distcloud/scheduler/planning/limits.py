@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..domain.model import Cloud, Limits, Resources, Usage
-from .situation import CloudKey, ProjectKey, Situation, added, of_server, project_of
+from ..domain.model import Cloud, CloudKey, Limits, Resources, Usage
+from .situation import ProjectKey, Situation, add_usage, project_of, usage_of_server
 
 DIMENSIONS = (("vms", "VMs"), ("cores", "cores"), ("ram_mib", "MiB of memory"))
 _UNBOUNDED = Limits()
@@ -50,25 +50,25 @@ def _of(name: str, limits: Limits, used: Usage, others: Usage, project: ProjectK
             yield Bound(name, dimension, unit, stated, max(0, stated - other), getattr(used, dimension), other, project, soft)
 
 
-class Rooms:
+class Headroom:
     """What may still be ordered, cloud by cloud, while a plan grows. Quotas that move by policy would be set here."""
 
     def __init__(self, situation: Situation) -> None:
         self._situation = situation
         self._used = dict(situation.used)
         self._in_project = dict(situation.used_in_project)
-        self._said: dict[tuple[str, str, Resources], str] = {}  # until something is ordered, the answer stays
+        self._refusals: dict[tuple[str, str, Resources], str] = {}  # until something is ordered, the answer stays
 
     def refusal(self, cloud: Cloud, server: Resources) -> str:
         """Why one more server of that size may not be ordered; empty if it may."""
         question = (cloud.group, cloud.name, server)
-        said = self._said.get(question)
-        if said is None:
-            self._said[question] = said = self._refusal(cloud, server)
-        return said
+        refusal = self._refusals.get(question)
+        if refusal is None:
+            self._refusals[question] = refusal = self._refusal(cloud, server)
+        return refusal
 
     def _refusal(self, cloud: Cloud, server: Resources) -> str:
-        key, wanted = (cloud.group, cloud.name), of_server(server)
+        key, wanted = (cloud.group, cloud.name), usage_of_server(server)
         for bound in bounds(self._situation, cloud, self._used[key], self._in_project[project_of(cloud)]):
             more: int = getattr(wanted, bound.dimension)
             if bound.used + more > bound.limit:
@@ -80,9 +80,9 @@ class Rooms:
     def take(self, cloud: Cloud, server: Resources) -> None:
         key: CloudKey = (cloud.group, cloud.name)
         project = project_of(cloud)
-        self._said.clear()
-        self._used[key] = added(self._used[key], of_server(server))
-        self._in_project[project] = added(self._in_project[project], of_server(server))
+        self._refusals.clear()
+        self._used[key] = add_usage(self._used[key], usage_of_server(server))
+        self._in_project[project] = add_usage(self._in_project[project], usage_of_server(server))
 
     def servers(self, cloud: Cloud) -> int:
         """Our servers there, those ordered by this plan included."""

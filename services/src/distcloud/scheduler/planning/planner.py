@@ -16,14 +16,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from ..domain.model import Action, Cloud, Demand, Group, Hearing, Plan, Policy, Retire, Slot, Vm, VmState, World
+from ..domain.model import Action, Cloud, CloudKey, Demand, Group, Plan, PlanInputs, Policy, PoolCoverage, Retire, Slot, Vm, VmState
 from ..matching.matcher import Matcher
 from . import packing, retirement
-from .packing import Bin
+from .packing import WorkerCapacity
 from .placement import Placement
-from .situation import CloudKey, Situation
+from .situation import Situation
 
-_WHOLE = Hearing()
+_WHOLE = PoolCoverage()
 
 
 def plan(
@@ -35,33 +35,33 @@ def plan(
     policy: Policy,
     now: float,
     *,
-    hearing: Hearing = _WHOLE,
+    coverage: PoolCoverage = _WHOLE,
     matcher: Matcher | None = None,
 ) -> Plan:
     """What to do now. `slots` must be the whole pool; `vms` all that are not gone; `now` in seconds since the epoch.
 
-    `hearing` says which queues `demand` lacks, and since when the pool was listened to.
+    `coverage` says which queues `demand` lacks, and since when the pool was listened to.
 
     `matcher` remembers evaluations from cycle to cycle; without one a fresh one is made. Actions come as deletions,
     retirements (both by VM id), then boots in the order in which owners were served.
     """
-    situation = Situation(demand, slots, vms, clouds, groups, policy, now, hearing, matcher or Matcher())
-    leaves = retirement.compulsory(situation)
-    wishes = situation.wishes()
-    rooms = packing.bins(situation, leaves.keys())
-    everywhere = [bin for room in rooms.values() for bin in room]
-    packing.pack(situation, wishes, rooms)
-    needed = {bin.vm_id for bin in everywhere if bin.taken and bin.vm_id is not None}
-    for leave in retirement.idle(situation, leaves.keys(), needed):
-        leaves[leave.vm_id] = leave
-    placement = Placement(situation, wishes, set(leaves), _idle(everywhere, leaves.keys()))
+    situation = Situation(demand, slots, vms, clouds, groups, policy, now, coverage, matcher or Matcher())
+    removals = retirement.compulsory(situation)
+    pending_demands = situation.pending_demands()
+    rooms = packing.free_capacity(situation, removals.keys())
+    everywhere = [capacity for room in rooms.values() for capacity in room]
+    packing.pack(situation, pending_demands, rooms)
+    needed = {capacity.vm_id for capacity in everywhere if capacity.taken and capacity.vm_id is not None}
+    for removal in retirement.idle(situation, removals.keys(), needed):
+        removals[removal.vm_id] = removal
+    placement = Placement(situation, pending_demands, set(removals), _idle(everywhere, removals.keys()))
     placement.run()
-    ordered = sorted(leaves.values(), key=lambda leave: (isinstance(leave, Retire), leave.vm_id))
+    ordered = sorted(removals.values(), key=lambda removal: (isinstance(removal, Retire), removal.vm_id))
     actions: tuple[Action, ...] = (*ordered, *placement.boots)
     return Plan(actions, tuple(placement.verdicts()))
 
 
-def plan_world(world: World, matcher: Matcher) -> Plan:
+def plan_from(world: PlanInputs, matcher: Matcher) -> Plan:
     """`plan` of a world as the engine saw it."""
     return plan(
         world.demand,
@@ -71,15 +71,15 @@ def plan_world(world: World, matcher: Matcher) -> Plan:
         world.groups,
         world.policy,
         world.now,
-        hearing=world.hearing,
+        coverage=world.coverage,
         matcher=matcher,
     )
 
 
-def _idle(bins: Iterable[Bin], leaving: Iterable[str]) -> dict[CloudKey, list[Bin]]:
-    gone = set(leaving)
-    found: dict[CloudKey, list[Bin]] = defaultdict(list)
-    for bin in bins:
-        if bin.state is VmState.IDLE and bin.vm_id not in gone:
-            found[bin.cloud].append(bin)
+def _idle(free_capacity: Iterable[WorkerCapacity], removed_ids: Iterable[str]) -> dict[CloudKey, list[WorkerCapacity]]:
+    gone = set(removed_ids)
+    found: dict[CloudKey, list[WorkerCapacity]] = defaultdict(list)
+    for capacity in free_capacity:
+        if capacity.state is VmState.IDLE and capacity.vm_id not in gone:
+            found[capacity.cloud].append(capacity)
     return found

@@ -16,17 +16,17 @@ class PoolUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Queues:
-    """What waits and runs in the queues that answered; `unheard` says of each of the others, by name, why it did not.
+    """What waits and runs in the queues that answered; `unreachable` says of each of the others, by name, why it did not.
 
     What waits in a queue that was not heard is unknown, which is not nothing.
     """
 
     demand: tuple[Demand, ...]
-    unheard: Mapping[str, str] = field(default_factory=dict)
+    unreachable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class QueuedJob:
     """One job: `status` and `universe` are HTCondor's JobStatus and JobUniverse; `demand` is None when it is not for this scheduler."""
 
     id: str
@@ -45,7 +45,7 @@ class Pool(Protocol):
 
     async def slots(self) -> list[Slot]: ...
 
-    async def job(self, job_id: str) -> Job | None:
+    async def job(self, job_id: str) -> QueuedJob | None:
         """`job_id` is CLUSTER or CLUSTER.PROC, with SCHEDD# in front where several queues might know one."""
         ...
 

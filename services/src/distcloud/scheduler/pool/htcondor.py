@@ -1,7 +1,7 @@
 """The HTCondor pool: queries by child processes that can be killed, orders by HTCondor's own commands, IDTOKENS only.
 
 The scheduler has no administrator's right on the central manager. A worker drains because the order is signed with a key that
-was made for this one VM, and that only this VM trusts.
+was made for this demand_from_row VM, and that only this VM trusts.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ...common.breaker import Breaker, BreakerPolicy
 from ...common.supervise import ChildError, Finished, JsonChild, run_command
 from ..domain.ids import is_vm_id
 from ..domain.model import Resources, Slot
-from .base import Job, PoolUnavailable, Queues
-from .demand import demands, one, universe_of
+from .base import PoolUnavailable, QueuedJob, Queues
+from .demand import demand_from_row, demand_from_rows, universe_of
 
 _JOB_ID = re.compile(r"(?:([^#]+)#)?(\d{1,9})(?:\.(\d{1,9}))?")
 # A queue that is away is asked again soon, but not in every cycle: waiting for it would slow the others down.
-_PATIENCE = BreakerPolicy(shortest=5.0, longest=30.0)
+_RETRY_POLICY = BreakerPolicy(shortest=5.0, longest=30.0)
 # On the central manager FS would win, and its user name is not the identity that the pool's rules speak of.
 _METHODS = {"_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS"}
 _DRAIN_TOKEN_SECONDS = 600
@@ -70,18 +70,18 @@ class HtcondorPool:
     async def demand(self) -> Queues:
         answers = await asyncio.gather(*(self._demand_of(name) for name in self._queues), return_exceptions=True)
         rows: list[Any] = []
-        unheard: dict[str, str] = {}
+        unreachable: dict[str, str] = {}
         for name, answer in zip(self._queues, answers, strict=True):
             if isinstance(answer, PoolUnavailable):
-                unheard[name] = str(answer)
+                unreachable[name] = str(answer)
             elif isinstance(answer, BaseException):
                 raise answer
             else:
                 rows += answer
-        if len(unheard) == len(self._queues):
-            raise PoolUnavailable("; ".join(unheard.values()))
+        if len(unreachable) == len(self._queues):
+            raise PoolUnavailable("; ".join(unreachable.values()))
         # Thousands of rows with long requirements take a while to be read.
-        return Queues(tuple(await asyncio.to_thread(demands, rows)), unheard)
+        return Queues(tuple(await asyncio.to_thread(demand_from_rows, rows)), unreachable)
 
     async def _demand_of(self, name: str) -> list[Any]:
         queue, now = self._queues[name], time.monotonic()
@@ -100,7 +100,7 @@ class HtcondorPool:
         found = (slot_of(row, self._address.domain) for row in rows)
         return [slot for slot in found if slot is not None]
 
-    async def job(self, job_id: str) -> Job | None:
+    async def job(self, job_id: str) -> QueuedJob | None:
         match = _JOB_ID.fullmatch(job_id)
         if match is None:
             return None
@@ -112,7 +112,9 @@ class HtcondorPool:
         for name, row in zip(names, answers, strict=True):
             if isinstance(row, Mapping):
                 found = f"{cluster}.{process}" if len(self._queues) == 1 else f"{name}#{cluster}.{process}"
-                return Job(found, int(row.get("JobStatus") or 0), one(row), str(row.get("HoldReason") or ""), universe_of(row))
+                return QueuedJob(
+                    found, int(row.get("JobStatus") or 0), demand_from_row(row), str(row.get("HoldReason") or ""), universe_of(row)
+                )
         for failure in answers:
             if isinstance(failure, BaseException):
                 raise failure  # it may well be in the queue that did not answer
@@ -123,7 +125,7 @@ class HtcondorPool:
             raise ValueError(f"{vm_id!r} is not a ledger id")
         with tempfile.TemporaryDirectory(prefix="drain-", dir=self._address.scratch) as name:  # mode 0700
             folder = _DrainFolder(Path(name), self._address.token_directory)
-            folder.lay_key(vm_id, key)
+            folder.write_key(vm_id, key)
             made = await self._command(
                 [
                     *("condor_token_create", "-key", vm_id, "-lifetime", str(_DRAIN_TOKEN_SECONDS)),
@@ -131,7 +133,7 @@ class HtcondorPool:
                 ],
                 {"_CONDOR_SEC_PASSWORD_DIRECTORY": str(folder.keys)},
             )
-            folder.lay_tokens(made.output.strip())
+            folder.write_tokens(made.output.strip())
             await self._command(
                 ["condor_drain", "-pool", self._address.collector, "-exit-on-completion", f"{vm_id}.{self._address.domain}"],
                 {"_CONDOR_SEC_TOKEN_DIRECTORY": str(folder.tokens)},
@@ -169,8 +171,8 @@ class HtcondorPool:
         except ChildError as error:
             raise PoolUnavailable(f"HTCondor: {error}") from error
         if done.code != 0:
-            words = " ".join((done.errors or done.output).split())[:300]
-            raise PoolUnavailable(f"HTCondor: {command[0]} failed ({done.code}): {words}")
+            output = " ".join((done.errors or done.output).split())[:300]
+            raise PoolUnavailable(f"HTCondor: {command[0]} failed ({done.code}): {output}")
         return done
 
 
@@ -179,7 +181,7 @@ class _Queue:
     """One schedd: who asks it, and how that went lately."""
 
     child: JsonChild
-    breaker: Breaker = field(default_factory=lambda: Breaker(_PATIENCE))
+    breaker: Breaker = field(default_factory=lambda: Breaker(_RETRY_POLICY))
 
 
 def slot_of(row: Mapping[str, Any], domain: str) -> Slot | None:
@@ -219,24 +221,24 @@ def _resources(row: Mapping[str, Any], prefix: str) -> Resources:
 
 
 class _DrainFolder:
-    """A private folder with one VM's key, and the tokens with which its drain is ordered."""
+    """A private folder with demand_from_row VM's key, and the tokens with which its drain is ordered."""
 
     def __init__(self, folder: Path, own_tokens: Path) -> None:
         self.keys, self.tokens, self._own = folder / "keys", folder / "tokens", own_tokens
 
-    def lay_key(self, vm_id: str, key: str) -> None:
+    def write_key(self, vm_id: str, key: str) -> None:
         self.keys.mkdir(0o700)
-        _private(self.keys / vm_id, key)
+        _write_private(self.keys / vm_id, key)
 
-    def lay_tokens(self, token: str) -> None:
+    def write_tokens(self, token: str) -> None:
         self.tokens.mkdir(0o700)
-        _private(self.tokens / "drain", token + "\n")
+        _write_private(self.tokens / "drain", token + "\n")
         # The collector, which says where the worker is, knows only the scheduler's own tokens.
         for own in self._own.iterdir():
             if own.is_file():
-                _private(self.tokens / f"own-{own.name}", own.read_text(encoding="ascii"))
+                _write_private(self.tokens / f"own-{own.name}", own.read_text(encoding="ascii"))
 
 
-def _private(path: Path, text: str) -> None:
+def _write_private(path: Path, text: str) -> None:
     path.touch(0o600)
     path.write_text(text, encoding="ascii")

@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from .bindings import load
-from .clauses import Failure, failing
+from .clauses import Failure, failing_clauses
 
-_PARSED_KEPT: Final = 4096
+_PARSE_CACHE_SIZE: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +24,20 @@ class Reasons:
     failures: tuple[Failure, ...] = ()
 
 
-class Judge(Protocol):
-    """Answers for a job of `owner`; see `Judgement` for the texts. None: not answered now, ask again another time."""
+class AdMatcher(Protocol):
+    """Answers for a job of `owner`; see `InProcessMatcher` for the texts. None: not answered now, ask again another time."""
 
     def matches(self, owner: str, job: str, worker: str) -> bool | None: ...
 
     def reasons(self, owner: str, job: str, worker: str) -> Reasons: ...
 
 
-class Judgement:
+class InProcessMatcher:
     """Judges in this very process: what the library does not survive, the process does not."""
 
     def __init__(self) -> None:
         self._bindings = load()
-        self._parsed = lru_cache(_PARSED_KEPT)(self._parse)
+        self._parsed = lru_cache(_PARSE_CACHE_SIZE)(self._parse)
 
     def matches(self, owner: str, job: str, worker: str) -> bool:
         mine, other = self._parsed(job), self._parsed(worker)
@@ -52,12 +52,12 @@ class Judgement:
         mine, other = self._parsed(job), self._parsed(worker)
         if mine.error or other.error:
             return Reasons(f"the job's {mine.error}" if mine.error else f"the worker's {other.error}")
-        wanted = failing(mine.text["Requirements"], self._bindings, mine.ad, other.ad, "worker", dict(other.names))
+        wanted = failing_clauses(mine.text["Requirements"], self._bindings, mine.ad, other.ad, "worker", dict(other.names))
         if not wanted:
-            wanted = failing(other.text["START"], self._bindings, other.ad, mine.ad, "job", dict(mine.names))
+            wanted = failing_clauses(other.text["START"], self._bindings, other.ad, mine.ad, "job", dict(mine.names))
             wanted = [Failure(f"the worker's START: {each.clause}", each.outcome, each.because) for each in wanted]
         if not wanted:
-            wanted = failing(other.text["WithinResourceLimits"], self._bindings, other.ad, mine.ad, "job", dict(mine.names))
+            wanted = failing_clauses(other.text["WithinResourceLimits"], self._bindings, other.ad, mine.ad, "job", dict(mine.names))
         return Reasons(failures=tuple(wanted))
 
     def _parse(self, text: str) -> _Ad:

@@ -20,8 +20,16 @@ from hypothesis import strategies as st
 from distcloud.scheduler.domain.model import Policy
 from distcloud.scheduler.worker.__main__ import main
 from distcloud.scheduler.worker.configuration import SettingsError, WorkerSettings, configuration, settings_for, worker_file
-from distcloud.scheduler.worker.contextualise import NOVA_LIMIT, ContextError, Part, check_part, render, select, template_variables
 from distcloud.scheduler.worker.synthetic import parse
+from distcloud.scheduler.worker.user_data import (
+    NOVA_LIMIT,
+    MetadataPart,
+    UserDataError,
+    render,
+    select_parts,
+    template_variables,
+    validate_part,
+)
 
 from .support.strategies import cloud, vm
 
@@ -71,7 +79,7 @@ def scripts(data: bytes) -> list[tuple[str, str]]:
     return sorted(folder.items())
 
 
-def made(*parts: Part, worker: WorkerSettings = WORKER) -> bytes:
+def made(*parts: MetadataPart, worker: WorkerSettings = WORKER) -> bytes:
     return render(worker, parts, token=TOKEN, drain_key=KEY)
 
 
@@ -86,15 +94,15 @@ class TestUserData:
         assert not any(TOKEN in each for each in others)
 
     def test_condor_is_started_last_and_not_waited_for(self) -> None:
-        early = Part("early", "runcmd: [[mine]]\n", priority=-100)
-        late = Part("late", "runcmd: [[yours]]\n", priority=100, scope="cloud")
+        early = MetadataPart("early", "runcmd: [[mine]]\n", priority=-100)
+        late = MetadataPart("late", "runcmd: [[yours]]\n", priority=100, scope="cloud")
         commands = [command for each in contents(made(late, early)) for command in each.get("runcmd", [])]
         assert commands == [["mine"], ["yours"], ["systemctl", "daemon-reload"], ["systemctl", "start", "--no-block", "condor"]]
 
     def test_parts_are_merged_by_appending_and_ours_stand(self) -> None:
-        for each in messages(made(Part("x", "hostname: evil\n"))):
+        for each in messages(made(MetadataPart("x", "hostname: evil\n"))):
             assert each["Merge-Type"] == "list(append)+dict(no_replace,recurse_array)+str()"
-        assert contents(made(Part("x", "hostname: evil\n")))[0]["hostname"] == WORKER.host
+        assert contents(made(MetadataPart("x", "hostname: evil\n")))[0]["hostname"] == WORKER.host
 
     def test_the_worker_can_resolve_itself_and_the_pool(self) -> None:
         hosts = files(made())["/etc/hosts"]
@@ -108,56 +116,56 @@ class TestUserData:
         assert [command[-1] for command in commands if command[0] == "useradd"] == ["slotu9", "slotu10"]
 
     def test_the_same_input_gives_the_same_bytes(self) -> None:
-        assert made(Part("a", "packages: [x]\n")) == made(Part("a", "packages: [x]\n"))
+        assert made(MetadataPart("a", "packages: [x]\n")) == made(MetadataPart("a", "packages: [x]\n"))
 
     def test_other_than_ascii_and_other_types_arrive_unharmed(self) -> None:
         script = "#!/bin/sh\necho é {{ cs_host_id }}\nFrom here\n"
-        message = messages(made(Part("hello", script, mime_type="shell-script")))[1]
+        message = messages(made(MetadataPart("hello", script, mime_type="shell-script")))[1]
         assert message.get_content_type() == "text/x-shellscript"
         assert message.get_filename() == "1-hello"
         assert text(message).rstrip() == f"#!/bin/sh\necho é {WORKER.host}\nFrom here"
 
     def test_scripts_run_by_priority_and_before_condor_starts(self) -> None:
         parts = [
-            Part("a", "#!a", mime_type="x-shellscript", priority=2),
-            Part("tune", "#!tune", mime_type="x-shellscript", priority=1),
-            Part("runcmd", "#!runcmd", mime_type="x-shellscript"),
-            Part("one", "#!of the group", mime_type="x-shellscript", priority=3),
-            Part("one", "#!of the cloud", mime_type="x-shellscript", priority=3, scope="cloud"),
+            MetadataPart("a", "#!a", mime_type="x-shellscript", priority=2),
+            MetadataPart("tune", "#!tune", mime_type="x-shellscript", priority=1),
+            MetadataPart("runcmd", "#!runcmd", mime_type="x-shellscript"),
+            MetadataPart("one", "#!of the group", mime_type="x-shellscript", priority=3),
+            MetadataPart("one", "#!of the cloud", mime_type="x-shellscript", priority=3, scope="cloud"),
         ]
         ran = [script for _, script in scripts(made(*parts))]
         assert ran == ["#!runcmd", "#!tune", "#!a", "#!of the group", "#!of the cloud", "starts condor"]
 
     def test_many_scripts_run_in_their_order_too(self) -> None:
         names = [f"s{number:04d}" for number in range(1100)]
-        parts = [Part(name, f"#!{name}", mime_type="x-shellscript", priority=-place) for place, name in enumerate(names)]
+        parts = [MetadataPart(name, f"#!{name}", mime_type="x-shellscript", priority=-place) for place, name in enumerate(names)]
         assert [script for _, script in scripts(made(*parts))] == [*(f"#!{name}" for name in reversed(names)), "starts condor"]
 
     @pytest.mark.parametrize("when", ["boot", "instance", "once"])
     def test_a_stored_script_of_a_type_that_no_worker_runs_is_a_plain_one(self, when: str) -> None:
-        part = Part("tune", "#!tune", mime_type=f"text/x-shellscript-per-{when}")
+        part = MetadataPart("tune", "#!tune", mime_type=f"text/x-shellscript-per-{when}")
         assert scripts(made(part)) == [("1-tune", "#!tune"), ("runcmd", "starts condor")]
 
     def test_parts_are_chosen_and_ordered(self) -> None:
         parts = [
-            Part("cloud-b", "", scope="cloud"),
-            Part("b", ""),
-            Part("a", ""),
-            Part("first", "", priority=-1, scope="cloud"),
-            Part("off", "", enabled=False),
-            Part("elsewhere", "", excluded_clouds=("region-a",)),
+            MetadataPart("cloud-b", "", scope="cloud"),
+            MetadataPart("b", ""),
+            MetadataPart("a", ""),
+            MetadataPart("first", "", priority=-1, scope="cloud"),
+            MetadataPart("off", "", enabled=False),
+            MetadataPart("elsewhere", "", excluded_clouds=("region-a",)),
         ]
-        assert [part.name for part in select(parts, "region-a")] == ["first", "a", "b", "cloud-b"]
-        assert "elsewhere" in [part.name for part in select(parts, "region-b")]
+        assert [part.name for part in select_parts(parts, "region-a")] == ["first", "a", "b", "cloud-b"]
+        assert "elsewhere" in [part.name for part in select_parts(parts, "region-b")]
 
     def test_too_much_is_refused_with_the_culprits(self) -> None:
         import random
 
         noise = "".join(random.Random(1).choices("0123456789abcdefghijklmnopqrstuvwxyz", k=120_000))
         with pytest.raises(
-            ContextError, match=r"group atlas on cloud region-a is \d+ characters .* 65535; largest parts: big \(120"
+            UserDataError, match=r"group atlas on cloud region-a is \d+ characters .* 65535; largest parts: big \(120"
         ) as caught:
-            made(Part("big", f"#!/bin/sh\n# {noise}\n", mime_type="shell-script"))
+            made(MetadataPart("big", f"#!/bin/sh\n# {noise}\n", mime_type="shell-script"))
         assert TOKEN not in str(caught.value)
         assert len(base64.b64encode(made())) < NOVA_LIMIT / 5
 
@@ -178,8 +186,8 @@ class TestTemplates:
 
     def test_conditions_and_filters(self) -> None:
         source = "{% if cs_cloud_alias %}alias: {{ cs_cloud_alias }}{% else %}who: {{ cs_group_name | upper }}{% endif %}\n"
-        assert contents(made(Part("x", source)))[1] == {"who": "ATLAS"}
-        assert contents(made(Part("x", source), worker=replace(WORKER, alias="west")))[1] == {"alias": "west"}
+        assert contents(made(MetadataPart("x", source)))[1] == {"who": "ATLAS"}
+        assert contents(made(MetadataPart("x", source), worker=replace(WORKER, alias="west")))[1] == {"alias": "west"}
 
     @pytest.mark.parametrize(
         "source",
@@ -210,33 +218,33 @@ class TestTemplates:
         ],
     )
     def test_hostile_or_broken_templates_are_refused_by_the_parts_name(self, source: str) -> None:
-        with pytest.raises(ContextError, match="metadata rogue of the cloud"):
-            made(Part("rogue", source, scope="cloud"))
-        with pytest.raises(ContextError, match="rogue"):
-            check_part(Part("rogue", source))
+        with pytest.raises(UserDataError, match="metadata rogue of the cloud"):
+            made(MetadataPart("rogue", source, scope="cloud"))
+        with pytest.raises(UserDataError, match="rogue"):
+            validate_part(MetadataPart("rogue", source))
 
     @given(st.text(alphabet="{}%#'\"()[]|.ab_ \n0*~", max_size=60))
     @settings(max_examples=150, deadline=None)
     def test_any_template_is_filled_in_or_refused(self, source: str) -> None:
         try:
-            made(Part("any", "#!/bin/sh\n" + source, mime_type="shell-script"))
-        except ContextError as problem:
+            made(MetadataPart("any", "#!/bin/sh\n" + source, mime_type="shell-script"))
+        except UserDataError as problem:
             assert "metadata any of the group" in str(problem)
 
     @pytest.mark.parametrize(
         ("part", "words"),
         [
-            (Part("p", "- a\n"), "must be a mapping"),
-            (Part("p", "a: [\n"), "is no YAML"),
-            (Part("p", "a: 1", mime_type="nonsense"), "neither one of"),
-            (Part('p"', "a: 1"), "plain ASCII"),
-            (Part("p\nX: y", "a: 1"), "plain ASCII"),
-            (Part("p", "a: 1", mime_type="text/x\r\nEvil: 1"), "plain ASCII"),
+            (MetadataPart("p", "- a\n"), "must be a mapping"),
+            (MetadataPart("p", "a: [\n"), "is no YAML"),
+            (MetadataPart("p", "a: 1", mime_type="nonsense"), "neither one of"),
+            (MetadataPart('p"', "a: 1"), "plain ASCII"),
+            (MetadataPart("p\nX: y", "a: 1"), "plain ASCII"),
+            (MetadataPart("p", "a: 1", mime_type="text/x\r\nEvil: 1"), "plain ASCII"),
         ],
     )
-    def test_parts_that_cloud_init_could_not_use(self, part: Part, words: str) -> None:
-        with pytest.raises(ContextError, match=words):
-            check_part(part)
+    def test_parts_that_cloud_init_could_not_use(self, part: MetadataPart, words: str) -> None:
+        with pytest.raises(UserDataError, match=words):
+            validate_part(part)
 
 
 class TestConfiguration:
@@ -315,7 +323,7 @@ class TestConfiguration:
         worker = replace(WORKER, **changes)  # type: ignore[arg-type]
         with pytest.raises(SettingsError, match=words):
             configuration(worker)
-        with pytest.raises(ContextError, match="cloud region-a"):
+        with pytest.raises(UserDataError, match="cloud region-a"):
             made(worker=worker)
 
     def test_the_command_renders_for_a_static_worker(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

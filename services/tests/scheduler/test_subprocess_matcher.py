@@ -1,4 +1,4 @@
-"""The judge that outlasts what users write: questions without end, a library that crashes, a child that is killed from outside."""
+"""The ad_matcher that outlasts what users write: questions without end, a library that crashes, a child that is killed from outside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from distcloud.scheduler.matching.bindings import MatchingUnavailable
 from distcloud.scheduler.matching.matcher import Matcher
-from distcloud.scheduler.matching.subprocess_matcher import OutlastingJudge
+from distcloud.scheduler.matching.subprocess_matcher import SubprocessMatcher
 
 from .test_matching import HOME, W512, job
 
@@ -37,44 +37,44 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def judge() -> Iterator[OutlastingJudge]:
-    judge = OutlastingJudge()
-    yield judge
-    judge.close()
+def ad_matcher() -> Iterator[SubprocessMatcher]:
+    ad_matcher = SubprocessMatcher()
+    yield ad_matcher
+    ad_matcher.close()
 
 
-def test_it_judges_as_the_library_does_in_this_process(judge: OutlastingJudge) -> None:
-    outlasting, here = Matcher(judge=judge), Matcher()
+def test_it_judges_as_the_library_does_in_this_process(ad_matcher: SubprocessMatcher) -> None:
+    subprocess_matcher, here = Matcher(ad_matcher=ad_matcher), Matcher()
     for wanted in (job(), job("TARGET.Memory > 100000"), job("(("), job("MyNeed", attributes={"MyNeed": 'substr("é", 0, 1)'})):
-        assert outlasting.match(wanted, HOME, W512) == here.match(wanted, HOME, W512)
-    assert judge.starts == 1
+        assert subprocess_matcher.match(wanted, HOME, W512) == here.match(wanted, HOME, W512)
+    assert ad_matcher.starts == 1
 
 
 @pytest.mark.parametrize("attributes", [ENDLESS, HUGE], ids=["endless", "huge"])
-def test_a_question_without_end_is_answered_once_and_the_others_go_on(judge: OutlastingJudge, attributes: dict[str, str]) -> None:
-    matcher = Matcher(judge=judge)
+def test_a_question_without_end_is_answered_once_and_the_others_go_on(ad_matcher: SubprocessMatcher, attributes: dict[str, str]) -> None:
+    matcher = Matcher(ad_matcher=ad_matcher)
     endless = job("size(A59) > 0 || A59 > 0", attributes=attributes)
     for _ in range(3):
         match = matcher.match(endless, HOME, W512)
         assert not match.ok and "does not survive the job's ad" in match.detail
         assert matcher.match(job(), HOME, W512).ok
-    assert judge.starts == 2, "one that was lost, and one for all that came after"
+    assert ad_matcher.starts == 2, "one that was lost, and one for all that came after"
 
 
-def test_a_child_that_is_killed_from_outside_is_replaced_and_no_job_is_blamed(judge: OutlastingJudge) -> None:
-    matcher = Matcher(judge=judge)
+def test_a_child_that_is_killed_from_outside_is_replaced_and_no_job_is_blamed(ad_matcher: SubprocessMatcher) -> None:
+    matcher = Matcher(ad_matcher=ad_matcher)
     assert matcher.match(job(), HOME, W512).ok
-    assert judge._process is not None
-    os.kill(judge._process.pid, signal.SIGKILL)
+    assert ad_matcher._process is not None
+    os.kill(ad_matcher._process.pid, signal.SIGKILL)
     assert matcher.match(job("TARGET.Memory > 1"), HOME, W512).ok
-    assert judge.starts == 2
+    assert ad_matcher.starts == 2
 
 
-def test_threads_share_it(judge: OutlastingJudge) -> None:
+def test_threads_share_it(ad_matcher: SubprocessMatcher) -> None:
     wrong: list[int] = []
 
     def ask(least: int) -> None:
-        matcher = Matcher(judge=judge)
+        matcher = Matcher(ad_matcher=ad_matcher)
         wrong.extend(n for n in range(100) if not matcher.match(job(f"TARGET.Memory > {least + n}"), HOME, W512).ok)
 
     threads = [threading.Thread(target=ask, args=(least,)) for least in (0, 100, 200)]
@@ -82,37 +82,37 @@ def test_threads_share_it(judge: OutlastingJudge) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong and judge.starts == 1
+    assert not wrong and ad_matcher.starts == 1
 
 
 def test_an_owner_of_fatal_jobs_waits_longer_and_longer_and_nobody_else_does() -> None:
     now = [1000.0]
-    judge = OutlastingJudge([sys.executable, "-c", CRASHING], monotonic=lambda: now[0], chance=lambda: 0.5)
+    ad_matcher = SubprocessMatcher([sys.executable, "-c", CRASHING], monotonic=lambda: now[0], jitter_sample=lambda: 0.5)
     try:
         for number in range(3):
-            assert judge.matches("mallory", f"crash {number}", "w") is False
-            assert "ends it (SIGSEGV)" in judge.reasons("mallory", f"crash {number}", "w").error
-        lost = judge.starts
-        assert judge.matches("mallory", "good", "w") is None, "not now"
-        assert "not judged for another 60 s, because of other jobs of mallory" in judge.reasons("mallory", "good", "w").error
-        assert judge.matches("alice", "good", "w") is True
-        assert judge.matches("mallory", "crash 0", "w") is False, "that one is known"
+            assert ad_matcher.matches("mallory", f"crash {number}", "w") is False
+            assert "ends it (SIGSEGV)" in ad_matcher.reasons("mallory", f"crash {number}", "w").error
+        lost = ad_matcher.starts
+        assert ad_matcher.matches("mallory", "good", "w") is None, "not now"
+        assert "not judged for another 60 s, because of other jobs of mallory" in ad_matcher.reasons("mallory", "good", "w").error
+        assert ad_matcher.matches("alice", "good", "w") is True
+        assert ad_matcher.matches("mallory", "crash 0", "w") is False, "that one is known"
         now[0] += 61
-        assert judge.matches("mallory", "crash 3", "w") is False
+        assert ad_matcher.matches("mallory", "crash 3", "w") is False
         now[0] += 61
-        assert judge.matches("mallory", "good", "w") is None, "twice as long as before"
+        assert ad_matcher.matches("mallory", "good", "w") is None, "twice as long as before"
         now[0] += 60
-        assert judge.matches("mallory", "good", "w") is True
-        assert judge.matches("mallory", "crash 4", "w") is False, "forgiven: asked at once"
-        assert judge.starts <= lost + 3
+        assert ad_matcher.matches("mallory", "good", "w") is True
+        assert ad_matcher.matches("mallory", "crash 4", "w") is False, "forgiven: asked at once"
+        assert ad_matcher.starts <= lost + 3
     finally:
-        judge.close()
+        ad_matcher.close()
 
 
 def test_an_answer_for_the_moment_is_not_kept() -> None:
     now = [1000.0]
-    judge = OutlastingJudge([sys.executable, "-c", CRASHING], monotonic=lambda: now[0], chance=lambda: 0.5)
-    matcher = Matcher(judge=judge)
+    ad_matcher = SubprocessMatcher([sys.executable, "-c", CRASHING], monotonic=lambda: now[0], jitter_sample=lambda: 0.5)
+    matcher = Matcher(ad_matcher=ad_matcher)
     try:
         for number in range(3):
             assert not matcher.match(job(f"crash{number}"), HOME, W512).ok
@@ -121,12 +121,12 @@ def test_an_answer_for_the_moment_is_not_kept() -> None:
         now[0] += 100
         assert matcher.match(job("good"), HOME, W512).ok
     finally:
-        judge.close()
+        ad_matcher.close()
 
 
 def test_a_child_that_cannot_be_started_is_said_to_be(tmp_path: Path) -> None:
     for command in ([str(tmp_path / "nothing")], [sys.executable, "-c", "raise SystemExit(3)"]):
-        judge = OutlastingJudge(command)
+        ad_matcher = SubprocessMatcher(command)
         with pytest.raises(MatchingUnavailable, match=r"cannot be started|ended at its start \(code 3\)"):
-            judge.matches("alice", "{}", "{}")
-        judge.close()
+            ad_matcher.matches("alice", "{}", "{}")
+        ad_matcher.close()

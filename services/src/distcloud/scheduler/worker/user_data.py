@@ -17,13 +17,13 @@ from typing import Any, Final
 import yaml
 
 from .configuration import SettingsError, WorkerSettings, configuration
-from .templating import TemplateRefused, fill_in
+from .templating import InvalidTemplate, render_template
 
 NOVA_LIMIT: Final = 65535  # characters of base64 that the Compute API takes as user_data
 TOKEN_FILE: Final = "/etc/condor/tokens.d/worker"  # noqa: S105  a path
 KEY_DIRECTORY: Final = "/etc/condor/passwords.d"
 
-_MOST_VALUES: Final = 100_000
+_MAX_VALUES: Final = 100_000
 # Lists (write_files, runcmd ...) of all parts follow each other; of single values the first stands, which is ours.
 _MERGE: Final = "list(append)+dict(no_replace,recurse_array)+str()"
 _TYPES: Final[Mapping[str, str]] = {
@@ -35,12 +35,12 @@ _TYPES: Final[Mapping[str, str]] = {
 }
 
 
-class ContextError(ValueError):
+class UserDataError(ValueError):
     """User data cannot be made; the message names the part (or the group and cloud) and what to change."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MetadataPart:
     """A metadata part as the catalogue has it. `scope` is "group" or "cloud"; lower `priority` comes first."""
 
     name: str
@@ -61,19 +61,19 @@ class Part:
 
 def render(
     worker: WorkerSettings,
-    parts: Sequence[Part] = (),
+    parts: Sequence[MetadataPart] = (),
     *,
     token: str,
     drain_key: str | bytes,
     compress: bool = True,
 ) -> bytes:
-    """The user data, before base64; the same input gives the same bytes. Raises ContextError."""
+    """The user data, before base64; the same input gives the same bytes. Raises UserDataError."""
     try:
         first = base_part(worker, token, drain_key)
     except SettingsError as problem:
-        raise ContextError(f"worker {worker.host} of group {worker.group} on cloud {worker.cloud}: {problem}") from problem
+        raise UserDataError(f"worker {worker.host} of group {worker.group} on cloud {worker.cloud}: {problem}") from problem
     values = template_variables(worker)
-    chosen = [(part, _filled(part, values)) for part in select(parts, worker.cloud)]
+    chosen = [(part, _render_part(part, values)) for part in select_parts(parts, worker.cloud)]
     bodies = [("distcloud-base", "text/cloud-config", first)]
     bodies += [(part.name, part.media_type, text) for part, text in chosen]
     bodies.append(("distcloud-start", "text/cloud-config", last_part(worker)))
@@ -84,16 +84,16 @@ def render(
     return data
 
 
-def select(parts: Sequence[Part], cloud: str) -> list[Part]:
+def select_parts(parts: Sequence[MetadataPart], cloud: str) -> list[MetadataPart]:
     """The parts for one cloud in their order: by priority, the group's before the cloud's, by name."""
     usable = (part for part in parts if part.enabled and cloud not in part.excluded_clouds)
     return sorted(usable, key=lambda part: (part.priority, part.scope != "group", part.name))
 
 
-def check_part(part: Part) -> None:
-    """Refuse a part that could not be used on any worker, when it is stored and not when a VM waits for it. Raises ContextError."""
+def validate_part(part: MetadataPart) -> None:
+    """Refuse a part that could not be used on any worker, when it is stored and not when a VM waits for it. Raises UserDataError."""
     sample = WorkerSettings(host="vm-sample", domain="example.org", condor_host="central.example.org", group="group", alias="alias")
-    _filled(part, template_variables(sample))
+    _render_part(part, template_variables(sample))
 
 
 def template_variables(worker: WorkerSettings) -> dict[str, str]:
@@ -162,17 +162,17 @@ def _cloud_config(content: Mapping[str, Any]) -> str:
     return "#cloud-config\n" + json.dumps(content, indent=1) + "\n"
 
 
-def _filled(part: Part, values: Mapping[str, str]) -> str:
+def _render_part(part: MetadataPart, values: Mapping[str, str]) -> str:
     where = f"metadata {part.name} of the {part.scope}"
     if "/" not in part.media_type:
-        raise ContextError(f"{where}: mime_type {part.mime_type!r} is neither one of {', '.join(sorted(_TYPES))} nor a media type")
+        raise UserDataError(f"{where}: mime_type {part.mime_type!r} is neither one of {', '.join(sorted(_TYPES))} nor a media type")
     heading = part.media_type + part.name
     if not heading.isascii() or not heading.isprintable() or '"' in heading:
-        raise ContextError(f"{where}: its name and mime_type must be plain ASCII without quotes and line breaks")
+        raise UserDataError(f"{where}: its name and mime_type must be plain ASCII without quotes and line breaks")
     try:
-        text = fill_in(part.content, values)
-    except TemplateRefused as problem:
-        raise ContextError(f"{where}: {problem}") from problem
+        text = render_template(part.content, values)
+    except InvalidTemplate as problem:
+        raise UserDataError(f"{where}: {problem}") from problem
     if part.media_type == "text/cloud-config":
         _check_cloud_config(where, text)
     return text
@@ -182,25 +182,25 @@ def _check_cloud_config(where: str, text: str) -> None:
     loader = yaml.SafeLoader(text)
     try:
         root = loader.get_single_node()
-        if _written_out(root, {}) > _MOST_VALUES:
-            raise ContextError(f"{where} holds more than {_MOST_VALUES} values once its aliases (*name) are written out")
+        if _expanded_size(root, {}) > _MAX_VALUES:
+            raise UserDataError(f"{where} holds more than {_MAX_VALUES} values once its aliases (*name) are written out")
         content = None if root is None else loader.construct_document(root)
     except yaml.YAMLError as problem:
-        raise ContextError(f"{where} is no YAML once filled in: {' '.join(str(problem).split())}") from problem
+        raise UserDataError(f"{where} is no YAML once filled in: {' '.join(str(problem).split())}") from problem
     finally:
         loader.dispose()
     if content is not None and not isinstance(content, dict):
-        raise ContextError(f"{where} must be a mapping of cloud-config keys, but is a {type(content).__name__}")
+        raise UserDataError(f"{where} must be a mapping of cloud-config keys, but is a {type(content).__name__}")
 
 
-def _written_out(node: yaml.Node | None, known: dict[int, int]) -> int:
+def _expanded_size(node: yaml.Node | None, known: dict[int, int]) -> int:
     """How many values a document holds once each alias is what it stands for: a few lines of merges make thousands of millions."""
     if not isinstance(node, yaml.CollectionNode):
         return 1
     if id(node) not in known:
         known[id(node)] = 0  # one that holds itself
         inner = [item for entry in node.value for item in (entry if isinstance(entry, tuple) else (entry,))]
-        known[id(node)] = 1 + sum(_written_out(item, known) for item in inner)
+        known[id(node)] = 1 + sum(_expanded_size(item, known) for item in inner)
     return known[id(node)]
 
 
@@ -237,7 +237,7 @@ def _check_size(data: bytes, worker: WorkerSettings, bodies: Sequence[tuple[str,
     if size <= NOVA_LIMIT:
         return
     largest = sorted(((len(text.encode()), name) for name, _, text in bodies), reverse=True)[:3]
-    raise ContextError(
+    raise UserDataError(
         f"user data for group {worker.group} on cloud {worker.cloud} is {size} characters in base64, the Compute API takes {NOVA_LIMIT}; "
         f"largest parts: {', '.join(f'{name} ({count} bytes)' for count, name in largest)}; shorten or disable one, or fetch it at boot"
     )
