@@ -1,4 +1,4 @@
-"""Words for people about requirements that do not hold: which clause fails, and what it was compared with."""
+"""Explains requirements that do not hold: which clause fails, and the values it was compared with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNITS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One clause that does not hold: its text, what it evaluates to, and what it was compared with."""
+    """One clause that does not hold: its text, what it evaluates to, and the values it was compared with."""
 
     clause: str
     outcome: str  # "false", "undefined" or "error"
@@ -33,7 +33,7 @@ class Failure:
 def failing_clauses(requirements: str, bindings: Bindings, mine: Any, other: Any, whose: str, names: dict[str, str]) -> list[Failure]:
     """The clauses of `requirements` that do not hold for `mine` (its ClassAd) against `other`; `whose` names the other side.
 
-    `names` maps the lower-case attributes of the other ad to their spelling there.
+    `names` maps lower-case attribute names of the other ad to their spelling.
     """
     failures = []
     for clause, expression in _parse_clauses(requirements, bindings):
@@ -41,7 +41,7 @@ def failing_clauses(requirements: str, bindings: Bindings, mine: Any, other: Any
             value = expression.eval(mine, other)
         except bindings.refusals:
             value = bindings.Error
-        if isinstance(value, type(bindings.Undefined)):  # a number to Python, so it is asked for first
+        if isinstance(value, type(bindings.Undefined)):  # an int subclass, so it is checked first
             outcome = "error" if value is bindings.Error else "undefined"
         elif isinstance(value, int | float) and value:
             continue
@@ -50,13 +50,13 @@ def failing_clauses(requirements: str, bindings: Bindings, mine: Any, other: Any
         try:
             because = _compared_values(expression, mine, other, whose, names)
         except bindings.refusals:
-            because = "it refers to itself, or is nested too deeply"
+            because = "it refers to itself or is nested too deeply"
         failures.append(Failure(clause, outcome, because))
     return failures
 
 
 def _parse_clauses(requirements: str, bindings: Bindings) -> list[tuple[str, Any]]:
-    """The clauses with their expressions; text that the bindings read otherwise than `split` stays whole."""
+    """The clauses with their expressions; the whole text if the bindings cannot parse what `split_conjunction` returns."""
     try:
         return [(clause, bindings.ExprTree(clause)) for clause in split_conjunction(requirements)]
     except bindings.refusals:
@@ -71,7 +71,7 @@ def _compared_values(expression: Any, mine: Any, other: Any, whose: str, names: 
             continue
         spelling = names.get(name.lower())
         if spelling is None:
-            values.append(f"the {whose} does not say {name}")
+            values.append(f"the {whose} does not define {name}")
         else:
             values.append(f"the {whose} {_format_attribute(name, other.eval(spelling))}")
     for name in mine.internalRefs(expression):

@@ -1,4 +1,4 @@
-"""The clauses of a ClassAd expression that must all hold, told apart by its text alone: users write it, so nothing in it is trusted."""
+"""Splits a ClassAd expression into the clauses that must all hold, by its text alone: it is untrusted input."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _OPENING: Final = {"(": ")", "[": "]", "{": "}"}
 
 
 def split_conjunction(text: str, levels: int = 32) -> list[str]:
-    """The clauses that must all hold: `a && (b || c) && (d && e)` gives a, `b || c`, d, e; anything looser is one clause.
+    """The clauses that must all hold: `a && (b || c) && (d && e)` gives a, `b || c`, d, e; any other expression is one clause.
 
-    So is what stands deeper than `levels`: users may nest it without end. White space outside strings becomes one space.
+    Anything nested deeper than `levels` stays one clause, as nesting is unlimited. White space outside strings becomes one space.
     """
     return _split_lexemes([" " if lexeme.isspace() else lexeme for lexeme in _LEXEME.findall(text)], levels)
 
@@ -29,7 +29,7 @@ def _split_lexemes(lexemes: list[str], levels: int) -> list[str]:
         elif lexeme in _OPENING.values():
             depth -= 1
         if depth == 0 and lexeme in ("||", "?", "?:"):
-            return ["".join(lexemes)]  # binds less than &&: no conjunction at the top
+            return ["".join(lexemes)]  # lower precedence than &&: not a conjunction at the top level
         if depth == 0 and lexeme == "&&":
             parts.append([])
         else:
@@ -49,7 +49,7 @@ def _strip(lexemes: list[str]) -> list[str]:
 
 
 def _unwrap(lexemes: list[str], levels: int) -> tuple[list[str], int]:
-    """Without the parentheses that enclose the whole; and how many levels are left."""
+    """The lexemes without parentheses around the whole, and the number of levels left."""
     while levels and len(lexemes) > 1 and lexemes[0] == "(" and lexemes[-1] == ")":
         depth = 0
         for lexeme in lexemes[:-1]:

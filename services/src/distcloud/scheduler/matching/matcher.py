@@ -1,7 +1,7 @@
-"""Which jobs run on which workers: HTCondor's own match of a job ad with the slot ad that a worker would advertise.
+"""Which jobs run on which workers: HTCondor's match of a job ad with the slot ad that a worker would advertise.
 
-A ad_matcher puts the two to HTCondor's library (see `judging`). The slot ad comes from the template that configures the real worker.
-Answers are kept, because the same questions come every cycle.
+An `AdMatcher` evaluates the two ads. The slot ad comes from the template that configures the real worker. Answers are cached,
+because the same pairs are evaluated in every cycle.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .ad_matcher import AdMatcher, InProcessMatcher
 from .bindings import load
 from .clauses import Failure
 
-# Expressions whose value changes by itself cannot be kept from one cycle to the next.
+# Answers that depend on these functions cannot be cached from one cycle to the next.
 _TIME_DEPENDENT: Final = re.compile(r"\b(time|currenttime|random|servertime)\b", re.IGNORECASE)
 _CACHE_SIZE: Final = 400_000
 _NO_ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType({})
@@ -33,7 +33,7 @@ WorkerAdKey = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Whether the job would run there, and if not, why (one sentence)."""
+    """Whether the job would run on the worker, and if not, why (one sentence)."""
 
     ok: bool
     detail: str = ""
@@ -42,17 +42,17 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class JobAd:
-    """A demand prepared for matching; equal keys have equal answers."""
+    """The job ad of a demand; equal keys give equal answers."""
 
     key: JobAdKey
     owner: str
-    ad: str  # as JSON text: {attribute: expression}
-    time_dependent: bool = False  # its requirements speak of the time: answers hold for one moment only
+    ad: str  # JSON text: {attribute: expression}
+    time_dependent: bool = False  # its requirements use the time: answers are valid for one `now` only
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerAd:
-    """A kind of worker prepared for matching, with its slot ad as JSON text; with `error` it can be none."""
+    """The slot ad of a kind of worker, as JSON text; if `error` is set, there is no ad and nothing matches."""
 
     key: WorkerAdKey
     label: str
@@ -64,7 +64,7 @@ _MATCHES: Final = Match(True)
 
 
 class Matcher:
-    """Answers `would this job run on such a worker?`; keep one for the life of the process, it remembers."""
+    """Answers whether a job would run on a kind of worker, and caches the answers; create one per process."""
 
     def __init__(
         self,
@@ -74,8 +74,8 @@ class Matcher:
         job_attributes: Mapping[str, str] = _NO_ATTRIBUTES,
         ad_matcher: AdMatcher | None = None,
     ) -> None:
-        """`ad_matcher` answers; without one this very process does, which a job's ad can end. `constants` say what the worker image is;
-        `job_attributes` are what every job ad of the pool carries (ClassAd text)."""
+        """`ad_matcher` evaluates the ads; the default does so in this process, which a job ad can crash. `constants` describe the worker
+        image; `job_attributes` are added to every job ad (ClassAd text)."""
         self._domain = domain
         self._condor_host = condor_host
         self._constants = dict(constants)
@@ -86,14 +86,14 @@ class Matcher:
         self._workers: dict[WorkerAdKey, WorkerAd] = {}
         self._answers: dict[tuple[int, int], bool] = {}
         self._details: dict[tuple[int, int], Match] = {}
-        self._keep_alive: list[object] = []  # keeps the ids in `_answers` unique: what they name stays alive
+        self._keep_alive: list[object] = []  # objects whose id() is a key of `_answers`: they must not be freed
         self._now: float | None = None
         self._time_dependent_jobs: dict[JobAdKey, JobAd] = {}
         self._time_dependent_answers: dict[tuple[int, int], bool] = {}
         self.evaluations = 0
 
     def job(self, demand: Demand, now: float | None = None) -> JobAd:
-        """The job ad of a demand. One with broken text matches nothing."""
+        """The job ad of a demand. One with a malformed expression matches nothing."""
         attributes = demand.attributes
         key: JobAdKey = (
             demand.requirements,
@@ -125,7 +125,7 @@ class Matcher:
         return job
 
     def worker(self, cloud: Cloud, flavor: Flavor, alias: str | None = None, image: str = "", offer: Resources | None = None) -> WorkerAd:
-        """The kind of worker that a flavor of a cloud gives; `offer`: what it is known to offer, if that differs."""
+        """The slot ad for a flavor of a cloud; `offer`: the resources it is known to offer, if they differ from the computed ones."""
         attributes = tuple(sorted(cloud.attributes.items())) if cloud.attributes else ()
         key: WorkerAdKey = (cloud.group, cloud.name, cloud.region, flavor.name, flavor.resources, alias, image, attributes, offer)
         found = self._workers.get(key)
@@ -136,7 +136,7 @@ class Matcher:
         return found
 
     def matches(self, job: JobAd, worker: WorkerAd) -> bool:
-        """The bare answer, kept per pair."""
+        """Whether the two match; cached per pair. False if the answer is not available now."""
         pair = (id(job), id(worker))
         answers = self._time_dependent_answers if job.time_dependent else self._answers
         answer = answers.get(pair)
@@ -145,7 +145,7 @@ class Matcher:
                 self.forget()
             answer = self._ask(job, worker)
             if answer is None:
-                return False  # for the moment
+                return False  # not cached
             answers[pair] = answer
             if not job.time_dependent:
                 self._keep_alive.append((job, worker))
@@ -158,11 +158,11 @@ class Matcher:
         return self._ad_matcher.matches(job.owner, job.ad, worker.ad)
 
     def why(self, job: JobAd, worker: WorkerAd) -> Match:
-        """The answer with its reason."""
+        """Whether the two match, and why not."""
         if self.matches(job, worker):
             return _MATCHES
         pair = (id(job), id(worker))
-        if pair not in self._answers:  # neither is an answer kept that does not hold, or is none
+        if pair not in self._answers:  # the answer is not cached, so its reason is not either
             return self._explain(job, worker)
         found = self._details.get(pair)
         if found is None:
@@ -170,11 +170,11 @@ class Matcher:
         return found
 
     def match(self, demand: Demand, cloud: Cloud, flavor: Flavor, alias: str | None = None, image: str = "") -> Match:
-        """One question from the outside: would jobs of this demand run on workers of this flavor of this cloud?"""
+        """Whether jobs of this demand would run on workers of this flavor of this cloud."""
         return self.why(self.job(demand), self.worker(cloud, flavor, alias, image))
 
     def forget(self) -> None:
-        """Drop all that is remembered."""
+        """Clear all caches."""
         for memory in (self._jobs, self._workers, self._answers, self._details, self._keep_alive):
             memory.clear()
 

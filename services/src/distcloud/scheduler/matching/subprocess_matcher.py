@@ -1,4 +1,8 @@
-"""A ad_matcher that outlasts every question: it asks a child process, and remembers which jobs the child did not survive."""
+"""Runs matching in a supervised child process, and remembers the jobs that the child did not survive.
+
+Unlike `common.supervise.JsonChild` (asyncio, one JSON request per line) it is called from threads, thousands of times per plan, and sends each
+ad only once.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +25,16 @@ from .bindings import MatchingUnavailable
 from .clauses import Failure
 
 _COMMAND: Final = (sys.executable, "-m", "distcloud.scheduler.matching.child")
-# Of the wall's clock, for a machine that stands still; the child's own timer counts its work.
+# Wall-clock seconds, for a machine that hangs; the child's own timer limits its CPU time.
 _ANSWER_TIMEOUT: Final = 60.0
 _MAX_FATAL: Final = 1000
 _MAX_NUMBERED_ADS: Final = 4096
-# Ends that others bring about: the administrator, or the kernel when memory is short. No job is blamed for the first of them.
+# Sent from outside: by the administrator, or by the kernel when memory is short. The first one is not blamed on the job.
 _EXTERNAL_SIGNALS: Final = frozenset(-number for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 
 class _ChildExited(Exception):
-    """The child ended before it had answered; its return code."""
+    """The child exited before it answered; carries its return code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -38,10 +42,10 @@ class _ChildExited(Exception):
 
 
 class SubprocessMatcher:
-    """See `ad_matcher.AdMatcher`. May be shared by threads, whose questions are then answered one after the other.
+    """An `AdMatcher` that evaluates in a child process. Thread-safe; questions are answered one at a time.
 
-    A job on which the child ends is not asked about again: it matches nothing, and its reason says so. Raises MatchingUnavailable when
-    no child can be started at all.
+    A job that ends the child is never evaluated again: it matches nothing, and `reasons` says why. Raises MatchingUnavailable if the
+    child cannot be started.
     """
 
     def __init__(
@@ -54,8 +58,8 @@ class SubprocessMatcher:
         self._command = tuple(command)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._numbers: dict[str, int] = {}  # of the ads that the child knows
-        self._fatal: dict[str, str] = {}  # a job's ad -> outcome the child ended
+        self._numbers: dict[str, int] = {}  # ads that the child knows
+        self._fatal: dict[str, str] = {}  # job ad -> why it is not evaluated
         self._owners = Probation(monotonic, jitter_sample)
         self.starts = 0
 
@@ -77,17 +81,17 @@ class SubprocessMatcher:
         return Reasons(str(error), tuple(Failure(*map(str, each)) for each in failures))
 
     def close(self) -> None:
-        """Ends the child; a later question starts another."""
+        """End the child; the next question starts a new one."""
         with self._lock:
             self._end()
 
     def _backoff_reason(self, owner: str) -> str:
-        """Why no job of this owner is judged now; empty when they are."""
+        """Why no job of this owner is evaluated now; empty if they are."""
         wait = self._owners.wait(owner)
-        return f"not judged for another {wait:.0f} s, because of other jobs of {owner}: {self._owners.error(owner)}" if wait else ""
+        return f"not evaluated for another {wait:.0f} s because of other jobs of {owner}: {self._owners.error(owner)}" if wait else ""
 
     def _answer(self, kind: str, owner: str, job: str, worker: str) -> Any:
-        """The child's answer, or the sentence that says why there is none."""
+        """The child's answer, or a sentence that says why there is none."""
         for last in (False, True):
             try:
                 answer = json.loads(self._ask_child(kind, job, worker))
@@ -100,8 +104,8 @@ class SubprocessMatcher:
         raise AssertionError("unreachable")
 
     def _record_fatal(self, owner: str, job: str, code: int) -> str:
-        outcome = "takes too long" if code == -signal.SIGPROF else f"ends it ({_exit_name(code)})"
-        why = f"HTCondor's ClassAd library does not survive the job's ad: evaluating it {outcome}; write its Requirements in another way"
+        outcome = "takes too long" if code == -signal.SIGPROF else f"crashes ({_exit_name(code)})"
+        why = f"HTCondor's ClassAd library cannot evaluate the job's ad: evaluation {outcome}; rewrite its Requirements"
         while len(self._fatal) >= _MAX_FATAL:
             del self._fatal[next(iter(self._fatal))]
         self._fatal[job] = why
@@ -136,16 +140,16 @@ class SubprocessMatcher:
             pipe = subprocess.PIPE
             process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, start_new_session=True)  # noqa: S603 - our own program
         except OSError as error:
-            raise MatchingUnavailable(f"the process that judges jobs cannot be started: {error}") from error
+            raise MatchingUnavailable(f"the matching process cannot be started: {error}") from error
         self.starts += 1
         self._process = process
         if self._read_line(process) != b"ready":
-            raise MatchingUnavailable(f"the process that judges jobs ended at its start ({_exit_name(self._end())}); the log says why")
+            raise MatchingUnavailable(f"the matching process exited at start ({_exit_name(self._end())}); see the log")
         return process
 
     @staticmethod
     def _read_line(process: subprocess.Popen[bytes]) -> bytes | None:
-        """The next line of the child without its end; None when the child ended, or received nothing for too long."""
+        """The next line from the child without its line end; None if the child exited, or sent nothing for too long."""
         assert process.stdout is not None
         end, received = time.monotonic() + _ANSWER_TIMEOUT, bytearray()
         poll = select.poll()
@@ -159,13 +163,13 @@ class SubprocessMatcher:
         return bytes(received[:-1])
 
     def _end(self) -> int:
-        """Ends the child if it still runs; its return code, negative for a signal."""
+        """End the child if it still runs; returns its return code, negative for a signal."""
         process, self._process = self._process, None
         self._numbers.clear()
         if process is None:
             return 0
         for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):  # what it was not told any more
+            with contextlib.suppress(OSError):  # unsent data
                 pipe.close() if pipe else None
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(0.2)

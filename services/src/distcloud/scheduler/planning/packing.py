@@ -1,4 +1,4 @@
-"""Jobs into workers: which of the waiting jobs fit into the free room of workers that are there or on their way."""
+"""Packing: which of the waiting jobs fit into the free capacity of workers that exist or are booting."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from ..domain.model import CloudKey, Resources, VmState
 from ..matching.matcher import WorkerAd
 from .situation import BOOTING, IN_POOL, PendingDemand, Situation
 
-# Busy workers first, so that idle ones may go; then the nearest to being there.
+# Busy workers first, so that idle ones can be retired; then those that will join the pool soonest.
 _RANK = {VmState.RUNNING: 0, VmState.IDLE: 1, VmState.UNREGISTERED: 2, VmState.STARTING: 3, VmState.REQUESTED: 4}
 
 
 @dataclass(slots=True)
 class WorkerCapacity:
-    """The free room of one worker; `vm_id` None: it is ordered by this plan."""
+    """The free capacity of one worker; `vm_id` None: the worker is booted by this plan.
+
+    Mutable: `put` subtracts the jobs that this plan assigns, so that the next demand sees what is left. It lives for one call of `plan`."""
 
     worker: WorkerAd
     cloud: CloudKey
@@ -25,10 +27,10 @@ class WorkerCapacity:
     cores: int
     ram_mib: int
     disk_gib: float
-    taken: int = 0  # jobs put here by this plan
+    taken: int = 0  # jobs assigned by this plan
 
     def put(self, request: Resources, count: int) -> int:
-        """Take as many of `count` such jobs as fit; the number taken."""
+        """Assign as many of `count` jobs as fit; returns their number."""
         fits = count
         if request.cores > 0:
             fits = min(fits, self.cores // request.cores)
@@ -46,10 +48,10 @@ class WorkerCapacity:
 
 
 def free_capacity(situation: Situation, removed_ids: Set[str]) -> dict[str, list[WorkerCapacity]]:
-    """The room of each group's workers, less those that removal (`removed_ids`: ids of VMs that this plan retires or deletes).
+    """Free capacity of the workers, by group, without those that this plan retires or deletes (`removed_ids`).
 
-    A worker of a disabled cloud that does not run a job yet counts for nothing: it will be retired as soon as it is idle. So does
-    one that is missing: the pool believes an ad long after its worker died, and jobs would wait for it while other clouds have room.
+    A worker of a disabled cloud without a running job is not counted: it will be retired as soon as it is idle. Nor is one that is
+    missing: its ad stays in the pool long after it died, and jobs would wait for it while other clouds have headroom.
     """
     found: dict[str, list[WorkerCapacity]] = defaultdict(list)
     for vm in situation.vms:
@@ -62,42 +64,42 @@ def free_capacity(situation: Situation, removed_ids: Set[str]) -> dict[str, list
             continue
         if not cloud.enabled and vm.state is not VmState.RUNNING and not vm.manual:
             continue
-        room = situation.offer((vm.group, vm.cloud), vm.flavor, vm.resources) if slot is None else slot.free
-        if room.cores > 0 and room.ram_mib > 0:
-            found[vm.group].append(WorkerCapacity(worker, (vm.group, vm.cloud), vm.id, vm.state, room.cores, room.ram_mib, room.disk_gib))
+        free = situation.offer((vm.group, vm.cloud), vm.flavor, vm.resources) if slot is None else slot.free
+        if free.cores > 0 and free.ram_mib > 0:
+            found[vm.group].append(WorkerCapacity(worker, (vm.group, vm.cloud), vm.id, vm.state, free.cores, free.ram_mib, free.disk_gib))
     for each in found.values():
         each.sort(key=lambda capacity: (_RANK[capacity.state], capacity.cores, capacity.ram_mib, capacity.disk_gib, capacity.vm_id or ""))
     return found
 
 
-def pack(situation: Situation, pending_demands: list[PendingDemand], rooms: dict[str, list[WorkerCapacity]]) -> None:
-    """Put jobs into free room, the big ones first (small ones would break up what only a big one needs); notes it in both."""
-    for each in rooms.values():
-        _least_wanted_first(situation, pending_demands, each)
+def pack(situation: Situation, pending_demands: list[PendingDemand], by_group: dict[str, list[WorkerCapacity]]) -> None:
+    """Assign jobs to free capacity, big jobs first (small ones would fragment what a big one needs). Updates both arguments."""
+    for each in by_group.values():
+        _sort_least_wanted_first(situation, pending_demands, each)
     for pending in sorted(pending_demands, key=lambda pending: (-pending.demand.request.cores, -pending.demand.request.ram_mib)):
-        room = rooms.get(pending.demand.group)
-        if room:
-            pending.placed += fill(situation, pending, room)
-            rooms[pending.demand.group] = [capacity for capacity in room if capacity.cores > 0 and capacity.ram_mib > 0]
+        workers = by_group.get(pending.demand.group)
+        if workers:
+            pending.placed += fill(situation, pending, workers)
+            by_group[pending.demand.group] = [capacity for capacity in workers if capacity.cores > 0 and capacity.ram_mib > 0]
 
 
-def _least_wanted_first(situation: Situation, pending_demands: list[PendingDemand], room: list[WorkerCapacity]) -> None:
-    """Among workers that are as near to being there, first those that the fewest pending_demands could use.
+def _sort_least_wanted_first(situation: Situation, pending_demands: list[PendingDemand], workers: list[WorkerCapacity]) -> None:
+    """Among workers of the same rank, put those first that the fewest pending demands can use.
 
-    A job that may run anywhere would else take the worker that was ordered for one that may not, for which a further one were ordered.
+    Otherwise a job that can run anywhere would take the worker that was booted for a job that cannot, and another worker would be booted.
     """
-    kinds = {id(capacity.worker): capacity.worker for capacity in room}  # few: workers of one cloud, flavor, image and alias share it
+    kinds = {id(capacity.worker): capacity.worker for capacity in workers}  # few: workers of one cloud, flavor, image and alias share it
     if len(kinds) < 2:
         return
-    group = [pending.job for pending in pending_demands if pending.unplaced > 0 and pending.demand.group == room[0].cloud[0]]
+    group = [pending.job for pending in pending_demands if pending.unplaced > 0 and pending.demand.group == workers[0].cloud[0]]
     wanted = {kind: sum(situation.matcher.matches(job, worker) for job in group) for kind, worker in kinds.items()}
-    room.sort(key=lambda capacity: (_RANK[capacity.state], wanted[id(capacity.worker)]))
+    workers.sort(key=lambda capacity: (_RANK[capacity.state], wanted[id(capacity.worker)]))
 
 
-def fill(situation: Situation, pending: PendingDemand, room: list[WorkerCapacity]) -> int:
-    """Put jobs of one pending into free_capacity, in their order; the number put."""
-    request, put = pending.demand.request, 0
-    for capacity in room:
+def fill(situation: Situation, pending: PendingDemand, workers: list[WorkerCapacity]) -> int:
+    """Assign jobs of one demand to the workers in the given order; returns the number of jobs assigned."""
+    request, assigned = pending.demand.request, 0
+    for capacity in workers:
         if pending.unplaced <= 0:
             break
         if capacity.cores < request.cores or capacity.ram_mib < request.ram_mib or capacity.disk_gib < request.disk_gib:
@@ -105,5 +107,5 @@ def fill(situation: Situation, pending: PendingDemand, room: list[WorkerCapacity
         if situation.matcher.matches(pending.job, capacity.worker):
             count = capacity.put(request, pending.unplaced)
             pending.unplaced -= count
-            put += count
-    return put
+            assigned += count
+    return assigned

@@ -1,4 +1,4 @@
-"""Which workers are ordered: owner after owner, the least served first, each demand on the best cloud that has room."""
+"""Placement: which workers to boot, owner by owner, the least served first, each demand on the best cloud with headroom."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .situation import PendingDemand, Situation
 
 Owner = tuple[str, str]  # group, owner
 
-# What to tell of a demand that got nothing, the most hopeful first.
+# Which refusal to report for a demand that got no worker: the one most likely to pass by itself comes first.
 _REFUSAL_PRECEDENCE = (
     Reason.THROTTLED,
     Reason.LIMIT_REACHED,
@@ -27,7 +27,9 @@ _REFUSAL_PRECEDENCE = (
 
 @dataclass(slots=True)
 class _Outcome:
-    """What this plan did for one pending: boots per cloud, and the last refusal of each cloud that was tried."""
+    """What this plan did for one demand: boots per cloud, and the refusal of each cloud that was tried.
+
+    Mutable: it grows with every turn of the demand's owner, and becomes the verdicts at the end. It lives for one call of `plan`."""
 
     offers: list[CloudOffer]
     boots: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -36,7 +38,10 @@ class _Outcome:
 
 
 class Placement:
-    """Orders workers for the pending_demands that stayed open after packing."""
+    """Boots workers for the jobs that are unplaced after packing.
+
+    Mutable: each boot changes headroom, throttles and the shares of the owners, which the next decision depends on. One object serves
+    one call of `plan`."""
 
     def __init__(
         self,
@@ -60,9 +65,9 @@ class Placement:
         self.boots: list[Boot] = []
 
     def run(self) -> None:
-        """Serve owners in turn: first whose group, then who, has the fewest cores; among equals who waits longest.
+        """Serve owners in turn: the group with the fewest cores first, in it the owner with the fewest cores, then the longest waiting.
 
-        Tiers of priority between groups would go in front of this key, budgets and quotas into `Headroom`.
+        Priority tiers between groups would go in front of this key, budgets and quotas into `Headroom`.
         """
         queues: dict[Owner, list[int]] = defaultdict(list)
         for index, pending in enumerate(self._pending):  # sorted by owner, then by the owner's own priorities and waiting time
@@ -75,7 +80,7 @@ class Placement:
         while heap:
             *ranks, owner = heapq.heappop(heap)
             now_at = (group_cores[owner[0]], owner_cores[owner], since[owner])
-            if tuple(ranks) != now_at:  # somebody else of the group was served meanwhile
+            if tuple(ranks) != now_at:  # another owner of the group was served in the meantime
                 heapq.heappush(heap, (*now_at, owner))
                 continue
             queue = queues[owner]
@@ -99,9 +104,9 @@ class Placement:
         return groups, owners
 
     def _serve(self, index: int) -> bool:
-        """Order one worker for a pending; false when it needs none any more, or none can be had."""
+        """Boot one worker for a demand; false if it needs none any more, or no cloud can provide one."""
         pending = self._pending[index]
-        pending.booted += fill(self._situation, pending, self._booted_capacity[pending.demand.group])  # room left in workers just ordered
+        pending.booted += fill(self._situation, pending, self._booted_capacity[pending.demand.group])
         if pending.unplaced <= 0:
             return False
         outcome = self._outcomes.get(index)
@@ -120,14 +125,14 @@ class Placement:
     def _throttle(self, pending: PendingDemand, cloud: Cloud) -> tuple[Reason, str] | None:
         policy, key = self._situation.policy, (cloud.group, cloud.name)
         if self._new[key] >= policy.max_new_per_cloud_and_cycle:
-            return Reason.THROTTLED, f"{cloud.name}: {self._new[key]} workers ordered in this cycle, which is the most"
+            return Reason.THROTTLED, f"{cloud.name}: {self._new[key]} workers already requested in this cycle, the maximum"
         most = 1 if is_probing(cloud, self._situation) else policy.max_starting_per_cloud
         if self._starting[key] >= most:
-            return Reason.THROTTLED, f"{cloud.name}: {self._starting[key]} workers start there already, at most {most} may"
+            return Reason.THROTTLED, f"{cloud.name}: {self._starting[key]} workers are already starting, the maximum is {most}"
         idle = self._idle.get(key, ())
         waiting = sum(1 for capacity in idle if self._situation.matcher.matches(pending.job, capacity.worker)) if idle else 0
         if waiting > policy.max_idle_per_cloud:
-            return Reason.THROTTLED, f"{cloud.name}: {waiting} workers that would do are idle; the pool hands out jobs first"
+            return Reason.THROTTLED, f"{cloud.name}: {waiting} suitable workers are idle; waiting for the pool to assign jobs to them"
         return None
 
     def _try(self, pending: PendingDemand, offer: CloudOffer, outcome: _Outcome) -> tuple[Reason, str] | None:
@@ -174,7 +179,7 @@ class Placement:
         )
 
     def verdicts(self) -> list[Verdict]:
-        """For each demand that waits: one verdict for all (cloud None), and where it was not satisfied, one per cloud."""
+        """For each demand with idle jobs one overall verdict (cloud None), and one per cloud unless packing satisfied it."""
         found: list[Verdict] = []
         for index, pending in enumerate(self._pending):
             outcome = self._outcomes.get(index)
@@ -192,17 +197,22 @@ def _cloud_verdicts(pending: PendingDemand, outcome: _Outcome) -> list[Verdict]:
         name = offer.cloud.name
         count = outcome.boots.get(name, 0)
         if count:
-            detail = f"{name}: {count} worker{'s' if count > 1 else ''} of flavor {outcome.flavor[name]} ordered"
+            detail = f"{name}: {count} worker{'s' if count > 1 else ''} of flavor {outcome.flavor[name]} requested"
             more = outcome.refusals.get(name)
             found.append(
                 Verdict(
-                    pending.demand, name, Reason.DEMAND, f"{detail}; no more: {more[1]}" if more else detail, outcome.flavor[name], count
+                    pending.demand,
+                    name,
+                    Reason.DEMAND,
+                    f"{detail}; no more, because {more[1]}" if more else detail,
+                    outcome.flavor[name],
+                    count,
                 )
             )
         elif not offer.choices:
             found.append(Verdict(pending.demand, name, offer.reason, offer.detail))
         else:
-            usual = (Reason.ENOUGH_CAPACITY, f"{name}: not needed, other workers take these jobs")
+            usual = (Reason.ENOUGH_CAPACITY, f"{name}: not needed, other workers run these jobs")
             reason, detail = outcome.refusals.get(name, usual)
             found.append(Verdict(pending.demand, name, reason, detail, offer.choices[0].flavor.name))
     return found
@@ -213,25 +223,27 @@ def _overall(situation: Situation, pending: PendingDemand, outcome: _Outcome) ->
     count = sum(outcome.boots.values())
     if count or pending.unplaced <= 0:
         detail = (
-            f"{count} worker{'s' if count != 1 else ''} ordered; {pending.booted + pending.placed} of {demand.idle} jobs have room or will"
+            f"{count} worker{'s' if count != 1 else ''} requested; {pending.booted + pending.placed} of {demand.idle} jobs have a worker"
         )
         return Verdict(demand, None, Reason.DEMAND, detail, count=count)
     placed = (
-        f"{pending.placed + pending.booted} of {demand.idle} jobs have room; for the others: " if pending.placed + pending.booted else ""
+        f"{pending.placed + pending.booted} of {demand.idle} jobs have a worker; for the others: "
+        if pending.placed + pending.booted
+        else ""
     )
     if demand.group not in situation.groups:
         return Verdict(demand, None, Reason.GROUP_UNKNOWN, f"there is no group {demand.group}")
     if not outcome.offers:
         return Verdict(demand, None, Reason.NO_CLOUD, f"{placed}group {demand.group} has no cloud")
     for wanted in _REFUSAL_PRECEDENCE:
-        refusal_text = [detail for reason, detail in outcome.refusals.values() if reason is wanted]
-        refusal_text += [offer.detail for offer in outcome.offers if offer.reason is wanted and not offer.choices]
-        if refusal_text:
-            return Verdict(demand, None, wanted, placed + "; ".join(dict.fromkeys(refusal_text)))
+        details = [detail for reason, detail in outcome.refusals.values() if reason is wanted]
+        details += [offer.detail for offer in outcome.offers if offer.reason is wanted and not offer.choices]
+        if details:
+            return Verdict(demand, None, wanted, placed + "; ".join(dict.fromkeys(details)))
     first = outcome.offers[0]
     return Verdict(demand, None, first.reason, placed + "; ".join(refusal_details(outcome.offers)))
 
 
 def _enough_detail(pending: PendingDemand) -> str:
-    new = " or were just ordered" if pending.booted else ""
-    return f"all {pending.demand.idle} jobs have room in workers that are there or on their way{new}"
+    new = " or just requested" if pending.booted else ""
+    return f"all {pending.demand.idle} jobs fit on workers that are running, starting{new}"

@@ -1,4 +1,4 @@
-"""Which workers removal, and why: failed, silent, aged, excess ones first; idle ones once it is known that no job needs them."""
+"""Which workers to remove, and why: failed, silent, aged and excess ones first; idle ones once it is known that no job needs them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .situation import BOOTING, IN_POOL, REMOVING, Situation, claim_owners, form
 
 Removal = Retire | Delete
 
-# When a whole pool falls silent, the pool is doubted before the workers: this many times longer.
+# If all workers are silent, the pool is more likely at fault: wait this many times longer.
 _WHOLE_POOL_FACTOR = 4
 _DEFAULT_KEEP_ALIVE = 300
 
 
 def compulsory(situation: Situation) -> dict[str, Removal]:
-    """VM id to what must be done about it whatever the demand is. VMs under manual control are never in it."""
+    """Removals that do not depend on demand, by VM id. VMs under manual control are never included."""
     removals: dict[str, Removal] = {}
     silent = _silent_vms(situation)
     unseen = _groups_with_unseen_jobs(situation)
@@ -35,9 +35,11 @@ def compulsory(situation: Situation) -> dict[str, Removal]:
 
 
 def idle(situation: Situation, removed_ids: Set[str], needed: Set[str]) -> Iterable[Removal]:
-    """Idle workers past their keep-alive, unless waiting jobs were put there (`needed`: ids); even those not for ever.
+    """Removals of idle workers past their keep-alive.
 
-    None while a queue is unreachable: nobody knows whether its jobs need them.
+    Workers with waiting jobs assigned to them (`needed`: ids) stay longer, but not forever.
+
+    No removals while a queue is unreachable: its jobs may need the workers.
     """
     policy = situation.policy
     if situation.coverage.unreachable:
@@ -47,7 +49,7 @@ def idle(situation: Situation, removed_ids: Set[str], needed: Set[str]) -> Itera
             continue
         slot = situation.slots.get(vm.id)
         if slot is None and _coverage_is_recent(situation):
-            continue  # it may run a job by now, and has not said so yet
+            continue  # it may already run a job and not have sent an update yet
         if slot is not None and slot.claimed_slots > 0:
             continue
         since = vm.changed_at if vm.idle_since is None else vm.idle_since
@@ -57,9 +59,7 @@ def idle(situation: Situation, removed_ids: Set[str], needed: Set[str]) -> Itera
                 yield Retire(vm.id, Reason.NO_DEMAND, f"idle for {format_duration(idle_for)}, keep-alive {format_duration(keep)}")
         elif idle_for > max(policy.first_use_timeout, keep):
             what = Reason.NO_DEMAND if vm.ever_used else Reason.NEVER_USED
-            yield Retire(
-                vm.id, what, f"idle for {format_duration(idle_for)} although waiting jobs should run there; another worker will be tried"
-            )
+            yield Retire(vm.id, what, f"idle for {format_duration(idle_for)} although waiting jobs match it; another worker will be tried")
 
 
 def _keep_alive(situation: Situation, vm: Vm) -> int:
@@ -76,7 +76,7 @@ def _decide(situation: Situation, vm: Vm, silent: bool, unseen_jobs: bool) -> Re
             return Delete(
                 vm.id,
                 Reason.ORDERED,
-                f"still there {format_duration(now - vm.changed_at)} after it was ordered to go: {vm.reason}",
+                f"still there {format_duration(now - vm.changed_at)} after its deletion was requested: {vm.reason}",
                 again=True,
             )
         return None
@@ -87,15 +87,15 @@ def _decide(situation: Situation, vm: Vm, silent: bool, unseen_jobs: bool) -> Re
             return Delete(vm.id, what, f"failed {format_duration(now - vm.changed_at)} ago: {vm.reason}")
         return None
     if silent:
-        return Delete(vm.id, Reason.SILENT, f"not heard in the pool for {format_duration(now - situation.last_heard(vm))}")
+        return Delete(vm.id, Reason.SILENT, f"no update in the pool for {format_duration(now - situation.last_heard(vm))}")
     if vm.state is VmState.RETIRING:
         return _retiring(situation, vm, unseen_jobs)
     if vm.state is VmState.STARTING and now - vm.changed_at > policy.build_timeout:
-        return Delete(vm.id, Reason.BUILD_FAILED, f"the cloud has been building it for {format_duration(now - vm.changed_at)}")
+        return Delete(vm.id, Reason.BUILD_FAILED, f"still building after {format_duration(now - vm.changed_at)}")
     if vm.state in BOOTING:
         since = vm.changed_at if vm.state is VmState.UNREGISTERED else vm.requested_at
         if now - since > policy.registration_timeout and vm.id not in situation.slots:
-            return Delete(vm.id, Reason.NEVER_REGISTERED, f"{vm.state.value} for {format_duration(now - since)} and never seen in the pool")
+            return Delete(vm.id, Reason.NEVER_REGISTERED, f"{vm.state.value} for {format_duration(now - since)} without joining the pool")
         return None
     return _expiring(situation, vm) or _on_disabled_cloud(situation, vm)
 
@@ -105,18 +105,18 @@ def _retiring(situation: Situation, vm: Vm, unseen_jobs: bool) -> Removal | None
     if slot is None:
         seen = vm.last_seen_in_pool
         if seen is not None and (_coverage_is_recent(situation) or (unseen_jobs and now - seen < policy.vanish_grace)):
-            return None  # the pool may have forgotten the ad of a worker whose jobs still run
-        return Delete(vm.id, Reason.DRAINED, f"never in the pool; {vm.reason}" if seen is None else vm.reason)
+            return None  # the pool may have lost the ad of a worker whose jobs still run
+        return Delete(vm.id, Reason.DRAINED, f"never joined the pool; {vm.reason}" if seen is None else vm.reason)
     if now - vm.changed_at > policy.drain_timeout:
         return Delete(
             vm.id,
             Reason.DRAIN_TIMEOUT,
-            f"drains for {format_duration(now - vm.changed_at)}, {slot.claimed_slots} claims left; retired because: {vm.reason}",
+            f"draining for {format_duration(now - vm.changed_at)}, {slot.claimed_slots} claims left; retired because: {vm.reason}",
         )
     if slot.draining:
         return None
     if vm.drain_requested_at is None or now - vm.drain_requested_at >= policy.drain_repeat:
-        return Retire(vm.id, Reason.ORDERED, f"to be drained: {vm.reason}", again=True)
+        return Retire(vm.id, Reason.ORDERED, f"not draining yet: {vm.reason}", again=True)
     return None
 
 
@@ -127,11 +127,11 @@ def _expiring(situation: Situation, vm: Vm) -> Removal | None:
             vm.id, Reason.TOKEN_EXPIRING, f"{format_duration(age)} old; the maximum age is {format_duration(situation.policy.max_vm_age)}"
         )
     if vm.token_expires_at is not None:
-        # Its jobs must be able to end while the token holds; of a short token never more than half is kept for that.
+        # Its jobs must be able to finish while the token is valid; at most half of the token's lifetime is reserved for that.
         margin = min(float(situation.policy.drain_timeout), (vm.token_expires_at - vm.requested_at) / 2)
         if situation.now >= vm.token_expires_at - margin:
             return Retire(
-                vm.id, Reason.TOKEN_EXPIRING, f"its pool token ends in {format_duration(max(0.0, vm.token_expires_at - situation.now))}"
+                vm.id, Reason.TOKEN_EXPIRING, f"its pool token expires in {format_duration(max(0.0, vm.token_expires_at - situation.now))}"
             )
     return None
 
@@ -148,26 +148,26 @@ def _is_reachable(cloud: Cloud | None) -> bool:
 
 
 def _coverage_is_recent(situation: Situation) -> bool:
-    """Whether the pool may not yet have told of all its workers since it is listened to (again)."""
+    """Whether the pool has been observed for so short a time that some workers may not have sent an update yet."""
     since = situation.coverage.since
     return since is not None and situation.now - since < situation.policy.vanish_grace
 
 
 def _silent_vms(situation: Situation) -> set[str]:
-    """VMs of the pool that are not heard any more; none of them while all are silent, which speaks against the pool."""
+    """VMs in the pool that send no updates any more; if all of them are silent, the pool is given more time first."""
     known = [vm for vm in situation.vms if vm.state in IN_POOL or (vm.state is VmState.RETIRING and vm.id in situation.slots)]
-    patience = situation.policy.silent_timeout
-    silent = {vm.id for vm in known if situation.now - situation.last_heard(vm) > patience}
+    timeout = situation.policy.silent_timeout
+    silent = {vm.id for vm in known if situation.now - situation.last_heard(vm) > timeout}
     if len(known) > 1 and len(silent) == len(known):
-        return {vm.id for vm in known if situation.now - situation.last_heard(vm) > _WHOLE_POOL_FACTOR * patience}
+        return {vm.id for vm in known if situation.now - situation.last_heard(vm) > _WHOLE_POOL_FACTOR * timeout}
     return silent
 
 
 def _groups_with_unseen_jobs(situation: Situation) -> set[str]:
-    """Groups of which the queue says that more jobs of somebody run than the pool shows claims of the same owner.
+    """Groups with running jobs that have no visible claim: the queue reports more running jobs of an owner than the pool shows claims.
 
-    Claims on workers of other origin do not say for which of the owner's groups they are: they explain what is missing only when
-    they are enough for all of those groups. All groups while a queue is unreachable.
+    Claims on workers of other origin do not tell which of the owner's groups they serve: they explain the missing ones only if there
+    are enough for all of those groups. All groups while a queue is unreachable.
     """
     if situation.coverage.unreachable:
         return set(situation.groups) | {vm.group for vm in situation.vms}
@@ -175,7 +175,7 @@ def _groups_with_unseen_jobs(situation: Situation) -> set[str]:
     for each in situation.demand:
         running[each.group, each.owner] += each.running
     shown = Counter((vm.group, owner) for vm in situation.vms for owner in claim_owners(situation.slots.get(vm.id)))
-    missing = running - shown  # a claim without a running job is of a job that starts: it stands for no other one
+    missing = running - shown  # a claim without a running job belongs to a job that is starting, not to another one
     of_owner: Counter[str] = Counter()
     for (_, owner), count in missing.items():
         of_owner[owner] += count
@@ -183,7 +183,7 @@ def _groups_with_unseen_jobs(situation: Situation) -> set[str]:
 
 
 def _excess(situation: Situation, removals: Mapping[str, Removal]) -> Iterable[Removal]:
-    """As many VMs as a bound is exceeded by, the least useful first: still to come, then idle, then with few jobs; young before old."""
+    """As many VMs as a limit is exceeded by, the least useful first: booting, then idle, then with few jobs; young before old."""
     going = {vm.id for vm in situation.vms if vm.state in REMOVING} | set(removals)
     for (group, name), cloud in situation.clouds.items():
         for bound in bounds(situation, cloud, situation.used[group, name], situation.used_in_project[project_of(cloud)]):
@@ -200,7 +200,7 @@ def _excess(situation: Situation, removals: Mapping[str, Removal]) -> Iterable[R
                     continue
                 going.add(vm.id)
                 over -= _amount(vm, bound.dimension)
-                detail = f"{name}: the {bound.name} is {bound.stated} {bound.unit}, ours use {bound.used} and others {bound.others}"
+                detail = f"{name}: the {bound.name} is {bound.stated} {bound.unit}, our VMs use {bound.used}, others {bound.others}"
                 yield (Delete if unused else Retire)(vm.id, Reason.OVER_LIMIT, detail)
 
 

@@ -1,4 +1,4 @@
-"""One cycle's situation, indexed for the planner: who is where, what is used, what a kind of worker offers."""
+"""The inputs of one plan, indexed for the planner: VMs by cloud, usage by quota, and what each kind of worker offers."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ _NO_TIME = float("inf")
 
 @dataclass(slots=True)
 class PendingDemand:
-    """A demand on its way through one plan: how many of its jobs still want room (`open`) and what became of the others."""
+    """A demand with idle jobs while one plan is computed: `unplaced` jobs plus what happened to the others.
+
+    Mutable: packing and placement move jobs from `unplaced` to `placed` and `booted`. It lives for one call of `plan`."""
 
     demand: Demand
     job: JobAd
     unplaced: int
-    placed: int = 0  # into workers that are there or on their way
-    booted: int = 0  # into workers ordered by this plan
+    placed: int = 0  # on workers that exist or are booting
+    booted: int = 0  # on workers booted by this plan
 
 
 class Situation:
-    """The inputs of one plan, sorted, so that nothing depends on the order in which they came."""
+    """The inputs of one plan, sorted, so that the result does not depend on their order. Not changed once built."""
 
     def __init__(
         self,
@@ -57,9 +59,9 @@ class Situation:
         self.slots: dict[str, Slot] = {}
         for slot in sorted(slots, key=lambda slot: (slot.last_heard, slot.machine)):
             if slot.vm_id is not None:
-                self.slots[slot.vm_id] = slot  # two ads of one VM: the one heard last
+                self.slots[slot.vm_id] = slot  # two ads of one VM: the latest
         ours = {vm.id for vm in self.vms}
-        # By owner, for such a worker takes jobs of any group.
+        # By owner: a worker of other origin takes jobs of any group.
         self.claims_elsewhere = Counter(owner for slot in slots if slot.vm_id not in ours for owner in claim_owners(slot))
         self.clouds_of: dict[str, list[Cloud]] = defaultdict(list)
         for cloud in self.clouds.values():
@@ -80,16 +82,16 @@ class Situation:
         return self.clouds.get((vm.group, vm.cloud))
 
     def last_heard(self, vm: Vm) -> float:
-        """When a worker of the pool last gave a sign; silence from before the pool was listened to says nothing."""
+        """Time of the last update of a worker in the pool, but not before `coverage.since`: earlier silence says nothing."""
         slot = self.slots.get(vm.id)
         times = [time for time in (vm.last_seen_in_pool, slot.last_heard if slot else None) if time is not None]
-        known = [time for time in times if time <= self.now + MAX_CLOCK_SKEW]  # else from before the clock was set back
+        known = [time for time in times if time <= self.now + MAX_CLOCK_SKEW]  # later ones are from before the clock was set back
         return max(max(known, default=vm.changed_at), self.coverage.since or 0.0)
 
     def missing(self, vm: Vm) -> bool:
-        """Whether no job should wait for this worker: its ad grows old, or it is late, or it does not come and its cloud cannot say why.
+        """Whether no job should wait for this worker: its ad is old, its boot is late, or its cloud is unreachable while it boots.
 
-        Not yet reason enough to take it away: what runs there may be well.
+        This is no reason to remove it: jobs running there may be fine.
         """
         policy, cloud = self.policy, self.cloud_of(vm)
         if vm.state in IN_POOL:
@@ -100,7 +102,7 @@ class Situation:
         return cloud is not None and not cloud.reachable and since > policy.quiet_timeout
 
     def offer(self, key: CloudKey, flavor: str, server: Resources) -> Resources:
-        """What a worker of that flavor offers: as computed, but no more than any of them was ever seen to have."""
+        """What a worker of that flavor offers: as computed, but no more than such workers were observed to have."""
         return self._observed_offers.get((key, flavor)) or offered(server)
 
     def worker(self, cloud: Cloud, flavor: str, server: Resources, alias: str | None, image: str) -> WorkerAd:
@@ -117,10 +119,10 @@ class Situation:
         return None if cloud is None else self.worker(cloud, vm.flavor, vm.resources, vm.alias, vm.image)
 
     def pending_demands(self) -> list[PendingDemand]:
-        """The demand with idle jobs, less the jobs that have a claim already.
+        """The demand with idle jobs, less the jobs that already have a claim.
 
-        A job that the queue still shows as idle may hold a claim that the pool shows already: an owner with more claims than
-        running jobs has that many starting. With a queue unreachable the claims may as well be for its jobs.
+        A job that is idle in the queue may already hold a claim in the pool: an owner with more claims than running jobs has that
+        many jobs starting. With an unreachable queue the claims may belong to its jobs, so they are not subtracted.
         """
         ahead: dict[tuple[str, str], int] = defaultdict(int)
         if not self.coverage.unreachable:
@@ -139,9 +141,10 @@ class Situation:
         return pending_demands
 
     def _find_observed_offers(self) -> dict[tuple[CloudKey, str], Resources]:
-        """Where workers of a flavor show less than computed, what they show: else workers would be ordered in vain for ever.
+        """Per flavor, what its workers were observed to have, where that is less than computed: otherwise workers that the jobs do not
+        fit on would be booted forever.
 
-        Disk shrinks while it is used, so it is taken in whole GiB and only where it is really short.
+        Free disk shrinks while it is used, so disk is rounded down to whole GiB and only considered if it is less than computed.
         """
         seen: dict[tuple[CloudKey, str], Resources] = {}
         computed: dict[tuple[CloudKey, str], Resources] = {}
@@ -170,12 +173,12 @@ def _rounded(disk_gib: float) -> float:
 
 
 def claim_owners(slot: Slot | None) -> Iterator[str]:
-    """Whose the claims of a worker are, as the queue calls them: one entry a claim; a claim of unknown owner is nobody's."""
+    """Owners of the claims on a worker, as named in the queue: one entry per claim; claims without a known owner are left out."""
     return (owner.split("@")[0] for owner in (slot.owners if slot is not None else ()))
 
 
 def demand_key(demand: Demand) -> tuple[object, ...]:
-    """A total order of demand that says nothing of its worth."""
+    """Sort key that gives demand a total order; it says nothing about priority."""
     return (
         demand.group,
         demand.owner,
@@ -197,7 +200,7 @@ def demand_key(demand: Demand) -> tuple[object, ...]:
 
 
 def project_of(cloud: Cloud) -> ProjectKey:
-    """Whose quota the cloud draws on; without a project's name it is its own."""
+    """Key of the quota that the cloud draws on; without a project name the cloud has its own quota."""
     return (cloud.region, cloud.project) if cloud.project else ("", f"{cloud.group}/{cloud.name}")
 
 
@@ -217,7 +220,7 @@ def usage_of_server(server: Resources) -> Usage:
 
 
 def format_duration(seconds: float) -> str:
-    """A duration for people."""
+    """A duration for people, in the largest sensible unit."""
     whole = int(seconds)
     if whole < 120:
         return f"{whole} s"

@@ -1,7 +1,7 @@
-"""The process that talks to HTCondor: its bindings block and may hang, so they live here, where they can be killed.
+"""The child process that queries HTCondor: its bindings block and may hang, so they run where they can be killed.
 
-Reads one JSON request a line on standard input and answers each with one line on standard output; see `supervise.JsonChild`.
-Runs on HTCondor's own Python bindings (`htcondor2`, `classad2`), with the tokens and the configuration of its environment.
+Reads one JSON request per line on standard input and answers each with one line on standard output; see `supervise.JsonChild`.
+Uses HTCondor's Python bindings (`htcondor2`, `classad2`), with the tokens and the configuration of its environment.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SLOT_ATTRIBUTES = [
 
 
 class Client:
-    """The pool's central manager and one schedd; where the schedd is, is asked once and again after a failure."""
+    """Queries the pool's collector and one schedd, whose address is looked up once and again after a failure."""
 
     _MAX_CLUSTERS = 200_000
 
@@ -33,7 +33,7 @@ class Client:
         self._schedd_name = schedd
         self._schedd: Any = None
         self._learned: tuple[str, ...] = ()
-        self._submitted_at: dict[int, int] = {}  # cluster -> when it was submitted, which never changes
+        self._submitted_at: dict[int, int] = {}  # cluster -> submission time, which never changes
         self._reader = Reader()
 
     def demand(self) -> list[Row]:
@@ -41,14 +41,14 @@ class Client:
         ours = (row for row in rows if grouping.group_of(row) is not None)
         learned = grouping.referenced_attributes((str(row["Owner"]), str(row["Requirements"])) for row in ours)
         if learned != self._learned:
-            # Requirements speak of attributes that were not asked for: ask again with them, they may be the jobs' own.
+            # Requirements refer to attributes outside the projection: query again with them, the jobs may define them.
             self._learned = learned
             rows = self._grouped()
         self._add_submission_times(rows)
         return grouping.limit_per_owner(rows)
 
     def _add_submission_times(self, rows: list[Row]) -> None:
-        """Gives each row the submission time of its oldest job: the first one of its ids, for ids are given in order of time."""
+        """Add to each row the submission time of its oldest job, the first one of its ids: ids are assigned in order of submission."""
         oldest = {id(row): int(str(row["ids"]).partition(".")[0]) for row in rows if str(row["ids"]).partition(".")[0].isdigit()}
         missing = set(oldest.values()) - set(self._submitted_at)
         if missing:
@@ -88,19 +88,19 @@ class Client:
                     self._schedd = htcondor2.Schedd(self._locate())
                 return list(self._schedd.query(constraint, projection, opts=options))
             except Exception:
-                self._schedd = None  # it may have moved (shared port ids change with a restart)
+                self._schedd = None  # its address may have changed (shared port ids change with a restart)
                 if attempt == 2:
                     raise
         raise AssertionError("unreachable")
 
     def _locate(self) -> Any:
         found = self._collector.locate(htcondor2.DaemonTypes.Schedd, self._schedd_name)
-        if found is None:  # which the bindings would take for the schedd of this host: its jobs would count for another's
-            raise LookupError(f"the collector knows no schedd called {self._schedd_name}")
+        if found is None:  # None would mean the schedd of this host to the bindings: its jobs would be counted for another one
+            raise LookupError(f"the collector has no schedd named {self._schedd_name}")
         return found
 
     def _rows(self, ads: Sequence[Any], extra: tuple[str, ...]) -> list[Row]:
-        """The attributes of GROUPING evaluate_attribute, Requirements and the `extra` ones as text."""
+        """The attributes of GROUPING evaluated, Requirements and the `extra` ones as text."""
 
         def evaluate(ad: Any) -> Row:
             attributes = {name: grouping.limit_length(str(ad.lookup(name))) for name in extra if name in ad}
@@ -114,7 +114,7 @@ def _jobs(ad: Any, value: Callable[[Any, str], Any]) -> Row:
 
 
 def _literal_job(ad: Any) -> Row:
-    """A job whose ad cannot be evaluate_attribute is there, and matches nothing."""
+    """A job whose ad cannot be evaluated still appears, but matches nothing."""
     return {**_jobs(ad, read_literal), "Requirements": grouping.UNREADABLE, "attributes": {}}
 
 
@@ -131,7 +131,7 @@ def _requirements(ad: Any) -> str:
 
 
 def _count(ad: Any) -> int:
-    """How many jobs a grouped ad stands for."""
+    """Number of jobs that a grouped ad stands for."""
     for name in ("JobCount", "Count"):
         value = read_literal(ad, name)
         if isinstance(value, int):
@@ -162,7 +162,7 @@ def _answer(client: Client, request: Mapping[str, Any]) -> Any:
         case "job":
             return client.job(int(request["cluster"]), int(request["process"]))
         case other:
-            raise ValueError(f"no such question: {other}")
+            raise ValueError(f"unknown request: {other}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From the schedd's grouped answer to demand: which jobs are ours, for which group, and what they ask for. Pure."""
+"""Converts rows of the schedd's grouped query to demand: which jobs are ours, of which group, and what they request. No I/O."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ..matching.conjunction import split_conjunction
 _IDLE = 1
 _RUNNING = (2, 6, 7)
 
-# JobUniverse of HTCondor: jobs of these never claim a slot, the submit node runs them or hands them to another system.
+# JobUniverse of HTCondor: jobs of these universes never claim a slot; the submit node runs them or passes them to another system.
 SCHEDULER, GRID, LOCAL = 7, 9, 12
 VANILLA = 5
-# Over the queue, so that such jobs cost nothing here. `=!=` is true of a job that names no universe, and true of the grouped ads, to
-# which the schedd puts the constraint again although they carry the attributes of the grouping alone.
+# Evaluated by the schedd, so that such jobs cost nothing here. `=!=` is true for a job without a universe, and for grouped ads: the schedd
+# applies the constraint to them again, although they only have the grouping attributes.
 NEEDS_WORKER = " && ".join(f"JobUniverse =!= {universe}" for universe in (SCHEDULER, GRID, LOCAL))
 
-# What HTCondor itself assumes for a job that says nothing (JOB_DEFAULT_REQUEST*).
+# HTCondor's own defaults for jobs without a request (JOB_DEFAULT_REQUEST*).
 DEFAULT_REQUEST = Resources(cores=1, ram_mib=128, disk_gib=0.01)
 
-# Attributes by which jobs are grouped: each names something that decides where a job may run or which worker it gets.
+# Attributes by which jobs are grouped: each affects where a job may run or which worker it gets.
 GROUPING = (
     "DistcloudGroup",
     "Owner",
@@ -41,7 +41,7 @@ GROUPING = (
     "VMNetwork",
     "VMKeepAlive",
 )
-# Never worth grouping by, or different for every job: groups would be as many as jobs.
+# Never useful for grouping, or different for every job, so that each job would become a group.
 _NEVER_LEARNED = {
     *(name.lower() for name in GROUPING),
     *("clusterid", "procid", "globaljobid", "qdate", "jobid", "enteredcurrentstatus", "servertime", "currenttime", "time", "my", "target"),
@@ -49,19 +49,17 @@ _NEVER_LEARNED = {
     *("imagesize", "diskusage", "memoryusage", "residentsetsize", "numjobstarts", "lastremotehost", "jobstartdate"),
 }
 _MAX_LEARNED = 48
-# What condor_submit itself writes into requirements, so that many jobs cannot be matched without it.
+# Attributes that condor_submit itself writes into requirements: many jobs cannot be matched without them.
 _STANDARD = frozenset(
     ("requestgpus", "requiregpus", "gpusmincapability", "gpusmaxcapability", "gpusminmemory", "gpusminruntime", "filesystemdomain")
 )
-# Users write job ads: nothing in one may be larger than what the scheduler's own tables and HTCondor's matching bear.
+# Job ads are untrusted input: no value may exceed what the database columns and HTCondor's matching accept.
 _MAX_TEXT_LENGTH = 255
 _MAX_REQUIREMENTS_LENGTH = 16384
 _MAX_NUMBER = 2**31 - 1
 _MAX_KEEP_ALIVE = 30 * 86400
-UNREADABLE = (
-    "error"  # stands for requirements that are too long, or cannot be evaluate_attribute: as a ClassAd expression it matches nothing
-)
-# What one owner may have of the answer, which has a limit for all: kinds of jobs, and characters of their expressions.
+UNREADABLE = "error"  # replaces requirements that are too long or cannot be evaluated; as a ClassAd expression it matches nothing
+# Limits per owner, as the size of the whole answer is limited: rows, and characters of their expressions.
 _MAX_ROWS_PER_OWNER = 5000
 _MAX_CHARACTERS_PER_OWNER = 4 * 1024 * 1024
 
@@ -70,9 +68,9 @@ _NAME = re.compile(r"(?<![\w.])(?:(MY|TARGET)\s*\.\s*)?([A-Za-z_]\w*)(?!\s*\()(?
 
 
 def compared_string(requirements: str, attribute: str) -> str | None:
-    """The string that `requirements` compares `attribute` with (`group_name =?= "x"`), in either order; None without one.
+    """The string that `requirements` compares `attribute` with (`group_name =?= "x"`), in either order; None if there is none.
 
-    Only a comparison that is not negated and stands in a conjunction is a promise; one inside `||` or `!` names nobody.
+    Only a clause of the top-level conjunction counts: a comparison inside `||` or `!` need not hold.
     """
     if attribute.lower() not in requirements.lower():
         return None
@@ -88,10 +86,10 @@ def compared_string(requirements: str, attribute: str) -> str | None:
 
 
 def referenced_attributes(requirements: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Further attributes that requirements speak of: they may be the job's own, so the matching needs their values.
+    """Attributes that requirements refer to: the jobs may define them, so matching needs their values.
 
-    `requirements`: owner and text of each. Bounded, because every attribute may split groups further; what one owner names, and what
-    one text names, pushes out none of the others', whose jobs would match nothing without it.
+    `requirements`: owner and text of each. The number is limited, because every attribute may split groups further. The limit is shared
+    fairly between owners and texts, as jobs match nothing without their attributes.
     """
     spelled: dict[str, str] = {}
     texts: dict[str, list[Sequence[str]]] = {}
@@ -102,13 +100,13 @@ def referenced_attributes(requirements: Iterable[tuple[str, str]]) -> tuple[str,
             spelled.setdefault(name.lower(), name)
     of_owner = [_round_robin(named) for named in texts.values()]
     owners = Counter(name for names in of_owner for name in names)
-    # Each owner's turns begin with what others need as well, so that it is in even where there are more owners than places.
+    # Each owner's list starts with what others need as well, so that those are included even with more owners than places.
     chosen = _round_robin(sorted(names, key=lambda name: -owners[name]) for names in of_owner)[:_MAX_LEARNED]
     return tuple(spelled[key] for key in sorted(chosen))
 
 
 def _job_attribute_names(requirements: str) -> list[str]:
-    """What requirements speak of that may be the job's own; with `TARGET.` it is the slot's."""
+    """Names in requirements that may be attributes of the job; those with `TARGET.` belong to the slot."""
     if len(requirements) > _MAX_REQUIREMENTS_LENGTH:
         return []
     names: dict[str, str] = {}
@@ -119,7 +117,7 @@ def _job_attribute_names(requirements: str) -> list[str]:
 
 
 def _round_robin(lists: Iterable[Sequence[str]]) -> list[str]:
-    """The lists as one: each gives its first entry, then each its second; among those of one turn, what most lists have comes first."""
+    """Merge lists round-robin: the first entries of all lists, then the second ones; within a round, the most frequent entries first."""
     turn: dict[str, int] = {}
     count: Counter[str] = Counter()
     for entries in lists:
@@ -130,10 +128,10 @@ def _round_robin(lists: Iterable[Sequence[str]]) -> list[str]:
 
 
 def demand_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Demand]:
-    """Demand from the grouped rows; rows that differ in JobStatus alone become one. Jobs without a group are not ours.
+    """Demand from grouped rows; rows that differ only in JobStatus are merged. Jobs without a group are skipped.
 
-    A row has the attributes of GROUPING evaluate_attribute where they are numbers or strings, `Requirements` as text, `count`,
-    `attributes`: the further ones as ClassAd text, and `QDate`: when the oldest of its jobs was submitted.
+    A row has the attributes of GROUPING, evaluated to numbers or strings, `Requirements` as text, `count`, `attributes` (further ones
+    as ClassAd text), and `QDate`, the submission time of its oldest job.
     """
     merged: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
@@ -160,7 +158,7 @@ def demand_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Demand]:
 
 
 def demand_from_row(row: Mapping[str, Any]) -> Demand | None:
-    """The demand of one job or row of like jobs, without counts; None when it is nobody's of ours."""
+    """The demand of one job or grouped row, without counts; None if it has no group."""
     requirements, group = _requirements(row), group_of(row)
     if group is None:
         return None
@@ -187,9 +185,9 @@ def demand_from_row(row: Mapping[str, Any]) -> Demand | None:
 
 
 def group_of(row: Mapping[str, Any]) -> str | None:
-    """The group of a job or row of like jobs; None when it is nobody's of ours.
+    """The group of a job or grouped row; None if it has none.
 
-    The schedd's own word comes first: it has checked that the owner is a member, which nobody has of the requirements' text.
+    DistcloudGroup takes precedence: the schedd has checked that the owner is a member, whereas the requirements are unchecked.
     """
     group = _printable_text(row.get("DistcloudGroup"))
     if group is None:
@@ -208,14 +206,14 @@ def _requirements(row: Mapping[str, Any]) -> str:
 
 
 def limit_length(text: str) -> str:
-    """An expression, or in place of one that is too long one that matches nothing."""
+    """The expression, or `UNREADABLE` if it is too long."""
     return UNREADABLE if len(text) > _MAX_REQUIREMENTS_LENGTH else text
 
 
 def limit_per_owner(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, of every owner no more than what leaves room for others: the oldest, and beyond the most text without it.
+    """The rows, limited per owner: the oldest ones, and without their expressions once the owner's text limit is reached.
 
-    A row without its requirements matches nothing until the older ones are gone.
+    A row without its requirements matches nothing until older rows are gone.
     """
     kept: list[dict[str, Any]] = []
     count: Counter[str] = Counter()
@@ -237,7 +235,7 @@ def _disk(value: Any) -> float:
 
 
 def _number(value: Any) -> float | None:
-    """A number between plus and minus `_MAX_NUMBER`; None for what is none (not a number, infinity)."""
+    """A number, clamped to plus or minus `_MAX_NUMBER`; None for any other value, including NaN and infinity."""
     if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
         return None
     return max(-_MAX_NUMBER, min(value, _MAX_NUMBER))
@@ -249,7 +247,7 @@ def _integer(value: Any) -> int | None:
 
 
 def _printable_text(value: Any) -> str | None:
-    """Text that can be stored and shown: in one line, without control characters, not longer than names are."""
+    """Text that can be stored and displayed: one line, without control characters, at most `_MAX_TEXT_LENGTH` characters."""
     if not isinstance(value, str) or not value:
         return None
     return "".join(sign if sign.isprintable() else "?" for sign in value[:_MAX_TEXT_LENGTH])

@@ -1,7 +1,7 @@
-"""Templates of metadata parts: Jinja's variables, conditions and a few filters, with nothing that could run or grow.
+"""Templates of metadata parts: Jinja variables, conditions and a few filters, nothing else.
 
-The people who write metadata are not the people who run the scheduler. Beside Jinja's sandbox, the language is cut down to
-what always ends, quickly, with output in proportion to the template: no loops, calls, attributes or arithmetic.
+Metadata is untrusted: group admins write it. In addition to Jinja's sandbox, the language is restricted to what always terminates
+quickly, with output proportional to the template: no loops, calls, attributes or arithmetic.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _ALLOWED_NODES: Final = (
 )
 _ALLOWED_FILTERS: Final = ("default", "lower", "upper", "trim", "tojson")
 _ALLOWED_TESTS: Final = ("defined", "undefined")
-_MAX_FILTERS: Final = 4  # one after the other: each may make its input a little longer
+_MAX_FILTERS: Final = 4  # in a row: each may lengthen its input
 
 
 class InvalidTemplate(ValueError):
-    """The template cannot be used; the message says where and why."""
+    """Invalid template; the message says where and why."""
 
 
 def render_template(template: str, values: Mapping[str, str]) -> str:
-    """Put values into a template. Raises InvalidTemplate for syntax, unknown names and all that the language leaves out."""
+    """Render a template. Raises InvalidTemplate for syntax errors, unknown names and everything outside the restricted language."""
     try:
         tree = _ENVIRONMENT.parse(template)
         _check(tree, 0)
@@ -55,14 +55,14 @@ def render_template(template: str, values: Mapping[str, str]) -> str:
 def _check(node: nodes.Node, filters: int) -> None:
     if not isinstance(node, _ALLOWED_NODES):
         raise InvalidTemplate(
-            f"template: {type(node).__name__.lower()} is not allowed (line {node.lineno}); there are variables, if, "
-            f"and the filters {', '.join(_ALLOWED_FILTERS)}; write {{% raw %}} around text that only looks like a template"
+            f"template: {type(node).__name__.lower()} is not allowed (line {node.lineno}); use variables, if, "
+            f"and the filters {', '.join(_ALLOWED_FILTERS)}; put {{% raw %}} around text that only looks like a template"
         )
     if isinstance(node, nodes.Filter):
         filters += 1
         if node.name not in _ALLOWED_FILTERS or filters > _MAX_FILTERS:
             raise InvalidTemplate(
-                f"template: filter {node.name} is not allowed here (line {node.lineno}); there are {', '.join(_ALLOWED_FILTERS)}"
+                f"template: filter {node.name} is not allowed here (line {node.lineno}); allowed: {', '.join(_ALLOWED_FILTERS)}"
             )
     for child in node.iter_child_nodes():
         _check(child, filters)

@@ -1,7 +1,7 @@
 """User data of a worker: cloud-init multipart from our own parts and the metadata parts of its group and cloud.
 
-Our first part writes the configuration and the credentials, our last one starts HTCondor, so that whatever the group adds
-is in place before a job comes.
+Our first part writes the configuration and the credentials, our last one starts HTCondor, so that everything the group adds
+is in place before the first job.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import yaml
 from .configuration import SettingsError, WorkerSettings, configuration
 from .templating import InvalidTemplate, render_template
 
-NOVA_LIMIT: Final = 65535  # characters of base64 that the Compute API takes as user_data
+NOVA_LIMIT: Final = 65535  # characters of base64 that the Compute API accepts as user_data
 TOKEN_FILE: Final = "/etc/condor/tokens.d/worker"  # noqa: S105  a path
 KEY_DIRECTORY: Final = "/etc/condor/passwords.d"
 
 _MAX_VALUES: Final = 100_000
-# Lists (write_files, runcmd ...) of all parts follow each other; of single values the first stands, which is ours.
+# Lists (write_files, runcmd ...) of all parts are concatenated; of scalar values the first one, ours, takes precedence.
 _MERGE: Final = "list(append)+dict(no_replace,recurse_array)+str()"
 _TYPES: Final[Mapping[str, str]] = {
     "cloud-config": "text/cloud-config",
@@ -36,12 +36,12 @@ _TYPES: Final[Mapping[str, str]] = {
 
 
 class UserDataError(ValueError):
-    """User data cannot be made; the message names the part (or the group and cloud) and what to change."""
+    """User data cannot be rendered; the message names the part (or the group and cloud) and what to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetadataPart:
-    """A metadata part as the catalogue has it. `scope` is "group" or "cloud"; lower `priority` comes first."""
+    """A metadata part of the catalog. `scope` is "group" or "cloud"; lower `priority` comes first."""
 
     name: str
     content: str
@@ -53,7 +53,7 @@ class MetadataPart:
 
     @property
     def media_type(self) -> str:
-        # A worker boots once, and nothing on it runs cloud-init's scripts per boot, instance or once: a stored one runs as any other.
+        # A worker boots once, and does not run cloud-init's per-boot, per-instance or per-once scripts: run them as plain scripts.
         if self.mime_type.startswith("text/x-shellscript-per-"):
             return "text/x-shellscript"
         return _TYPES.get(self.mime_type, self.mime_type)
@@ -67,7 +67,7 @@ def render(
     drain_key: str | bytes,
     compress: bool = True,
 ) -> bytes:
-    """The user data, before base64; the same input gives the same bytes. Raises UserDataError."""
+    """The user data before base64 encoding; the same input gives the same bytes. Raises UserDataError."""
     try:
         first = base_part(worker, token, drain_key)
     except SettingsError as problem:
@@ -85,21 +85,21 @@ def render(
 
 
 def select_parts(parts: Sequence[MetadataPart], cloud: str) -> list[MetadataPart]:
-    """The parts for one cloud in their order: by priority, the group's before the cloud's, by name."""
+    """The enabled parts for one cloud, ordered by priority, then group before cloud, then name."""
     usable = (part for part in parts if part.enabled and cloud not in part.excluded_clouds)
     return sorted(usable, key=lambda part: (part.priority, part.scope != "group", part.name))
 
 
 def validate_part(part: MetadataPart) -> None:
-    """Refuse a part that could not be used on any worker, when it is stored and not when a VM waits for it. Raises UserDataError."""
+    """Reject a part that no worker could use; called when it is stored, not when a VM needs it. Raises UserDataError."""
     sample = WorkerSettings(host="vm-sample", domain="example.org", condor_host="central.example.org", group="group", alias="alias")
     _render_part(part, template_variables(sample))
 
 
 def template_variables(worker: WorkerSettings) -> dict[str, str]:
-    """What templates may use, under the names that Cloud Scheduler's users know.
+    """The variables of templates, under the names known from Cloud Scheduler.
 
-    Its cs_condor_submitters, the users who may submit for the group, is left out: here the queue alone knows and enforces that.
+    Its cs_condor_submitters, the users who may submit for the group, is left out: here only the queue knows and enforces that.
     """
     return {
         "cs_user": worker.scheduler.split("@")[0],
@@ -115,7 +115,7 @@ def template_variables(worker: WorkerSettings) -> dict[str, str]:
 
 
 def base_part(worker: WorkerSettings, token: str, drain_key: str | bytes) -> str:
-    """Our own first part: names, configuration, credentials for root alone."""
+    """Our first part: host names, configuration, and credentials readable by root only."""
     key = drain_key.encode() if isinstance(drain_key, str) else drain_key
     hosts = f"127.0.1.1 {worker.fqdn} {worker.host}\n"
     if worker.central_address:
@@ -124,7 +124,7 @@ def base_part(worker: WorkerSettings, token: str, drain_key: str | bytes) -> str
         {"path": path, "owner": "root:root", "permissions": "0644", "content": text} for path, text in configuration(worker).items()
     ]
     files.append({"path": TOKEN_FILE, "owner": "root:root", "permissions": "0600", "content": token.strip() + "\n"})
-    # Byte for byte: a key is what the file holds, a line end included.
+    # Base64, because a key is binary: every byte of the file counts, a trailing newline included.
     encoded = base64.b64encode(key).decode()
     files.append(
         {
@@ -135,7 +135,7 @@ def base_part(worker: WorkerSettings, token: str, drain_key: str | bytes) -> str
             "content": encoded,
         }
     )
-    # A name that cannot be resolved makes every daemon hang for 20 s.
+    # An unresolvable name makes every daemon hang for 20 s.
     files.append({"path": "/etc/hosts", "append": True, "content": hosts})
     return _cloud_config(
         {
@@ -150,7 +150,7 @@ def base_part(worker: WorkerSettings, token: str, drain_key: str | bytes) -> str
 
 
 def last_part(worker: WorkerSettings) -> str:
-    """Our own last part: slot users that the image lacks, then HTCondor, not waited for."""
+    """Our last part: create the slot users that the image lacks, then start HTCondor without waiting for it."""
     more = [
         ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", f"slotu{number}"]
         for number in range(9, worker.users + 1)
@@ -183,10 +183,10 @@ def _check_cloud_config(where: str, text: str) -> None:
     try:
         root = loader.get_single_node()
         if _expanded_size(root, {}) > _MAX_VALUES:
-            raise UserDataError(f"{where} holds more than {_MAX_VALUES} values once its aliases (*name) are written out")
+            raise UserDataError(f"{where} holds more than {_MAX_VALUES} values once its aliases (*name) are expanded")
         content = None if root is None else loader.construct_document(root)
     except yaml.YAMLError as problem:
-        raise UserDataError(f"{where} is no YAML once filled in: {' '.join(str(problem).split())}") from problem
+        raise UserDataError(f"{where} is not valid YAML after template expansion: {' '.join(str(problem).split())}") from problem
     finally:
         loader.dispose()
     if content is not None and not isinstance(content, dict):
@@ -194,11 +194,11 @@ def _check_cloud_config(where: str, text: str) -> None:
 
 
 def _expanded_size(node: yaml.Node | None, known: dict[int, int]) -> int:
-    """How many values a document holds once each alias is what it stands for: a few lines of merges make thousands of millions."""
+    """Number of values in a document once its aliases are expanded: a few lines of nested aliases can make billions."""
     if not isinstance(node, yaml.CollectionNode):
         return 1
     if id(node) not in known:
-        known[id(node)] = 0  # one that holds itself
+        known[id(node)] = 0  # in case the node contains itself
         inner = [item for entry in node.value for item in (entry if isinstance(entry, tuple) else (entry,))]
         known[id(node)] = 1 + sum(_expanded_size(item, known) for item in inner)
     return known[id(node)]
@@ -206,10 +206,10 @@ def _expanded_size(node: yaml.Node | None, known: dict[int, int]) -> int:
 
 def _multipart(bodies: Sequence[tuple[str, str, str]]) -> bytes:
     digest = hashlib.sha256("\0".join(text for _, _, text in bodies).encode()).hexdigest()
-    boundary = f"==distcloud-{digest[:32]}=="  # taken from the content, so it cannot be guessed into it
+    boundary = f"==distcloud-{digest[:32]}=="  # derived from the content, so no part can contain it on purpose
     lines = ["MIME-Version: 1.0", f'Content-Type: multipart/mixed; boundary="{boundary}"', ""]
-    # cloud-init keeps scripts as files of these names in one folder and runs them sorted by name, among them `runcmd`, which starts
-    # HTCondor. The number in front keeps their order, all of them before `runcmd`, and makes each name one of its own.
+    # cloud-init stores scripts under these names in one folder and runs them sorted by name, among them `runcmd`, which starts
+    # HTCondor. The number in front preserves the order, puts all of them before `runcmd`, and makes the names unique.
     digits = len(str(len(bodies)))
     for number, (name, media_type, text) in enumerate(bodies):
         encoding, body = _encoded(text.removesuffix("\n"))
@@ -226,7 +226,7 @@ def _multipart(bodies: Sequence[tuple[str, str, str]]) -> bytes:
 
 
 def _encoded(text: str) -> tuple[str, str]:
-    """Plain where it can be, which compresses best; cloud-init garbles anything but ASCII that is not in base64."""
+    """Transfer encoding and body: plain if possible, which compresses best; cloud-init garbles non-ASCII text unless it is base64."""
     if text.isascii():
         return "7bit", text
     return "base64", base64.encodebytes(text.encode()).decode().rstrip("\n")
@@ -238,6 +238,6 @@ def _check_size(data: bytes, worker: WorkerSettings, bodies: Sequence[tuple[str,
         return
     largest = sorted(((len(text.encode()), name) for name, _, text in bodies), reverse=True)[:3]
     raise UserDataError(
-        f"user data for group {worker.group} on cloud {worker.cloud} is {size} characters in base64, the Compute API takes {NOVA_LIMIT}; "
+        f"user data for group {worker.group} on cloud {worker.cloud} is {size} characters in base64, the Compute API accepts {NOVA_LIMIT}; "
         f"largest parts: {', '.join(f'{name} ({count} bytes)' for count, name in largest)}; shorten or disable one, or fetch it at boot"
     )
