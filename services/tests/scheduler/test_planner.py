@@ -160,7 +160,7 @@ class TestWhichServer:
     def test_broken_requirements_are_a_verdict(self) -> None:
         answer = make_plan([demand(requirements="((")])
         assert reasons(answer)["a"] is Reason.REQUIREMENTS_MISMATCH
-        assert "no ClassAd expression" in answer.verdicts[0].detail
+        assert "not a valid ClassAd expression" in answer.verdicts[0].detail
 
 
 class TestHowMany:

@@ -1,6 +1,6 @@
-"""Clouds, pool and minter in memory, with a clock of their own: for faults that no real part can be made to have on demand.
+"""In-memory clouds, pool and minter with a simulated clock, for faults that real components cannot produce on demand.
 
-Every effect on this world passes `FakeWorld.step`, where a test can have the scheduler die: before the effect, or right after it.
+Every effect on the fake world passes `FakeWorld.step`, where a test can kill the scheduler before or right after the effect.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BUILD_SECONDS, JOIN_SECONDS = 10.0, 20.0
 
 
 class Killed(BaseException):
-    """The scheduler died here (kill -9): nothing after this line of its code happens."""
+    """The scheduler was killed here (kill -9): the code after this line does not run."""
 
 
 @dataclass
@@ -36,13 +36,13 @@ class FakeServer:
     server: Server
     created_at: float
     size: Resources
-    hidden_until: float = 0.0  # some clouds show a new server late
+    hidden_until: float = 0.0  # some clouds list a new server late
     joins: bool = True
 
 
 @dataclass
 class FakeJob:
-    """A job that wants one core for `seconds`; `queue` is the schedd that keeps it."""
+    """A job that needs one core for `seconds`; `queue` is its schedd."""
 
     seconds: float = 60.0
     group: str = "atlas"
@@ -54,7 +54,7 @@ class FakeJob:
 
 @dataclass
 class FakeWorker:
-    """What the pool holds of one machine; it outlives the server until somebody takes the ad out."""
+    """The pool's view of one worker; it outlives the server until the ad is invalidated."""
 
     vm_id: str
     group: str
@@ -66,7 +66,7 @@ class FakeWorker:
 
 @dataclass
 class FakeWorld:
-    """Time and everything outside of the scheduler."""
+    """The clock and everything outside the scheduler."""
 
     now: float = 1_000_000.0
     jobs: list[FakeJob] = field(default_factory=list)
@@ -81,7 +81,7 @@ class FakeWorld:
     pool_down: bool = False
     unreachable: dict[str, str] = field(default_factory=dict)  # queues that do not answer
     forgotten: bool = False  # the collector has lost its ads
-    hangs: bool = False  # a question to the pool never ends
+    hangs: bool = False  # queries to the pool never return
     minter_down: bool = False
     doubled: list[str] = field(default_factory=list)
 
@@ -89,7 +89,7 @@ class FakeWorld:
         return self.now
 
     def set_clock(self, by: float) -> None:
-        """What is under way outside goes on: only the clocks say something else. Ads in the pool keep their stamps, as a collector's do."""
+        """Set the clock without affecting what is in progress. Ads in the pool keep their timestamps, as in a collector."""
         self.now += by
         for job in self.jobs:
             job.started_at = None if job.started_at is None else job.started_at + by
@@ -118,7 +118,7 @@ class FakeWorld:
         return [worker for worker in self.workers.values() if not worker.gone]
 
     def tick(self, seconds: float = 5.0) -> None:
-        """Time passes: servers come up, workers join, jobs start and end, drained workers leave."""
+        """Advance the clock: servers come up, workers join, jobs start and end, drained workers shut down."""
         self.now += seconds
         for cloud in self.clouds.values():
             cloud.tick()
@@ -145,7 +145,7 @@ class FakeWorld:
 
 @dataclass
 class FakeCloud:
-    """A cloud and, as it keeps no state of its own, its driver as well."""
+    """An in-memory cloud with its fault settings."""
 
     world: FakeWorld
     name: str
@@ -164,7 +164,7 @@ class FakeCloud:
     quota: Limits = field(default_factory=Limits)
     foreign: list[Server] = field(default_factory=list)
     closed: int = 0
-    over_quota: int = 0  # servers asked for beyond the quota
+    over_quota: int = 0  # creates refused because of the quota
     _ids: itertools.count[int] = field(default_factory=itertools.count)
 
     def tick(self) -> None:
@@ -244,7 +244,7 @@ class FakeCloud:
 
 
 class FakeDriver:
-    """The driver of a fake cloud, with one account there, whose secret must be the right one."""
+    """A driver for one account of a fake cloud; the account's secret must be correct."""
 
     def __init__(self, cloud: FakeCloud, account: Account) -> None:
         self._cloud = cloud
@@ -370,7 +370,7 @@ class FakeMinter:
 
 
 class KillableDatabase(Database):
-    """A database whose every write transaction is two places to die: before it, and after its commit."""
+    """A database where the scheduler can be killed before each write transaction, and after its commit."""
 
     def __init__(self, url: str, world: FakeWorld) -> None:
         super().__init__(url)
@@ -391,5 +391,5 @@ class KillableDatabase(Database):
 
 
 def driver_for(world: FakeWorld) -> Callable[[Account], FakeDriver]:
-    """An account leads to the cloud of its name, or to the project that its credential is of."""
+    """Creates drivers: an account belongs to the cloud of its name, or to the project of its credential."""
     return lambda account: FakeDriver(world.clouds[account.auth.get("application_credential_id", account.name)], account)

@@ -1,4 +1,4 @@
-"""Short words for the planner's tests: one plan of a small world, and what to ask of it."""
+"""Helpers of the planner tests: compute one plan and select parts of it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from distcloud.scheduler.planning.planner import plan
 from .strategies import NOW, cloud, group
 
 MATCHER = Matcher()
-WHOLE = PoolCoverage()
-FREELY = Policy(max_new_per_cloud_and_cycle=99, max_starting_per_cloud=99, max_idle_per_cloud=99)
+FULL_COVERAGE = PoolCoverage()
+NO_THROTTLES = Policy(max_new_per_cloud_and_cycle=99, max_starting_per_cloud=99, max_idle_per_cloud=99)
 
 
 def make_plan(
@@ -21,8 +21,8 @@ def make_plan(
     slots: Sequence[Slot] = (),
     clouds: Sequence[Cloud] = (),
     groups: Sequence[Group] = (),
-    policy: Policy = FREELY,
-    coverage: PoolCoverage = WHOLE,
+    policy: Policy = NO_THROTTLES,
+    coverage: PoolCoverage = FULL_COVERAGE,
 ) -> Plan:
     return plan(wanted, slots, vms, clouds or [cloud()], groups or [group()], policy, NOW, coverage=coverage, matcher=MATCHER)
 

@@ -1,4 +1,4 @@
-"""A world in miniature for the planner: clouds that build servers, a pool that hands out jobs, a clock that only we move."""
+"""A simulation for the planner: clouds that build servers, a pool that assigns jobs, and a simulated clock."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class SimulatedJob:
 class SimulatedServer:
     vm_id: str
     asked: float
-    builds: bool = True  # false: it ends in ERROR
+    builds: bool = True  # false: ends in ERROR
     joins: bool = True
-    dies: float = NEVER  # the guest falls silent
+    dies: float = NEVER  # the guest stops sending updates
     drained: bool = False
 
 
 @dataclass
 class Simulation:
-    """`faults` from 0 to 1: the share of creates that are refused, lost, fail, never join or die."""
+    """`faults` from 0 to 1: fraction of creates that are refused, lost, fail, never join or die."""
 
     clouds: list[Cloud]
     groups: list[Group]
@@ -62,7 +62,7 @@ class Simulation:
         self._negotiated = 0.0
 
     def step(self) -> Plan:
-        """One cycle: the world moves on, is observed, a plan is made and carried out."""
+        """One cycle: advance the clock, observe, plan, apply the plan."""
         self.now += CYCLE
         self._jobs_end()
         if self.now - self._negotiated >= NEGOTIATION:
@@ -71,12 +71,12 @@ class Simulation:
         slots = {slot.vm_id: slot for slot in self.slots()}
         for vm_id, vm in list(self.vms.items()):
             if vm.state is not VmState.GONE or vm_id in self.servers:
-                self.vms[vm_id] = advance(vm, self._seen(vm_id, slots.get(vm_id)), self.now, self.policy)
-        made = plan(self.demand(), self.slots(), self.living(), self.clouds, self.groups, self.policy, self.now, matcher=self.matcher)
-        self.history.append((self.now, made))
-        for action in made.actions:
-            self._carry_out(action)
-        return made
+                self.vms[vm_id] = advance(vm, self._observe(vm_id, slots.get(vm_id)), self.now, self.policy)
+        result = plan(self.demand(), self.slots(), self.living(), self.clouds, self.groups, self.policy, self.now, matcher=self.matcher)
+        self.history.append((self.now, result))
+        for action in result.actions:
+            self._apply(action)
+        return result
 
     def living(self) -> list[Vm]:
         return [vm for vm in self.vms.values() if vm.state is not VmState.GONE]
@@ -133,7 +133,7 @@ class Simulation:
                 continue
             server = self.servers.get(job.on)
             if server is None or server.dies < self.now:
-                job.on, job.started = None, None  # lost with its worker: it waits again
+                job.on, job.started = None, None  # lost with its worker: idle again
             elif job.started is not None and self.now >= job.started + job.length:
                 job.ended = self.now
 
@@ -150,7 +150,7 @@ class Simulation:
                 if waits and job.kind.request.fits_in(free) and self.matcher.match(job.kind, cloud, flavor, vm.alias, vm.image).ok:
                     job.on, job.started, free = vm.id, self.now, free - job.kind.request
 
-    def _seen(self, vm_id: str, slot: Slot | None) -> Observation:
+    def _observe(self, vm_id: str, slot: Slot | None) -> Observation:
         server = self.servers.get(vm_id)
         if server is None:
             return Observation(ServerStatus.MISSING, None, "", self.now, slot)
@@ -160,7 +160,7 @@ class Simulation:
             return Observation(ServerStatus.ERROR, f"id-{vm_id}", "No valid host was found", self.now, slot)
         return Observation(ServerStatus.ACTIVE, f"id-{vm_id}", "", self.now, slot)
 
-    def _carry_out(self, action: Boot | Retire | Delete) -> None:
+    def _apply(self, action: Boot | Retire | Delete) -> None:
         if isinstance(action, Boot):
             self._boot(action)
             return
@@ -173,7 +173,7 @@ class Simulation:
             return
         vm = apply_event(vm, Event.DELETE_REQUESTED, self.now, reason=action.reason.value)
         self.vms[vm.id] = replace(vm, delete_requested_at=self.now)
-        if self.random.random() >= self.faults / 2:  # else the order was lost
+        if self.random.random() >= self.faults / 2:  # otherwise the request was lost
             self.servers.pop(vm.id, None)
 
     def _boot(self, boot: Boot) -> None:
@@ -200,7 +200,7 @@ class Simulation:
         if luck < 0.4:  # the request never arrived
             return
         self.servers[vm_id] = server = SimulatedServer(vm_id, self.now)
-        if luck < 0.5:  # made, but the answer was lost
+        if luck < 0.5:  # created, but the response was lost
             return
         if luck < 0.7:
             server.builds = False
@@ -212,14 +212,14 @@ class Simulation:
 
 
 def jobs(count: int, length: float = 60.0, submitted: float = 1_000_000.0, **changes: object) -> list[SimulatedJob]:
-    """Plain jobs of one core."""
+    """Single-core jobs without special requirements."""
     from .strategies import demand
 
     return [SimulatedJob(number, demand(1, **changes), length, submitted) for number in range(count)]
 
 
 def total(vms: Iterable[Vm]) -> Resources:
-    room = Resources()
+    amount = Resources()
     for vm in vms:
-        room = room + vm.resources
-    return room
+        amount = amount + vm.resources
+    return amount

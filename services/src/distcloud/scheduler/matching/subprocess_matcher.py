@@ -1,7 +1,7 @@
 """Runs matching in a supervised child process, and remembers the jobs that the child did not survive.
 
-Unlike `common.supervise.JsonChild` (asyncio, one JSON request per line) it is called from threads, thousands of times per plan, and sends each
-ad only once.
+Unlike `common.supervise.JsonChild` (asyncio, one JSON request per line) it is called from threads, thousands of times per plan, and
+sends each ad only once.
 """
 
 from __future__ import annotations

@@ -27,7 +27,10 @@ class Queues:
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """One job in a queue: `status` and `universe` are HTCondor's JobStatus and JobUniverse; `demand` is None when it is not for this scheduler."""
+    """One job in a queue: `status` and `universe` are HTCondor's JobStatus and JobUniverse.
+
+    `demand` is None if the job has no group, so that it is not for this scheduler.
+    """
 
     id: str
     status: int

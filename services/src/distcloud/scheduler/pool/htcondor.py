@@ -1,7 +1,7 @@
-"""The HTCondor pool: queries by child processes that can be killed, orders by HTCondor's own commands, IDTOKENS only.
+"""The HTCondor pool: queries in child processes that can be killed, actions by HTCondor's commands, IDTOKENS only.
 
-The scheduler has no administrator's right on the central manager. A worker drains because the order is signed with a key that
-was made for this demand_from_row VM, and that only this VM trusts.
+The scheduler has no ADMINISTRATOR authorization on the central manager. A worker accepts a drain because the token is signed with a
+key that was created for this VM, and that only this VM trusts.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def _resources(row: Mapping[str, Any], prefix: str) -> Resources:
 
 
 class _DrainFolder:
-    """A private folder with demand_from_row VM's key, and the tokens with which its drain is ordered."""
+    """A private folder with one VM's key, and the tokens that authorize its drain."""
 
     def __init__(self, folder: Path, own_tokens: Path) -> None:
         self.keys, self.tokens, self._own = folder / "keys", folder / "tokens", own_tokens

@@ -54,7 +54,7 @@ def read_literal(ad: Any, name: str) -> Any:
 
 
 class Reader:
-    """Reads ads, and remembers owner_attribute could not be evaluate_attribute."""
+    """Reads ads, and remembers the owners whose ads could not be evaluated."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic, jitter_sample: Callable[[], float] = random.random) -> None:
         self._failing = Probation(monotonic, jitter_sample)
