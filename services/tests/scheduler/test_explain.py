@@ -1,4 +1,4 @@
-"""Why a job waits, explained by the planner's own verdicts."""
+"""Why a job waits, explained by the planner's verdicts."""
 
 from __future__ import annotations
 

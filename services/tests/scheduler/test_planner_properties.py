@@ -1,4 +1,4 @@
-"""What holds for every plan, whatever the world: properties over worlds that hypothesis draws."""
+"""Properties that hold for every plan, checked on scenes drawn by hypothesis."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def removals(answer: Plan) -> list[Retire | Delete]:
 
 
 def applied(scene: Scene, answer: Plan) -> Scene:
-    """The ledger after the plan was carried out, at the same moment."""
+    """The scene after the plan was applied, at the same time."""
     by_id = {vm.id: vm for vm in scene.vms}
     for removal in removals(answer):
         vm = by_id[removal.vm_id]
@@ -62,10 +62,10 @@ def applied(scene: Scene, answer: Plan) -> Scene:
 
 @given(scenes(), st.randoms(use_true_random=False))
 @PROPERTY
-def test_the_order_of_the_inputs_changes_nothing(scene: Scene, chance: random.Random) -> None:
+def test_input_order_does_not_matter(scene: Scene, rng: random.Random) -> None:
     def shuffled(items: tuple[object, ...]) -> tuple[object, ...]:
         mixed = list(items)
-        chance.shuffle(mixed)
+        rng.shuffle(mixed)
         return tuple(mixed)
 
     clouds = tuple(replace(cloud, flavors=shuffled(cloud.flavors)) for cloud in scene.clouds)  # type: ignore[arg-type]
@@ -82,7 +82,7 @@ def test_the_order_of_the_inputs_changes_nothing(scene: Scene, chance: random.Ra
 
 @given(scenes())
 @PROPERTY
-def test_no_boot_without_jobs_that_wait(scene: Scene) -> None:
+def test_no_boot_without_waiting_jobs(scene: Scene) -> None:
     quiet = replace(scene, demand=tuple(replace(each, idle=0) for each in scene.demand))
     assert boots(make_plan(quiet)) == []
     waiting: dict[str, int] = defaultdict(int)
@@ -103,7 +103,7 @@ def _within(used: Usage, limits: Limits, others: Usage, boot: Boot) -> None:
 
 @given(scenes())
 @PROPERTY
-def test_no_boot_takes_a_cloud_over_a_limit(scene: Scene) -> None:
+def test_no_boot_exceeds_a_limit(scene: Scene) -> None:
     answer = make_plan(scene)
     by_key = {(cloud.group, cloud.name): cloud for cloud in scene.clouds}
 
@@ -145,7 +145,7 @@ def test_throttles_hold_per_cloud(scene: Scene) -> None:
 
 @given(scenes())
 @PROPERTY
-def test_boots_go_only_where_they_may_and_fit_jobs_that_wait(scene: Scene) -> None:
+def test_boots_are_eligible_and_fit_waiting_jobs(scene: Scene) -> None:
     clouds = {(cloud.group, cloud.name): cloud for cloud in scene.clouds}
     groups = {group.name: group for group in scene.groups}
     for boot in boots(make_plan(scene)):
@@ -173,7 +173,7 @@ def _would_run(each: Demand, boot: Boot, cloud: Cloud, flavor: Flavor) -> bool:
 
 @given(scenes())
 @PROPERTY
-def test_manual_and_gone_vms_are_never_touched_and_no_vm_twice(scene: Scene) -> None:
+def test_manual_and_gone_vms_untouched_others_once(scene: Scene) -> None:
     touched = [removal.vm_id for removal in removals(make_plan(scene))]
     untouchable = {vm.id for vm in scene.vms if vm.manual or vm.state is VmState.GONE}
     assert not untouchable & set(touched)
@@ -182,8 +182,8 @@ def test_manual_and_gone_vms_are_never_touched_and_no_vm_twice(scene: Scene) -> 
 
 @given(scenes())
 @PROPERTY
-def test_nothing_is_deleted_that_may_run_jobs(scene: Scene) -> None:
-    """A worker that the pool shows with claims is deleted only when it failed, fell silent or drained too long."""
+def test_workers_with_claims_are_not_deleted(scene: Scene) -> None:
+    """A worker with claims is deleted only if it failed, is silent or drained for too long."""
     claimed = {each.vm_id for each in scene.slots if each.claimed_slots > 0}
     for removal in removals(make_plan(scene)):
         if isinstance(removal, Delete) and removal.vm_id in claimed and not removal.again:
@@ -192,10 +192,10 @@ def test_nothing_is_deleted_that_may_run_jobs(scene: Scene) -> None:
 
 @given(scenes())
 @PROPERTY
-def test_a_plan_that_was_carried_out_is_not_ordered_again(scene: Scene) -> None:
-    """At the same moment no VM is taken a second time, and ordering comes to rest, as a rule with at most one worker a waiting job.
+def test_applied_plan_is_not_repeated(scene: Scene) -> None:
+    """At the same time no VM is removed twice, and booting ends, usually with at most one worker per waiting job.
 
-    (It may take another plan: a job that no cloud would order a worker for may still run on one ordered for another job.)
+    (It may take several plans: a job that no cloud boots a worker for may still run on one booted for another job.)
     """
     first = make_plan(scene)
     after = applied(scene, first)
@@ -213,13 +213,13 @@ def test_a_plan_that_was_carried_out_is_not_ordered_again(scene: Scene) -> None:
         ordered += len(boots(answer))
         world = applied(world, answer)
     assert boots(make_plan(world)) == []
-    # Which job will take which worker is foretold greedily: where wishes overlap in odd ways, a further one may be ordered.
+    # Jobs are assigned to workers greedily: where demands overlap, an extra worker may be booted.
     assert ordered <= 2 * waiting
 
 
 @given(scenes())
 @PROPERTY
-def test_every_waiting_demand_gets_a_verdict_with_words(scene: Scene) -> None:
+def test_every_waiting_demand_gets_a_verdict(scene: Scene) -> None:
     answer = make_plan(scene)
     overall = [verdict for verdict in answer.verdicts if verdict.cloud is None]
     assert sorted(map(repr, (verdict.demand for verdict in overall))) == sorted(repr(each) for each in scene.demand if each.idle > 0)
@@ -230,7 +230,7 @@ def test_every_waiting_demand_gets_a_verdict_with_words(scene: Scene) -> None:
 
 @st.composite
 def stable_scenes(draw: st.DrawFn) -> Scene:
-    """Busy workers, freshly idle ones, demand that they serve, and demand that nobody can: nothing is to be done."""
+    """Busy and recently idle workers, demand that they serve, and demand that no worker can serve: nothing to do."""
     cloud = Cloud("c0", "atlas", "r0", enabled=True, flavors=FLAVORS, images=frozenset({IMAGE}), default_image=IMAGE, limits=Limits(vms=99))
     vms, slots = [], []
     for number in range(draw(st.integers(0, 6))):
@@ -272,5 +272,5 @@ def stable_scenes(draw: st.DrawFn) -> Scene:
 
 @given(stable_scenes())
 @PROPERTY
-def test_a_stable_world_gives_an_empty_plan(scene: Scene) -> None:
+def test_stable_scene_gives_empty_plan(scene: Scene) -> None:
     assert make_plan(scene).actions == ()

@@ -1,4 +1,4 @@
-"""The ad_matcher that outlasts what users write: questions without end, a library that crashes, a child that is killed from outside."""
+"""The subprocess matcher with hostile jobs: endless evaluations, a crashing library, a child that is killed from outside."""
 
 from __future__ import annotations
 

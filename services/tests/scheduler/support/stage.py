@@ -1,4 +1,4 @@
-"""A scheduler on a real database in front of the fake world, driven step by step: one turn is a cloud observation, a cycle and its tasks."""
+"""A scheduler on a real database in front of the fake world, driven turn by turn: observe the clouds, run a cycle and its tasks."""
 
 from __future__ import annotations
 
