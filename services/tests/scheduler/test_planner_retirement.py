@@ -208,9 +208,7 @@ def test_unreachable_queue_prevents_retirement() -> None:
     assert {removal.vm_id for removal in make_plan(*world).actions if not isinstance(removal, Boot)} >= {leaving.id}
     assert make_plan(*world, coverage=unreachable).actions == ()
     failed = vm(4, S.ERROR, changed_at=NOW - 9000)
-    assert only(make_plan([], [rest, failed], [slot(rest)], coverage=unreachable)).vm_id == failed.id, (
-        "removals unrelated to jobs continue"
-    )
+    assert only(make_plan([], [rest, failed], [slot(rest)], coverage=unreachable)).vm_id == failed.id, "removals unrelated to jobs continue"
 
 
 def test_silence_during_pool_outage_removes_no_worker() -> None:

@@ -60,7 +60,7 @@ class FakeWorker:
     group: str
     total: Resources
     draining: bool = False
-    heard: float = 0.0
+    last_heard: float = 0.0
     gone: bool = False
 
 
@@ -133,7 +133,7 @@ class FakeWorld:
                 for job in claims:
                     job.machine, job.started_at = None, None
                 continue
-            worker.heard = self.now
+            worker.last_heard = self.now
             if worker.draining:
                 if not claims:
                     del self.workers[worker.vm_id]
@@ -176,7 +176,7 @@ class FakeCloud:
             up = entry.server.status is ServerStatus.ACTIVE and entry.joins and self.workers_join
             if up and age >= BUILD_SECONDS + JOIN_SECONDS and name not in self.world.workers and name not in self.world.refused:
                 group = entry.server.metadata["distcloud_group"]
-                self.world.workers[name] = FakeWorker(name, group, FLAVOR.resources, heard=self.world.now)
+                self.world.workers[name] = FakeWorker(name, group, FLAVOR.resources, last_heard=self.world.now)
                 entry.joins = False
 
     @property
@@ -315,7 +315,7 @@ class FakePool:
                     free,
                     claims,
                     worker.draining,
-                    worker.heard,
+                    worker.last_heard,
                     ("alice@d",) * claims,
                 )
             )

@@ -109,10 +109,10 @@ class Simulation:
             free = total
             for job in running:
                 free = free - job.kind.request
-            heard = min(self.now, server.dies)
-            if self.now - heard < 900:
+            last_update = min(self.now, server.dies)
+            if self.now - last_update < 900:
                 owners = tuple(f"{job.kind.owner}@distcloud.lab" for job in running)
-                shown.append(Slot(f"{vm.id}.lab", vm.id, total, free, len(running), server.drained, heard, owners))
+                shown.append(Slot(f"{vm.id}.lab", vm.id, total, free, len(running), server.drained, last_update, owners))
         return shown
 
     def servers_on(self, cloud: str) -> list[SimulatedServer]:
