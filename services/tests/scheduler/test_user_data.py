@@ -1,4 +1,4 @@
-"""The worker's configuration and its user data: what is in it, what is kept out, what is refused."""
+"""The worker's configuration and user data: contents, templates, rejected values."""
 
 from __future__ import annotations
 
@@ -20,10 +20,18 @@ from hypothesis import strategies as st
 from distcloud.scheduler.domain.model import Policy
 from distcloud.scheduler.worker.__main__ import main
 from distcloud.scheduler.worker.configuration import SettingsError, WorkerSettings, configuration, settings_for, worker_file
-from distcloud.scheduler.worker.contextualise import NOVA_LIMIT, ContextError, Part, check_part, render, select, template_variables
 from distcloud.scheduler.worker.synthetic import parse
+from distcloud.scheduler.worker.user_data import (
+    NOVA_LIMIT,
+    MetadataPart,
+    UserDataError,
+    render,
+    select_parts,
+    template_variables,
+    validate_part,
+)
 
-from .strategies import cloud, vm
+from .support.strategies import cloud, vm
 
 TOKEN = "eyJ.the.token"
 KEY = b"the key \x00\xff\n"
@@ -65,18 +73,18 @@ def files(data: bytes) -> dict[str, dict[str, Any]]:
 
 
 def scripts(data: bytes) -> list[tuple[str, str]]:
-    """Name and text of the files that cloud-init runs, in its order: scripts by name in one folder, into which `runcmd` comes last."""
+    """Name and text of the scripts that cloud-init runs, in its order: sorted by name in one folder, `runcmd` last."""
     folder = {str(each.get_filename()): text(each).strip() for each in messages(data) if each.get_content_type() == "text/x-shellscript"}
     folder["runcmd"] = "starts condor"
     return sorted(folder.items())
 
 
-def made(*parts: Part, worker: WorkerSettings = WORKER) -> bytes:
+def made(*parts: MetadataPart, worker: WorkerSettings = WORKER) -> bytes:
     return render(worker, parts, token=TOKEN, drain_key=KEY)
 
 
 class TestUserData:
-    def test_secrets_are_for_root_alone_and_byte_for_byte(self) -> None:
+    def test_secrets_are_root_only_and_byte_exact(self) -> None:
         written = files(made())
         token, key = written["/etc/condor/tokens.d/worker"], written[f"/etc/condor/passwords.d/{WORKER.host}"]
         assert (token["owner"], token["permissions"], token["content"]) == ("root:root", "0600", TOKEN + "\n")
@@ -85,85 +93,85 @@ class TestUserData:
         others = [json.dumps(each) for path, each in written.items() if each is not token and each is not key]
         assert not any(TOKEN in each for each in others)
 
-    def test_condor_is_started_last_and_not_waited_for(self) -> None:
-        early = Part("early", "runcmd: [[mine]]\n", priority=-100)
-        late = Part("late", "runcmd: [[yours]]\n", priority=100, scope="cloud")
+    def test_condor_is_started_last_without_waiting(self) -> None:
+        early = MetadataPart("early", "runcmd: [[mine]]\n", priority=-100)
+        late = MetadataPart("late", "runcmd: [[yours]]\n", priority=100, scope="cloud")
         commands = [command for each in contents(made(late, early)) for command in each.get("runcmd", [])]
         assert commands == [["mine"], ["yours"], ["systemctl", "daemon-reload"], ["systemctl", "start", "--no-block", "condor"]]
 
-    def test_parts_are_merged_by_appending_and_ours_stand(self) -> None:
-        for each in messages(made(Part("x", "hostname: evil\n"))):
+    def test_parts_are_appended_and_ours_take_precedence(self) -> None:
+        for each in messages(made(MetadataPart("x", "hostname: evil\n"))):
             assert each["Merge-Type"] == "list(append)+dict(no_replace,recurse_array)+str()"
-        assert contents(made(Part("x", "hostname: evil\n")))[0]["hostname"] == WORKER.host
+        assert contents(made(MetadataPart("x", "hostname: evil\n")))[0]["hostname"] == WORKER.host
 
-    def test_the_worker_can_resolve_itself_and_the_pool(self) -> None:
+    def test_hosts_file_resolves_worker_and_pool(self) -> None:
         hosts = files(made())["/etc/hosts"]
         assert hosts["append"] is True
         assert "127.0.1.1 vm-abcdefghijklmnop.distcloud.lab vm-abcdefghijklmnop" in hosts["content"]
         assert "10.203.0.10 central.distcloud.lab central" in hosts["content"]
         assert "central" not in files(made(worker=replace(WORKER, central_address=None)))["/etc/hosts"]["content"]
 
-    def test_a_big_worker_gets_the_slot_users_that_the_image_lacks(self) -> None:
+    def test_missing_slot_users_are_created(self) -> None:
         commands = contents(made(worker=replace(WORKER, cores=10)))[-1]["runcmd"]
         assert [command[-1] for command in commands if command[0] == "useradd"] == ["slotu9", "slotu10"]
 
-    def test_the_same_input_gives_the_same_bytes(self) -> None:
-        assert made(Part("a", "packages: [x]\n")) == made(Part("a", "packages: [x]\n"))
+    def test_same_input_gives_same_bytes(self) -> None:
+        assert made(MetadataPart("a", "packages: [x]\n")) == made(MetadataPart("a", "packages: [x]\n"))
 
-    def test_other_than_ascii_and_other_types_arrive_unharmed(self) -> None:
+    def test_non_ascii_and_scripts_are_preserved(self) -> None:
         script = "#!/bin/sh\necho é {{ cs_host_id }}\nFrom here\n"
-        message = messages(made(Part("hello", script, mime_type="shell-script")))[1]
+        message = messages(made(MetadataPart("hello", script, mime_type="shell-script")))[1]
         assert message.get_content_type() == "text/x-shellscript"
         assert message.get_filename() == "1-hello"
         assert text(message).rstrip() == f"#!/bin/sh\necho é {WORKER.host}\nFrom here"
 
-    def test_scripts_run_by_priority_and_before_condor_starts(self) -> None:
+    def test_scripts_run_by_priority_before_condor(self) -> None:
         parts = [
-            Part("a", "#!a", mime_type="x-shellscript", priority=2),
-            Part("tune", "#!tune", mime_type="x-shellscript", priority=1),
-            Part("runcmd", "#!runcmd", mime_type="x-shellscript"),
-            Part("one", "#!of the group", mime_type="x-shellscript", priority=3),
-            Part("one", "#!of the cloud", mime_type="x-shellscript", priority=3, scope="cloud"),
+            MetadataPart("a", "#!a", mime_type="x-shellscript", priority=2),
+            MetadataPart("tune", "#!tune", mime_type="x-shellscript", priority=1),
+            MetadataPart("runcmd", "#!runcmd", mime_type="x-shellscript"),
+            MetadataPart("one", "#!of the group", mime_type="x-shellscript", priority=3),
+            MetadataPart("one", "#!of the cloud", mime_type="x-shellscript", priority=3, scope="cloud"),
         ]
         ran = [script for _, script in scripts(made(*parts))]
         assert ran == ["#!runcmd", "#!tune", "#!a", "#!of the group", "#!of the cloud", "starts condor"]
 
-    def test_many_scripts_run_in_their_order_too(self) -> None:
+    def test_order_of_many_scripts_is_kept(self) -> None:
         names = [f"s{number:04d}" for number in range(1100)]
-        parts = [Part(name, f"#!{name}", mime_type="x-shellscript", priority=-place) for place, name in enumerate(names)]
+        parts = [MetadataPart(name, f"#!{name}", mime_type="x-shellscript", priority=-place) for place, name in enumerate(names)]
         assert [script for _, script in scripts(made(*parts))] == [*(f"#!{name}" for name in reversed(names)), "starts condor"]
 
     @pytest.mark.parametrize("when", ["boot", "instance", "once"])
-    def test_a_stored_script_of_a_type_that_no_worker_runs_is_a_plain_one(self, when: str) -> None:
-        part = Part("tune", "#!tune", mime_type=f"text/x-shellscript-per-{when}")
+    def test_per_boot_scripts_run_as_plain_scripts(self, when: str) -> None:
+        part = MetadataPart("tune", "#!tune", mime_type=f"text/x-shellscript-per-{when}")
         assert scripts(made(part)) == [("1-tune", "#!tune"), ("runcmd", "starts condor")]
 
-    def test_parts_are_chosen_and_ordered(self) -> None:
+    def test_parts_are_selected_and_ordered(self) -> None:
         parts = [
-            Part("cloud-b", "", scope="cloud"),
-            Part("b", ""),
-            Part("a", ""),
-            Part("first", "", priority=-1, scope="cloud"),
-            Part("off", "", enabled=False),
-            Part("elsewhere", "", excluded_clouds=("region-a",)),
+            MetadataPart("cloud-b", "", scope="cloud"),
+            MetadataPart("b", ""),
+            MetadataPart("a", ""),
+            MetadataPart("first", "", priority=-1, scope="cloud"),
+            MetadataPart("off", "", enabled=False),
+            MetadataPart("elsewhere", "", excluded_clouds=("region-a",)),
         ]
-        assert [part.name for part in select(parts, "region-a")] == ["first", "a", "b", "cloud-b"]
-        assert "elsewhere" in [part.name for part in select(parts, "region-b")]
+        assert [part.name for part in select_parts(parts, "region-a")] == ["first", "a", "b", "cloud-b"]
+        assert "elsewhere" in [part.name for part in select_parts(parts, "region-b")]
 
-    def test_too_much_is_refused_with_the_culprits(self) -> None:
+    def test_oversized_user_data_names_largest_parts(self) -> None:
         import random
 
         noise = "".join(random.Random(1).choices("0123456789abcdefghijklmnopqrstuvwxyz", k=120_000))
         with pytest.raises(
-            ContextError, match=r"group atlas on cloud region-a is \d+ characters .* 65535; largest parts: big \(120"
+            UserDataError, match=r"group atlas on cloud region-a is \d+ characters .* 65535; largest parts: big \(120"
         ) as caught:
-            made(Part("big", f"#!/bin/sh\n# {noise}\n", mime_type="shell-script"))
+            made(MetadataPart("big", f"#!/bin/sh\n# {noise}\n", mime_type="shell-script"))
         assert TOKEN not in str(caught.value)
         assert len(base64.b64encode(made())) < NOVA_LIMIT / 5
 
 
 class TestTemplates:
-    def test_variables_as_cloud_scheduler_names_them(self) -> None:
+    def test_variables_have_cloud_scheduler_names(self) -> None:
         assert template_variables(replace(WORKER, alias="west")) == {
             "cs_user": "scheduler",
             "cs_host": "central.distcloud.lab",
@@ -178,8 +186,8 @@ class TestTemplates:
 
     def test_conditions_and_filters(self) -> None:
         source = "{% if cs_cloud_alias %}alias: {{ cs_cloud_alias }}{% else %}who: {{ cs_group_name | upper }}{% endif %}\n"
-        assert contents(made(Part("x", source)))[1] == {"who": "ATLAS"}
-        assert contents(made(Part("x", source), worker=replace(WORKER, alias="west")))[1] == {"alias": "west"}
+        assert contents(made(MetadataPart("x", source)))[1] == {"who": "ATLAS"}
+        assert contents(made(MetadataPart("x", source), worker=replace(WORKER, alias="west")))[1] == {"alias": "west"}
 
     @pytest.mark.parametrize(
         "source",
@@ -209,38 +217,38 @@ class TestTemplates:
             "{{ cs_host" + "|upper" * 9 + " }}",
         ],
     )
-    def test_hostile_or_broken_templates_are_refused_by_the_parts_name(self, source: str) -> None:
-        with pytest.raises(ContextError, match="metadata rogue of the cloud"):
-            made(Part("rogue", source, scope="cloud"))
-        with pytest.raises(ContextError, match="rogue"):
-            check_part(Part("rogue", source))
+    def test_hostile_templates_are_rejected_with_part_name(self, source: str) -> None:
+        with pytest.raises(UserDataError, match="metadata rogue of the cloud"):
+            made(MetadataPart("rogue", source, scope="cloud"))
+        with pytest.raises(UserDataError, match="rogue"):
+            validate_part(MetadataPart("rogue", source))
 
     @given(st.text(alphabet="{}%#'\"()[]|.ab_ \n0*~", max_size=60))
     @settings(max_examples=150, deadline=None)
-    def test_any_template_is_filled_in_or_refused(self, source: str) -> None:
+    def test_any_template_is_rendered_or_rejected(self, source: str) -> None:
         try:
-            made(Part("any", "#!/bin/sh\n" + source, mime_type="shell-script"))
-        except ContextError as problem:
+            made(MetadataPart("any", "#!/bin/sh\n" + source, mime_type="shell-script"))
+        except UserDataError as problem:
             assert "metadata any of the group" in str(problem)
 
     @pytest.mark.parametrize(
-        ("part", "words"),
+        ("part", "message"),
         [
-            (Part("p", "- a\n"), "must be a mapping"),
-            (Part("p", "a: [\n"), "is no YAML"),
-            (Part("p", "a: 1", mime_type="nonsense"), "neither one of"),
-            (Part('p"', "a: 1"), "plain ASCII"),
-            (Part("p\nX: y", "a: 1"), "plain ASCII"),
-            (Part("p", "a: 1", mime_type="text/x\r\nEvil: 1"), "plain ASCII"),
+            (MetadataPart("p", "- a\n"), "must be a mapping"),
+            (MetadataPart("p", "a: [\n"), "is not valid YAML"),
+            (MetadataPart("p", "a: 1", mime_type="nonsense"), "neither one of"),
+            (MetadataPart('p"', "a: 1"), "plain ASCII"),
+            (MetadataPart("p\nX: y", "a: 1"), "plain ASCII"),
+            (MetadataPart("p", "a: 1", mime_type="text/x\r\nEvil: 1"), "plain ASCII"),
         ],
     )
-    def test_parts_that_cloud_init_could_not_use(self, part: Part, words: str) -> None:
-        with pytest.raises(ContextError, match=words):
-            check_part(part)
+    def test_invalid_parts_are_rejected(self, part: MetadataPart, message: str) -> None:
+        with pytest.raises(UserDataError, match=message):
+            validate_part(part)
 
 
 class TestConfiguration:
-    def test_it_follows_the_pools_least_privilege(self) -> None:
+    def test_configuration_has_least_privilege(self) -> None:
         macros = parse("".join(configuration(WORKER).values()))
         assert macros["startd.allow_administrator"] == "condor@*, root@*, scheduler@distcloud.lab"
         assert macros["sec_default_authentication_methods"] == "FS, IDTOKENS"
@@ -259,7 +267,7 @@ class TestConfiguration:
         assert "169.254.169.254 meta skuid != 0 reject" in found["/etc/distcloud/worker.nft"]
         assert [path for path in configuration(replace(WORKER, firewall=False)) if "condor/config.d" not in path] == []
 
-    def test_settings_follow_from_the_ledger_and_the_policy(self) -> None:
+    def test_settings_from_vm_cloud_and_policy(self) -> None:
         made_for = settings_for(
             vm(alias="west", keep_alive=99999),
             cloud(attributes={"Site": "here"}),
@@ -284,9 +292,7 @@ class TestConfiguration:
             (None, 300, Policy(minimum_keep_alive=50_000)),
         ],
     )
-    def test_a_worker_leaves_by_itself_only_long_after_it_would_have_been_retired(
-        self, of_job: int | None, of_group: int, policy: Policy
-    ) -> None:
+    def test_noclaim_shutdown_is_twice_the_longest_timeout(self, of_job: int | None, of_group: int, policy: Policy) -> None:
         made_for = settings_for(
             vm(keep_alive=of_job), cloud(), domain="d.example", condor_host="c.d.example", policy=policy, group_keep_alive=of_group
         )
@@ -294,31 +300,31 @@ class TestConfiguration:
         assert f"\nSTARTD_NOCLAIM_SHUTDOWN = {2 * patience}\n" in worker_file(made_for)
 
     @pytest.mark.parametrize(
-        ("changes", "words"),
+        ("changes", "message"),
         [
-            ({"host": "a b"}, "host: 'a b' is no host name"),
+            ({"host": "a b"}, "host: 'a b' is not a valid host name"),
             ({"domain": "x\nSTART = true"}, "domain"),
             ({"condor_host": ""}, "condor_host"),
             ({"group": "x\nSTART = true"}, "group: control characters"),
             ({"flavor": "x\ry"}, "attribute flavor: control characters"),
             ({"attributes": {"Site": "a\nb"}}, "attribute Site"),
-            ({"attributes": {"START": "true"}}, "scheduler's own or a configuration variable"),
-            ({"attributes": {"startd.allow_administrator": "*"}}, "a name has letters"),
-            ({"attributes": {"condor_host": "evil"}}, "scheduler's own or a configuration variable"),
-            ({"attributes": {"Group_Name": "belle"}}, "scheduler's own or a configuration variable"),
-            ({"attributes": {"a b": "c"}}, "a name has letters"),
+            ({"attributes": {"START": "true"}}, "reserved for the scheduler or a configuration variable"),
+            ({"attributes": {"startd.allow_administrator": "*"}}, "invalid name; use letters"),
+            ({"attributes": {"condor_host": "evil"}}, "reserved for the scheduler or a configuration variable"),
+            ({"attributes": {"Group_Name": "belle"}}, "reserved for the scheduler or a configuration variable"),
+            ({"attributes": {"a b": "c"}}, "invalid name; use letters"),
             ({"scheduler_identity": "a@b, *"}, "must be one identity"),
-            ({"central_address": "10.0.0.1 evil"}, "is no address"),
+            ({"central_address": "10.0.0.1 evil"}, "is not a valid IP address"),
         ],
     )
-    def test_what_would_change_the_files_meaning_is_refused(self, changes: dict[str, object], words: str) -> None:
+    def test_values_that_change_the_file_are_rejected(self, changes: dict[str, object], message: str) -> None:
         worker = replace(WORKER, **changes)  # type: ignore[arg-type]
-        with pytest.raises(SettingsError, match=words):
+        with pytest.raises(SettingsError, match=message):
             configuration(worker)
-        with pytest.raises(ContextError, match="cloud region-a"):
+        with pytest.raises(UserDataError, match="cloud region-a"):
             made(worker=worker)
 
-    def test_the_command_renders_for_a_static_worker(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_command_renders_static_worker(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         given_settings = {
             "host": "w1",
             "domain": "distcloud.lab",
@@ -331,10 +337,10 @@ class TestConfiguration:
         assert set(json.loads(capsys.readouterr().out)) == set(configuration(WorkerSettings(**given_settings)))  # type: ignore[arg-type]
         monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(given_settings)))
         assert main(["--file", "50-distcloud-worker.conf"]) == 0
-        assert "NUM_CPUS" not in capsys.readouterr().out  # HTCondor detects what the settings do not say
+        assert "NUM_CPUS" not in capsys.readouterr().out  # HTCondor detects what is not set
 
     @pytest.mark.parametrize(
-        ("given_text", "words"),
+        ("given_text", "message"),
         [
             ("{", "expected a JSON object"),
             ("[]", "expected a JSON object"),
@@ -342,9 +348,9 @@ class TestConfiguration:
             ("{}", "missing keys: condor_host"),
         ],
     )
-    def test_the_command_names_what_is_wrong(
-        self, given_text: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    def test_command_reports_invalid_input(
+        self, given_text: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setattr(sys, "stdin", io.StringIO(given_text))
         assert main([]) == 2
-        assert words in capsys.readouterr().err
+        assert message in capsys.readouterr().err

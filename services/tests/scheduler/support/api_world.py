@@ -1,4 +1,4 @@
-"""What the API's tests share: an engine that answers from plain values, tokens of every scope, a real database."""
+"""Shared by the API tests: an engine with fixed answers, tokens of every scope, a real database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from distcloud.common.database import Database
 from distcloud.common.secretbox import SecretBox
 from distcloud.scheduler.api import create_app
 from distcloud.scheduler.catalog.catalog import Catalogue
-from distcloud.scheduler.domain.model import Resources, Vm, VmState, World
+from distcloud.scheduler.domain.model import PlanInputs, Resources, Vm, VmState
 from distcloud.scheduler.domain.records import VmDetail, VmPage, VmTotals
 from distcloud.scheduler.engine.view import CloudStatus, EngineStatus, ExplainInputs, PlanRecord, PoolStatus, RetireAnswer
 from distcloud.scheduler.settings import SchedulerSettings
@@ -123,7 +123,7 @@ class FakeEngine:
         raise KeyError(vm_id)
 
     async def explain_inputs(self, job: str) -> ExplainInputs:
-        return self.inputs or ExplainInputs(job, False, None, None, World())
+        return self.inputs or ExplainInputs(job, False, None, None, PlanInputs())
 
     def wake(self) -> None:
         self.woken += 1
@@ -131,7 +131,7 @@ class FakeEngine:
 
 @dataclass
 class Api:
-    """A running application (in process) with its parts at hand."""
+    """An application running in this process, with its parts."""
 
     app: FastAPI
     engine: FakeEngine
@@ -171,7 +171,7 @@ class Client:
 
 @contextmanager
 def client(folder: Path, url: str | None = None, **changes: Any) -> Iterator[Client]:
-    """An application with its database, for the length of a test."""
+    """An application with its database, for the duration of a test."""
     with asyncio.Runner() as runner:
         api = runner.run(make_api(folder, url, **changes))
         try:

@@ -1,7 +1,7 @@
 """User data of a worker: cloud-init multipart from our own parts and the metadata parts of its group and cloud.
 
-Our first part writes the configuration and the credentials, our last one starts HTCondor, so that whatever the group adds
-is in place before a job comes.
+Our first part writes the configuration and the credentials, our last one starts HTCondor, so that everything the group adds
+is in place before the first job.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any, Final
 import yaml
 
 from .configuration import SettingsError, WorkerSettings, configuration
-from .templating import TemplateRefused, fill_in
+from .templating import InvalidTemplate, render_template
 
-NOVA_LIMIT: Final = 65535  # characters of base64 that the Compute API takes as user_data
+NOVA_LIMIT: Final = 65535  # characters of base64 that the Compute API accepts as user_data
 TOKEN_FILE: Final = "/etc/condor/tokens.d/worker"  # noqa: S105  a path
 KEY_DIRECTORY: Final = "/etc/condor/passwords.d"
 
-_MOST_VALUES: Final = 100_000
-# Lists (write_files, runcmd ...) of all parts follow each other; of single values the first stands, which is ours.
+_MAX_VALUES: Final = 100_000
+# Lists (write_files, runcmd ...) of all parts are concatenated; of scalar values the first one, ours, takes precedence.
 _MERGE: Final = "list(append)+dict(no_replace,recurse_array)+str()"
 _TYPES: Final[Mapping[str, str]] = {
     "cloud-config": "text/cloud-config",
@@ -35,13 +35,13 @@ _TYPES: Final[Mapping[str, str]] = {
 }
 
 
-class ContextError(ValueError):
-    """User data cannot be made; the message names the part (or the group and cloud) and what to change."""
+class UserDataError(ValueError):
+    """User data cannot be rendered; the message names the part (or the group and cloud) and what to change."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A metadata part as the catalogue has it. `scope` is "group" or "cloud"; lower `priority` comes first."""
+class MetadataPart:
+    """A metadata part of the catalog. `scope` is "group" or "cloud"; lower `priority` comes first."""
 
     name: str
     content: str
@@ -53,7 +53,7 @@ class Part:
 
     @property
     def media_type(self) -> str:
-        # A worker boots once, and nothing on it runs cloud-init's scripts per boot, instance or once: a stored one runs as any other.
+        # A worker boots once, and does not run cloud-init's per-boot, per-instance or per-once scripts: run them as plain scripts.
         if self.mime_type.startswith("text/x-shellscript-per-"):
             return "text/x-shellscript"
         return _TYPES.get(self.mime_type, self.mime_type)
@@ -61,19 +61,19 @@ class Part:
 
 def render(
     worker: WorkerSettings,
-    parts: Sequence[Part] = (),
+    parts: Sequence[MetadataPart] = (),
     *,
     token: str,
     drain_key: str | bytes,
     compress: bool = True,
 ) -> bytes:
-    """The user data, before base64; the same input gives the same bytes. Raises ContextError."""
+    """The user data before base64 encoding; the same input gives the same bytes. Raises UserDataError."""
     try:
         first = base_part(worker, token, drain_key)
     except SettingsError as problem:
-        raise ContextError(f"worker {worker.host} of group {worker.group} on cloud {worker.cloud}: {problem}") from problem
+        raise UserDataError(f"worker {worker.host} of group {worker.group} on cloud {worker.cloud}: {problem}") from problem
     values = template_variables(worker)
-    chosen = [(part, _filled(part, values)) for part in select(parts, worker.cloud)]
+    chosen = [(part, _render_part(part, values)) for part in select_parts(parts, worker.cloud)]
     bodies = [("distcloud-base", "text/cloud-config", first)]
     bodies += [(part.name, part.media_type, text) for part, text in chosen]
     bodies.append(("distcloud-start", "text/cloud-config", last_part(worker)))
@@ -84,22 +84,22 @@ def render(
     return data
 
 
-def select(parts: Sequence[Part], cloud: str) -> list[Part]:
-    """The parts for one cloud in their order: by priority, the group's before the cloud's, by name."""
+def select_parts(parts: Sequence[MetadataPart], cloud: str) -> list[MetadataPart]:
+    """The enabled parts for one cloud, ordered by priority, then group before cloud, then name."""
     usable = (part for part in parts if part.enabled and cloud not in part.excluded_clouds)
     return sorted(usable, key=lambda part: (part.priority, part.scope != "group", part.name))
 
 
-def check_part(part: Part) -> None:
-    """Refuse a part that could not be used on any worker, when it is stored and not when a VM waits for it. Raises ContextError."""
+def validate_part(part: MetadataPart) -> None:
+    """Reject a part that no worker could use; called when it is stored, not when a VM needs it. Raises UserDataError."""
     sample = WorkerSettings(host="vm-sample", domain="example.org", condor_host="central.example.org", group="group", alias="alias")
-    _filled(part, template_variables(sample))
+    _render_part(part, template_variables(sample))
 
 
 def template_variables(worker: WorkerSettings) -> dict[str, str]:
-    """What templates may use, under the names that Cloud Scheduler's users know.
+    """The variables of templates, under the names known from Cloud Scheduler.
 
-    Its cs_condor_submitters, the users who may submit for the group, is left out: here the queue alone knows and enforces that.
+    Its cs_condor_submitters, the users who may submit for the group, is left out: here only the queue knows and enforces that.
     """
     return {
         "cs_user": worker.scheduler.split("@")[0],
@@ -115,7 +115,7 @@ def template_variables(worker: WorkerSettings) -> dict[str, str]:
 
 
 def base_part(worker: WorkerSettings, token: str, drain_key: str | bytes) -> str:
-    """Our own first part: names, configuration, credentials for root alone."""
+    """Our first part: host names, configuration, and credentials readable by root only."""
     key = drain_key.encode() if isinstance(drain_key, str) else drain_key
     hosts = f"127.0.1.1 {worker.fqdn} {worker.host}\n"
     if worker.central_address:
@@ -124,7 +124,7 @@ def base_part(worker: WorkerSettings, token: str, drain_key: str | bytes) -> str
         {"path": path, "owner": "root:root", "permissions": "0644", "content": text} for path, text in configuration(worker).items()
     ]
     files.append({"path": TOKEN_FILE, "owner": "root:root", "permissions": "0600", "content": token.strip() + "\n"})
-    # Byte for byte: a key is what the file holds, a line end included.
+    # Base64, because a key is binary: every byte of the file counts, a trailing newline included.
     encoded = base64.b64encode(key).decode()
     files.append(
         {
@@ -135,7 +135,7 @@ def base_part(worker: WorkerSettings, token: str, drain_key: str | bytes) -> str
             "content": encoded,
         }
     )
-    # A name that cannot be resolved makes every daemon hang for 20 s.
+    # An unresolvable name makes every daemon hang for 20 s.
     files.append({"path": "/etc/hosts", "append": True, "content": hosts})
     return _cloud_config(
         {
@@ -150,7 +150,7 @@ def base_part(worker: WorkerSettings, token: str, drain_key: str | bytes) -> str
 
 
 def last_part(worker: WorkerSettings) -> str:
-    """Our own last part: slot users that the image lacks, then HTCondor, not waited for."""
+    """Our last part: create the slot users that the image lacks, then start HTCondor without waiting for it."""
     more = [
         ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", f"slotu{number}"]
         for number in range(9, worker.users + 1)
@@ -162,17 +162,17 @@ def _cloud_config(content: Mapping[str, Any]) -> str:
     return "#cloud-config\n" + json.dumps(content, indent=1) + "\n"
 
 
-def _filled(part: Part, values: Mapping[str, str]) -> str:
+def _render_part(part: MetadataPart, values: Mapping[str, str]) -> str:
     where = f"metadata {part.name} of the {part.scope}"
     if "/" not in part.media_type:
-        raise ContextError(f"{where}: mime_type {part.mime_type!r} is neither one of {', '.join(sorted(_TYPES))} nor a media type")
+        raise UserDataError(f"{where}: mime_type {part.mime_type!r} is neither one of {', '.join(sorted(_TYPES))} nor a media type")
     heading = part.media_type + part.name
     if not heading.isascii() or not heading.isprintable() or '"' in heading:
-        raise ContextError(f"{where}: its name and mime_type must be plain ASCII without quotes and line breaks")
+        raise UserDataError(f"{where}: its name and mime_type must be plain ASCII without quotes and line breaks")
     try:
-        text = fill_in(part.content, values)
-    except TemplateRefused as problem:
-        raise ContextError(f"{where}: {problem}") from problem
+        text = render_template(part.content, values)
+    except InvalidTemplate as problem:
+        raise UserDataError(f"{where}: {problem}") from problem
     if part.media_type == "text/cloud-config":
         _check_cloud_config(where, text)
     return text
@@ -182,34 +182,34 @@ def _check_cloud_config(where: str, text: str) -> None:
     loader = yaml.SafeLoader(text)
     try:
         root = loader.get_single_node()
-        if _written_out(root, {}) > _MOST_VALUES:
-            raise ContextError(f"{where} holds more than {_MOST_VALUES} values once its aliases (*name) are written out")
+        if _expanded_size(root, {}) > _MAX_VALUES:
+            raise UserDataError(f"{where} holds more than {_MAX_VALUES} values once its aliases (*name) are expanded")
         content = None if root is None else loader.construct_document(root)
     except yaml.YAMLError as problem:
-        raise ContextError(f"{where} is no YAML once filled in: {' '.join(str(problem).split())}") from problem
+        raise UserDataError(f"{where} is not valid YAML after template expansion: {' '.join(str(problem).split())}") from problem
     finally:
         loader.dispose()
     if content is not None and not isinstance(content, dict):
-        raise ContextError(f"{where} must be a mapping of cloud-config keys, but is a {type(content).__name__}")
+        raise UserDataError(f"{where} must be a mapping of cloud-config keys, but is a {type(content).__name__}")
 
 
-def _written_out(node: yaml.Node | None, known: dict[int, int]) -> int:
-    """How many values a document holds once each alias is what it stands for: a few lines of merges make thousands of millions."""
+def _expanded_size(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """Number of values in a document once its aliases are expanded: a few lines of nested aliases can make billions."""
     if not isinstance(node, yaml.CollectionNode):
         return 1
     if id(node) not in known:
-        known[id(node)] = 0  # one that holds itself
+        known[id(node)] = 0  # in case the node contains itself
         inner = [item for entry in node.value for item in (entry if isinstance(entry, tuple) else (entry,))]
-        known[id(node)] = 1 + sum(_written_out(item, known) for item in inner)
+        known[id(node)] = 1 + sum(_expanded_size(item, known) for item in inner)
     return known[id(node)]
 
 
 def _multipart(bodies: Sequence[tuple[str, str, str]]) -> bytes:
     digest = hashlib.sha256("\0".join(text for _, _, text in bodies).encode()).hexdigest()
-    boundary = f"==distcloud-{digest[:32]}=="  # taken from the content, so it cannot be guessed into it
+    boundary = f"==distcloud-{digest[:32]}=="  # derived from the content, so no part can contain it on purpose
     lines = ["MIME-Version: 1.0", f'Content-Type: multipart/mixed; boundary="{boundary}"', ""]
-    # cloud-init keeps scripts as files of these names in one folder and runs them sorted by name, among them `runcmd`, which starts
-    # HTCondor. The number in front keeps their order, all of them before `runcmd`, and makes each name one of its own.
+    # cloud-init stores scripts under these names in one folder and runs them sorted by name, among them `runcmd`, which starts
+    # HTCondor. The number in front preserves the order, puts all of them before `runcmd`, and makes the names unique.
     digits = len(str(len(bodies)))
     for number, (name, media_type, text) in enumerate(bodies):
         encoding, body = _encoded(text.removesuffix("\n"))
@@ -226,7 +226,7 @@ def _multipart(bodies: Sequence[tuple[str, str, str]]) -> bytes:
 
 
 def _encoded(text: str) -> tuple[str, str]:
-    """Plain where it can be, which compresses best; cloud-init garbles anything but ASCII that is not in base64."""
+    """Transfer encoding and body: plain if possible, which compresses best; cloud-init garbles non-ASCII text unless it is base64."""
     if text.isascii():
         return "7bit", text
     return "base64", base64.encodebytes(text.encode()).decode().rstrip("\n")
@@ -237,7 +237,7 @@ def _check_size(data: bytes, worker: WorkerSettings, bodies: Sequence[tuple[str,
     if size <= NOVA_LIMIT:
         return
     largest = sorted(((len(text.encode()), name) for name, _, text in bodies), reverse=True)[:3]
-    raise ContextError(
-        f"user data for group {worker.group} on cloud {worker.cloud} is {size} characters in base64, the Compute API takes {NOVA_LIMIT}; "
+    raise UserDataError(
+        f"user data for group {worker.group} on cloud {worker.cloud} is {size} characters in base64, the Compute API accepts {NOVA_LIMIT}; "
         f"largest parts: {', '.join(f'{name} ({count} bytes)' for count, name in largest)}; shorten or disable one, or fetch it at boot"
     )

@@ -1,6 +1,6 @@
-"""One job ad and one worker's slot ad, both as text, put to HTCondor's ClassAd library: do they match, and if not, which clauses fail?
+"""Matches one job ad with one slot ad: do they match, and if not, which clauses fail?
 
-The bindings decide (`symmetricMatch`), there is no second matcher. An ad is given as the JSON text of {attribute: expression}.
+HTCondor's own `symmetricMatch` decides; nothing is reimplemented. Ads are passed as the JSON text of {attribute: expression}.
 """
 
 from __future__ import annotations
@@ -11,53 +11,53 @@ from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from .bindings import load
-from .clauses import Failure, failing
+from .clauses import Failure, failing_clauses
 
-_PARSED_KEPT: Final = 4096
+_PARSE_CACHE_SIZE: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Reasons:
-    """Why a job and a worker do not match: the clauses that fail, or what kept the question from being answered."""
+    """Why a job and a worker do not match: the clauses that fail, or the error that prevented the evaluation."""
 
     error: str = ""
     failures: tuple[Failure, ...] = ()
 
 
-class Judge(Protocol):
-    """Answers for a job of `owner`; see `Judgement` for the texts. None: not answered now, ask again another time."""
+class AdMatcher(Protocol):
+    """Matches a job ad of `owner` with a slot ad, both as JSON text. `matches` returns None if the answer is not available now."""
 
     def matches(self, owner: str, job: str, worker: str) -> bool | None: ...
 
     def reasons(self, owner: str, job: str, worker: str) -> Reasons: ...
 
 
-class Judgement:
-    """Judges in this very process: what the library does not survive, the process does not."""
+class InProcessMatcher:
+    """Matches in this process, which ends if the library crashes on an ad."""
 
     def __init__(self) -> None:
         self._bindings = load()
-        self._parsed = lru_cache(_PARSED_KEPT)(self._parse)
+        self._parse_cached = lru_cache(_PARSE_CACHE_SIZE)(self._parse)
 
     def matches(self, owner: str, job: str, worker: str) -> bool:
-        mine, other = self._parsed(job), self._parsed(worker)
+        mine, other = self._parse_cached(job), self._parse_cached(worker)
         if mine.error or other.error:
             return False
         try:
             return bool(mine.ad.symmetricMatch(other.ad))
         except self._bindings.refusals:
-            return False  # matchmaking itself gives up on such a job just as well
+            return False  # the negotiator gives up on such a job as well
 
     def reasons(self, owner: str, job: str, worker: str) -> Reasons:
-        mine, other = self._parsed(job), self._parsed(worker)
+        mine, other = self._parse_cached(job), self._parse_cached(worker)
         if mine.error or other.error:
             return Reasons(f"the job's {mine.error}" if mine.error else f"the worker's {other.error}")
-        wanted = failing(mine.text["Requirements"], self._bindings, mine.ad, other.ad, "worker", dict(other.names))
+        wanted = failing_clauses(mine.text["Requirements"], self._bindings, mine.ad, other.ad, "worker", dict(other.names))
         if not wanted:
-            wanted = failing(other.text["START"], self._bindings, other.ad, mine.ad, "job", dict(mine.names))
+            wanted = failing_clauses(other.text["START"], self._bindings, other.ad, mine.ad, "job", dict(mine.names))
             wanted = [Failure(f"the worker's START: {each.clause}", each.outcome, each.because) for each in wanted]
         if not wanted:
-            wanted = failing(other.text["WithinResourceLimits"], self._bindings, other.ad, mine.ad, "job", dict(mine.names))
+            wanted = failing_clauses(other.text["WithinResourceLimits"], self._bindings, other.ad, mine.ad, "job", dict(mine.names))
         return Reasons(failures=tuple(wanted))
 
     def _parse(self, text: str) -> _Ad:
@@ -67,7 +67,7 @@ class Judgement:
             try:
                 ad[name] = self._bindings.ExprTree(expression)
             except self._bindings.refusals:
-                return _Ad(attributes, {}, None, f"{name} is no ClassAd expression: {expression}")
+                return _Ad(attributes, {}, None, f"{name} is not a valid ClassAd expression: {expression}")
         return _Ad(attributes, {name.lower(): name for name in attributes}, ad)
 
 

@@ -1,4 +1,4 @@
-"""A world in miniature for the planner: clouds that build servers, a pool that hands out jobs, a clock that only we move."""
+"""A simulation for the planner: clouds that build servers, a pool that assigns jobs, and a simulated clock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from distcloud.scheduler.domain.model import Boot, Cloud, Delete, Demand, Group, Plan, Policy, Resources, Retire, Slot, Vm, VmState
-from distcloud.scheduler.domain.states import Event, Observation, ServerStatus, advance, order
+from distcloud.scheduler.domain.states import Event, Observation, ServerStatus, advance, apply_event
 from distcloud.scheduler.matching.matcher import Matcher
 from distcloud.scheduler.planning.planner import plan
 from distcloud.scheduler.worker.offer import offered
@@ -20,7 +20,7 @@ NEVER = float("inf")
 
 
 @dataclass
-class Job:
+class SimulatedJob:
     number: int
     kind: Demand
     length: float
@@ -31,22 +31,22 @@ class Job:
 
 
 @dataclass
-class Server:
+class SimulatedServer:
     vm_id: str
     asked: float
-    builds: bool = True  # false: it ends in ERROR
+    builds: bool = True  # false: ends in ERROR
     joins: bool = True
-    dies: float = NEVER  # the guest falls silent
+    dies: float = NEVER  # the guest stops sending updates
     drained: bool = False
 
 
 @dataclass
 class Simulation:
-    """`faults` from 0 to 1: the share of creates that are refused, lost, fail, never join or die."""
+    """`faults` from 0 to 1: fraction of creates that are refused, lost, fail, never join or die."""
 
     clouds: list[Cloud]
     groups: list[Group]
-    jobs: list[Job]
+    jobs: list[SimulatedJob]
     policy: Policy = field(default_factory=Policy)
     seed: int = 0
     faults: float = 0.0
@@ -56,13 +56,13 @@ class Simulation:
         self.random = Random(self.seed)
         self.matcher = Matcher()
         self.vms: dict[str, Vm] = {}
-        self.servers: dict[str, Server] = {}
+        self.servers: dict[str, SimulatedServer] = {}
         self.history: list[tuple[float, Plan]] = []
         self.booted = 0
         self._negotiated = 0.0
 
     def step(self) -> Plan:
-        """One cycle: the world moves on, is observed, a plan is made and carried out."""
+        """One cycle: advance the clock, observe, plan, apply the plan."""
         self.now += CYCLE
         self._jobs_end()
         if self.now - self._negotiated >= NEGOTIATION:
@@ -71,18 +71,18 @@ class Simulation:
         slots = {slot.vm_id: slot for slot in self.slots()}
         for vm_id, vm in list(self.vms.items()):
             if vm.state is not VmState.GONE or vm_id in self.servers:
-                self.vms[vm_id] = advance(vm, self._seen(vm_id, slots.get(vm_id)), self.now, self.policy)
-        made = plan(self.demand(), self.slots(), self.living(), self.clouds, self.groups, self.policy, self.now, matcher=self.matcher)
-        self.history.append((self.now, made))
-        for action in made.actions:
-            self._carry_out(action)
-        return made
+                self.vms[vm_id] = advance(vm, self._observe(vm_id, slots.get(vm_id)), self.now, self.policy)
+        result = plan(self.demand(), self.slots(), self.living(), self.clouds, self.groups, self.policy, self.now, matcher=self.matcher)
+        self.history.append((self.now, result))
+        for action in result.actions:
+            self._apply(action)
+        return result
 
     def living(self) -> list[Vm]:
         return [vm for vm in self.vms.values() if vm.state is not VmState.GONE]
 
     def demand(self) -> list[Demand]:
-        rows: dict[tuple[object, ...], list[Job]] = {}
+        rows: dict[tuple[object, ...], list[SimulatedJob]] = {}
         for job in self.jobs:
             if job.submitted <= self.now and job.ended is None:
                 rows.setdefault((job.kind.owner, job.kind.requirements, job.kind.request, job.kind.group, job.kind.alias), []).append(job)
@@ -109,22 +109,22 @@ class Simulation:
             free = total
             for job in running:
                 free = free - job.kind.request
-            heard = min(self.now, server.dies)
-            if self.now - heard < 900:
+            last_update = min(self.now, server.dies)
+            if self.now - last_update < 900:
                 owners = tuple(f"{job.kind.owner}@distcloud.lab" for job in running)
-                shown.append(Slot(f"{vm.id}.lab", vm.id, total, free, len(running), server.drained, heard, owners))
+                shown.append(Slot(f"{vm.id}.lab", vm.id, total, free, len(running), server.drained, last_update, owners))
         return shown
 
-    def servers_on(self, cloud: str) -> list[Server]:
+    def servers_on(self, cloud: str) -> list[SimulatedServer]:
         return [server for server in self.servers.values() if self.vms[server.vm_id].cloud == cloud]
 
     def done(self) -> bool:
         return all(job.ended is not None for job in self.jobs) and not self.servers and not self.living()
 
-    def _up(self, server: Server) -> bool:
+    def _up(self, server: SimulatedServer) -> bool:
         return server.builds and server.joins and self.now >= server.asked + BUILD + JOIN
 
-    def _running(self, vm_id: str) -> list[Job]:
+    def _running(self, vm_id: str) -> list[SimulatedJob]:
         return [job for job in self.jobs if job.on == vm_id and job.ended is None]
 
     def _jobs_end(self) -> None:
@@ -133,7 +133,7 @@ class Simulation:
                 continue
             server = self.servers.get(job.on)
             if server is None or server.dies < self.now:
-                job.on, job.started = None, None  # lost with its worker: it waits again
+                job.on, job.started = None, None  # lost with its worker: idle again
             elif job.started is not None and self.now >= job.started + job.length:
                 job.ended = self.now
 
@@ -150,7 +150,7 @@ class Simulation:
                 if waits and job.kind.request.fits_in(free) and self.matcher.match(job.kind, cloud, flavor, vm.alias, vm.image).ok:
                     job.on, job.started, free = vm.id, self.now, free - job.kind.request
 
-    def _seen(self, vm_id: str, slot: Slot | None) -> Observation:
+    def _observe(self, vm_id: str, slot: Slot | None) -> Observation:
         server = self.servers.get(vm_id)
         if server is None:
             return Observation(ServerStatus.MISSING, None, "", self.now, slot)
@@ -160,20 +160,20 @@ class Simulation:
             return Observation(ServerStatus.ERROR, f"id-{vm_id}", "No valid host was found", self.now, slot)
         return Observation(ServerStatus.ACTIVE, f"id-{vm_id}", "", self.now, slot)
 
-    def _carry_out(self, action: Boot | Retire | Delete) -> None:
+    def _apply(self, action: Boot | Retire | Delete) -> None:
         if isinstance(action, Boot):
             self._boot(action)
             return
         vm = self.vms[action.vm_id]
         if isinstance(action, Retire):
-            vm = order(vm, Event.RETIRE_ORDERED, self.now, reason=action.reason.value)
+            vm = apply_event(vm, Event.RETIRE_REQUESTED, self.now, reason=action.reason.value)
             self.vms[vm.id] = replace(vm, drain_requested_at=self.now)
             if vm.id in self.servers:
                 self.servers[vm.id].drained = True
             return
-        vm = order(vm, Event.DELETE_ORDERED, self.now, reason=action.reason.value)
+        vm = apply_event(vm, Event.DELETE_REQUESTED, self.now, reason=action.reason.value)
         self.vms[vm.id] = replace(vm, delete_requested_at=self.now)
-        if self.random.random() >= self.faults / 2:  # else the order was lost
+        if self.random.random() >= self.faults / 2:  # otherwise the request was lost
             self.servers.pop(vm.id, None)
 
     def _boot(self, boot: Boot) -> None:
@@ -195,12 +195,12 @@ class Simulation:
         self.vms[vm_id] = vm
         luck = self.random.random() / self.faults if self.faults else 9.0
         if luck < 0.2:  # refused
-            self.vms[vm_id] = order(vm, Event.CREATE_REFUSED, self.now)
+            self.vms[vm_id] = apply_event(vm, Event.CREATE_REFUSED, self.now)
             return
         if luck < 0.4:  # the request never arrived
             return
-        self.servers[vm_id] = server = Server(vm_id, self.now)
-        if luck < 0.5:  # made, but the answer was lost
+        self.servers[vm_id] = server = SimulatedServer(vm_id, self.now)
+        if luck < 0.5:  # created, but the response was lost
             return
         if luck < 0.7:
             server.builds = False
@@ -208,18 +208,18 @@ class Simulation:
             server.joins = False
         elif luck < 1.0:
             server.dies = self.now + 300.0
-        self.vms[vm_id] = order(vm, Event.CREATE_ANSWERED, self.now, server_id=f"id-{vm_id}")
+        self.vms[vm_id] = apply_event(vm, Event.CREATE_ANSWERED, self.now, server_id=f"id-{vm_id}")
 
 
-def jobs(count: int, length: float = 60.0, submitted: float = 1_000_000.0, **changes: object) -> list[Job]:
-    """Plain jobs of one core."""
+def jobs(count: int, length: float = 60.0, submitted: float = 1_000_000.0, **changes: object) -> list[SimulatedJob]:
+    """Single-core jobs without special requirements."""
     from .strategies import demand
 
-    return [Job(number, demand(1, **changes), length, submitted) for number in range(count)]
+    return [SimulatedJob(number, demand(1, **changes), length, submitted) for number in range(count)]
 
 
 def total(vms: Iterable[Vm]) -> Resources:
-    room = Resources()
+    amount = Resources()
     for vm in vms:
-        room = room + vm.resources
-    return room
+        amount = amount + vm.resources
+    return amount

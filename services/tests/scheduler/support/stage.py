@@ -1,4 +1,4 @@
-"""A scheduler on a real database in front of the fakes' world, turned by hand: one turn is a look, a cycle and its orders."""
+"""A scheduler on a real database in front of the fake world, driven turn by turn: observe the clouds, run a cycle and its tasks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from distcloud.scheduler.engine.monitor import Pace
 from distcloud.scheduler.engine.operations import WorkerContext
 from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
-from .fakes import DOMAIN, FakeMinter, FakePool, KillableDatabase, Killed, World, driver_for
+from .fakes import DOMAIN, FakeMinter, FakePool, FakeWorld, KillableDatabase, Killed, driver_for
 
 _copies = itertools.count()
 KEY = Fernet.generate_key().decode()
@@ -26,7 +26,7 @@ POLICY = Policy(minimum_keep_alive=20, create_settle=60, max_idle_per_cloud=5)
 
 
 async def migrated(folder: Path, cloud_names: Sequence[str] = ("east",), *, max_vms: int = 1, enabled: bool = True) -> str:
-    """The URL of a copy of a migrated SQLite file with a group atlas and its clouds: migrating anew for each point costs minutes."""
+    """URL of a copy of a migrated SQLite file with group atlas and its clouds: a migration per test would take minutes."""
     name = f"{'-'.join(cloud_names)}-{max_vms}-{enabled}"
     original = folder / f"template-{name}.db"
     if not original.exists():
@@ -46,9 +46,9 @@ async def migrated(folder: Path, cloud_names: Sequence[str] = ("east",), *, max_
 
 
 class Stage:
-    """Keeps one scheduler turning, and puts a new one in its place when it is killed."""
+    """Runs one scheduler, and starts a new one when it is killed."""
 
-    def __init__(self, url: str, world: World, *, policy: Policy = POLICY) -> None:
+    def __init__(self, url: str, world: FakeWorld, *, policy: Policy = POLICY) -> None:
         self.url, self.world, self.policy = url, world, policy
         self.box = SecretBox([KEY])
         self.deaths = 0
@@ -72,11 +72,11 @@ class Stage:
         await self.engine.start()
 
     def fast(self) -> None:
-        """For a run by itself in real time: short beats."""
+        """Use short intervals, for a run in real time."""
         self.engine._pace = self.engine._watches._pace = Pace(cycle=0.1, listing=0.1, inventory=1.0)
 
     async def turn(self, seconds: float = 5.0) -> None:
-        """Time passes, then the scheduler has one turn. A death in it is followed by a new start at the next turn."""
+        """Advance the clock, then run one turn of the scheduler. If it is killed, start a new one."""
         self.world.tick(seconds)
         try:
             for watch in self.engine._watches:
@@ -104,7 +104,7 @@ class Stage:
             await self.turn()
 
     def at_rest(self) -> bool:
-        """No job waits or runs, no server stands, and the last cycle saw no live row."""
+        """No job is idle or running, no server exists, and the last cycle saw no live row."""
         last = self.engine.last_plan()
         return all(job.done for job in self.world.jobs) and not self.world.servers() and last is not None and not last.world.vms
 

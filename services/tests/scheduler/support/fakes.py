@@ -1,6 +1,6 @@
-"""Clouds, pool and minter in memory, with a clock of their own: for faults that no real part can be made to have on demand.
+"""In-memory clouds, pool and minter with a simulated clock, for faults that real components cannot produce on demand.
 
-Every effect on this world passes `World.step`, where a test can have the scheduler die: before the effect, or right after it.
+Every effect on the fake world passes `FakeWorld.step`, where a test can kill the scheduler before or right after the effect.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from distcloud.scheduler.domain.model import Demand, Flavor, Limits, Resources, 
 from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest, check_project
 from distcloud.scheduler.engine.minter_client import MinterUnavailable
-from distcloud.scheduler.pool.base import Job, PoolUnavailable, Queues
+from distcloud.scheduler.pool.base import PoolUnavailable, QueuedJob, Queues
 
 T = TypeVar("T")
 DOMAIN = "pool.test"
@@ -28,7 +28,7 @@ BUILD_SECONDS, JOIN_SECONDS = 10.0, 20.0
 
 
 class Killed(BaseException):
-    """The scheduler died here (kill -9): nothing after this line of its code happens."""
+    """The scheduler was killed here (kill -9): the code after this line does not run."""
 
 
 @dataclass
@@ -36,13 +36,13 @@ class FakeServer:
     server: Server
     created_at: float
     size: Resources
-    hidden_until: float = 0.0  # some clouds show a new server late
+    hidden_until: float = 0.0  # some clouds list a new server late
     joins: bool = True
 
 
 @dataclass
 class FakeJob:
-    """A job that wants one core for `seconds`; `queue` is the schedd that keeps it."""
+    """A job that needs one core for `seconds`; `queue` is its schedd."""
 
     seconds: float = 60.0
     group: str = "atlas"
@@ -53,25 +53,25 @@ class FakeJob:
 
 
 @dataclass
-class Worker:
-    """What the pool holds of one machine; it outlives the server until somebody takes the ad out."""
+class FakeWorker:
+    """The pool's view of one worker; it outlives the server until the ad is invalidated."""
 
     vm_id: str
     group: str
     total: Resources
     draining: bool = False
-    heard: float = 0.0
+    last_heard: float = 0.0
     gone: bool = False
 
 
 @dataclass
-class World:
-    """Time and everything outside of the scheduler."""
+class FakeWorld:
+    """The clock and everything outside the scheduler."""
 
     now: float = 1_000_000.0
     jobs: list[FakeJob] = field(default_factory=list)
     clouds: dict[str, FakeCloud] = field(default_factory=dict)
-    workers: dict[str, Worker] = field(default_factory=dict)
+    workers: dict[str, FakeWorker] = field(default_factory=dict)
     drain_keys: dict[str, str] = field(default_factory=dict)
     refused: dict[str, float] = field(default_factory=dict)
     minted: list[str] = field(default_factory=list)
@@ -79,9 +79,9 @@ class World:
     kill_at: int | None = None
     dead: bool = False
     pool_down: bool = False
-    unheard: dict[str, str] = field(default_factory=dict)  # queues that do not answer
+    unreachable: dict[str, str] = field(default_factory=dict)  # queues that do not answer
     forgotten: bool = False  # the collector has lost its ads
-    hangs: bool = False  # a question to the pool never ends
+    hangs: bool = False  # queries to the pool never return
     minter_down: bool = False
     doubled: list[str] = field(default_factory=list)
 
@@ -89,7 +89,7 @@ class World:
         return self.now
 
     def set_clock(self, by: float) -> None:
-        """What is under way outside goes on: only the clocks say something else. Ads in the pool keep their stamps, as a collector's do."""
+        """Set the clock without affecting what is in progress. Ads in the pool keep their timestamps, as in a collector."""
         self.now += by
         for job in self.jobs:
             job.started_at = None if job.started_at is None else job.started_at + by
@@ -114,11 +114,11 @@ class World:
     def servers(self) -> list[FakeServer]:
         return [server for cloud in self.clouds.values() for server in cloud.servers.values()]
 
-    def live_workers(self) -> list[Worker]:
+    def live_workers(self) -> list[FakeWorker]:
         return [worker for worker in self.workers.values() if not worker.gone]
 
     def tick(self, seconds: float = 5.0) -> None:
-        """Time passes: servers come up, workers join, jobs start and end, drained workers leave."""
+        """Advance the clock: servers come up, workers join, jobs start and end, drained workers shut down."""
         self.now += seconds
         for cloud in self.clouds.values():
             cloud.tick()
@@ -133,7 +133,7 @@ class World:
                 for job in claims:
                     job.machine, job.started_at = None, None
                 continue
-            worker.heard = self.now
+            worker.last_heard = self.now
             if worker.draining:
                 if not claims:
                     del self.workers[worker.vm_id]
@@ -145,9 +145,9 @@ class World:
 
 @dataclass
 class FakeCloud:
-    """A cloud and, as it keeps no state of its own, its driver as well."""
+    """An in-memory cloud with its fault settings."""
 
-    world: World
+    world: FakeWorld
     name: str
     servers: dict[str, FakeServer] = field(default_factory=dict)
     created: list[str] = field(default_factory=list)
@@ -164,7 +164,7 @@ class FakeCloud:
     quota: Limits = field(default_factory=Limits)
     foreign: list[Server] = field(default_factory=list)
     closed: int = 0
-    over_quota: int = 0  # servers asked for beyond the quota
+    over_quota: int = 0  # creates refused because of the quota
     _ids: itertools.count[int] = field(default_factory=itertools.count)
 
     def tick(self) -> None:
@@ -176,7 +176,7 @@ class FakeCloud:
             up = entry.server.status is ServerStatus.ACTIVE and entry.joins and self.workers_join
             if up and age >= BUILD_SECONDS + JOIN_SECONDS and name not in self.world.workers and name not in self.world.refused:
                 group = entry.server.metadata["distcloud_group"]
-                self.world.workers[name] = Worker(name, group, FLAVOR.resources, heard=self.world.now)
+                self.world.workers[name] = FakeWorker(name, group, FLAVOR.resources, last_heard=self.world.now)
                 entry.joins = False
 
     @property
@@ -244,7 +244,7 @@ class FakeCloud:
 
 
 class FakeDriver:
-    """The driver of a fake cloud, with one account there, whose secret must be the right one."""
+    """A driver for one account of a fake cloud; the account's secret must be correct."""
 
     def __init__(self, cloud: FakeCloud, account: Account) -> None:
         self._cloud = cloud
@@ -282,7 +282,7 @@ class FakeDriver:
 class FakePool:
     """A pool with the jobs of one owner, alice."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: FakeWorld) -> None:
         self._world = world
 
     def _reach(self) -> None:
@@ -295,11 +295,11 @@ class FakePool:
             await asyncio.Event().wait()
         found = []
         for group in sorted({job.group for job in self._world.jobs}):
-            mine = [job for job in self._world.jobs if job.group == group and not job.done and job.queue not in self._world.unheard]
+            mine = [job for job in self._world.jobs if job.group == group and not job.done and job.queue not in self._world.unreachable]
             running = sum(1 for job in mine if job.machine is not None)
             if mine:
                 found.append(Demand(group, "alice", "true", Resources(1, 512, 1.0), idle=len(mine) - running, running=running))
-        return Queues(tuple(found), dict(self._world.unheard))
+        return Queues(tuple(found), dict(self._world.unreachable))
 
     async def slots(self) -> list[Slot]:
         self._reach()
@@ -315,18 +315,18 @@ class FakePool:
                     free,
                     claims,
                     worker.draining,
-                    worker.heard,
+                    worker.last_heard,
                     ("alice@d",) * claims,
                 )
             )
         return found
 
-    async def job(self, job_id: str) -> Job | None:
+    async def job(self, job_id: str) -> QueuedJob | None:
         self._reach()
         number = int(job_id.partition(".")[0]) - 1
         if number >= len(self._world.jobs):
             return None
-        return Job(job_id, 1, Demand(self._world.jobs[number].group, "alice", "true", Resources(1, 512, 1.0), idle=1))
+        return QueuedJob(job_id, 1, Demand(self._world.jobs[number].group, "alice", "true", Resources(1, 512, 1.0), idle=1))
 
     async def drain(self, vm_id: str, key: str) -> None:
         self._world.step("pool: before drain")
@@ -349,7 +349,7 @@ class FakePool:
 
 
 class FakeMinter:
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: FakeWorld) -> None:
         self._world = world
 
     def _reach(self) -> None:
@@ -370,9 +370,9 @@ class FakeMinter:
 
 
 class KillableDatabase(Database):
-    """A database whose every write transaction is two places to die: before it, and after its commit."""
+    """A database where the scheduler can be killed before each write transaction, and after its commit."""
 
-    def __init__(self, url: str, world: World) -> None:
+    def __init__(self, url: str, world: FakeWorld) -> None:
         super().__init__(url)
         self._world = world
 
@@ -390,6 +390,6 @@ class KillableDatabase(Database):
             yield session
 
 
-def driver_for(world: World) -> Callable[[Account], FakeDriver]:
-    """An account leads to the cloud of its name, or to the project that its credential is of."""
+def driver_for(world: FakeWorld) -> Callable[[Account], FakeDriver]:
+    """Creates drivers: an account belongs to the cloud of its name, or to the project of its credential."""
     return lambda account: FakeDriver(world.clouds[account.auth.get("application_credential_id", account.name)], account)

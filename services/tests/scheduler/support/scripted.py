@@ -1,4 +1,4 @@
-"""Scripts on a stage: turns of the engine, with calls of the real API in between."""
+"""Runs scripted scenarios: turns of the engine, with calls of the real API in between."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from distcloud.scheduler.catalog.catalog import Catalogue
 from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
 from .api_world import settings, token
-from .fakes import World
+from .fakes import FakeWorld
 from .stage import Stage, migrated
 
 Play = Callable[[Stage], Awaitable[None]]
 
 
-def play(folder: Path, world: World, script: Play, *clouds: str, max_vms: int = 5) -> None:
+def play(folder: Path, world: FakeWorld, script: Play, *clouds: str, max_vms: int = 5) -> None:
     async def main() -> None:
         stage = Stage(await migrated(folder, clouds, max_vms=max_vms), world)
         await stage.begin()
@@ -31,7 +31,7 @@ def play(folder: Path, world: World, script: Play, *clouds: str, max_vms: int = 
 
 
 async def call(stage: Stage, method: str, path: str, body: Any = None, who: str = "admin") -> Any:
-    """The real API in front of the engine and its database, as a cloud admin unless said otherwise."""
+    """Call the real API in front of the engine and its database, by default as cloud admin."""
     app = create_app(settings(), stage.engine, Catalogue(stage.database, stage.box, stage.engine.wake))
     headers = {"Authorization": f"Bearer {token(who)}"}
     async with AsyncClient(transport=ASGITransport(app=app), base_url="http://test", headers=headers) as client:
@@ -41,7 +41,7 @@ async def call(stage: Stage, method: str, path: str, body: Any = None, who: str 
 
 
 async def add(stage: Stage, *clouds: tuple[str, str]) -> None:
-    """Clouds of groups, enabled, without limits of their own; groups that lack are made."""
+    """Add enabled clouds without limits; missing groups are created."""
     async with stage.database.begin() as session:
         for group, name in clouds:
             if await session.get(GroupRow, group) is None:

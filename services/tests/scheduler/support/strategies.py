@@ -1,4 +1,4 @@
-"""What the scheduler's property tests draw from: clouds, groups, demand, ledgers and pools that fit together."""
+"""Builders and hypothesis strategies: consistent clouds, groups, demand, VMs and slots."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REQUIREMENTS = (
 
 @dataclass(frozen=True)
 class Scene:
-    """All inputs of one plan."""
+    """The inputs of one plan."""
 
     demand: tuple[Demand, ...]
     slots: tuple[Slot, ...]
@@ -47,13 +47,13 @@ class Scene:
 
 
 def cloud(name: str = "a", group: str = "atlas", **changes: object) -> Cloud:
-    """A cloud that is ready to serve."""
+    """A cloud that can take workers."""
     usual = Cloud(name, group, f"r-{name}", enabled=True, flavors=FLAVORS, images=frozenset({IMAGE}), default_image=IMAGE)
     return replace(usual, **changes)  # type: ignore[arg-type]
 
 
 def demand(idle: int = 1, **changes: object) -> Demand:
-    """Plain jobs of one core."""
+    """Single-core jobs without special requirements."""
     return replace(Demand("atlas", "alice", SUBMIT, Resources(1, 500, 1.0), idle, waiting_since=NOW - 60), **changes)  # type: ignore[arg-type]
 
 
@@ -82,18 +82,18 @@ def vm(number: int = 1, state: VmState = VmState.IDLE, **changes: object) -> Vm:
 _NOTHING = Resources()
 
 
-def slot(of: Vm, used: Resources = _NOTHING, owners: tuple[str, ...] = (), draining: bool = False, heard: float = NOW - 5) -> Slot:
-    """The slot that the pool shows of a VM."""
+def slot(of: Vm, used: Resources = _NOTHING, owners: tuple[str, ...] = (), draining: bool = False, last_heard: float = NOW - 5) -> Slot:
+    """The slot of a VM in the pool."""
     total = offered(of.resources)
-    return Slot(f"{of.id}.distcloud.lab", of.id, total, total - used, len(owners), draining, heard, owners)
+    return Slot(f"{of.id}.distcloud.lab", of.id, total, total - used, len(owners), draining, last_heard, owners)
 
 
 def group(name: str = "atlas", **changes: object) -> Group:
     return replace(Group(name), **changes)  # type: ignore[arg-type]
 
 
-# Most of what is drawn is sound, with one thing wrong here and there: worlds where everything is wrong plan nothing.
-_CLOUD_TROUBLES: tuple[dict[str, object], ...] = (
+# Most drawn values are valid, with a few faults: if everything is faulty, the plan is empty.
+_CLOUD_FAULTS: tuple[dict[str, object], ...] = (
     {"enabled": False},
     {"frozen": True},
     {"reachable": False, "unreachable_reason": "time-out"},
@@ -105,7 +105,7 @@ _CLOUD_TROUBLES: tuple[dict[str, object], ...] = (
     {"failures": 3, "last_failure_at": NOW - 5000},
     {"flavors": FLAVORS[:1], "default_flavor": "absent"},
 )
-_JOB_ODDITIES: tuple[dict[str, object], ...] = (
+_UNUSUAL_JOBS: tuple[dict[str, object], ...] = (
     *[dict[str, object](requirements=text) for text in REQUIREMENTS],
     {"request": Resources(64, 100, 0.1)},
     {"alias": "unknown", "requirements": 'target_alias =?= "unknown"'},
@@ -127,7 +127,7 @@ def limits(draw: st.DrawFn, most: int = 24) -> Limits:
 def clouds_of(draw: st.DrawFn, name: str) -> tuple[Cloud, ...]:
     found = []
     for number in range(draw(st.integers(1, 3))):
-        sound = Cloud(
+        valid = Cloud(
             name=f"c{number}",
             group=name,
             region=f"r{draw(st.integers(0, 1))}",
@@ -143,10 +143,10 @@ def clouds_of(draw: st.DrawFn, name: str) -> tuple[Cloud, ...]:
             default_flavor=draw(st.sampled_from((None, "medium"))),
             project=draw(st.sampled_from(("", "shared"))),
         )
-        trouble = draw(st.integers(0, 3 * len(_CLOUD_TROUBLES)))
-        if trouble < len(_CLOUD_TROUBLES):
-            sound = replace(sound, **_CLOUD_TROUBLES[trouble])  # type: ignore[arg-type]
-        found.append(sound)
+        fault = draw(st.integers(0, 3 * len(_CLOUD_FAULTS)))
+        if fault < len(_CLOUD_FAULTS):
+            valid = replace(valid, **_CLOUD_FAULTS[fault])  # type: ignore[arg-type]
+        found.append(valid)
     return tuple(found)
 
 
@@ -162,10 +162,10 @@ def demands(draw: st.DrawFn) -> Demand:
         priority=draw(st.integers(-1, 1)),
         waiting_since=draw(st.none() | st.floats(NOW - 9999, NOW)),
     )
-    oddity = draw(st.integers(0, 2 * len(_JOB_ODDITIES)))
-    if oddity < len(_JOB_ODDITIES):
-        plain = replace(plain, **_JOB_ODDITIES[oddity])  # type: ignore[arg-type]
-    elif oddity == 2 * len(_JOB_ODDITIES):
+    unusual = draw(st.integers(0, 2 * len(_UNUSUAL_JOBS)))
+    if unusual < len(_UNUSUAL_JOBS):
+        plain = replace(plain, **_UNUSUAL_JOBS[unusual])  # type: ignore[arg-type]
+    elif unusual == 2 * len(_UNUSUAL_JOBS):
         plain = replace(plain, group="nobody")
     alias = draw(st.sampled_from((None, None, None, None, "west", "c")))
     if alias is not None:
@@ -208,7 +208,7 @@ def workers(draw: st.DrawFn, number: int, clouds: tuple[Cloud, ...]) -> tuple[Vm
 
 @st.composite
 def scenes(draw: st.DrawFn) -> Scene:
-    """Worlds of two groups with anything in them, broken things too."""
+    """Scenes of two groups, with invalid values in some of them."""
     clouds = draw(clouds_of("atlas")) + draw(clouds_of("belle"))
     groups = (
         Group("atlas", aliases={"west": ("c0",), "c": ("c1", "c10")}, default_image=IMAGE),
