@@ -8,19 +8,19 @@ from playbook_changes import Playbook
 # Every task that has something to mend, and no other. The comment in HTCondor's file needs no reconfiguration, and the packet filter is
 # loaded once, by the first role that opens a port.
 MENDED = [
-    "region-b: Project, users, quotas, flavors and provider networks",
-    "region-b: Networks, routers, security groups and key pair",
+    "region-b: Create project, users, quotas, flavors and provider networks",
+    "region-b: Create networks, routers, security groups and key pair",
     "central: Files of config.d",
     "central: Load the packet filter",
-    "region-b: Worker image in the region",
+    "region-b: Upload the worker image to the region",
     "central: Offer the command to people",
     "central: Private key",
     "central: Reload units that read a certificate",
     "central: Configure the scheduler",
     "central: Open the ports of scheduler",
     "central: Restart the scheduler",
-    "localhost: The groups",
-    "region-a: The region as a cloud of the scheduler's groups",
+    "localhost: Configure the groups",
+    "region-a: Register the region as a cloud of the scheduler's groups",
 ]
 
 

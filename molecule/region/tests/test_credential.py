@@ -90,7 +90,7 @@ def test_a_lost_credential_is_told_and_rotation_replaces_it(verb, state, credent
     assert (
         foretold.changed
         == rotated.changed
-        == ["region-n: A new credential beside the old one", "region-n: The old one is no longer needed"]
+        == ["region-n: Create a new credential beside the old one", "region-n: Remove the old credential"]
     )
     new = credential("region-n")
     assert new["generation"] > old["generation"] and path.stat().st_mode & 0o077 == 0

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from certified import behind_certificate
 
-GIVEN = "Project, users, quotas, flavors and provider networks"
-MADE = "Networks, routers, security groups and key pair"
+GIVEN = "Create project, users, quotas, flavors and provider networks"
+MADE = "Create networks, routers, security groups and key pair"
 
 
 def test_drift_is_predicted_and_mended(account, converge, state):
@@ -28,7 +28,7 @@ def test_drift_is_predicted_and_mended(account, converge, state):
 
     (state / "secrets" / "region-m-mol-region-m").unlink()
     found = converge.run("--tags=intake", "--limit=region-m")
-    assert not found.failures and found.changed == ["region-m: Our own entry of clouds.yaml", f"region-m: {GIVEN}"]
+    assert not found.failures and found.changed == ["region-m: Add our own entry to clouds.yaml", f"region-m: {GIVEN}"]
     assert account("region-m").compute.get_limits()
 
 

@@ -50,12 +50,12 @@ def test_what_is_lost_or_changed_by_hand_is_predicted_and_put_back(account, on, 
     admin.identity.delete_endpoint(next(one for one in admin.identity.endpoints(region_id="region-n", service_id=image)))
     assert converge.mends("--tags=openstack") == [
         "mol-region-n: Write the configuration files (/etc/nova/nova.conf)",
-        "mol-region-n: Run what everything stands on",
-        "mol-region-n: Have no Keystone where another region's is used",
-        "mol-region-m: Have the bridge into the provider network",
-        "mol-region-m: Have the databases and their owners",
-        "mol-region-n: Have service users and the catalogue",
-        "mol-region-n: Run all other services",
+        "mol-region-n: Start base services",
+        "mol-region-n: Disable Keystone if another region's is used",
+        "mol-region-m: Create the bridge into the provider network",
+        "mol-region-m: Create databases and accounts",
+        "mol-region-n: Create service users and catalog",
+        "mol-region-n: Start the other services",
     ]
     for machine in (first, second):
         wait("the agent has connected the bridge", lambda machine=machine: "phy-br-ex" in machine.run("ovs-vsctl list-ports br-ex").stdout)
@@ -155,11 +155,11 @@ def test_images_beyond_the_wished_number_go_unless_a_server_uses_them(account, c
     try:
         new_version(path, 2)
         second = converge.run("--tags=image")
-        assert not second.failures and second.changed == [f"{region}: Worker image in the region" for region in REGIONS]
+        assert not second.failures and second.changed == [f"{region}: Upload the worker image to the region" for region in REGIONS]
         new_version(path, 3)
         assert converge.mends("--tags=image") == [
-            *(f"{region}: Worker image in the region" for region in REGIONS),
-            "region-n: Only the newest images, and those that servers use (mol-worker-1)",
+            *(f"{region}: Upload the worker image to the region" for region in REGIONS),
+            "region-n: Remove old unused images from the region (mol-worker-1)",
         ]
         kept = {region: {image.name for image in account(region).image.images(visibility="private")} for region in REGIONS}
         assert kept == {"region-m": {"mol-worker-1", "mol-worker-2", "mol-worker-3"}, "region-n": {"mol-worker-2", "mol-worker-3"}}

@@ -15,7 +15,7 @@ testinfra_hosts = ["ansible://mol-builder"]
 STATE = Path.home() / ".local/state/distcloud" / f"lab-{os.environ['DISTCLOUD_LAB']}" / "molecule-images"
 CACHE = "/var/cache/distcloud-worker-image"
 PROGRAM, RECIPE = (
-    [f"mol-builder: Program, recipe and manifest ({CACHE}/{name})" for name in names]
+    [f"mol-builder: Write program, recipe and manifest ({CACHE}/{name})" for name in names]
     for names in ([f"program/{module}.py" for module in ("__main__", "_process", "disk", "packages", "tree")], ["recipe.json"])
 )
 BUILT = "mol-builder: Build the image"
@@ -72,7 +72,7 @@ def test_what_a_dry_run_says_of_a_build_is_what_is_then_done(host, converge, rec
     """The image is lost, and the builder is a new one but for its packages."""
     Path(record["file"]).unlink()
     host.check_output(f"cd {CACHE} && rm -r output program recipe.json")
-    assert converge.mends() == ["mol-builder: Folder of the builder", *PROGRAM, *RECIPE, BUILT]
+    assert converge.mends() == ["mol-builder: Create the builder's output directory", *PROGRAM, *RECIPE, BUILT]
     again = json.loads((STATE / "worker.json").read_text("utf-8"))
     assert hashlib.sha512(Path(again["file"]).read_bytes()).hexdigest() == again["sha512"]
 
