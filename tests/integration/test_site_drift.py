@@ -1,13 +1,13 @@
-"""What was spoilt by hand in the roles and regions of a running site is predicted by a dry run, and then mended exactly so."""
+"""A dry run predicts the repair of drift in the roles and regions of a running site."""
 
 from __future__ import annotations
 
 from conftest import ROOT, Lab
 from playbook_changes import Playbook
 
-# Every task that has something to mend, and no other. The comment in HTCondor's file needs no reconfiguration, and the packet filter is
+# Every task that has something to repair, and no other. The comment in HTCondor's file needs no reconfiguration, and the packet filter is
 # loaded once, by the first role that opens a port.
-MENDED = [
+REPAIRED = [
     "region-b: Create project, users, quotas, flavors and provider networks",
     "region-b: Create networks, routers, security groups and key pair",
     "central: Files of config.d",
@@ -24,7 +24,7 @@ MENDED = [
 ]
 
 
-def test_what_was_spoilt_by_hand_is_predicted_and_mended(lab: Lab) -> None:
+def test_check_predicts_drift_repair_of_the_site(lab: Lab) -> None:
     """In every role and every region; the run after this one, in the next test, finds nothing left to do."""
     lab.run(
         "central",
@@ -51,4 +51,4 @@ def test_what_was_spoilt_by_hand_is_predicted_and_mended(lab: Lab) -> None:
     assert not predicted.failures | applied.failures, (predicted.failures, applied.failures)
     assert predicted.changes == applied.changes
     print("\n".join(applied.changed))
-    assert sorted(f"{change.host}: {change.task}" for change in applied.changes) == sorted(MENDED)
+    assert sorted(f"{change.host}: {change.task}" for change in applied.changes) == sorted(REPAIRED)

@@ -63,10 +63,10 @@ class Site:
         )
 
     def validate(self) -> tuple[int, str]:
-        """Exit code and what was said, without the line breaks of the output."""
+        """Return exit code and output without its line breaks."""
         password = str(self.home / "password")
         options = ["-i", str(self.inventory), "--vault-password-file", password, "--skip-tags", "validate_hosts"]
         done = self.run("ansible-playbook", *options, self.playbook)
-        said = done.stdout + done.stderr
-        assert not [token for token in self.tokens if token in said]
-        return done.returncode, " ".join(said.split())
+        output = done.stdout + done.stderr
+        assert not [token for token in self.tokens if token in output]
+        return done.returncode, " ".join(output.split())
