@@ -14,6 +14,7 @@ from own_ca import OwnCa
 from role_variables import unread
 
 CENTRAL = "central.example.org"
+COMMON = EXAMPLE.parent / "common"
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_example_is_valid_and_unchanged(site: Site) -> None:
 
 
 def test_inventory_variables_are_used() -> None:
-    for path in EXAMPLE.rglob("*.yml"):
+    for path in (*EXAMPLE.rglob("*.yml"), *COMMON.rglob("*.yml")):
         if path.name != "hosts.yml":
             names = [name for name in yaml.safe_load(path.read_text()) if not name.startswith("ansible_")]
             assert unread(names) == [], f"{path.relative_to(ROOT)}: nothing reads these"
@@ -77,8 +78,22 @@ def test_separate_submit_node_needs_only_its_group(site: Site) -> None:
         ("central.example.org", [["central_manager"], ["submit"], "central.example.org", ["submit.example.org"]]),
         ("submit.example.org", [["submit"], ["submit"], "central.example.org", "none"]),
     ):
-        done = site.run("ansible", "-i", str(site.inventory), host, "-c", "local", "-m", "debug", "-a", f"msg={{{{ {names} }}}}")
+        done = site.run("ansible", *site.inventories, host, "-c", "local", "-m", "debug", "-a", f"msg={{{{ {names} }}}}")
         assert json.loads(yaml.safe_load(done.stdout.partition("=>")[2])["msg"]) == expected
+
+
+def test_missing_common_inventory_is_named(site: Site) -> None:
+    site.inventories = ["-i", str(site.inventory)]
+    code, output = site.validate()
+    assert code != 0 and f"lacks the groups and wiring of inventories/common; give it before your own: -i {COMMON}" in output
+
+
+def test_status_skips_empty_groups(site: Site) -> None:
+    site.vault.unlink()
+    (site.inventory / "hosts.yml").write_text("all: {}\n")
+    done = site.run("ansible-playbook", *site.inventories, "playbooks/status.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (site.state / "report" / "index.html").is_file()
 
 
 def test_own_ca_and_certificates_are_accepted(site: Site) -> None:
@@ -118,7 +133,7 @@ INVALID: dict[str, tuple[Callable[[Site], Any], tuple[str, ...]]] = {
     "group empty, group too large": (
         both(hosts("submit", []), hosts("schedulers", ["a.example.org", "b.example.org"])),
         (
-            "Group submit of the inventory has 0 hosts: it needs one at least",
+            "Group submit of the inventory has 0 hosts: it needs at least one",
             "Group schedulers of the inventory has 2 hosts: it needs exactly one",
         ),
     ),

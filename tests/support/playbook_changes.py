@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+INVENTORIES = ROOT / "inventories"
 NOTHING = r"(?!)"
 
 
@@ -52,7 +53,7 @@ class Playbook:
     """A playbook on standing hosts; `inventories` come after the lab's own, `environment` is the process's own by default."""
 
     def __init__(self, path: Path, *inventories: Path, environment: Mapping[str, str] | None = None) -> None:
-        places = [f"--inventory={place}" for place in (ROOT / "inventories" / "lab", *inventories)]
+        places = [f"--inventory={place}" for place in (INVENTORIES / "common", INVENTORIES / "lab", *inventories)]
         self._command = [str(Path(sys.executable).parent / "ansible-playbook"), "--diff", *places, str(path)]
         self._environment = {
             name: value
