@@ -1,4 +1,4 @@
-"""Role region, hand_over: which image the scheduler is told, and that its refusal can be read but no secret; services are played here."""
+"""Role region, register: the image registered with the scheduler, readable refusals, no secrets in the output; against fake services."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Services(ThreadingHTTPServer):
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
         self.images: list[dict[str, Any]] = []
         self.refusal = ""
-        self.wishes: list[dict[str, Any]] = []
+        self.puts: list[dict[str, Any]] = []
 
     def token(self) -> dict[str, Any]:
         domain = {"id": "default", "name": "Default"}
@@ -70,14 +70,14 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(201, {"token": self.server.token()}, X_Subject_Token="token")
 
     def do_PUT(self) -> None:
-        wish = self.body()
+        body = self.body()
         if self.server.refusal:
             problem = {"type": "urn:distcloud:problem:invalid", "detail": self.server.refusal}
             self.answer(422, problem)
         else:
-            self.server.wishes.append(wish)
+            self.server.puts.append(body)
             self.answer(
-                200, {"changed": True, "before": None, "after": {"default_image": wish.get("default_image")}, "changed_secrets": []}
+                200, {"changed": True, "before": None, "after": {"default_image": body.get("default_image")}, "changed_secrets": []}
             )
 
 
@@ -96,8 +96,8 @@ def image(name: str, created: str, **more: Any) -> dict[str, Any]:
     return {"id": name, "name": name, "created_at": created, **ours, **more}
 
 
-def hand_over(services: Services, state: Path, *arguments: str, keystone: str = "", **variables: Any) -> tuple[int, str]:
-    """Exit code of the role on this machine, and all that it said."""
+def register(services: Services, state: Path, *arguments: str, keystone: str = "", **variables: Any) -> tuple[int, str]:
+    """Return exit code and output of the role on this machine."""
     (state / "credentials").mkdir(parents=True)
     credential = {
         "region_name": "r",
@@ -118,7 +118,7 @@ def hand_over(services: Services, state: Path, *arguments: str, keystone: str = 
         "project_domain_name": "Default",
     }
     (state / "clouds.yaml").write_text(yaml.safe_dump({"clouds": {"region-x": {"auth": auth, "region_name": "r"}}}))
-    wishes = {
+    values = {
         "region_name": "region-x",
         "region_cloud": "region-x",
         "region_clouds_yaml": str(state / "clouds.yaml"),
@@ -129,55 +129,57 @@ def hand_over(services: Services, state: Path, *arguments: str, keystone: str = 
         "region_scheduler_groups": ["atlas"],
         **variables,
     }
-    code, said = play(state, "region", "hand_over", wishes, *arguments)
-    assert not [secret for secret in SECRETS if secret in said]
-    return code, " ".join(said.split())
+    code, output = play(state, "region", "register", values, *arguments)
+    assert not [secret for secret in SECRETS if secret in output]
+    return code, " ".join(output.split())
 
 
-def told(services: Services) -> Any:
-    return services.wishes[-1].get("default_image")
+def registered_image(services: Services) -> Any:
+    return services.puts[-1].get("default_image")
 
 
-def test_the_scheduler_is_told_the_newest_image_of_the_site_in_the_region(services: Services, tmp_path: Path) -> None:
+def test_newest_image_of_the_region_is_registered(services: Services, tmp_path: Path) -> None:
     services.images = [
         image("new", "2026-03-02T00:00:00Z"),
         image("old", "2026-03-01T00:00:00Z"),
         image("half", "2026-03-03T00:00:00Z", status="queued"),
         image("theirs", "2026-03-04T00:00:00Z", distcloud_owner="other-site"),
     ]
-    code, said = hand_over(services, tmp_path)
-    assert code == 0, said
-    assert told(services) == "new" and "default_image: new" in said, "the difference can be read"
+    code, output = register(services, tmp_path)
+    assert code == 0, output
+    assert registered_image(services) == "new" and "default_image: new" in output, "the diff is readable"
 
 
-def test_before_an_upload_it_is_told_the_image_that_was_built(services: Services, tmp_path: Path) -> None:
+def test_built_image_is_registered_before_upload(services: Services, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "worker.json").write_text(json.dumps({"name": "built"}))
-    code, said = hand_over(services, tmp_path)
-    assert code == 0, said
-    assert told(services) == "built"
+    code, output = register(services, tmp_path)
+    assert code == 0, output
+    assert registered_image(services) == "built"
 
 
-@pytest.mark.parametrize("wish", [{"region_scheduler_cloud": {"default_image": "wished"}}, {"worker_image_in_region": {"name": "wished"}}])
-def test_an_image_that_is_named_is_taken_without_asking_the_region(services: Services, tmp_path: Path, wish: dict[str, Any]) -> None:
-    code, said = hand_over(services, tmp_path, keystone="http://127.0.0.1:1", **wish)
-    assert code == 0, said
-    assert told(services) == "wished"
+@pytest.mark.parametrize(
+    "variables", [{"region_scheduler_cloud": {"default_image": "named"}}, {"worker_image_in_region": {"name": "named"}}]
+)
+def test_named_image_needs_no_region_query(services: Services, tmp_path: Path, variables: dict[str, Any]) -> None:
+    code, output = register(services, tmp_path, keystone="http://127.0.0.1:1", **variables)
+    assert code == 0, output
+    assert registered_image(services) == "named"
 
 
-def test_a_region_that_is_down_keeps_the_image_that_the_scheduler_knows(services: Services, tmp_path: Path) -> None:
-    code, said = hand_over(services, tmp_path, keystone="http://127.0.0.1:1")
-    assert code == 0, said
-    assert told(services) is None
+def test_unreachable_region_keeps_registered_image(services: Services, tmp_path: Path) -> None:
+    code, output = register(services, tmp_path, keystone="http://127.0.0.1:1")
+    assert code == 0, output
+    assert registered_image(services) is None
 
 
-def test_a_refusal_of_the_scheduler_can_be_read(services: Services, tmp_path: Path) -> None:
+def test_refusal_of_the_scheduler_is_shown(services: Services, tmp_path: Path) -> None:
     services.refusal = "max_cores: should be 1 or more"
-    code, said = hand_over(services, tmp_path)
-    assert code == 2 and "the scheduler refused: max_cores: should be 1 or more" in said
+    code, output = register(services, tmp_path)
+    assert code == 2 and "the scheduler refused: max_cores: should be 1 or more" in output
 
 
-def test_a_check_names_the_hand_over_of_a_credential_that_is_still_to_be_made(services: Services, tmp_path: Path) -> None:
-    code, said = hand_over(services, tmp_path, "--check", region_credential_to_come=True)
-    assert code == 0, said
-    assert "Group atlas gets region-x" in said and "changed=1" in said and not services.wishes
+def test_check_reports_registration_before_credential_exists(services: Services, tmp_path: Path) -> None:
+    code, output = register(services, tmp_path, "--check", region_credential_pending=True)
+    assert code == 0, output
+    assert "Group atlas gets region-x" in output and "changed=1" in output and not services.puts

@@ -1,8 +1,8 @@
 """Run several commands of one management tool, importing the tool once: most of the time of each is its import.
 
-Called as: together.py MODULE COMMAND..., where MODULE has a function main() that reads sys.argv, and each COMMAND is one string. Every
-command runs in a process of its own, forked after the import, so none sees what another left behind. The first that fails ends
-the run with its code; 2 counts as success, since tools say "is there already" by it.
+Called as: run_commands.py MODULE COMMAND..., where MODULE has a function main() that reads sys.argv, and each COMMAND is one string. Every
+command runs in its own process, forked after the import, so that no state is shared. The first failure ends the run with its code;
+2 counts as success, since these tools use it for "already exists".
 """
 
 import importlib
@@ -28,8 +28,8 @@ def run(main, command: str) -> int:
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def together(module: str, commands: list[str]) -> int:
-    """Run the commands in order; the code of the first that failed, or 0."""
+def run_all(module: str, commands: list[str]) -> int:
+    """Run the commands in order; returns the code of the first that failed, or 0."""
     main = importlib.import_module(module).main
     for command in commands:
         code = run(main, command)
@@ -39,4 +39,4 @@ def together(module: str, commands: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(together(sys.argv[1], sys.argv[2:]))
+    sys.exit(run_all(sys.argv[1], sys.argv[2:]))

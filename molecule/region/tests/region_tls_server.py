@@ -1,4 +1,4 @@
-"""A server behind a certificate of its own, for clients that shall refuse it."""
+"""An HTTPS server with an untrusted certificate, for clients that must refuse it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 @contextmanager
-def behind_certificate(folder: Path, days: int = 1, address: str = "127.0.0.1", port: int = 0) -> Iterator[tuple[int, Path]]:
-    """Something that answers by TLS with a certificate that nobody knows and that ends in some days; its port, and the certificate."""
+def tls_server(folder: Path, days: int = 1, address: str = "127.0.0.1", port: int = 0) -> Iterator[tuple[int, Path]]:
+    """Serve TLS with a self-signed certificate that expires after `days`; yields its port and the certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
