@@ -33,10 +33,10 @@ def _comparable(name):
     kind, _colon, value = name.partition(":")
     if kind == "IP":
         try:
-            return "IP:%s" % ipaddress.ip_address(value)
+            return f"IP:{ipaddress.ip_address(value)}"
         except ValueError:
             return name
-    return "DNS:%s" % value.lower() if kind == "DNS" else name
+    return f"DNS:{value.lower()}" if kind == "DNS" else name
 
 
 def missing_names(wished, carried):
@@ -46,13 +46,13 @@ def missing_names(wished, carried):
     def stood_for(name):
         kind, _colon, value = name.partition(":")
         host, _dot, domain = value.partition(".")
-        by_wildcard = kind == "DNS" and host != "*" and "." in domain and "DNS:*.%s" % domain in carried
+        by_wildcard = kind == "DNS" and host != "*" and "." in domain and f"DNS:*.{domain}" in carried
         return name in carried or by_wildcard
 
     return [name for name in wished if not stood_for(_comparable(name))]
 
 
-class FilterModule(object):
+class FilterModule:
     """The filters by name."""
 
     def filters(self):

@@ -58,9 +58,9 @@ class AptSourcesInfo(InfoModule):
 
     def read(self) -> list[str]:
         lines = lines_for(sources_of_this_machine(), self.params["release"])
-        if not any(" %s " % self.params["release"] in line for line in lines):
+        if not any(f" {self.params['release']} " in line for line in lines):
             raise Failure(
-                "release: /etc/apt on this host names no http source of Debian %s" % self.params["release"], self.service, "missing"
+                f"release: /etc/apt on this host names no http source of Debian {self.params['release']}", self.service, "missing"
             )
         return lines
 

@@ -135,22 +135,22 @@ class CloudsYaml(ResourceModule):
         except FileNotFoundError:
             return {}
         except self.yaml.YAMLError as error:
-            raise Failure("%s is no YAML: repair or remove it" % self.params["path"], self.service, "yaml") from error
+            raise Failure(f"{self.params['path']} is no YAML: repair or remove it", self.service, "yaml") from error
         if not isinstance(document, dict) or not isinstance(document.get("clouds", {}), dict):
-            raise Failure("%s: clouds must be a mapping; repair or remove the file" % self.params["path"], self.service, "clouds")
+            raise Failure(f"{self.params['path']}: clouds must be a mapping; repair or remove the file", self.service, "clouds")
         return document
 
-    def find(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+    def find(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
         found = self.read().get("clouds", {}).get(item["name"])
         return None if found is None else dict(found)
 
-    def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+    def desired(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
         return None if item["state"] == "absent" else dict(item["entry"])
 
-    def changed_secrets(self, item: dict[str, t.Any], current: t.Optional[dict[str, t.Any]]) -> t.Collection[str]:
+    def changed_secrets(self, item: dict[str, t.Any], current: dict[str, t.Any] | None) -> t.Collection[str]:
         return [name for name in SECRETS if item["entry"] and current and at(current, name) != at(item["entry"], name)]
 
-    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> dict[str, t.Any] | None:
         with self.locked():
             document = self.read()
             clouds = document.setdefault("clouds", {})

@@ -142,7 +142,7 @@ class CommandLanes(BaseModule):
                 # Again: a run that had the lock until now has done what was open when we came.
                 todo = self.todo()
                 self.work(todo, lock.fileno())
-        diff = {"before": "", "after": "".join("run %s\n" % command["name"] for command in todo)}
+        diff = {"before": "", "after": "".join(f"run {command['name']}\n" for command in todo)}
         self.module.exit_json(changed=bool(todo), ran=self.ran, diff=diff if todo else {})
 
     def todo(self) -> list[dict[str, t.Any]]:
@@ -161,8 +161,8 @@ class CommandLanes(BaseModule):
             except BlockingIOError as error:
                 if time.monotonic() > deadline:
                     raise Failure(
-                        "another run, or a command that it left, has been working in %s for more than %d s; see who has %s open"
-                        % (self.params["state_dir"], patience, lock.name),
+                        f"another run, or a command that it left, has been working in {self.params['state_dir']} for more than "
+                        f"{patience} s; see who has {lock.name} open",
                         self.service,
                         "locked",
                         {"lock": lock.name},
@@ -201,7 +201,7 @@ class CommandLanes(BaseModule):
             except Exception as error:
                 # Whatever it is: a thread that dies of it is heard of by nobody, and its command would pass for one that succeeded.
                 words = (command["name"], type(error).__name__, error)
-                self.failures.append(Failure("%s was broken off: %s: %s" % words, self.service, "error"))
+                self.failures.append(Failure("{} was broken off: {}: {}".format(*words), self.service, "error"))
                 return
 
     def execute(self, command: dict[str, t.Any], lock: int) -> None:
@@ -217,17 +217,17 @@ class CommandLanes(BaseModule):
                 code = run_in_group(argv, self.params["timeout"], log, env={**os.environ, "LC_ALL": "C.UTF-8", **given}, lock=lock)
             except subprocess.TimeoutExpired as error:
                 raise Failure(
-                    "%s was not finished after %d s; see %s.log on the host" % (command["name"], self.params["timeout"], base),
+                    f"{command['name']} was not finished after {self.params['timeout']} s; see {base}.log on the host",
                     self.service,
                     "timeout",
                 ) from error
             except (OSError, ValueError) as error:
-                raise Failure("%s could not be started: %s" % (command["name"], error), self.service, "start") from error
+                raise Failure(f"{command['name']} could not be started: {error}", self.service, "start") from error
         self.ran[command["name"]] = round(time.monotonic() - began, 1)
         if code != 0:
             with open(base + ".log", encoding="utf-8", errors="replace") as log_file:
                 tail = log_file.read()[-2000:]
-            raise Failure("%s ended with code %d; the end of its log: %s" % (command["name"], code, tail), self.service, code)
+            raise Failure(f"{command['name']} ended with code {code}; the end of its log: {tail}", self.service, code)
         with open(base + ".new", "w") as file:
             file.write(fingerprint(command))
         os.replace(base + ".new", base + ".done")

@@ -114,18 +114,18 @@ class State(t.NamedTuple):
     mode: int
 
 
-def shown(path: str, state: t.Optional[State]) -> str:
+def shown(path: str, state: State | None) -> str:
     """The state as the diff prints it."""
     if state is None:
         return ""
     try:
         text = hide(state.content.decode("utf-8"))
     except UnicodeDecodeError:
-        text = "(not text, %d bytes)\n" % len(state.content)
-    return "%s(%d:%d %04o)\n%s" % (path + " ", state.uid, state.gid, state.mode, text)
+        text = f"(not text, {len(state.content)} bytes)\n"
+    return f"{path + ' '}({state.uid}:{state.gid} {state.mode:04o})\n{text}"
 
 
-def difference(path: str, before: t.Optional[State], after: State) -> t.Optional[dict[str, str]]:
+def difference(path: str, before: State | None, after: State) -> dict[str, str] | None:
     """One entry of the diff; None where nothing differs. A difference in hidden values alone is said in words."""
     if before == after:
         return None
@@ -187,7 +187,7 @@ class ConfigFiles(BaseModule):
             self.fail(failure, changed=bool(changed), paths=changed, invocation=told)
         except OSError as error:
             self.fail(
-                Failure("cannot write %s: %s" % (item["path"], error.strerror), self.service, error.errno or 0),
+                Failure(f"cannot write {item['path']}: {error.strerror}", self.service, error.errno or 0),
                 changed=bool(changed),
                 paths=changed,
                 invocation=told,
@@ -204,26 +204,26 @@ class ConfigFiles(BaseModule):
             )
         except KeyError as error:
             raise Failure(
-                "%s: there is no such user or group: %s; install the package that brings it first" % (item["path"], error),
+                f"{item['path']}: there is no such user or group: {error}; install the package that brings it first",
                 self.service,
                 "owner",
             ) from error
         except ValueError as error:
             raise Failure(
-                '%s: mode must be a quoted octal number such as "0640", not %s' % (item["path"], item["mode"]), self.service, "mode"
+                f'{item["path"]}: mode must be a quoted octal number such as "0640", not {item["mode"]}', self.service, "mode"
             ) from error
 
-    def current(self, path: str) -> t.Optional[State]:
+    def current(self, path: str) -> State | None:
         try:
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         if not stat.S_ISREG(status.st_mode):
-            raise Failure("%s is there, but is not a file; remove it first" % path, self.service, "kind")
+            raise Failure(f"{path} is there, but is not a file; remove it first", self.service, "kind")
         with open(path, "rb") as file:
             return State(file.read(), status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
 
-    def write(self, path: str, state: State, validate: t.Optional[str]) -> None:
+    def write(self, path: str, state: State, validate: str | None) -> None:
         before = self.current(path)
         if before is not None and before.content == state.content:
             os.chown(path, state.uid, state.gid)
@@ -231,7 +231,7 @@ class ConfigFiles(BaseModule):
             return
         folder = os.path.dirname(path)
         make_folders(folder)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".%s." % os.path.basename(path))
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(state.content)
@@ -248,10 +248,10 @@ class ConfigFiles(BaseModule):
 
     def validate(self, path: str, command: str, name: str) -> None:
         if "%s" not in command:
-            raise Failure("%s: validate must say by %%s where the file's name belongs" % path, self.service, "validate")
+            raise Failure(f"{path}: validate must say by %s where the file's name belongs", self.service, "validate")
         code, out, err = self.module.run_command([word.replace("%s", name) for word in shlex.split(command)])
         if code != 0:
-            raise Failure("%s stays as it was, its new content is refused: %s" % (path, hide((err + out).strip())), self.service, code)
+            raise Failure(f"{path} stays as it was, its new content is refused: {hide((err + out).strip())}", self.service, code)
 
 
 def main() -> None:

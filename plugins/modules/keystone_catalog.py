@@ -190,7 +190,7 @@ class KeystoneCatalog(BaseModule):
         self.v3 = v3
         self.new_session = session.Session
 
-    def login(self, name: str, password: str, project: t.Optional[str]) -> t.Any:
+    def login(self, name: str, password: str, project: str | None) -> t.Any:
         scope = {"project_name": project, "project_domain_id": "default"} if project else {}
         auth = self.v3.Password(
             auth_url=self.params["auth_url"], username=name, password=password, user_domain_id="default", include_catalog=False, **scope
@@ -210,7 +210,7 @@ class KeystoneCatalog(BaseModule):
                 if self.module.check_mode:
                     return False
                 raise Failure(
-                    "Keystone at %s refuses the administrator's password; was it changed in Keystone by hand?" % self.params["auth_url"],
+                    f"Keystone at {self.params['auth_url']} refuses the administrator's password; was it changed in Keystone by hand?",
                     self.service,
                     401,
                 ) from error
@@ -219,23 +219,23 @@ class KeystoneCatalog(BaseModule):
                     if self.module.check_mode:
                         return False
                     raise Failure(
-                        "Keystone does not answer at %s after %d s: %s" % (self.params["auth_url"], self.params["timeout"], error),
+                        f"Keystone does not answer at {self.params['auth_url']} after {self.params['timeout']} s: {error}",
                         self.service,
                         "timeout",
                     ) from error
                 time.sleep(0.3)
 
-    def call(self, verb: str, path: str, body: t.Optional[dict[str, t.Any]] = None) -> t.Any:
+    def call(self, verb: str, path: str, body: dict[str, t.Any] | None = None) -> t.Any:
         try:
             answer = self.session.request(
                 self.params["auth_url"] + path, verb, json=body, raise_exc=True, headers={"Accept": "application/json"}
             )
         except self.errors as error:
-            raise Failure("Keystone refused %s %s: %s" % (verb, path, error), self.service, getattr(error, "http_status", 0)) from error
+            raise Failure(f"Keystone refused {verb} {path}: {error}", self.service, getattr(error, "http_status", 0)) from error
         return answer.json() if answer.text else {}
 
     def listing(self, kind: str, query: str = "") -> list[dict[str, t.Any]]:
-        return list(self.call("GET", "/%s%s" % (kind, query))[kind]) if self.answers else []
+        return list(self.call("GET", f"/{kind}{query}")[kind]) if self.answers else []
 
     def change(self, what: str, verb: str, path: str, kind: str, body: dict[str, t.Any]) -> dict[str, t.Any]:
         """Note the change and make it, except in check mode; the resource that results."""
@@ -271,8 +271,8 @@ class KeystoneCatalog(BaseModule):
                 return
             if time.monotonic() > deadline:
                 raise Failure(
-                    "region %s, whose Keystone is shared, has no endpoints of %s after %d s; bring it up first"
-                    % (first, ", ".join(sorted(missing)), self.params["timeout"]),
+                    f"region {first}, whose Keystone is shared, has no endpoints of {', '.join(sorted(missing))} after "
+                    f"{self.params['timeout']} s; bring it up first",
                     self.service,
                     "timeout",
                 )
@@ -314,9 +314,9 @@ class KeystoneCatalog(BaseModule):
             for name in self.params["roles"]:
                 if (user["id"], roles[name]["id"]) not in held:
                     self.change(
-                        "give role %s to user %s" % (name, wish["name"]),
+                        f"give role {name} to user {wish['name']}",
                         "PUT",
-                        "/projects/%s/users/%s/roles/%s" % (project["id"], user["id"], roles[name]["id"]),
+                        f"/projects/{project['id']}/users/{user['id']}/roles/{roles[name]['id']}",
                         "role",
                         {},
                     )
@@ -348,7 +348,7 @@ class KeystoneCatalog(BaseModule):
             if one["service_id"] in types
         }
         for (kind, interface), url in wanted_endpoints(self.params["services"]).items():
-            name = "endpoint %s %s" % (kind, interface)
+            name = f"endpoint {kind} {interface}"
             if (kind, interface) not in there:
                 body = {"service_id": services[kind]["id"], "interface": interface, "region_id": region, "url": url}
                 self.change("create " + name, "POST", "/endpoints", "endpoint", body)

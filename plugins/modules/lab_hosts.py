@@ -175,7 +175,7 @@ class LabHosts(LabModule):
         state = self.params["state"]
         if state == "started":
             if network is None and not self.module.check_mode:
-                raise Failure("lab %s has no network yet; run lab_network first" % self.lab, "lab", "network")
+                raise Failure(f"lab {self.lab} has no network yet; run lab_network first", "lab", "network")
             wishes = self.wishes(network)
         else:
             names = self.records if self.params["hosts"] is None else self.params["hosts"]
@@ -218,10 +218,10 @@ class LabHosts(LabModule):
         for name, wish in wishes.items():
             clash = [other for other, record in self.records.items() if other not in wishes and record["address"] == wish["address"]]
             if clash:
-                raise plan.WishError("hosts.%s.address: %s already belongs to host %s of this lab" % (name, wish["address"], clash[0]))
+                raise plan.WishError(f"hosts.{name}.address: {wish['address']} already belongs to host {clash[0]} of this lab")
             if wish["image"] not in self.params["trees"]:
                 raise plan.WishError(
-                    "hosts.%s.image: there is no tree for %r; known are %s" % (name, wish["image"], ", ".join(sorted(self.params["trees"])))
+                    f"hosts.{name}.image: there is no tree for {wish['image']!r}; known are {', '.join(sorted(self.params['trees']))}"
                 )
             wish["start"] = plan.start_fields(wish, self.network["bridge"], self.network["network"])
         return wishes
@@ -239,9 +239,8 @@ class LabHosts(LabModule):
             record = None
         if record and wish and record["tree"] != tree:
             self.module.warn(
-                "host %s stands on an older tree (%s) than its image %s has now (%s); "
-                "it stays there until it is made anew (lab_host_recreate=true)"
-                % (name, os.path.dirname(record["tree"]), wish["image"], os.path.dirname(tree))
+                f"host {name}: its tree ({os.path.dirname(record['tree'])}) is older than that of image {wish['image']} "
+                f"({os.path.dirname(tree)}); it keeps the older tree until it is recreated (lab_host_recreate=true)"
             )
         return {"wish": wish, "record": record, "found": found, "steps": steps, "tree": tree}
 
@@ -322,9 +321,9 @@ class LabHosts(LabModule):
 
     def result(self, work, files):
         check = self.module.check_mode
-        actions = {name: ["%s: %s" % step for step in item["steps"]] for name, item in work.items()}
+        actions = {name: ["{}: {}".format(*step) for step in item["steps"]] for name, item in work.items()}
         for name, drifts in files.items():
-            actions[name] = actions.get(name, []) + ["write: %s" % drift.file.path for drift in drifts]
+            actions[name] = actions.get(name, []) + [f"write: {drift.file.path}" for drift in drifts]
         actions = {name: said for name, said in actions.items() if said}
         records = outer.host_records(self.lab)
         if check:
@@ -345,18 +344,18 @@ class LabHosts(LabModule):
             }
         diff = [
             dict(
-                before_header="lab host %s" % name,
-                after_header="lab host %s" % name,
+                before_header=f"lab host {name}",
+                after_header=f"lab host {name}",
                 before=work[name]["found"].condition + "\n",
-                after="".join("%s: %s\n" % step for step in work[name]["steps"]),
+                after="".join("{}: {}\n".format(*step) for step in work[name]["steps"]),
             )
             for name in sorted(work)
             if work[name]["steps"]
         ]
         diff += [
             dict(
-                before_header="%s:%s" % (name, drift.file.path),
-                after_header="%s:%s" % (name, drift.file.path),
+                before_header=f"{name}:{drift.file.path}",
+                after_header=f"{name}:{drift.file.path}",
                 before=drift.before,
                 after=drift.after,
             )

@@ -153,9 +153,7 @@ class LabImages(LabModule):
         for name, spec in self.params["images"].items():
             unknown = sorted(set(spec or {}) - {"packages", "disabled_units"})
             if unknown:
-                raise Failure(
-                    "images.%s: unknown field %s; known are packages and disabled_units" % (name, ", ".join(unknown)), "lab", "images"
-                )
+                raise Failure(f"images.{name}: unknown field {', '.join(unknown)}; known are packages and disabled_units", "lab", "images")
             found[name] = image.recipe(name, spec or {}, common, trusted)
         return found
 
@@ -165,7 +163,7 @@ class LabImages(LabModule):
         used = {os.path.dirname(host["tree"]) for record in outer.lab_records() for host in outer.host_records(record["lab"]).values()}
         entries = sorted(os.listdir(cache)) if os.path.isdir(cache) else []
         digests = {name: re.sub(r"^\.bake-", "", name) for name in entries}
-        baking = {digest for digest in digests.values() if outer.is_locked("bake-%s" % digest)}
+        baking = {digest for digest in digests.values() if outer.is_locked(f"bake-{digest}")}
         return [
             path
             for name, path in ((name, os.path.join(cache, name)) for name in entries)

@@ -132,7 +132,7 @@ class LabNetwork(LabModule):
             changed=bool(steps),
             actions=said,
             stopped_labs=stopped,
-            diff=dict(before="", after="".join("%s\n" % line for line in said), before_header="lab " + lab, after_header="lab " + lab),
+            diff=dict(before="", after="".join(f"{line}\n" for line in said), before_header="lab " + lab, after_header="lab " + lab),
         )
 
     def steps(self, lab):
@@ -143,9 +143,9 @@ class LabNetwork(LabModule):
         if self.params["state"] == "absent":
             folder = outer.lab_folder(lab)
             if os.path.isdir(folder):
-                steps.append(("remove %s" % folder, lambda: outer.remove_tree(folder)))
+                steps.append((f"remove {folder}", lambda: outer.remove_tree(folder)))
             if os.path.isdir(outer.STATE) and not set(os.listdir(outer.STATE)) - {lab, "outer.json"}:
-                steps.append(("remove %s" % outer.STATE, self.remove_last))
+                steps.append((f"remove {outer.STATE}", self.remove_last))
         return [], steps
 
     @staticmethod
@@ -160,9 +160,9 @@ class LabNetwork(LabModule):
         self.refuse_networks_of_others(wish)
         in_the_way = self.in_the_way(lab, wish)
         if in_the_way and self.params["others"] == "fail":
-            names = ", ".join("%s (bridge %s, network %s)" % (name, at["bridge"], at["network"]) for name, at in in_the_way.items())
+            names = ", ".join(f"{name} (bridge {at['bridge']}, network {at['network']})" for name, at in in_the_way.items())
             raise Failure(
-                "another lab is in the way: %s; stop it first (playbook lab_stop), or set lab_host_others=stop" % names, "lab", "others"
+                f"another lab is in the way: {names}; stop it first (playbook lab_stop), or set lab_host_others=stop", "lab", "others"
             )
         was_up = record is not None and record.get("up")
         moves = bool(self.bridges(lab, record) - {wish["bridge"]}) or (
@@ -176,16 +176,16 @@ class LabNetwork(LabModule):
             gone |= self.bridges(name, at)
         wished = dict(wish, lab=lab, up=True, format=plan.FORMAT)
         if moves or record != wished:
-            steps.append(("record of lab %s" % lab, lambda: outer.write_json(os.path.join(outer.lab_folder(lab), "lab.json"), wished)))
+            steps.append((f"record of lab {lab}", lambda: outer.write_json(os.path.join(outer.lab_folder(lab), "lab.json"), wished)))
         if outer.forwarding() != "1":
             steps.append(("net.ipv4.ip_forward = 1", lambda: (outer.remember_forwarding(), outer.set_forwarding("1"))))
         elif outer.read_json(os.path.join(outer.STATE, "outer.json")) is None:
             steps.append(("remember net.ipv4.ip_forward", outer.remember_forwarding))
         wrong = outer.bridge_is(wished, {name: link for name, link in outer.links().items() if name not in gone})
         if wrong:
-            steps.append(("bridge %s (%s)" % (wish["bridge"], ", ".join(wrong)), lambda: outer.make_bridge(wished, wrong)))
+            steps.append((f"bridge {wish['bridge']} ({', '.join(wrong)})", lambda: outer.make_bridge(wished, wrong)))
         if moves or not outer.has_table(lab, wish["network"]):
-            steps.append(("rules %s" % plan.table_name(lab), lambda: outer.make_table(lab, wish["network"])))
+            steps.append((f"rules {plan.table_name(lab)}", lambda: outer.make_table(lab, wish["network"])))
         return list(in_the_way), steps
 
     @staticmethod
@@ -196,8 +196,8 @@ class LabNetwork(LabModule):
         taken = plan.addresses_inside(others, wish["network"])
         if taken:
             raise Failure(
-                "this machine itself has an address in the lab's network %s: %s; give the lab another network (DISTCLOUD_LAB_NETWORK)"
-                % (wish["network"], ", ".join(taken)),
+                f"this machine itself has an address in the lab's network {wish['network']}: {', '.join(taken)}; give the lab "
+                "another network (DISTCLOUD_LAB_NETWORK)",
                 "lab",
                 "network",
             )
@@ -239,19 +239,19 @@ class LabNetwork(LabModule):
         busy = [host for host in hosts if os.path.isdir(outer.cgroup_path(lab, host) or "/nonexistent")]
         steps = []
         if busy:
-            steps.append(("stop %s" % ", ".join(busy), lambda: self.stop_hosts(lab, busy)))
-        steps += [("remove bridge %s" % name, functools.partial(outer.remove_link, name)) for name in sorted(self.bridges(lab, record))]
+            steps.append((f"stop {', '.join(busy)}", lambda: self.stop_hosts(lab, busy)))
+        steps += [(f"remove bridge {name}", functools.partial(outer.remove_link, name)) for name in sorted(self.bridges(lab, record))]
         if outer.has_table(lab):
-            steps.append(("remove rules %s" % plan.table_name(lab), lambda: outer.remove_table(lab)))
+            steps.append((f"remove rules {plan.table_name(lab)}", lambda: outer.remove_table(lab)))
         if record is not None and record.get("up"):
             down = dict(record, up=False)
-            steps.append(("lab %s is stopped" % lab, lambda: self.mark_down(lab, down)))
+            steps.append((f"lab {lab} is stopped", lambda: self.mark_down(lab, down)))
         return steps
 
     @staticmethod
     def belongs(lab, host):
         """Whether a cgroup named after this lab is not one of a lab whose name only begins alike (site and site-b)."""
-        full = "%s-%s" % (lab, host)
+        full = f"{lab}-{host}"
         longer = [record["lab"] for record in outer.lab_records() if record["lab"] != lab and full.startswith(record["lab"] + "-")]
         return not any(len(name) > len(lab) for name in longer)
 

@@ -263,7 +263,7 @@ class RegionCredential(ResourceModule):
         """Refuse what cannot be meant, read the files, then log in."""
         for index, rule in enumerate(self.params["access_rules"]):
             if not rule["path"].startswith("/"):
-                raise bad("access_rules[%d].path" % index, rule["path"], "expected a path that begins with a slash")
+                raise bad(f"access_rules[{index}].path", rule["path"], "expected a path that begins with a slash")
         for field in ("expires_in", "renew_before"):
             if self.params[field] < 0:
                 raise bad(field, self.params[field], "expected a number of days, 0 or more")
@@ -272,7 +272,7 @@ class RegionCredential(ResourceModule):
         for document in (self.stored, self.pending):
             if document and document.get("application_credential_secret"):
                 self.module.no_log_values.add(document["application_credential_secret"])
-        self.client: t.Optional[Client] = None
+        self.client: Client | None = None
         self.user_id = ""
         try:
             self.client = connect(self.params)
@@ -281,12 +281,12 @@ class RegionCredential(ResourceModule):
         except Failure as failure:
             if not still_to_come(failure, self.params, self.module.check_mode):
                 raise
-            self.module.warn("%s; taken for an account without credentials, since this is only a check" % failure.message)
+            self.module.warn(f"{failure.message}; taken for an account without credentials, since this is only a check")
 
     def listed(self) -> list[Document]:
         if self.client is None:
             return []
-        return self.client.list("identity", "/users/%s/application_credentials" % self.user_id, "application_credentials")
+        return self.client.list("identity", f"/users/{self.user_id}/application_credentials", "application_credentials")
 
     def plan(self, item: dict[str, t.Any]) -> Plan:
         own = own_credentials(self.listed(), item["mark"], item["name"])
@@ -330,7 +330,7 @@ class RegionCredential(ResourceModule):
             "previous": [entry["id"] for entry in self.own],
         }
 
-    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> dict[str, t.Any] | None:
         path = item["path"]
         if self.decision.step == NOTHING:
             write_yaml(path, dict(self.stored or {}, **{field: (plan.after or {})[field] for field in plan.fields}), COMMENT)
@@ -370,7 +370,7 @@ class RegionCredential(ResourceModule):
         refused = self.refused_by(document) if document["with_access_rules"] else ""
         if refused:
             self.delete(entry)
-            document = self.without_rules(item, document, "its %s service refuses a call that the rules allow" % refused)
+            document = self.without_rules(item, document, f"its {refused} service refuses a call that the rules allow")
             document = dict(document, application_credential_id=self.create(document)["id"])
         return document
 
@@ -386,15 +386,15 @@ class RegionCredential(ResourceModule):
         """The same without access rules, said aloud, or a failure where the user wants no such credential."""
         if not item["fallback"]:
             raise Failure(
-                "the region does not support access rules (%s); set fallback: true to take a credential without them, "
-                "or ask its admin to set service_type in [keystone_authtoken] of each service" % why,
+                f"the region does not support access rules ({why}); set fallback: true to take a credential without them, "
+                "or ask its admin to set service_type in [keystone_authtoken] of each service",
                 self.service,
                 "no_access_rules",
             )
         self.module.warn(
-            "the region does not support access rules (%s): the credential of %s can do all that its roles allow. "
-            "Its admin can help by setting service_type in [keystone_authtoken] of each service; then rotate the credential"
-            % (why, item["name"])
+            f"the region does not support access rules ({why}): the credential of {item['name']} can do all that its roles "
+            "allow. Its admin can help by setting service_type in [keystone_authtoken] of each service; then rotate the "
+            "credential"
         )
         document = dict(document, with_access_rules=False, application_credential_id=None)
         write_yaml(item["path"] + PENDING, document, COMMENT)
@@ -404,7 +404,7 @@ class RegionCredential(ResourceModule):
         body: dict[str, t.Any] = {
             "name": document["name"],
             "secret": document["application_credential_secret"],
-            "description": describe("Used by %s" % document["service"], self.params["mark"]),
+            "description": describe(f"Used by {document['service']}", self.params["mark"]),
             "unrestricted": False,
         }
         if document["expires_at"]:
@@ -414,7 +414,7 @@ class RegionCredential(ResourceModule):
         if document["with_access_rules"]:
             placed = ((rule, placed_path(self.api.base(rule["service"]), rule["path"])) for rule in document["access_rules_wished"])
             body["access_rules"] = [dict(rule, path=path) for rule, path in placed]
-        path = "/users/%s/application_credentials" % self.user_id
+        path = f"/users/{self.user_id}/application_credentials"
         return self.api.request("POST", "identity", path, {"application_credential": body})["application_credential"]
 
     @property
@@ -433,10 +433,10 @@ class RegionCredential(ResourceModule):
 
     def delete(self, entry: Document) -> None:
         """Remove a credential and those of its access rules that no other uses."""
-        user = "/users/%s" % self.user_id
-        self.api.request("DELETE", "identity", "%s/application_credentials/%s" % (user, entry["id"]), allow=(404,))
+        user = f"/users/{self.user_id}"
+        self.api.request("DELETE", "identity", f"{user}/application_credentials/{entry['id']}", allow=(404,))
         for rule in entry.get("access_rules") or []:
-            self.api.request("DELETE", "identity", "%s/access_rules/%s" % (user, rule["id"]), allow=(403, 404))
+            self.api.request("DELETE", "identity", f"{user}/access_rules/{rule['id']}", allow=(403, 404))
 
 
 def main() -> None:

@@ -91,10 +91,10 @@ class RegionCredentialInfo(InfoModule):
         self.client = connect(self.params)
 
     def read(self) -> list[dict[str, t.Any]]:
-        path = "/users/%s/application_credentials" % self.client.me()["user_id"]
+        path = f"/users/{self.client.me()['user_id']}/application_credentials"
         found = []
         for entry in self.client.list("identity", path, "application_credentials"):
-            form = re.match(r"^%s-(.+)-([0-9]+)$" % re.escape(self.params["mark"]), entry["name"])
+            form = re.match(f"^{re.escape(self.params['mark'])}-(.+)-([0-9]+)$", entry["name"])
             if not form or not is_ours(entry.get("description"), self.params["mark"]):
                 continue
             if self.params["name"] not in (None, form.group(1)):

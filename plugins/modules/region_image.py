@@ -189,7 +189,7 @@ OWN_FIELDS = frozenset(
 USABLE = ("active", "deactivated")
 
 
-def shown(image: dict[str, t.Any], sha512: t.Optional[str]) -> dict[str, t.Any]:
+def shown(image: dict[str, t.Any], sha512: str | None) -> dict[str, t.Any]:
     """An image of Glance in the words of the module's options."""
     properties = {key: value for key, value in image.items() if key not in OWN_FIELDS}
     kept = ("id", "name", "visibility", "min_disk", "min_ram", "protected", "disk_format", "container_format")
@@ -239,7 +239,7 @@ class RegionImage(ResourceModule):
         self.client = connect(self.params)
         self.left_over: list[dict[str, t.Any]] = []
 
-    def find(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+    def find(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
         mine = self.client.me()["project_id"]
         images = [image for image in self.client.list("image", "/images", "images", name=item["name"]) if image.get("owner") == mine]
         if item["state"] == "absent":
@@ -263,10 +263,10 @@ class RegionImage(ResourceModule):
     def readable(self, item: dict[str, t.Any]) -> str:
         path = str(item["path"])
         if not os.access(path, os.R_OK):
-            raise Failure("path: there is no readable file %s; build the image first" % path, "file", "missing")
+            raise Failure(f"path: there is no readable file {path}; build the image first", "file", "missing")
         return path
 
-    def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+    def desired(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
         if item["state"] == "absent":
             return None
         wish = self.given_options(item, "name", "disk_format", "container_format", "visibility", "min_disk", "min_ram", "protected")
@@ -277,7 +277,7 @@ class RegionImage(ResourceModule):
             wish["properties"] = {key: str(value) for key, value in item["properties"].items()}
         return wish
 
-    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> dict[str, t.Any] | None:
         if plan.action == DELETE or plan.before is None:
             for image in self.left_over:
                 self.client.request("DELETE", "image", "/images/" + image["id"], allow=(404,))
@@ -292,7 +292,7 @@ class RegionImage(ResourceModule):
     def upload(self, item: dict[str, t.Any], after: dict[str, t.Any]) -> dict[str, t.Any]:
         path = self.readable(item)
         if file_hash(path, "sha512") != item["sha512"].lower():
-            raise Failure("sha512: %s has another content than was said; build the image again" % path, "file", "mismatch")
+            raise Failure(f"sha512: {path} has another content than was said; build the image again", "file", "mismatch")
         # Protected only once it is active: else what an upload leaves over that is cut short could not be deleted by the next run.
         body = {key: value for key, value in after.items() if key not in ("sha512", "properties", "protected")}
         made = self.client.request("POST", "image", "/images", dict(after.get("properties") or {}, **body))
@@ -301,8 +301,8 @@ class RegionImage(ResourceModule):
             image = self.wait_active(made["id"], item)
             if not self.has_content(item, image):
                 raise Failure(
-                    "%s: what arrived has %s %s, not that of the file; the upload was taken back, try again"
-                    % (item["name"], image.get("os_hash_algo"), image.get("os_hash_value")),
+                    f"{item['name']}: what arrived has {image.get('os_hash_algo')} {image.get('os_hash_value')}, not that of the "
+                    "file; the upload was taken back, try again",
                     "glance",
                     "mismatch",
                 )
@@ -328,7 +328,7 @@ class RegionImage(ResourceModule):
                 return image
             if image["status"] in ("killed", "deleted", "pending_delete") or time.monotonic() > deadline:
                 raise Failure(
-                    "%s: Glance says %s instead of active after the upload; its log says why" % (item["name"], image["status"]),
+                    f"{item['name']}: Glance says {image['status']} instead of active after the upload; its log says why",
                     "glance",
                     image["status"],
                 )

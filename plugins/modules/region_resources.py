@@ -226,13 +226,13 @@ class RegionResources(ResourceModule):
         except Failure as failure:
             if not still_to_come(failure, self.params, self.module.check_mode):
                 raise
-            self.module.warn("%s; taken for an empty region, since this is only a check" % failure.message)
+            self.module.warn(f"{failure.message}; taken for an empty region, since this is only a check")
             self.empty = True
             client = None  # type: ignore[assignment]
         context = Context(client, self.params["mark"], self.absent, self.params["project"], self.module.warn)
         self.kinds = {word: kind(context) for option, word, kind in KINDS}
 
-    def password_of(self, user: dict[str, t.Any]) -> t.Optional[str]:
+    def password_of(self, user: dict[str, t.Any]) -> str | None:
         path = user["password_file"]
         if not path or not os.path.exists(path):
             return None
@@ -240,7 +240,7 @@ class RegionResources(ResourceModule):
             with open(path, encoding="utf-8") as file:
                 password = file.readline().strip()
         except OSError as error:
-            raise bad("users.password_file", path, "expected a file that can be read (%s)" % error.strerror)
+            raise bad("users.password_file", path, f"expected a file that can be read ({error.strerror})")
         if not password:
             raise bad("users.password_file", path, "expected a password in its first line")
         self.module.no_log_values.add(password)
@@ -272,10 +272,10 @@ class RegionResources(ResourceModule):
             advice = "Retire the workers of this region (distcloud scheduler vms) and have the others removed first"
         else:
             left = kind.holdings(self.params["images_of"]) if kind.find(project) else []
-            what = "project %s still holds what is not ours to remove:" % project["name"]
+            what = f"project {project['name']} still holds what is not ours to remove:"
             advice = "Remove these or give them to another project first"
         if left:
-            raise Failure("%s %s. %s" % (what, ", ".join(left[:20]), advice), self.service, "not_empty", {"holdings": left})
+            raise Failure(f"{what} {', '.join(left[:20])}. {advice}", self.service, "not_empty", {"holdings": left})
 
     def attached(self) -> list[str]:
         """The ports of others on the networks, and in the security groups, that are to be removed."""
@@ -287,7 +287,7 @@ class RegionResources(ResourceModule):
         return attached(kind, ids["networks"], ids["security_groups"], ids["routers"]) if isinstance(kind, Network) else []
 
     def name_of(self, item: dict[str, t.Any]) -> str:
-        return "%s %s" % (self.kinds[item["kind"]].word, item.get("name") or "of the project")
+        return f"{self.kinds[item['kind']].word} {item.get('name') or 'of the project'}"
 
     def plan(self, item: dict[str, t.Any]) -> Plan:
         kind = self.kinds[item["kind"]]
@@ -306,10 +306,10 @@ class RegionResources(ResourceModule):
     def may_replace(self, item: dict[str, t.Any]) -> bool:
         return self.kinds[item["kind"]].replaceable
 
-    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> dict[str, t.Any] | None:
         return self.kinds[item["kind"]].apply(item, plan)
 
-    def _result(self, done: list[tuple[Plan, t.Optional[dict[str, t.Any]], str]], plural: bool) -> dict[str, t.Any]:
+    def _result(self, done: list[tuple[Plan, dict[str, t.Any] | None, str]], plural: bool) -> dict[str, t.Any]:
         """The base's result for many items, sorted by kind."""
         self.plural_key = "all"
         result = super()._result(done, True)

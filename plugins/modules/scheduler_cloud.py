@@ -391,7 +391,7 @@ class SchedulerCloud(SchedulerResource):
                 raise
             return Plan(DELETE, before=self.find(item))
 
-    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> dict[str, t.Any] | None:
         try:
             return super().apply(item, plan)
         except Failure as failure:
@@ -400,8 +400,8 @@ class SchedulerCloud(SchedulerResource):
             frozen = self.client.put(self.path(item), {"frozen": True}, dry_run=False)
             retired = self.client.post([*self.path(item), "retire"])
             raise Failure(
-                "cloud %s/%s: %s VMs still finish their jobs; it can be deleted when they are gone, so run this again"
-                % (self.params["group"], item["name"], retired["alive"]),
+                f"cloud {self.params['group']}/{item['name']}: {retired['alive']} VMs still finish their jobs; it can be deleted "
+                "when they are gone, so run this again",
                 self.service,
                 failure.code,
                 {"type": "draining", "alive": retired["alive"]},

@@ -169,7 +169,7 @@ class SystemdUnits(BaseModule):
             if missing and not planned:
                 if wish["state"] == "stopped":
                     continue
-                raise Failure("there is no unit %s on this host; install its package first" % name, self.service, "not-found")
+                raise Failure(f"there is no unit {name} on this host; install its package first", self.service, "not-found")
             if state.get("UnitFileState") == "static":
                 is_enabled = wish["enabled"]
             what = steps(wish, is_enabled, is_active, is_active and self.stale(wish, state))
@@ -223,8 +223,8 @@ class SystemdUnits(BaseModule):
         told = self.journal(names)
         # Of many that were started together, those that are up have no part in the failure.
         named = told if told and verb in ("start", "restart") else names
-        why = "was not finished within %d s" % self.params["timeout"] if code == TIMED_OUT else "failed: %s" % (err.strip() or out.strip())
-        raise Failure("%s %s" % (" ".join(["systemctl", verb, *named]), why), self.service, code, {"units": told})
+        why = f"was not finished within {self.params['timeout']} s" if code == TIMED_OUT else f"failed: {err.strip() or out.strip()}"
+        raise Failure(f"{' '.join(['systemctl', verb, *named])} {why}", self.service, code, {"units": told})
 
     def journal(self, names: t.Iterable[str]) -> dict[str, str]:
         """The last lines of what did not come up, since nobody should have to log in to read them."""

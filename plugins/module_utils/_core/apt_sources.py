@@ -46,7 +46,7 @@ def lines_for(sources: t.Iterable[Source], release: str) -> list[str]:
     """Lines of a sources.list for one release with its updates and security fixes, each once; only what other machines reach too."""
     wanted = (release, release + "-updates", release + "-security")
     lines = [
-        "deb %s %s %s" % (source.uri.rstrip("/"), suite, " ".join(source.components))
+        f"deb {source.uri.rstrip('/')} {suite} {' '.join(source.components)}"
         for source in sources
         for suite in wanted
         if suite in source.suites and source.uri.startswith(("http://", "https://"))

@@ -27,7 +27,7 @@ def need_yaml() -> None:
         raise Failure("PyYAML is needed on the machine where this module runs: pip install PyYAML", "python", "import")
 
 
-def read_yaml(path: str) -> t.Optional[dict[str, t.Any]]:
+def read_yaml(path: str) -> dict[str, t.Any] | None:
     """The mapping in a file; None where there is no file."""
     need_yaml()
     try:
@@ -36,15 +36,15 @@ def read_yaml(path: str) -> t.Optional[dict[str, t.Any]]:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise Failure("%s cannot be read: %s" % (path, error.strerror), "file", "unreadable", {"path": path})
+        raise Failure(f"{path} cannot be read: {error.strerror}", "file", "unreadable", {"path": path})
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = " (line %d)" % (mark.line + 1) if mark is not None else ""
-        raise Failure("%s is not valid YAML%s; mend or remove it" % (path, place), "file", "invalid", {"path": path})
+        place = f" (line {mark.line + 1})" if mark is not None else ""
+        raise Failure(f"{path} is not valid YAML{place}; mend or remove it", "file", "invalid", {"path": path})
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise Failure("%s should hold a mapping of keys and values; mend or remove it" % path, "file", "invalid", {"path": path})
+        raise Failure(f"{path} should hold a mapping of keys and values; mend or remove it", "file", "invalid", {"path": path})
     return content
 
 
@@ -69,12 +69,12 @@ def write_text(path: str, text: str) -> None:
         finally:
             os.close(directory)
     except OSError as error:
-        raise Failure("%s cannot be written: %s" % (path, error.strerror), "file", "unwritable", {"path": path})
+        raise Failure(f"{path} cannot be written: {error.strerror}", "file", "unwritable", {"path": path})
 
 
 def write_yaml(path: str, content: dict[str, t.Any], comment: str) -> None:
     need_yaml()
-    write_text(path, "# %s\n%s" % (comment, yaml.safe_dump(content, sort_keys=False, default_flow_style=False, allow_unicode=True)))
+    write_text(path, f"# {comment}\n{yaml.safe_dump(content, sort_keys=False, default_flow_style=False, allow_unicode=True)}")
 
 
 def remove(path: str) -> None:

@@ -35,8 +35,8 @@ class Failure(Exception):
         self,
         message: str,
         service: str,
-        code: t.Union[str, int],
-        details: t.Optional[dict[str, t.Any]] = None,
+        code: str | int,
+        details: dict[str, t.Any] | None = None,
         changed: bool = False,
     ) -> None:
         super().__init__(message)
@@ -57,7 +57,7 @@ class BaseModule:
     @classmethod
     def argument_spec(cls) -> dict[str, t.Any]:
         """The module's options."""
-        raise NotImplementedError("%s says nothing about its options" % cls.__name__)
+        raise NotImplementedError(f"{cls.__name__} says nothing about its options")
 
     @classmethod
     def constraints(cls) -> dict[str, t.Any]:
@@ -79,7 +79,7 @@ class BaseModule:
 
     def run(self) -> None:
         """Do the work and leave by exit_json or fail_json."""
-        raise NotImplementedError("%s does not say what to do" % type(self).__name__)
+        raise NotImplementedError(f"{type(self).__name__} does not say what to do")
 
     def fail(self, failure: Failure, **result: t.Any) -> t.NoReturn:
         self.module.fail_json(
@@ -104,23 +104,23 @@ class ResourceModule(BaseModule):
     whole: tuple[str, ...] = ()
     entire: bool = False
 
-    def find(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+    def find(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
         """Read the resource from the world; None where there is none."""
-        raise NotImplementedError("%s cannot find" % type(self).__name__)
+        raise NotImplementedError(f"{type(self).__name__} cannot find")
 
-    def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+    def desired(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
         """The wish: only the fields that were said; None for absent."""
-        raise NotImplementedError("%s has no wish" % type(self).__name__)
+        raise NotImplementedError(f"{type(self).__name__} has no wish")
 
-    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> dict[str, t.Any] | None:
         """Carry out the plan; the state that results, without secrets. Never called in check mode or without a change."""
-        raise NotImplementedError("%s cannot apply" % type(self).__name__)
+        raise NotImplementedError(f"{type(self).__name__} cannot apply")
 
     def name_of(self, item: dict[str, t.Any]) -> str:
         """What a person calls the item."""
         return str(item["name"])
 
-    def changed_secrets(self, item: dict[str, t.Any], current: t.Optional[dict[str, t.Any]]) -> t.Collection[str]:
+    def changed_secrets(self, item: dict[str, t.Any], current: dict[str, t.Any] | None) -> t.Collection[str]:
         """Which of the given secrets differ from those in place, where somebody can tell."""
         return ()
 
@@ -158,7 +158,7 @@ class ResourceModule(BaseModule):
 
     def run(self) -> None:
         plural = bool(self.plural_key) and self.params.get(self.plural_key) is not None
-        done: list[tuple[Plan, t.Optional[dict[str, t.Any]], str]] = []
+        done: list[tuple[Plan, dict[str, t.Any] | None, str]] = []
         name = ""
         try:
             self.connect()
@@ -174,14 +174,14 @@ class ResourceModule(BaseModule):
             self.fail(failure, **result)
         self.module.exit_json(**self._result(done, plural))
 
-    def _bring(self, item: dict[str, t.Any], name: str) -> tuple[Plan, t.Optional[dict[str, t.Any]], str]:
+    def _bring(self, item: dict[str, t.Any], name: str) -> tuple[Plan, dict[str, t.Any] | None, str]:
         plan = self.plan(item)
         for warning in plan.warnings:
             self.module.warn(warning)
         if plan.action == REPLACE and not self.may_replace(item):
             fixed = [field for field in plan.fields if any(field == stem or field.startswith(stem + ".") for stem in self.immutable)]
             raise Failure(
-                "%s exists and its %s cannot be changed in place; remove it first or use another name" % (name, ", ".join(fixed)),
+                f"{name} exists and its {', '.join(fixed)} cannot be changed in place; remove it first or use another name",
                 self.service,
                 "immutable",
                 {"fields": fixed},
@@ -190,7 +190,7 @@ class ResourceModule(BaseModule):
             return plan, plan.after, name
         return plan, self.apply(item, plan), name
 
-    def _result(self, done: list[tuple[Plan, t.Optional[dict[str, t.Any]], str]], plural: bool) -> dict[str, t.Any]:
+    def _result(self, done: list[tuple[Plan, dict[str, t.Any] | None, str]], plural: bool) -> dict[str, t.Any]:
         changed = any(plan.changed for plan, after, name in done)
         result: dict[str, t.Any] = {"changed": changed}
         if plural:
@@ -207,7 +207,7 @@ class InfoModule(BaseModule):
     """A module that only reads; `read` gives what stands under the result key."""
 
     def read(self) -> t.Any:
-        raise NotImplementedError("%s cannot read" % type(self).__name__)
+        raise NotImplementedError(f"{type(self).__name__} cannot read")
 
     def run(self) -> None:
         try:

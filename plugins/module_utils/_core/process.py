@@ -19,10 +19,10 @@ import typing as t
 def run_in_group(
     argv: t.Sequence[str],
     timeout: float,
-    output: t.Union[int, t.IO[bytes]],
-    env: t.Optional[t.Mapping[str, str]] = None,
-    cwd: t.Optional[str] = None,
-    lock: t.Optional[int] = None,
+    output: int | t.IO[bytes],
+    env: t.Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    lock: int | None = None,
 ) -> int:
     """Run a command without input, in a session and so a process group of its own; its code, or subprocess.TimeoutExpired.
 

@@ -31,8 +31,8 @@ class Plan:
     """
 
     action: str
-    before: t.Optional[dict[str, t.Any]] = None
-    after: t.Optional[dict[str, t.Any]] = None
+    before: dict[str, t.Any] | None = None
+    after: dict[str, t.Any] | None = None
     fields: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     warnings: tuple[str, ...] = field(default=())
@@ -72,7 +72,7 @@ def difference(before: dict[str, t.Any], after: dict[str, t.Any], prefix: str = 
     for key in sorted(set(before) | set(after)):
         old, new = before.get(key), after.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            names.extend(difference(old, new, "%s%s." % (prefix, key)))
+            names.extend(difference(old, new, f"{prefix}{key}."))
         elif old != new:
             names.append(prefix + key)
     return tuple(names)
@@ -93,8 +93,8 @@ def scrub(state: t.Any, secrets: t.Collection[str], mark: str = MARK, prefix: st
 
 
 def reconcile(
-    current: t.Optional[dict[str, t.Any]],
-    desired: t.Optional[dict[str, t.Any]],
+    current: dict[str, t.Any] | None,
+    desired: dict[str, t.Any] | None,
     *,
     immutable: t.Collection[str] = (),
     secrets: t.Collection[str] = (),

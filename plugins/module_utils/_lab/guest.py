@@ -24,11 +24,11 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 class Tree:
     """A guest's files: ``root`` takes the writing, ``lower`` is read where ``root`` has nothing (None for a running guest)."""
 
-    def __init__(self, root: str, lower: t.Optional[str] = None) -> None:
+    def __init__(self, root: str, lower: str | None = None) -> None:
         self.root = root
         self.lower = lower
 
-    def _open_folder(self, base: str, parts: list[str]) -> t.Optional[int]:
+    def _open_folder(self, base: str, parts: list[str]) -> int | None:
         """The folder as a descriptor; None where it is absent. A link on the way is refused: the guest's root could have laid it."""
         handle = os.open(base, _FOLDER)
         for part in parts:
@@ -37,15 +37,13 @@ class Tree:
             except FileNotFoundError:
                 return None
             except OSError as error:
-                raise Failure(
-                    "%s in %s: %s is no folder (%s)" % ("/".join(parts), base, part, error.strerror), "lab", "guest_file"
-                ) from error
+                raise Failure(f"{'/'.join(parts)} in {base}: {part} is no folder ({error.strerror})", "lab", "guest_file") from error
             finally:
                 os.close(handle)
             handle = following
         return handle
 
-    def _read_in(self, base: str, path: str) -> t.Optional[tuple[str, int]]:
+    def _read_in(self, base: str, path: str) -> tuple[str, int] | None:
         parts = path.strip("/").split("/")
         folder = self._open_folder(base, parts[:-1])
         if folder is None:
@@ -62,7 +60,7 @@ class Tree:
         finally:
             os.close(folder)
 
-    def read(self, path: str) -> t.Optional[tuple[str, int]]:
+    def read(self, path: str) -> tuple[str, int] | None:
         """Content and mode; None where there is no such file, mode -1 where something else stands in its place."""
         found = self._read_in(self.root, path)
         if found is None and self.lower is not None:
@@ -93,7 +91,7 @@ class Tree:
         """Replace a file at once; it belongs to the owner of its folder, so that a user's .ssh stays the user's."""
         parts = path.strip("/").split("/")
         folder = self._make_folder(parts[:-1])
-        temporary = ".%s.lab" % parts[-1]
+        temporary = f".{parts[-1]}.lab"
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=folder)
@@ -118,7 +116,7 @@ class Drift(t.NamedTuple):
     after: str
 
 
-def drifted(tree: t.Optional[Tree], files: t.Iterable[GuestFile]) -> list[Drift]:
+def drifted(tree: Tree | None, files: t.Iterable[GuestFile]) -> list[Drift]:
     """Which files have to be written. Without a tree (the host is not made yet) all of them."""
     found = []
     for file in files:

@@ -30,7 +30,7 @@ class LabModule(BaseModule):
 
     def bring(self) -> dict[str, t.Any]:
         """The module's result, `changed` among it."""
-        raise NotImplementedError("%s does not say what to do" % type(self).__name__)
+        raise NotImplementedError(f"{type(self).__name__} does not say what to do")
 
     def run(self) -> None:
         try:

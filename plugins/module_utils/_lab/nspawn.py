@@ -49,7 +49,7 @@ class Found(t.NamedTuple):
 
 def _status(process: int) -> dict[str, str]:
     try:
-        with open("/proc/%d/status" % process, encoding="utf-8", errors="replace") as handle:
+        with open(f"/proc/{process}/status", encoding="utf-8", errors="replace") as handle:
             return dict(line.rstrip("\n").split(":\t", 1) for line in handle if ":\t" in line)
     except (FileNotFoundError, ProcessLookupError):
         return {}
@@ -79,7 +79,7 @@ def find(lab: str, host: str) -> Found:
 def tree_of(lab: str, host: str, found: Found, record: t.Mapping[str, t.Any]) -> Tree:
     """Where the host's files are reached now."""
     if found.init:
-        return Tree("/proc/%d/root" % found.init)
+        return Tree(f"/proc/{found.init}/root")
     return Tree(os.path.join(outer.host_folder(lab, host), "upper"), record["tree"])
 
 
@@ -97,11 +97,9 @@ def attach(lab: str, host: str, wish: t.Mapping[str, t.Any], bridge: str, timeou
     """Put the outer ends into the bridge, as soon as nspawn has made them."""
     for port, inner in (("h", "host0"), ("x", "ex0")) if wish["provider_port"] else (("h", "host0"),):
         name = plan.link_name(lab, host, port)
-        if not outer.wait_for(lambda name=name: os.path.isdir("/sys/class/net/%s" % name), timeout, 0.02):
-            raise Failure(
-                "host %s: its link %s did not appear within %d s\n%s" % (host, name, timeout, last_words(lab, host)), "lab", "link"
-            )
-        outer.attach_link(name, bridge, "distcloud-lab %s %s %s" % (lab, host, inner))
+        if not outer.wait_for(lambda name=name: os.path.isdir(f"/sys/class/net/{name}"), timeout, 0.02):
+            raise Failure(f"host {host}: its link {name} did not appear within {timeout} s\n{last_words(lab, host)}", "lab", "link")
+        outer.attach_link(name, bridge, f"distcloud-lab {lab} {host} {inner}")
 
 
 def create(lab: str, host: str, record: t.Mapping[str, t.Any]) -> dict[str, str]:
@@ -111,7 +109,7 @@ def create(lab: str, host: str, record: t.Mapping[str, t.Any]) -> dict[str, str]
     for name in ("upper", "work", "root", "keys"):
         os.makedirs(os.path.join(folder, name), mode=0o700 if name == "keys" else 0o755)
     key = os.path.join(folder, "keys", "ssh_host_ed25519_key")
-    outer.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", host, "-f", key], "making the key of host %s" % host)
+    outer.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", host, "-f", key], f"making the key of host {host}")
     with open(os.path.join(folder, "keys", "machine-id"), "w", encoding="utf-8") as handle:
         handle.write(secrets.token_hex(16))
     outer.write_json(os.path.join(folder, "host.json"), record)
@@ -121,7 +119,7 @@ def create(lab: str, host: str, record: t.Mapping[str, t.Any]) -> dict[str, str]
     return keys
 
 
-def host_keys(lab: str, host: str) -> t.Optional[dict[str, str]]:
+def host_keys(lab: str, host: str) -> dict[str, str] | None:
     folder = os.path.join(outer.host_folder(lab, host), "keys")
     found = {}
     for field, name in (("private", "ssh_host_ed25519_key"), ("public", "ssh_host_ed25519_key.pub"), ("machine_id", "machine-id")):
@@ -139,8 +137,8 @@ def start(lab: str, host: str, wish: t.Mapping[str, t.Any], record: t.Mapping[st
     tree = record["tree"]
     if not os.path.isdir(os.path.join(tree, "usr")):
         raise Failure(
-            "host %s: the baked tree %s that it stands on is gone; make the host anew (lab_host_recreate=true), its data will be lost"
-            % (host, tree),
+            f"host {host}: the baked tree {tree} that it stands on is gone; make the host anew (lab_host_recreate=true), its "
+            "data will be lost",
             "lab",
             "tree",
         )
@@ -196,7 +194,7 @@ def kill(lab: str, host: str) -> None:
     for port in ("h", "x"):
         # The kernel takes a veth away a moment after its namespace; a new start would meet the old name.
         name = plan.link_name(lab, host, port)
-        if not outer.wait_for(lambda name=name: not os.path.isdir("/sys/class/net/%s" % name), 3, 0.05):
+        if not outer.wait_for(lambda name=name: not os.path.isdir(f"/sys/class/net/{name}"), 3, 0.05):
             outer.remove_link(name)
 
 
@@ -212,7 +210,7 @@ def destroy(lab: str, host: str) -> None:
 def enter(found: Found, argv: list[str], timeout: int = 60) -> subprocess.CompletedProcess[str]:
     return outer.run(
         ["nsenter", "--target", str(found.init), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--", *argv],
-        "running %s in the guest" % argv[0],
+        f"running {argv[0]} in the guest",
         timeout=timeout,
         check=False,
     )
@@ -226,13 +224,13 @@ def last_words(lab: str, host: str) -> str:
             said = enter(found, ["journalctl", "--no-pager", "--lines=25", "--output=short-monotonic"]).stdout.strip()
             failed = enter(found, ["systemctl", "--no-pager", "--plain", "--no-legend", "--failed"]).stdout.strip()
             if said:
-                return "failed units: %s\nend of its journal:\n%s" % (failed or "none", said)
+                return f"failed units: {failed or 'none'}\nend of its journal:\n{said}"
         except Failure:
             pass
     try:
         with open(os.path.join(outer.host_folder(lab, host), "console.log"), "rb") as handle:
             handle.seek(max(0, os.fstat(handle.fileno()).st_size - 3000))
-            return "end of its console:\n%s" % handle.read().decode(errors="replace").strip()
+            return f"end of its console:\n{handle.read().decode(errors='replace').strip()}"
     except FileNotFoundError:
         return "it said nothing"
 
@@ -256,7 +254,7 @@ def wait_ready(lab: str, host: str, address: str, timeout: float) -> str:
         found = find(lab, host)
         if not found.init:
             if time.monotonic() - began > 60:
-                raise Failure("host %s: did not start\n%s" % (host, last_words(lab, host)), "lab", "not_started")
+                raise Failure(f"host {host}: did not start\n{last_words(lab, host)}", "lab", "not_started")
             return False
         if said not in ("running", "degraded"):
             said = enter(found, ["systemctl", "is-system-running"]).stdout.strip()
@@ -264,8 +262,8 @@ def wait_ready(lab: str, host: str, address: str, timeout: float) -> str:
 
     if not outer.wait_for(ready, timeout, 0.2):
         raise Failure(
-            "host %s: not ready within %d s (systemd says %s, sshd at %s answers: %s)\n%s"
-            % (host, timeout, said or "nothing", address, answers_ssh(address), last_words(lab, host)),
+            f"host {host}: not ready within {timeout} s (systemd says {said or 'nothing'}, sshd at {address} answers: "
+            f"{answers_ssh(address)})\n{last_words(lab, host)}",
             "lab",
             "not_ready",
         )

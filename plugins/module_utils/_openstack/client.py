@@ -55,7 +55,7 @@ def endpoint_url(base: str, service: str) -> str:
     version = VERSIONS[service]
     if re.search(r"/v[0-9][0-9.]*(/|$)", base):
         return re.sub(r"/v[0-9][0-9.]*$", "/" + version, base) if service == "identity" else base
-    return "%s/%s" % (base, version)
+    return f"{base}/{version}"
 
 
 def placed_path(base: str, path: str) -> str:
@@ -87,7 +87,7 @@ def message_of(status: int, body: t.Any) -> str:
             return str(body["message"])
     if isinstance(body, str) and body:
         return re.sub(r"<[^>]*>|\s+", " ", body).strip()[:300]
-    return "HTTP status %s" % status
+    return f"HTTP status {status}"
 
 
 class Client:
@@ -97,10 +97,10 @@ class Client:
         self,
         session: t.Any,
         label: str,
-        region_name: t.Optional[str] = None,
+        region_name: str | None = None,
         interface: str = "public",
         auth_url: str = "",
-        cacert: t.Optional[str] = None,
+        cacert: str | None = None,
         verify: bool = True,
     ) -> None:
         self.session = session
@@ -117,20 +117,20 @@ class Client:
         if service not in self._bases:
             found = translated(lambda: self.looked_up(service), self.label, service)
             if not found:
+                where = f" in region {self.region_name}" if self.region_name else ""
                 raise Failure(
-                    "%s: the catalogue names no %s service%s; check region_name and interface"
-                    % (self.label, service, " in region %s" % self.region_name if self.region_name else ""),
+                    f"{self.label}: the catalog has no {service} service{where}; check region_name and interface",
                     "keystone",
                     NO_ENDPOINT,
                 )
             self._bases[service] = found
         return self._bases[service]
 
-    def looked_up(self, service: str) -> t.Optional[str]:
+    def looked_up(self, service: str) -> str | None:
         from keystoneauth1 import exceptions
 
         try:
-            found: t.Optional[str] = self.session.get_endpoint(service_type=service, interface=self.interface, region_name=self.region_name)
+            found: str | None = self.session.get_endpoint(service_type=service, interface=self.interface, region_name=self.region_name)
         except exceptions.EndpointNotFound:
             return None
         return found
@@ -180,7 +180,7 @@ class Client:
         parsed = parse(answer)
         if answer.status_code >= 300:
             raise Failure(
-                "%s: %s refused %s %s: %s" % (self.label, SERVICE_NAMES[service], method, path, message_of(answer.status_code, parsed)),
+                f"{self.label}: {SERVICE_NAMES[service]} refused {method} {path}: {message_of(answer.status_code, parsed)}",
                 SERVICE_NAMES[service],
                 answer.status_code,
                 {"method": method, "path": path},
@@ -217,7 +217,7 @@ class Client:
         )
         return int(answer.status_code)
 
-    def me(self) -> dict[str, t.Optional[str]]:
+    def me(self) -> dict[str, str | None]:
         """Ids of the user and project that this account is."""
         access = translated(lambda: self.session.auth.get_access(self.session), self.label, "identity")
         return {"user_id": access.user_id, "project_id": access.project_id, "roles": access.role_names}
@@ -245,7 +245,7 @@ def unquoted(value: str) -> str:
     return unquote_plus(value)
 
 
-def next_page(answer: dict[str, t.Any], key: str) -> t.Optional[str]:
+def next_page(answer: dict[str, t.Any], key: str) -> str | None:
     """The address of a listing's next page in any of the three forms that the services use."""
     for link in answer.get(key + "_links") or []:
         if link.get("rel") == "next":
@@ -295,33 +295,33 @@ def in_words(error: t.Any, label: str, service: str) -> Failure:
         error = error.__context__
     if isinstance(error, exceptions.SSLError):
         return Failure(
-            "%s: the certificate of the %s service was not accepted: %s" % (label, service, distrust(str(error))),
+            f"{label}: the certificate of the {service} service was not accepted: {distrust(str(error))}",
             SERVICE_NAMES[service],
             "tls",
             {"error": str(error)},
         )
     if isinstance(error, (exceptions.ConnectionError, exceptions.ServiceUnavailable, exceptions.BadGateway)):
         return Failure(
-            "%s: the %s service does not answer; is the region up, and is its port open from here?" % (label, service),
+            f"{label}: the {service} service does not answer; is the region up, and is its port open from here?",
             SERVICE_NAMES[service],
             UNREACHABLE,
             {"error": str(error)},
         )
     if isinstance(error, exceptions.Unauthorized):
         return Failure(
-            "%s: the log-in was refused; check user, password, project and their domains in clouds.yaml" % label,
+            f"{label}: the log-in was refused; check user, password, project and their domains in clouds.yaml",
             "keystone",
             401,
             {"error": str(error)},
         )
     if service == "identity" and isinstance(error, (exceptions.DiscoveryFailure, exceptions.NotFound)):
         return Failure(
-            "%s: what answers at auth_url is no Keystone; check it in clouds.yaml (usually https://HOST:5000/v3)" % label,
+            f"{label}: what answers at auth_url is no Keystone; check it in clouds.yaml (usually https://HOST:5000/v3)",
             "keystone",
             "no_keystone",
             {"error": str(error)},
         )
-    return Failure("%s: %s" % (label, error), SERVICE_NAMES[service], getattr(error, "http_status", None) or "error", {})
+    return Failure(f"{label}: {error}", SERVICE_NAMES[service], getattr(error, "http_status", None) or "error", {})
 
 
 def connect(params: dict[str, t.Any]) -> Client:
@@ -352,7 +352,7 @@ def connect(params: dict[str, t.Any]) -> Client:
         session = translated(lambda: connection.session, label, "identity")
     except sdk_exceptions.ConfigException as error:
         raise Failure(
-            "%s: %s; clouds.yaml is looked for in OS_CLIENT_CONFIG_FILE, here, ~/.config/openstack and /etc/openstack" % (label, error),
+            f"{label}: {error}; clouds.yaml is looked for in OS_CLIENT_CONFIG_FILE, here, ~/.config/openstack and /etc/openstack",
             "clouds.yaml",
             UNKNOWN_CLOUD,
         )

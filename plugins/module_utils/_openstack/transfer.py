@@ -38,10 +38,10 @@ def patch_image(client: Client, image_id: str, before: dict[str, t.Any], after: 
 def send_file(client: Client, image_id: str, path: str, timeout: int) -> None:
     """Streams a file as the image's content; ``timeout`` is how many seconds the connection may stand still."""
     with open(path, "rb") as stream:
-        send(client, "PUT", "/images/%s/file" % image_id, stream, "application/octet-stream", timeout)
+        send(client, "PUT", f"/images/{image_id}/file", stream, "application/octet-stream", timeout)
 
 
-def send(client: Client, method: str, path: str, data: t.Any, content_type: str, timeout: t.Optional[int] = None) -> None:
+def send(client: Client, method: str, path: str, data: t.Any, content_type: str, timeout: int | None = None) -> None:
     extra = {"timeout": timeout} if timeout else {}
     answer = translated(
         lambda: client.session.request(
@@ -58,7 +58,7 @@ def send(client: Client, method: str, path: str, data: t.Any, content_type: str,
     )
     if answer.status_code >= 300:
         raise Failure(
-            "%s: glance refused %s %s: %s" % (client.label, method, path, message_of(answer.status_code, parse(answer))),
+            f"{client.label}: glance refused {method} {path}: {message_of(answer.status_code, parse(answer))}",
             "glance",
             answer.status_code,
             {"method": method, "path": path},

@@ -26,7 +26,7 @@ class Flavor(Kind):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._all: t.Optional[list[dict[str, t.Any]]] = None
+        self._all: list[dict[str, t.Any]] | None = None
 
     def look(self, wish: Wish) -> State:
         if self._all is None:
@@ -50,7 +50,7 @@ class Flavor(Kind):
 
     def allowed(self, flavor_id: str) -> set[str]:
         """Ids of the projects that may use a flavor that is not public."""
-        found = self.client.get("compute", "/flavors/%s/os-flavor-access" % flavor_id)["flavor_access"]
+        found = self.client.get("compute", f"/flavors/{flavor_id}/os-flavor-access")["flavor_access"]
         return {entry["tenant_id"] for entry in found}
 
     def desired(self, wish: Wish) -> State:
@@ -78,12 +78,12 @@ class Flavor(Kind):
         before = (plan.before or {}).get("extra_specs") or {}
         after = plan.after.get("extra_specs") or {}
         if {key: value for key, value in after.items() if before.get(key) != value}:
-            self.client.request("POST", "compute", "/flavors/%s/os-extra_specs" % flavor_id, {"extra_specs": after})
+            self.client.request("POST", "compute", f"/flavors/{flavor_id}/os-extra_specs", {"extra_specs": after})
         for key in sorted(set(before) - set(after)):
-            self.client.request("DELETE", "compute", "/flavors/%s/os-extra_specs/%s" % (flavor_id, key), allow=(404,))
+            self.client.request("DELETE", "compute", f"/flavors/{flavor_id}/os-extra_specs/{key}", allow=(404,))
         if "ours_to_use" in plan.fields and plan.after["ours_to_use"]:
             body = {"addTenantAccess": {"tenant": self.context.project_id()}}
-            self.client.request("POST", "compute", "/flavors/%s/action" % flavor_id, body, allow=(409,))
+            self.client.request("POST", "compute", f"/flavors/{flavor_id}/action", body, allow=(409,))
         return dict(plan.after, id=flavor_id)
 
 
@@ -107,7 +107,7 @@ class KeyPair(Kind):
 
     def desired(self, wish: Wish) -> State:
         kind, blob, *comment = wish["public_key"].split()
-        return {"name": wish["name"], "public_key": "%s %s %s" % (kind, blob, describe(" ".join(comment), self.context.mark))}
+        return {"name": wish["name"], "public_key": f"{kind} {blob} {describe(' '.join(comment), self.context.mark)}"}
 
     def apply(self, wish: Wish, plan: Plan) -> State:
         if plan.action in (DELETE, REPLACE):

@@ -22,7 +22,7 @@ PRESENT, ROTATED, PRUNED, ABSENT = "present", "rotated", "pruned", "absent"
 NOTHING, MAKE, RESUME, PRUNE, REMOVE = "nothing", "make", "resume", "prune", "remove"
 # Where the region is: no part of the credential, which lives on when these change.
 WHEREABOUTS = ("auth_url", "region_name", "interface", "cacert")
-Document = t.Dict[str, t.Any]
+Document = dict[str, t.Any]
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Decision:
 
 
 def credential_name(mark: str, service: str, generation: int) -> str:
-    return "%s-%s-%d" % (mark, service, generation)
+    return f"{mark}-{service}-{generation}"
 
 
 def generation_of(name: str, mark: str, service: str) -> int:
     """The generation in a credential's name; 0 for names of another form."""
-    found = re.match(r"^%s-%s-([0-9]+)$" % (re.escape(mark), re.escape(service)), name)
+    found = re.match(rf"^{re.escape(mark)}-{re.escape(service)}-([0-9]+)$", name)
     return int(found.group(1)) if found else 0
 
 
@@ -52,7 +52,7 @@ def own_credentials(listed: t.Iterable[Document], mark: str, service: str) -> li
     return sorted(ours, key=lambda entry: generation_of(entry["name"], mark, service))
 
 
-def moment(text: t.Optional[str]) -> t.Optional[datetime.datetime]:
+def moment(text: str | None) -> datetime.datetime | None:
     """A time as Keystone or the file writes it, in UTC; None for never."""
     if not text:
         return None
@@ -60,7 +60,7 @@ def moment(text: t.Optional[str]) -> t.Optional[datetime.datetime]:
     return datetime.datetime.strptime(plain, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=datetime.timezone.utc)
 
 
-def expiry(now: datetime.datetime, days: int) -> t.Optional[str]:
+def expiry(now: datetime.datetime, days: int) -> str | None:
     """The end of a credential that shall live so many days, at midnight, so that a check and the run after it agree; None for 0, never."""
     if not days:
         return None
@@ -77,7 +77,7 @@ def shown(document: Document, own: t.Iterable[Document], path: str) -> Document:
     return dict(state, path=path, superseded=older)
 
 
-def rule_forms(rules: t.Optional[t.Iterable[Document]]) -> list[tuple[str, str, str]]:
+def rule_forms(rules: t.Iterable[Document] | None) -> list[tuple[str, str, str]]:
     """Access rules in one form and order."""
     return sorted((str(rule["service"]), str(rule["method"]).upper(), str(rule["path"])) for rule in rules or [])
 
@@ -100,7 +100,7 @@ def whereabouts(client: t.Any, interface: str) -> Document:
     return dict(here, interface=interface)
 
 
-def follow(before: t.Optional[Document], stored: t.Optional[Document], here: Document, warnings: tuple[str, ...] = ()) -> Plan:
+def follow(before: Document | None, stored: Document | None, here: Document, warnings: tuple[str, ...] = ()) -> Plan:
     """What to do about a credential that stays: its file follows the region where that is found elsewhere by now."""
     fields = tuple(field for field in WHEREABOUTS if stored is not None and stored.get(field) != here[field])
     if before is None or stored is None or not fields:
@@ -113,8 +113,8 @@ def decide(
     state: str,
     service: str,
     own: list[Document],
-    stored: t.Optional[Document],
-    pending: t.Optional[Document],
+    stored: Document | None,
+    pending: Document | None,
     wish: Document,
     now: datetime.datetime,
 ) -> Decision:
@@ -136,8 +136,7 @@ def decide(
         unfinished = bool((stored or {}).get("previous")) and current in ids
         if unfinished:
             note = (
-                "the rotation of %s begun earlier is not finished: its new credential is handed over now, then the old one removed"
-                % service
+                f"the rotation of {service} begun earlier is not finished: its new credential is handed over now, then the old one removed"
             )
             return Decision(NOTHING, warnings=(note,))
         return Decision(MAKE, generation=latest + 1, doomed=tuple(ids))
@@ -146,16 +145,16 @@ def decide(
             raise lost(service, wish["path"], own)
         return Decision(MAKE, generation=latest + 1)
     if current not in ids:
-        note = "the application credential %s is no longer in Keystone, so a new one is made" % stored.get("name", current)
+        note = f"the application credential {stored.get('name', current)} is no longer in Keystone, so a new one is made"
         return Decision(MAKE, generation=latest + 1, warnings=(note,))
     return Decision(NOTHING, warnings=health(service, stored, wish, now), outdated=outdated_fields(stored, wish))
 
 
 def lost(service: str, path: str, own: list[Document]) -> Failure:
     return Failure(
-        "Keystone has %s for %s, but the file %s with its secret is not there, and a secret is told only once. "
-        "Bring the file back from a backup, or make a new one by the playbook rotate_credentials"
-        % (", ".join(str(entry["name"]) for entry in own), service, path),
+        f"Keystone has {', '.join(str(entry['name']) for entry in own)} for {service}, but the file {path} with its "
+        "secret is not there, and a secret is told only once. Bring the file back from a backup, or make a new one by "
+        "the playbook rotate_credentials",
         "keystone",
         "lost",
         {"path": path, "names": [entry["name"] for entry in own]},
@@ -168,20 +167,18 @@ def health(service: str, stored: Document, wish: Document, now: datetime.datetim
     end = moment(stored.get("expires_at"))
     if end is not None and end <= now:
         raise Failure(
-            "the credential %s expired on %s; make a new one by the playbook rotate_credentials" % (stored["name"], stored["expires_at"]),
+            (f"the credential {stored['name']} expired on {stored['expires_at']}; make a new one by the playbook rotate_credentials"),
             "keystone",
             "expired",
             {"expires_at": stored["expires_at"]},
         )
     if end is not None and end - now < datetime.timedelta(days=wish["renew_before"]):
-        notes.append(
-            "the credential %s expires on %s; renew it by the playbook rotate_credentials" % (stored["name"], stored["expires_at"])
-        )
+        notes.append(f"the credential {stored['name']} expires on {stored['expires_at']}; renew it by the playbook rotate_credentials")
     fields = outdated_fields(stored, wish)
     if fields:
         notes.append(
-            "the credential %s for %s was made with other %s than are wished now; it is kept until the playbook rotate_credentials runs"
-            % (stored["name"], service, " and ".join(fields))
+            f"the credential {stored['name']} for {service} was made with other {' and '.join(fields)} than are wished now; "
+            "it is kept until the playbook rotate_credentials runs"
         )
     return tuple(notes)
 

@@ -59,13 +59,13 @@ class Project(Kind):
         for group in self.client.list("network", "/security-groups", "security_groups", project_id=project_id, name="default"):
             self.client.request("DELETE", "network", "/security-groups/" + group["id"], allow=(404,))
 
-    def holdings(self, images_of: t.Optional[str]) -> list[str]:
+    def holdings(self, images_of: str | None) -> list[str]:
         """What stands in our project, or on its networks, and is not ours to remove."""
         project_id = self.context.project_id()
         if not project_id:
             return []
         servers = self.servers(project_id)
-        left = ["server %s" % server["name"] for server in servers]
+        left = [f"server {server['name']}" for server in servers]
         found: dict[str, list[dict[str, t.Any]]] = {}
         for word, path, key in (
             ("network", "/networks", "networks"),
@@ -76,17 +76,17 @@ class Project(Kind):
             found[key] = self.listed("network", path, key, project_id=project_id)
             for raw in found[key]:
                 if not is_ours(raw.get("description"), self.context.mark) and not (key == "security_groups" and raw["name"] == "default"):
-                    left.append("%s %s" % (word, raw.get("name") or raw.get("floating_ip_address") or raw["id"]))
+                    left.append(f"{word} {raw.get('name') or raw.get('floating_ip_address') or raw['id']}")
         ports = self.listed("network", "/ports", "ports", project_id=project_id)
         for network in found["networks"]:
             ports += self.listed("network", "/ports", "ports", network_id=network["id"])
         left += ports_left(ports, {raw["id"] for raw in servers + found["routers"]})
         if self.client.offers("block-storage"):
             volumes = self.listed("block-storage", "/volumes/detail", "volumes", all_tenants="1", project_id=project_id)
-            left += ["volume %s" % (volume.get("name") or volume["id"]) for volume in volumes]
+            left += [f"volume {volume.get('name') or volume['id']}" for volume in volumes]
         for image in self.listed("image", "/images", "images", owner=project_id):
             if images_of is None or image.get(OWNER) != images_of:
-                left.append("image %s" % (image.get("name") or image["id"]))
+                left.append(f"image {image.get('name') or image['id']}")
         return left
 
     def servers(self, project_id: str) -> list[dict[str, t.Any]]:
@@ -147,8 +147,8 @@ class User(Kind):
         if self.ours(project):
             return state  # all roles in a project of ours were given by us
         self.context.warn(
-            "user %s keeps its roles (%s) on project %s: neither is ours, and nothing tells who gave them; if this site did, take them by "
-            "'openstack role remove'" % (wish["name"], ", ".join(state["roles"]), project.get("name"))
+            f"user {wish['name']} keeps its roles ({', '.join(state['roles'])}) on project {project.get('name')}: neither is "
+            "ours, and nothing tells who gave them; if this site did, take them by 'openstack role remove'"
         )
         return None
 
@@ -186,7 +186,7 @@ class User(Kind):
         body = {field: plan.after[field] for field in fields}
         if plan.action == CREATE:
             if not wish.get("password"):
-                raise bad("users.password", None, "expected a password, or a password_file, for the new user %s" % wish["name"])
+                raise bad("users.password", None, f"expected a password, or a password_file, for the new user {wish['name']}")
             body.update(password=wish["password"], domain_id=self.context.domain_id(self.domain(wish)))
             made = self.client.request("POST", "identity", "/users", {"user": body})["user"]
         else:
@@ -201,7 +201,7 @@ class User(Kind):
 
     def set_roles(self, user_id: str, add: t.Collection[str], take: t.Collection[str]) -> None:
         """Give and take roles on our project; a role too many on our own user is a right too many."""
-        path = "/projects/%s/users/%s/roles/" % (self.context.project_id(), user_id)
+        path = f"/projects/{self.context.project_id()}/users/{user_id}/roles/"
         for name in sorted(add):
             self.client.request("PUT", "identity", path + self.role_id(name))
         for name in sorted(take):
@@ -231,7 +231,7 @@ class Quota(Kind):
             for name, value in wished.items():
                 if name not in found:
                     names = ", ".join(sorted(found))
-                    raise bad("quotas.%s.%s" % (service, name), value, "expected one of the region's quotas: %s" % names)
+                    raise bad(f"quotas.{service}.{name}", value, f"expected one of the region's quotas: {names}")
             state[service] = {name: found[name] for name in wished}
         return state
 

@@ -16,21 +16,21 @@ from .._core.reconcile import Plan
 from .._openstack.client import Client
 from .rules import SERVICE, foreign, is_ours
 
-Wish = t.Dict[str, t.Any]  # evaluated at run time, also by older Pythons
-State = t.Optional[t.Dict[str, t.Any]]
+Wish = dict[str, t.Any]  # evaluated at run time, also by older Pythons
+State = t.Optional[dict[str, t.Any]]
 
 
 class Context:
     """What the kinds of one call know together: the account, the mark, whether things shall be or not be, and ids already looked up."""
 
-    def __init__(self, client: Client, mark: str, absent: bool, project: t.Optional[Wish], warn: t.Callable[[str], None]) -> None:
+    def __init__(self, client: Client, mark: str, absent: bool, project: Wish | None, warn: t.Callable[[str], None]) -> None:
         self.client = client
         self.mark = mark
         self.absent = absent
         self.project = project
         self.warn = warn
         self._domains: dict[str, str] = {}
-        self._project: t.Optional[dict[str, t.Any]] = None
+        self._project: dict[str, t.Any] | None = None
 
     def domain_id(self, name: str) -> str:
         """The id of a domain given by name."""
@@ -38,7 +38,7 @@ class Context:
             found = self.client.list("identity", "/domains", "domains", name=name)
             if not found:
                 raise Failure(
-                    "domain %s does not exist in this region; see 'openstack domain list'" % name,
+                    f"domain {name} does not exist in this region; see 'openstack domain list'",
                     "keystone",
                     "no_domain",
                     {"field": "domain"},
@@ -46,7 +46,7 @@ class Context:
             self._domains[name] = found[0]["id"]
         return self._domains[name]
 
-    def found_project(self) -> t.Optional[dict[str, t.Any]]:
+    def found_project(self) -> dict[str, t.Any] | None:
         """Our project as Keystone has it; None while there is none."""
         if self._project is None and self.project is not None:
             domain = self.domain_id(self.project["domain"])
@@ -54,12 +54,12 @@ class Context:
             self._project = found[0] if found else None
         return self._project
 
-    def project_id(self) -> t.Optional[str]:
+    def project_id(self) -> str | None:
         """The id of our project where one was named and exists."""
         found = self.found_project()
         return found["id"] if found else None
 
-    def made_project(self, project: t.Optional[dict[str, t.Any]]) -> None:
+    def made_project(self, project: dict[str, t.Any] | None) -> None:
         """Remember what was just created, or that it is gone."""
         self._project = project
 
@@ -110,13 +110,12 @@ class Kind:
             if raw is None or existing:
                 return None
             if not self.ours(raw):
-                self.context.warn("%s %s is left alone: it is not ours (no [%s] in it)" % (self.word, wish["name"], self.context.mark))
+                self.context.warn(f"{self.word} {wish['name']} is left alone: it is not ours (no [{self.context.mark}] in it)")
                 return None
         elif raw is None:
             if existing:
                 raise Failure(
-                    "%s %s does not exist, or this account may not see it, but the inventory says existing: true"
-                    % (self.word, wish["name"]),
+                    f"{self.word} {wish['name']} does not exist, or this account may not see it, but the inventory says existing: true",
                     self.service or SERVICE,
                     "missing",
                     {"kind": self.word, "name": wish["name"]},
@@ -126,7 +125,7 @@ class Kind:
             raise foreign(self.word, wish["name"], self.context.mark)
         return self.state_of(raw, wish)
 
-    def own_id(self, wish: Wish) -> t.Optional[str]:
+    def own_id(self, wish: Wish) -> str | None:
         """The id of the resource where it is there and ours."""
         raw = None if wish.get("existing") else self.look(wish)
         return str(raw["id"]) if raw and self.ours(raw) else None
@@ -136,8 +135,8 @@ class Kind:
         own = [raw for raw in found if self.ours(raw)]
         if len(own) > 1:
             raise Failure(
-                "there are %d %ss named %s that carry our mark; remove all but one of them: %s"
-                % (len(own), self.word, wish["name"], ", ".join(str(raw["id"]) for raw in own)),
+                f"there are {len(own)} {self.word}s named {wish['name']} that carry our mark; remove all but one of them: "
+                f"{', '.join(str(raw['id']) for raw in own)}",
                 self.service or SERVICE,
                 "ambiguous",
                 {"kind": self.word, "name": wish["name"]},

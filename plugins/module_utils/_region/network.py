@@ -30,10 +30,8 @@ def ports_left(ports: t.Iterable[dict[str, t.Any]], spoken_of: t.Collection[str]
     left = {}
     for port in ports:
         if port.get("device_owner") not in WITH_THE_NETWORK and port.get("device_id") not in spoken_of:
-            left[port["id"]] = "port %s%s" % (
-                port.get("name") or port["id"],
-                " (%(device_owner)s)" % port if port.get("device_owner") else "",
-            )
+            owner = f" ({port['device_owner']})" if port.get("device_owner") else ""
+            left[port["id"]] = f"port {port.get('name') or port['id']}{owner}"
     return list(left.values())
 
 
@@ -78,7 +76,7 @@ class Network(NeutronKind):
 
     def fixed_fields(self, wish: Wish) -> tuple[str, ...]:
         subnets = wish.get("subnets") or []
-        return ("provider", *("subnets.%s.%s" % (subnet["name"], field) for subnet in subnets for field in ("cidr", "ip_version")))
+        return ("provider", *(f"subnets.{subnet['name']}.{field}" for subnet in subnets for field in ("cidr", "ip_version")))
 
     def state_of(self, raw: dict[str, t.Any], wish: Wish) -> dict[str, t.Any]:
         state: dict[str, t.Any] = {
@@ -186,7 +184,7 @@ class Router(NeutronKind):
     def apply(self, wish: Wish, plan: Plan) -> State:
         before = plan.before or {"subnets": []}
         after = plan.after or {"subnets": []}
-        router = "/routers/%s" % before.get("id")
+        router = f"/routers/{before.get('id')}"
         if plan.action != DELETE:
             body: dict[str, t.Any] = {}
             if "description" in plan.fields:
@@ -212,7 +210,7 @@ class Router(NeutronKind):
         found = self.client.list("network", path, key, name=name)
         if not found:
             raise Failure(
-                "router needs %s %s, which this account cannot see" % (key[:-1], name),
+                f"router needs {key[:-1]} {name}, which this account cannot see",
                 self.service,
                 "missing",
                 {"kind": key[:-1], "name": name},

@@ -21,9 +21,9 @@ class Case:
     """One transition: the options, the wish that must be sent (None: DELETE) and the server's answer."""
 
     options: dict[str, t.Any]
-    wish: t.Optional[dict[str, t.Any]]
-    before: t.Optional[dict[str, t.Any]]
-    after: t.Optional[dict[str, t.Any]]
+    wish: dict[str, t.Any] | None
+    before: dict[str, t.Any] | None
+    after: dict[str, t.Any] | None
     changed_secrets: tuple[str, ...] = ()
 
     @property

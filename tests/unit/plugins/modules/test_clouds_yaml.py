@@ -68,7 +68,7 @@ def test_no_secret_is_in_any_output_and_all_else_is_readable(tmp_path, name):
 
 def test_writers_at_the_same_time_lose_nothing(tmp_path):
     path = tmp_path / "clouds.yaml"
-    names = ["cloud-%d" % number for number in range(4)]
+    names = [f"cloud-{number}" for number in range(4)]
     processes = multiprocessing.get_context("fork")
     writers = [processes.Process(target=call, args=(path, name, {"region_name": name})) for name in names]
     for writer in writers:

@@ -21,7 +21,7 @@ def call(folder, *commands, **options):
 
 
 def step(folder, name, lane="one", script="true", **more):
-    return dict(lane=lane, name=name, argv=["sh", "-c", "echo %s >> %s; %s" % (name, folder / "ran", script)], **more)
+    return dict(lane=lane, name=name, argv=["sh", "-c", f"echo {name} >> {folder / 'ran'}; {script}"], **more)
 
 
 def ran(folder):

@@ -37,7 +37,7 @@ class Keystone:
         self.down = False
 
     def add(self, kind, body):
-        number = body.get("id") or "%s-%d" % (kind, len(self.kinds[kind]))
+        number = body.get("id") or f"{kind}-{len(self.kinds[kind])}"
         self.kinds[kind][number] = dict(body, id=number)
         return self.kinds[kind][number]
 
@@ -57,7 +57,7 @@ class Keystone:
             shown = {"id": "u", "name": user["name"]}
             return {"token": {"methods": ["password"], "user": shown, "expires_at": "2099-01-01T00:00:00.000000Z"}}
         if request.method != "GET":
-            self.changes.append("%s %s" % (request.method, path))
+            self.changes.append(f"{request.method} {path}")
         if path == "/role_assignments":
             return {"role_assignments": [{"user": {"id": user}, "role": {"id": role}} for user, role in self.held]}
         given = re.match(r"/projects/[^/]+/users/([^/]+)/roles/(.+)", path)

@@ -37,7 +37,7 @@ def test_a_name_that_is_no_plain_word_is_refused_before_a_lock_is_named_after_it
     monkeypatch.setattr(outer, "LOCKS", str(tmp_path))
     result = run_module(module, {"lab": name, "state": "absent"}, check=check)
     assert result.failed and result.data["failure"]["code"] == "wish"
-    assert result.data["msg"].startswith("lab: %r" % name)
+    assert result.data["msg"].startswith(f"lab: {name!r}")
     assert not list(tmp_path.iterdir())
 
 

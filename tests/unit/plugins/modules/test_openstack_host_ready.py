@@ -40,7 +40,7 @@ def region(monkeypatch, tmp_path):
     state["discovery"].parent.mkdir()
     state["discovery"].write_text(f"#!/bin/sh\ntouch {state['discovered']}\n")
     state["discovery"].chmod(0o755)
-    monkeypatch.setenv("PATH", "%s:%s" % (tmp_path / "bin", os.environ["PATH"]))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setattr(openstack_host_ready.OpenstackHostReady, "started", lambda self, unit: time.time())
     catalogue = [
         {"type": kind, "endpoints": [{"interface": "internal", "region_id": "r", "region": "r", "url": url}]}
@@ -103,5 +103,5 @@ def test_a_discovery_that_takes_too_long_is_ended_with_all_that_it_started_and_n
         result = call()
         if child.exists():
             break
-    assert result.failed and "discover_hosts was not finished after %d s" % patience in result.data["failure"]["details"]["missing"]
+    assert result.failed and f"discover_hosts was not finished after {patience} s" in result.data["failure"]["details"]["missing"]
     assert is_gone(child.read_text().strip())

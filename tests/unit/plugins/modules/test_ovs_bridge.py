@@ -92,7 +92,7 @@ def switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Switch:
     program = tmp_path / "ovs-vsctl"
     program.write_text(VSCTL % (sys.executable, str(found.path)))
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", "%s:%s" % (tmp_path, os.environ["PATH"]))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     return found
 
 

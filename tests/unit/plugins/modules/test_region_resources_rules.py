@@ -258,7 +258,7 @@ def test_a_service_that_the_catalogue_does_not_name_is_told_with_what_to_check()
     with replay():
         result = run({"networks": [NET_WISH]}, region_name="elsewhere")
     assert result.failed and result.data["failure"]["code"] == "no_endpoint"
-    assert "the catalogue names no network service in region elsewhere; check region_name and interface" in result.data["msg"]
+    assert "the catalog has no network service in region elsewhere; check region_name and interface" in result.data["msg"]
 
 
 BAD: dict[str, tuple[dict[str, t.Any], str]] = {

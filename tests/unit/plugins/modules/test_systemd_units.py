@@ -99,7 +99,7 @@ def systemd(tmp_path, monkeypatch):
         program.parent.mkdir(exist_ok=True)
         program.write_text(text)
         program.chmod(0o755)
-    monkeypatch.setenv("PATH", "%s:%s" % (tmp_path / "bin", os.environ["PATH"]))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     return known
 
 
@@ -214,6 +214,6 @@ def test_what_takes_too_long_is_named(systemd):
         assert result.failed
         if "show" not in result.data["msg"]:
             break
-    assert result.data["msg"] == "systemctl start a.service was not finished within %d s" % patience
+    assert result.data["msg"] == f"systemctl start a.service was not finished within {patience} s"
     assert result.data["failure"]["code"] == 124
     assert result.data["failure"]["details"]["units"] == {"a.service": "the last words\n"}
