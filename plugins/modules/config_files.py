@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 module: config_files
 short_description: Write several configuration files of a host in one call
 description:
-  - Brings a list of files to the wished content, owner, group and mode, in one round trip instead of one task per file.
+  - Brings a list of files to the desired content, owner, group and mode, in one round trip instead of one task per file.
   - Each file is replaced atomically, and only when its content differs.
 version_added: 0.1.0
 author:
@@ -99,14 +99,14 @@ SECRETS = (
 
 
 def hide(text: str) -> str:
-    """The text with all that looks like a secret replaced by a mark."""
+    """The text with everything that looks like a secret masked."""
     for secret in SECRETS:
         text = secret.sub(r"\1********", text)
     return text
 
 
 class State(t.NamedTuple):
-    """What is to be compared of a file."""
+    """The compared attributes of a file."""
 
     content: bytes
     uid: int
@@ -126,7 +126,7 @@ def shown(path: str, state: State | None) -> str:
 
 
 def difference(path: str, before: State | None, after: State) -> dict[str, str] | None:
-    """One entry of the diff; None where nothing differs. A difference in hidden values alone is said in words."""
+    """One entry of the diff; None where nothing differs. A difference in hidden values only is mentioned as such."""
     if before == after:
         return None
     old, new = shown(path, before), shown(path, after)
@@ -136,7 +136,7 @@ def difference(path: str, before: State | None, after: State) -> dict[str, str] 
 
 
 def make_folders(path: str) -> None:
-    """Make a folder and what is missing above it, with mode 0755 whatever the umask."""
+    """Create a folder and its missing parents, with mode 0755 whatever the umask."""
     if not os.path.isdir(path):
         make_folders(os.path.dirname(path))
         os.mkdir(path)
@@ -171,11 +171,13 @@ class ConfigFiles(BaseModule):
         # Ansible would take each whole content for a secret and blank the diff with it. The diff hides single values instead,
         # and what is shown of the arguments leaves the content out.
         self.module.no_log_values = set()
-        told = {"module_args": {"files": [dict(item, content="VALUE_SPECIFIED_IN_NO_LOG_PARAMETER") for item in self.params["files"]]}}
+        invocation = {
+            "module_args": {"files": [dict(item, content="VALUE_SPECIFIED_IN_NO_LOG_PARAMETER") for item in self.params["files"]]}
+        }
         changed, diffs = [], []
         try:
             for item in self.params["files"]:
-                before, after = self.current(item["path"]), self.wished(item)
+                before, after = self.current(item["path"]), self.desired(item)
                 entry = difference(item["path"], before, after)
                 if entry is None:
                     continue
@@ -184,17 +186,17 @@ class ConfigFiles(BaseModule):
                 changed.append(item["path"])
                 diffs.append(entry)
         except Failure as failure:
-            self.fail(failure, changed=bool(changed), paths=changed, invocation=told)
+            self.fail(failure, changed=bool(changed), paths=changed, invocation=invocation)
         except OSError as error:
             self.fail(
                 Failure(f"cannot write {item['path']}: {error.strerror}", self.service, error.errno or 0),
                 changed=bool(changed),
                 paths=changed,
-                invocation=told,
+                invocation=invocation,
             )
-        self.module.exit_json(changed=bool(changed), paths=changed, diff=diffs, invocation=told)
+        self.module.exit_json(changed=bool(changed), paths=changed, diff=diffs, invocation=invocation)
 
-    def wished(self, item: dict[str, t.Any]) -> State:
+    def desired(self, item: dict[str, t.Any]) -> State:
         try:
             return State(
                 item["content"].encode("utf-8"),
@@ -204,7 +206,7 @@ class ConfigFiles(BaseModule):
             )
         except KeyError as error:
             raise Failure(
-                f"{item['path']}: there is no such user or group: {error}; install the package that brings it first",
+                f"{item['path']}: unknown user or group: {error}; install the package that creates it first",
                 self.service,
                 "owner",
             ) from error
@@ -219,7 +221,7 @@ class ConfigFiles(BaseModule):
         except (FileNotFoundError, NotADirectoryError):
             return None
         if not stat.S_ISREG(status.st_mode):
-            raise Failure(f"{path} is there, but is not a file; remove it first", self.service, "kind")
+            raise Failure(f"{path} exists but is not a file; remove it first", self.service, "kind")
         with open(path, "rb") as file:
             return State(file.read(), status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
 
@@ -248,10 +250,10 @@ class ConfigFiles(BaseModule):
 
     def validate(self, path: str, command: str, name: str) -> None:
         if "%s" not in command:
-            raise Failure(f"{path}: validate must say by %s where the file's name belongs", self.service, "validate")
+            raise Failure(f"{path}: validate must contain %s in place of the file's name", self.service, "validate")
         code, out, err = self.module.run_command([word.replace("%s", name) for word in shlex.split(command)])
         if code != 0:
-            raise Failure(f"{path} stays as it was, its new content is refused: {hide((err + out).strip())}", self.service, code)
+            raise Failure(f"{path} is unchanged, validation failed: {hide((err + out).strip())}", self.service, code)
 
 
 def main() -> None:

@@ -78,7 +78,7 @@ NAME = re.compile(r"^[A-Za-z0-9_]{1,64}$")
 
 
 class MariadbAccounts(ResourceModule):
-    """Reads what there is from the server's own tables, gives what is missing."""
+    """Reads accounts and databases from the server's own tables, and creates what is missing."""
 
     service = "mariadb"
     plural_key = "accounts"
@@ -105,7 +105,7 @@ class MariadbAccounts(ResourceModule):
         for account in self.params["accounts"]:
             for name in (account["name"], *account["databases"]):
                 if not NAME.match(name):
-                    raise Failure(f"accounts: {name!r} is no plain name (letters, digits, underscore)", self.service, "name")
+                    raise Failure(f"accounts: {name!r} is not a valid name; use letters, digits and underscores", self.service, "name")
         try:
             import pymysql
         except ImportError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: openstack_host_ready
-short_description: Wait until an OpenStack host that carries everything really takes servers
+short_description: Wait until an all-in-one OpenStack host accepts servers
 description:
   - Run on the host itself. Waits until the image service answers, the host's hypervisor is listed, its resources are known to Placement,
     Nova's heartbeat from it is newer than the start of C(nova-compute), and its Open vSwitch agent is alive.
@@ -89,7 +89,7 @@ def is_fresh(heartbeat: str | None, started: float) -> bool:
 
 
 class OpenstackHostReady(InfoModule):
-    """Asks the services themselves, by the internal addresses of the catalogue."""
+    """Asks the services themselves, by the internal addresses of the catalog."""
 
     service = "openstack"
     result_key = "host"
@@ -139,7 +139,7 @@ class OpenstackHostReady(InfoModule):
             try:
                 missing = self.first_missing()
             except self.errors as error:
-                missing = f"an answer: {error}"
+                missing = f"a response: {error}"
             waited = round(time.monotonic() - began, 1)
             if not missing or self.module.check_mode:
                 return {"name": self.params["host"], "ready": not missing, "missing": missing, "waited_s": waited}
@@ -154,7 +154,7 @@ class OpenstackHostReady(InfoModule):
             time.sleep(0.5)
 
     def first_missing(self) -> str:
-        """What is not there yet, in words; empty when everything is."""
+        """What is missing, as text; empty when the host is ready."""
         host = self.params["host"]
         services = self.get("compute", "/os-services?binary=nova-compute&host=" + host)["services"]
         if not services or not is_fresh(services[0].get("updated_at"), self.started(self.params["compute_unit"])):

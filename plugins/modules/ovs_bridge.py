@@ -80,7 +80,7 @@ SOCKET_MISSING = "database connection failed"
 
 
 class OvsBridge(ResourceModule):
-    """Speaks by ovs-vsctl, whose one call is one transaction."""
+    """Uses ovs-vsctl, where one call is one transaction."""
 
     service = "openvswitch"
     result_key = "bridge"
@@ -98,7 +98,7 @@ class OvsBridge(ResourceModule):
 
     def vsctl(self, *words: str) -> tuple[int, str]:
         code, out, err = self.module.run_command(["ovs-vsctl", f"--timeout={self.params['timeout']}", *words])
-        # br-exists says no by 2.
+        # br-exists exits with 2 if the bridge does not exist.
         if code not in (0, 2):
             raise Failure(f"ovs-vsctl: {err.strip()}", self.service, "down" if SOCKET_MISSING in err else code)
         return code, out.strip()
@@ -125,8 +125,8 @@ class OvsBridge(ResourceModule):
         return found
 
     def desired(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
-        wish = self.given_options(item, "name", "datapath_type", "manager")
-        return dict(wish, ports=sorted(set(item["ports"])), settings={key: str(value) for key, value in item["settings"].items()})
+        spec = self.given_options(item, "name", "datapath_type", "manager")
+        return dict(spec, ports=sorted(set(item["ports"])), settings={key: str(value) for key, value in item["settings"].items()})
 
     def apply(self, item: dict[str, t.Any], plan: Plan) -> dict[str, t.Any] | None:
         name = item["name"]

@@ -4,7 +4,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tells which application credentials of ours an account has in a region."""
+"""Lists our application credentials of an account in a region."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ options:
     type: str
   mark:
     description:
-      - The word that marks what is ours.
+      - The ownership tag.
     type: str
     default: distcloud
 extends_documentation_fragment:

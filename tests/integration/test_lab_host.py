@@ -118,7 +118,7 @@ def test_nspawn_killed_but_init_alive_is_recognised_and_restarted(machine: Machi
     wait("the supervisor is gone", lambda: supervisor not in processes(LAB, "one"), seconds=60, pause=0.1)
     assert processes(LAB, "one"), "its init was expected to live on"
     done = actions(machine.play("lab"))
-    assert done == {"one": ["stop: its supervisor is gone", "start: it was half dead"]}
+    assert done == {"one": ["stop: its supervisor is gone", "start: it was only partly running"]}
     assert machine.guest("one", "cat /root/data") == "kept"
 
 
@@ -176,7 +176,7 @@ def test_stopped_lab_keeps_its_data_and_leaves_the_network(machine: Machine) -> 
 
 def test_another_lab_in_the_way_is_reported_or_stopped_and_comes_back(machine: Machine) -> None:
     refused = machine.play("lab", "-e", "lab_host_others=fail", lab=OTHER, fails=True)
-    assert "another lab is in the way: hosttest (bridge dclabt0" in json.dumps(refused)
+    assert "another lab conflicts with this one: hosttest (bridge dclabt0" in json.dumps(refused)
     machine.play("lab", lab=OTHER)
     assert not processes(LAB, "one") and processes(OTHER, "one")
     machine.play("lab")
@@ -202,7 +202,7 @@ def test_left_over_lab_is_taken_over_from_elsewhere(machine: Machine) -> None:
 def test_a_lost_folder_with_living_processes_is_cleared_away(machine: Machine) -> None:
     shell(f"rm -rf {STATE}/{LAB}/hosts/two/host.json")
     done = actions(machine.play("lab"))
-    assert done["two"][:3] == ["kill: left over without a record", "create: it is not there", "start: it is not there"]
+    assert done["two"][:3] == ["kill: left over without a record", "create: it does not exist", "start: it does not exist"]
     assert machine.guest("two", "test -e /root/data || echo fresh") == "fresh"
 
 

@@ -20,12 +20,12 @@ import subprocess
 import time
 import typing as t
 
-from .._core.apt_sources import Source, sources_of_this_machine
+from .._core.apt_sources import Source, local_sources
 from .._core.module import Failure
 from .._core.process import run_in_group
 from . import outer
 
-# Raised whenever `finish` does something else: it is part of the hash.
+# Increase when `finish` changes: it is part of the hash.
 FORMAT = 1
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 EXTRA_AUTHORITIES = "/usr/local/share/ca-certificates"
@@ -59,17 +59,17 @@ FILES = {
 
 
 def choose_mirror(sources: t.Iterable[Source], codename: str) -> str:
-    """The Debian mirror in use here: where the machine's own release comes from; empty where none can be told."""
+    """The Debian mirror in use here: where the machine's own release comes from; empty if unknown."""
     for source in sources:
         if codename in source.suites and "main" in source.components and source.uri.startswith(("http://", "https://")):
             return source.uri.rstrip("/")
     return ""
 
 
-def mirror_of_this_machine() -> str:
+def local_mirror() -> str:
     with open("/etc/os-release", encoding="utf-8") as handle:
         codename = dict(re.findall(r'^(\w+)="?([^"\n]*)', handle.read(), re.M)).get("VERSION_CODENAME", "")
-    mirror = choose_mirror(sources_of_this_machine(), codename)
+    mirror = choose_mirror(local_sources(), codename)
     if not mirror:
         raise Failure(f"no Debian mirror found in /etc/apt for release {codename!r}; set lab_host_mirror", "lab", "mirror")
     return mirror
@@ -140,7 +140,7 @@ def _write(tree: str, path: str, content: str, mode: int = 0o644) -> None:
 
 
 def finish(tree: str, of: t.Mapping[str, t.Any], trusted: t.Mapping[str, str]) -> None:
-    """What packages alone do not do: units, authorities, access; and nothing that hosts must not share."""
+    """Configure what packages do not: units, authorities, access; remove what hosts must not share."""
     for path, content in of["files"].items():
         _write(tree, path, content, 0o440 if path.startswith("etc/sudoers.d") else 0o644)
     for key in glob.glob(os.path.join(tree, "etc/ssh/ssh_host_*")):
@@ -150,7 +150,7 @@ def finish(tree: str, of: t.Mapping[str, t.Any], trusted: t.Mapping[str, str]) -
     for folder, owner in (("root/.ssh", "root"), ("home/lab/.ssh", "lab")):
         outer.run(["chroot", tree, "install", "-d", "-m", "0700", "-o", owner, "-g", owner, "/" + folder], what)
 
-    # An authority that the guest's own bundle lacks becomes an extra one, else the next update of the bundle would drop it.
+    # An authority that the guest's own bundle lacks is added as an extra one, else the next update of the bundle would drop it.
     with open(os.path.join(tree, BUNDLE.lstrip("/")), encoding="utf-8") as handle:
         known = {block.strip() for block in PEM.findall(handle.read())}
     number = 0

@@ -26,7 +26,7 @@ STATE = "/var/lib/distcloud-lab"
 LOCKS = "/run/lock"
 LINKS = "/sys/class/net"
 FORWARD = "/proc/sys/net/ipv4/ip_forward"
-# The kernel sets this one anew whenever the other changes.
+# The kernel resets this one whenever the other changes.
 REDIRECTS = "/proc/sys/net/ipv4/conf/all/accept_redirects"
 OWN_CGROUP_MOUNT = "/run/distcloud-lab/cgroup"
 # A root's PATH under sudo may lack the system's folders; and nothing of the caller's environment shall reach the guests.
@@ -34,7 +34,7 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 
 def run(argv: list[str], what: str, stdin: str = "", timeout: int = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command of the system; a refusal becomes a Failure with the command's own last words."""
+    """Run a command of the system; an error becomes a Failure with the end of the command's output."""
     try:
         done = subprocess.run(  # pylint: disable=ansible-bad-function
             argv, input=stdin, capture_output=True, text=True, timeout=timeout, env=ENVIRONMENT, cwd="/", check=False, errors="replace"
@@ -44,13 +44,13 @@ def run(argv: list[str], what: str, stdin: str = "", timeout: int = 60, check: b
     except subprocess.TimeoutExpired as error:
         raise Failure(f"{what}: {argv[0]} did not end within {timeout} s", "lab", "timeout") from error
     if check and done.returncode != 0:
-        said = (done.stderr or done.stdout).strip()[-2000:]
-        raise Failure(f"{what}: {said or f'{argv[0]} ended with {done.returncode}'}", "lab", done.returncode, {"command": argv[0]})
+        output = (done.stderr or done.stdout).strip()[-2000:]
+        raise Failure(f"{what}: {output or f'{argv[0]} ended with {done.returncode}'}", "lab", done.returncode, {"command": argv[0]})
     return done
 
 
 def wait_for(test: t.Callable[[], t.Any], timeout: float, interval: float = 0.1) -> t.Any:
-    """The first true answer of ``test``, or the last false one when the time is over."""
+    """The first true answer of ``test``, or the last false one after the timeout."""
     deadline = time.monotonic() + timeout
     while True:
         answer = test()
@@ -79,7 +79,7 @@ def _take(path: str) -> int | None:
 
 @contextlib.contextmanager
 def locked(name: str, timeout: float) -> t.Iterator[int]:
-    """Hold a lock of the outer machine; the holder's process is named when it does not let go in time."""
+    """Hold a lock of the outer machine; a timeout names the process that holds it."""
     os.makedirs(LOCKS, exist_ok=True)
     path = lock_path(name)
     # Descriptor 0 would count as false: hence the list.
@@ -126,7 +126,7 @@ def read_json(path: str) -> dict[str, t.Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise Failure(f"{path} is no readable record ({error}); remove this lab by hand or restore the file", "lab", "record") from error
+        raise Failure(f"{path} is not a readable record ({error}); remove this lab by hand or restore the file", "lab", "record") from error
     return found
 
 
@@ -259,7 +259,7 @@ def links() -> dict[str, dict[str, t.Any]]:
 
 
 def bridge_owners() -> dict[str, str]:
-    """The lab that each bridge says it is of, empty where it says none; needs no program, a fresh machine may lack them."""
+    """The lab that owns each bridge by its alias, empty for none; needs no program, a fresh machine may lack them."""
     found = [name for name in sorted(os.listdir(LINKS)) if os.path.isdir(os.path.join(LINKS, name, "bridge"))]
     return {name: plan.bridge_owner(setting(os.path.join(LINKS, name, "ifalias"))) for name in found}
 
@@ -271,31 +271,29 @@ def bridge_networks() -> dict[str, str]:
     return {name: some[0] for name, some in networks.items() if some}
 
 
-def bridge_is(wished: t.Mapping[str, t.Any], found: t.Mapping[str, dict[str, t.Any]]) -> list[str]:
-    """What is wrong with the bridge of the lab `wished["lab"]`: nothing, or the fields."""
-    link = found.get(wished["bridge"])
+def bridge_problems(desired: t.Mapping[str, t.Any], found: t.Mapping[str, dict[str, t.Any]]) -> list[str]:
+    """What is wrong with the bridge of the lab `desired["lab"]`: nothing, or the fields."""
+    link = found.get(desired["bridge"])
     if link is None:
         return ["absent"]
     if link.get("linkinfo", {}).get("info_kind") != "bridge":
-        raise Failure(f"{wished['bridge']} is there but is no bridge; set another name for the lab's bridge", "lab", "bridge")
-    # One of ours that a run cut short left without its alias still has its hardware address.
-    if not plan.bridge_owner(link.get("ifalias") or "") and link.get("address") != plan.bridge_mac(wished["bridge"]):
-        raise Failure(
-            f"{wished['bridge']} is a bridge of somebody else's; set another name for the lab's bridge (lab_host_bridge)", "lab", "bridge"
-        )
+        raise Failure(f"{desired['bridge']} exists but is not a bridge; set another name for the lab's bridge", "lab", "bridge")
+    # A bridge of ours that an interrupted run left without its alias still has its hardware address.
+    if not plan.bridge_owner(link.get("ifalias") or "") and link.get("address") != plan.bridge_mac(desired["bridge"]):
+        raise Failure(f"{desired['bridge']} is a foreign bridge; set another name for the lab's bridge (lab_host_bridge)", "lab", "bridge")
     wrong = []
-    prefix = int(wished["network"].split("/")[1])
-    if not any(entry.get("local") == wished["gateway"] and entry.get("prefixlen") == prefix for entry in link.get("addr_info", [])):
+    prefix = int(desired["network"].split("/")[1])
+    if not any(entry.get("local") == desired["gateway"] and entry.get("prefixlen") == prefix for entry in link.get("addr_info", [])):
         wrong.append("address")
-    if link.get("ifalias") != plan.bridge_alias(wished["lab"]):
+    if link.get("ifalias") != plan.bridge_alias(desired["lab"]):
         wrong.append("owner")
     if "UP" not in link.get("flags", []):
         wrong.append("down")
     return wrong
 
 
-def make_bridge(wished: t.Mapping[str, t.Any], wrong: list[str]) -> None:
-    bridge, prefix = wished["bridge"], wished["network"].split("/")[1]
+def make_bridge(desired: t.Mapping[str, t.Any], wrong: list[str]) -> None:
+    bridge, prefix = desired["bridge"], desired["network"].split("/")[1]
     if "absent" in wrong:
         what = f"making the bridge {bridge}"
         run(
@@ -303,8 +301,8 @@ def make_bridge(wished: t.Mapping[str, t.Any], wrong: list[str]) -> None:
             what,
         )
     run(["ip", "address", "flush", "dev", bridge, "scope", "global"], "addressing the bridge")
-    run(["ip", "address", "add", f"{wished['gateway']}/{prefix}", "dev", bridge], "addressing the bridge")
-    run(["ip", "link", "set", "dev", bridge, "alias", plan.bridge_alias(wished["lab"]), "up"], "bringing the bridge up")
+    run(["ip", "address", "add", f"{desired['gateway']}/{prefix}", "dev", bridge], "addressing the bridge")
+    run(["ip", "link", "set", "dev", bridge, "alias", plan.bridge_alias(desired["lab"]), "up"], "bringing the bridge up")
 
 
 def attach_link(link: str, bridge: str, alias: str) -> None:
@@ -316,13 +314,13 @@ def remove_link(name: str) -> None:
         try:
             run(["ip", "link", "delete", name], f"removing the link {name}")
         except Failure:
-            # The kernel, which takes a veth away with its namespace, may have been sooner.
+            # The kernel, which removes a veth with its namespace, may have been faster.
             if os.path.isdir(os.path.join(LINKS, name)):
                 raise
 
 
 def has_table(lab: str, network: str = "") -> bool:
-    """Whether our table is there and masquerades the lab's network, where one is named."""
+    """Whether our table exists and masquerades the lab's network, where one is named."""
     if shutil.which("nft", path=ENVIRONMENT["PATH"]) is None:
         return False
     done = run(["nft", "list", "table", "ip", plan.table_name(lab)], "reading the rules", check=False)
@@ -363,8 +361,8 @@ def boot_id() -> str:
     return setting("/proc/sys/kernel/random/boot_id")
 
 
-def remember_forwarding() -> None:
-    """Write down what was set before the first lab, once per boot of the outer machine."""
+def record_forwarding() -> None:
+    """Record the settings before the first lab, once per boot of the outer machine."""
     path = os.path.join(STATE, "outer.json")
     known = read_json(path)
     if known is None or known.get("boot_id") != boot_id():
@@ -372,7 +370,7 @@ def remember_forwarding() -> None:
 
 
 def restore_forwarding() -> bool:
-    """Set back what was set before, when no lab is up any more."""
+    """Restore the recorded settings once no lab is up."""
     path = os.path.join(STATE, "outer.json")
     known = read_json(path)
     present = links()

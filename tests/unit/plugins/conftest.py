@@ -37,5 +37,5 @@ if not _importable():
     checkout = HERE.parents[2]
     root = checkout / ".collections"
     if not (root / "ansible_collections/hep/distcloud").exists():
-        root = checkout.parents[2]  # an unpacked artefact: .../ansible_collections/hep/distcloud
+        root = checkout.parents[2]  # an unpacked artifact: .../ansible_collections/hep/distcloud
     _AnsibleCollectionFinder(paths=[str(root)])._install()

@@ -18,10 +18,10 @@ MODES = {"normal": (False, False), "check": (True, False), "diff": (False, True)
 
 @dataclass
 class Case:
-    """One transition: the options, the wish that must be sent (None: DELETE) and the server's answer."""
+    """One transition: the options, the spec that must be sent (None: DELETE) and the server's answer."""
 
     options: dict[str, t.Any]
-    wish: dict[str, t.Any] | None
+    spec: dict[str, t.Any] | None
     before: dict[str, t.Any] | None
     after: dict[str, t.Any] | None
     changed_secrets: tuple[str, ...] = ()
@@ -34,11 +34,11 @@ class Case:
 def run_case(module: t.Any, path: str, case: Case, mode: str) -> Result:
     """Run one case in one mode and assert calls, `changed`, result and diff."""
     check, diff = MODES[mode]
-    method = "DELETE" if case.wish is None else "PUT"
+    method = "DELETE" if case.spec is None else "PUT"
     answer = {"changed": case.changed, "before": case.before, "after": case.after, "changed_secrets": list(case.changed_secrets)}
-    calls = [Call(method, path + "?dry_run=true", answer, case.wish)]
+    calls = [Call(method, path + "?dry_run=true", answer, case.spec)]
     if case.changed and not check:
-        calls.append(Call(method, path, answer, case.wish))
+        calls.append(Call(method, path, answer, case.spec))
     with replay(*calls):
         result = run_module(module, dict(CONNECTION, **case.options), check=check, diff=diff)
     assert not result.failed, result.raw

@@ -70,10 +70,10 @@ class Keystone:
         if request.method == "GET":
             asked = parse_qs(urlsplit(request.url).query)
             return {kind: [one for one in self.kinds[kind].values() if all(one.get(key) == value[0] for key, value in asked.items())]}
-        wish = dict(body[single])
-        secret = wish.pop("password", None)
-        thing = self.kinds[kind][number] if number else self.add(kind, wish)
-        thing.update(wish)
+        spec = dict(body[single])
+        secret = spec.pop("password", None)
+        thing = self.kinds[kind][number] if number else self.add(kind, spec)
+        thing.update(spec)
         if secret:
             self.passwords[thing["name"]] = secret
         return {single: thing}

@@ -42,11 +42,11 @@ def region(monkeypatch, tmp_path):
     state["discovery"].chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setattr(openstack_host_ready.OpenstackHostReady, "started", lambda self, unit: time.time())
-    catalogue = [
+    catalog = [
         {"type": kind, "endpoints": [{"interface": "internal", "region_id": "r", "region": "r", "url": url}]}
         for kind, url in (("compute", NOVA), ("network", NEUTRON), ("image", GLANCE), ("placement", PLACEMENT))
     ]
-    token = {"token": {"methods": ["password"], "expires_at": "2099-01-01T00:00:00.000000Z", "catalog": catalogue, "user": {"id": "u"}}}
+    token = {"token": {"methods": ["password"], "expires_at": "2099-01-01T00:00:00.000000Z", "catalog": catalog, "user": {"id": "u"}}}
     with requests_mock.Mocker() as mocker:
         mocker.get(KEYSTONE, json={"version": {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": KEYSTONE}]}})
         mocker.post(KEYSTONE + "/auth/tokens", json=token, headers={"X-Subject-Token": "t"}, status_code=201)

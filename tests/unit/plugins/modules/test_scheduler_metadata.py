@@ -33,7 +33,7 @@ def test_matrix_of_a_group(case, mode):
 @pytest.mark.parametrize("case", CASES)
 def test_matrix_of_a_cloud(case, mode):
     known = CASES[case]
-    of_cloud = Case(dict(known.options, cloud="victoria"), known.wish, known.before, known.after)
+    of_cloud = Case(dict(known.options, cloud="victoria"), known.spec, known.before, known.after)
     run_case(SchedulerMetadata, "/v1/groups/atlas/clouds/victoria/metadata/p", of_cloud, mode)
 
 

@@ -185,7 +185,7 @@ def test_check_mode_foretells_what_a_reload_would_show_and_does_not_reload(syste
     result = call({"name": "a"})
     assert checked.failed == result.failed == (done is None)
     if done is None:
-        assert checked.data["msg"] == result.data["msg"] and "there is no unit a.service" in result.data["msg"]
+        assert checked.data["msg"] == result.data["msg"] and "unit a.service does not exist" in result.data["msg"]
     else:
         assert checked.data["units"] == result.data["units"] == ({"a.service": done} if done else {})
         assert checked.data["diff"] == result.data["diff"] and not call({"name": "a"}).changed
