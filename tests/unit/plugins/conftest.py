@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "modules"))  # harness.py
+sys.path.insert(0, str(HERE / "support"))
 
 # The machine is shared and may stand still at any moment: what an example takes says nothing.
 with contextlib.suppress(ImportError):

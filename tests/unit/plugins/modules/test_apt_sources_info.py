@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 from ansible_collections.hep.distcloud.plugins.module_utils._core import apt_sources as apt
 from ansible_collections.hep.distcloud.plugins.modules import apt_sources_info
-from harness import Result, run_module
+from module_harness import Result, run_module
 
 ONE_LINE = """deb [signed-by=/k.gpg] http://mirror.example/debian bookworm main
 deb-src http://src.example/debian bookworm main

@@ -13,7 +13,7 @@ import stat
 import pytest
 import yaml
 from ansible_collections.hep.distcloud.plugins.modules import clouds_yaml
-from harness import run_module
+from module_harness import run_module
 
 ENTRY = {"auth": {"auth_url": "https://r.example.org:5000/v3", "username": "admin", "password": "verysecretword"}, "region_name": "r"}
 

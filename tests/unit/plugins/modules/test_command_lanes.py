@@ -12,8 +12,8 @@ import time
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules import command_lanes
-from harness import run_module
 from lab_access import is_gone
+from module_harness import run_module
 
 
 def call(folder, *commands, **options):

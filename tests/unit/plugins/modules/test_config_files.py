@@ -13,7 +13,7 @@ import stat
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules import config_files
-from harness import run_module
+from module_harness import run_module
 
 OWN = {"owner": getpass.getuser(), "group": grp.getgrgid(os.getgid()).gr_name}
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests_mock
 from ansible_collections.hep.distcloud.plugins.modules import keystone_catalog
-from harness import run_module
+from module_harness import run_module
 
 URL = "http://keystone.test:5000/v3"
 KINDS = ("projects", "roles", "users", "services", "endpoints", "regions")

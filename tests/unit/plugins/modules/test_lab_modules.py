@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.hep.distcloud.plugins.module_utils._lab import image, outer
 from ansible_collections.hep.distcloud.plugins.modules import lab_hosts, lab_images, lab_network
-from harness import run_module
 from lab_access import is_gone
+from module_harness import run_module
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.hep.distcloud.plugins.module_utils._lab import outer, plan
 from ansible_collections.hep.distcloud.plugins.modules.lab_network import LabNetwork
-from harness import Result, run_module
+from module_harness import Result, run_module
 
 PLACE = {"bridge": "dclab0", "network": "10.203.0.0/24", "gateway": "10.203.0.1", "domain": "distcloud.lab"}
 NAT = "net.ipv4.ip_forward = 1"

@@ -12,7 +12,7 @@ import types
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules import mariadb_accounts
-from harness import run_module
+from module_harness import run_module
 
 ACCOUNT = {"name": "nova", "password": "verysecretword", "databases": ["nova", "nova_api"]}
 

@@ -13,8 +13,8 @@ import time
 import pytest
 import requests_mock
 from ansible_collections.hep.distcloud.plugins.modules import openstack_host_ready
-from harness import run_module
 from lab_access import is_gone
+from module_harness import run_module
 
 KEYSTONE = "http://keystone.test:5000/v3"
 NOVA, NEUTRON, GLANCE, PLACEMENT = "http://nova.test/v2.1", "http://neutron.test", "http://glance.test", "http://placement.test"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules.ovs_bridge import OvsBridge
-from harness import Result, run_module
+from module_harness import Result, run_module
 
 VSCTL = """#!%s
 import json, sys

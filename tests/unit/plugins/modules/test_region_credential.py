@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.hep.distcloud.plugins.modules.region_credential import RegionCredential
-from harness import Result, run_module
-from region_http import LOGIN, Call, replay
+from module_harness import Result, run_module
+from region_replay import LOGIN, Call, replay
 
 PATH = "/users/user-1/application_credentials"
 RULES = [

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules.region_image import RegionImage
-from harness import run_module
-from region_http import LOGIN, Call, replay
+from module_harness import run_module
+from region_replay import LOGIN, Call, replay
 
 CONTENT = b"an image"
 SHA512 = hashlib.sha512(CONTENT).hexdigest()

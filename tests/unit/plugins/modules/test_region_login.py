@@ -12,7 +12,7 @@ import pytest
 import requests
 import requests_mock
 from ansible_collections.hep.distcloud.plugins.modules.region_resources_info import RegionResourcesInfo
-from harness import run_module
+from module_harness import run_module
 
 ACCOUNT = {
     "username": "account-user",

@@ -10,8 +10,8 @@ import copy
 import typing as t
 
 import pytest
-from region_http import Call, replay
-from region_resources_world import (
+from region_replay import Call, replay
+from region_world import (
     DOMAIN,
     EGRESS,
     FLAVOR,

@@ -11,8 +11,8 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from region_http import Call, replay
-from region_resources_world import (
+from region_replay import Call, replay
+from region_world import (
     DOMAIN,
     FLAVOR,
     FLAVOR_SPEC,

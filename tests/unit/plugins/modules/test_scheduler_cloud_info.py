@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules.scheduler_cloud_info import SchedulerCloudInfo
-from harness import run_module
-from replay import Call, problem, replay
+from api_replay import Call, problem, replay
+from module_harness import run_module
 from scheduler_cases import CONNECTION
 
 PATH = "/v1/groups/atlas/clouds"

@@ -20,7 +20,7 @@ from ansible_collections.hep.distcloud.plugins.modules.scheduler_group import Sc
 from ansible_collections.hep.distcloud.plugins.modules.scheduler_group_info import SchedulerGroupInfo
 from ansible_collections.hep.distcloud.plugins.modules.scheduler_metadata import SchedulerMetadata
 from ansible_collections.hep.distcloud.plugins.modules.scheduler_metadata_info import SchedulerMetadataInfo
-from harness import run_module
+from module_harness import run_module
 
 pytest.importorskip("distcloud.scheduler.api", reason="the engines are not installed in this environment")
 

@@ -13,7 +13,7 @@ import time
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules import systemd_units
-from harness import run_module
+from module_harness import run_module
 
 # What is on disk and not read yet is under "disk": the unit's enablement, or null where its file has gone.
 SYSTEMCTL = """#!%s

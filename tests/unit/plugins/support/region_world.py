@@ -10,8 +10,8 @@ import copy
 import typing as t
 
 from ansible_collections.hep.distcloud.plugins.modules.region_resources import RegionResources
-from harness import Result, run_module
-from region_http import LOGIN, Call
+from module_harness import Result, run_module
+from region_replay import LOGIN, Call
 
 SITE = {"id": "p1", "name": "site", "description": "[distcloud]", "enabled": True}
 DOMAIN = Call("GET", "identity", "/domains", {"domains": [{"id": "default", "name": "Default"}]}, query={"name": "Default"})

@@ -9,8 +9,8 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from harness import Result, run_module
-from replay import Call, replay
+from api_replay import Call, replay
+from module_harness import Result, run_module
 
 CONNECTION = {"api_url": "https://central.example.org:8443/", "api_token": "a-token"}
 MODES = {"normal": (False, False), "check": (True, False), "diff": (False, True), "check and diff": (True, True)}
