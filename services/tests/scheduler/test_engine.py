@@ -18,14 +18,21 @@ from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import META_CLOUD, META_GROUP, META_SCHEDULER, META_VM, CloudError, ErrorKind, Server
 from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
-from .fakes import FLAVOR, FakeJob, FakeServer, World
-from .stage import Stage, migrated
+from .support.fakes import FLAVOR, FakeJob, FakeServer, FakeWorld
+from .support.stage import Stage, migrated
 
 Play = Callable[[Stage], Awaitable[None]]
 
 
 def play(
-    folder: Path, world: World, script: Play, *, clouds: Sequence[str] = ("east",), max_vms: int = 1, enabled: bool = True, url: str = ""
+    folder: Path,
+    world: FakeWorld,
+    script: Play,
+    *,
+    clouds: Sequence[str] = ("east",),
+    max_vms: int = 1,
+    enabled: bool = True,
+    url: str = "",
 ) -> None:
     for name in clouds:
         if name not in world.clouds:
@@ -50,7 +57,7 @@ def server_of_ours(
 
 
 def test_waiting_job_gets_worker_that_is_retired_afterwards(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob()])
+    world = FakeWorld(jobs=[FakeJob()])
 
     async def script(stage: Stage) -> None:
         await stage.turns(3)
@@ -70,7 +77,7 @@ def test_waiting_job_gets_worker_that_is_retired_afterwards(tmp_path: Path) -> N
 
 
 def test_waiting_job_gets_worker_on_postgresql(tmp_path: Path, postgres_url: str) -> None:
-    world = World(jobs=[FakeJob()])
+    world = FakeWorld(jobs=[FakeJob()])
 
     async def script(stage: Stage) -> None:
         await stage.turns(43)
@@ -90,7 +97,7 @@ def test_waiting_job_gets_worker_on_postgresql(tmp_path: Path, postgres_url: str
 
 
 def test_disabled_cloud_boots_only_after_enabling(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob()])
+    world = FakeWorld(jobs=[FakeJob()])
 
     async def script(stage: Stage) -> None:
         await stage.turns(5)
@@ -106,7 +113,7 @@ def test_disabled_cloud_boots_only_after_enabling(tmp_path: Path) -> None:
 
 
 def test_worker_gets_keep_alive_of_its_group(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob()])
+    world = FakeWorld(jobs=[FakeJob()])
     month = 30 * 86400
 
     async def script(stage: Stage) -> None:
@@ -120,7 +127,7 @@ def test_worker_gets_keep_alive_of_its_group(tmp_path: Path) -> None:
 
 
 def test_dead_cloud_delays_no_other_and_keeps_vms(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(400) for _ in range(4)])
+    world = FakeWorld(jobs=[FakeJob(400) for _ in range(4)])
 
     async def script(stage: Stage) -> None:
         await stage.turns(12)
@@ -142,7 +149,7 @@ def test_dead_cloud_delays_no_other_and_keeps_vms(tmp_path: Path) -> None:
 
 
 def test_unreachable_pool_stops_boots_and_retirements(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
 
     async def script(stage: Stage) -> None:
         await stage.turns(12)
@@ -161,7 +168,7 @@ def test_unreachable_pool_stops_boots_and_retirements(tmp_path: Path) -> None:
 
 
 def test_unreachable_minter_stops_boots(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)], minter_down=True)
+    world = FakeWorld(jobs=[FakeJob(30)], minter_down=True)
 
     async def script(stage: Stage) -> None:
         await stage.turns(10)
@@ -178,7 +185,7 @@ def test_unreachable_minter_stops_boots(tmp_path: Path) -> None:
 
 
 def test_row_is_closed_only_after_deregistration(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
 
     async def script(stage: Stage) -> None:
         while not world.jobs[0].done:
@@ -195,7 +202,7 @@ def test_row_is_closed_only_after_deregistration(tmp_path: Path) -> None:
 
 
 def test_orphan_is_adopted_and_deleted(tmp_path: Path) -> None:
-    world = World()
+    world = FakeWorld()
 
     async def script(stage: Stage) -> None:
         orphan = new_vm_id()
@@ -211,7 +218,7 @@ def test_orphan_is_adopted_and_deleted(tmp_path: Path) -> None:
 
 
 def test_orphan_finishes_its_jobs(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(60)])
+    world = FakeWorld(jobs=[FakeJob(60)])
 
     async def script(stage: Stage) -> None:
         orphan = new_vm_id()
@@ -228,7 +235,7 @@ def test_orphan_finishes_its_jobs(tmp_path: Path) -> None:
 
 
 def test_orphan_listed_by_two_clouds_is_adopted_once(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(60)])
+    world = FakeWorld(jobs=[FakeJob(60)])
     world.cloud("west", servers=world.cloud("east").servers)  # the same project
 
     async def script(stage: Stage) -> None:
@@ -246,7 +253,7 @@ def test_orphan_listed_by_two_clouds_is_adopted_once(tmp_path: Path) -> None:
 
 
 def test_server_reappearing_after_cloud_deletion_is_deleted(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     east = world.cloud("east")
     world.cloud("west", servers=east.servers)  # the same project
 
@@ -269,7 +276,7 @@ def test_server_reappearing_after_cloud_deletion_is_deleted(tmp_path: Path) -> N
 
 
 def test_server_with_duplicate_id_tag_is_deleted(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(300)])
+    world = FakeWorld(jobs=[FakeJob(300)])
 
     async def script(stage: Stage) -> None:
         await stage.turns(12)
@@ -284,7 +291,7 @@ def test_server_with_duplicate_id_tag_is_deleted(tmp_path: Path) -> None:
 
 
 def test_foreign_servers_are_counted_and_never_touched(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30), FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30), FakeJob(30)])
     foreign_server = Server(
         "theirs",
         "vm-aaaaaaaaaaaaaaaa",
@@ -307,7 +314,7 @@ def test_foreign_servers_are_counted_and_never_touched(tmp_path: Path) -> None:
 
 
 def test_incomplete_listing_proves_no_absence(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
 
     async def script(stage: Stage) -> None:
         await stage.turns(3)
@@ -324,7 +331,7 @@ def test_incomplete_listing_proves_no_absence(tmp_path: Path) -> None:
 
 
 def test_quota_error_pauses_boots_on_cloud(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     refusal = CloudError(ErrorKind.QUOTA, "east", "Quota exceeded", no_effect=True)
     world.cloud("east", refuse_creates=refusal)
 
@@ -340,7 +347,7 @@ def test_quota_error_pauses_boots_on_cloud(tmp_path: Path) -> None:
 
 
 def test_workers_that_never_join_pause_boots(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     world.cloud("east", workers_join=False)
 
     async def script(stage: Stage) -> None:
@@ -356,7 +363,7 @@ def test_workers_that_never_join_pause_boots(tmp_path: Path) -> None:
 
 
 def test_manual_retire_and_unknown_vm(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(100)])
+    world = FakeWorld(jobs=[FakeJob(100)])
 
     async def script(stage: Stage) -> None:
         await stage.turns(12)
@@ -374,7 +381,7 @@ def test_manual_retire_and_unknown_vm(tmp_path: Path) -> None:
 
 def test_second_engine_waits_for_lock_and_takes_over(tmp_path: Path) -> None:
     """Two engines in real time: the second waits, and takes over the VMs when the first stops."""
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     world.cloud("east")
 
     async def main() -> None:

@@ -18,9 +18,9 @@ from distcloud.scheduler.drivers.base import CloudError, ErrorKind, ServerReques
 from distcloud.scheduler.engine.unanswered import UnansweredCreates
 from distcloud.scheduler.engine.view import CloudStatus
 
-from .fakes import FakeCloud, FakeJob, FakeMinter, Killed, World
-from .scripted import call, play
-from .stage import POLICY, Stage
+from .support.fakes import FakeCloud, FakeJob, FakeMinter, FakeWorld, Killed
+from .support.scripted import call, play
+from .support.stage import POLICY, Stage
 
 UNANSWERED = CloudError(ErrorKind.UNREACHABLE, "east", "POST compute servers: answered 500", no_effect=False)
 
@@ -32,7 +32,7 @@ def status(stage: Stage, name: str = "east") -> CloudStatus:
 @pytest.mark.parametrize("no_effect", [False, True])
 def test_cloud_with_failing_creates_is_paused(tmp_path: Path, no_effect: bool) -> None:
     """`no_effect`: as after 429 (too many requests). Otherwise as after 5xx or a timeout: each row waits for proof of absence."""
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     world.cloud("east", refuse_creates=CloudError(ErrorKind.UNREACHABLE, "east", "POST compute servers: answered", no_effect=no_effect))
     west = world.cloud("west")
 
@@ -58,7 +58,7 @@ def test_cloud_with_failing_creates_is_paused(tmp_path: Path, no_effect: bool) -
 
 
 def test_successful_worker_ends_the_pause(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     east = world.cloud("east", refuse_creates=UNANSWERED)
 
     async def script(stage: Stage) -> None:
@@ -73,7 +73,7 @@ def test_successful_worker_ends_the_pause(tmp_path: Path) -> None:
 
 
 def test_servers_created_despite_lost_responses_are_no_failures(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30) for _ in range(5)])
+    world = FakeWorld(jobs=[FakeJob(30) for _ in range(5)])
     world.cloud("east", lose_create_answers=5)
 
     async def script(stage: Stage) -> None:
@@ -88,7 +88,7 @@ def test_servers_created_despite_lost_responses_are_no_failures(tmp_path: Path) 
 @pytest.mark.parametrize("back", ["later", "before the next refresh"])
 def test_outage_of_whole_cloud_causes_no_pause(tmp_path: Path, back: str) -> None:
     """Its listing fails too: the breaker handles that, and boots continue as soon as it responds again."""
-    world = World(jobs=[FakeJob(30) for _ in range(5)])
+    world = FakeWorld(jobs=[FakeJob(30) for _ in range(5)])
     east = world.cloud("east")
     over = asyncio.Event()
 
@@ -122,7 +122,7 @@ def test_outage_of_whole_cloud_causes_no_pause(tmp_path: Path, back: str) -> Non
 
 
 def test_crash_before_create_call_causes_no_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(jobs=[FakeJob(30) for _ in range(5)])
+    world = FakeWorld(jobs=[FakeJob(30) for _ in range(5)])
     world.cloud("east")
     mint = FakeMinter.mint
     asked: list[str] = []
@@ -183,7 +183,7 @@ class HangingCloud(FakeCloud):
 
 
 def test_cloud_with_hanging_builds_is_paused(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     east = world.clouds["east"] = HangingCloud(world, "east")
 
     async def script(stage: Stage) -> None:
@@ -210,7 +210,7 @@ class LosingCloud(FakeCloud):
 
 @pytest.mark.parametrize("lasts", [5.0, 15.0], ids=["while it builds", "before it joins"])
 def test_lost_servers_pause_cloud_and_count_once(tmp_path: Path, lasts: float) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     east = world.clouds["east"] = LosingCloud(world, "east")
     east.lasts = lasts
     west = world.cloud("west")
@@ -237,7 +237,7 @@ def test_lost_servers_pause_cloud_and_count_once(tmp_path: Path, lasts: float) -
 
 
 def test_manually_retired_server_is_no_cloud_failure(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     east = world.clouds["east"] = LosingCloud(world, "east")
 
     async def script(stage: Stage) -> None:
@@ -253,7 +253,7 @@ def test_manually_retired_server_is_no_cloud_failure(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fails", ["the cloud's delete", "the ledger"])
 def test_hanging_build_counts_once_despite_repeated_deletes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     east = world.clouds["east"] = HangingCloud(world, "east")
 
     async def script(stage: Stage) -> None:
@@ -282,7 +282,7 @@ def test_hanging_build_counts_once_despite_repeated_deletes(tmp_path: Path, monk
 
 
 def test_failed_build_counts_once(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     world.cloud("east", fail_builds=1)
 
     async def script(stage: Stage) -> None:

@@ -16,13 +16,13 @@ from distcloud.scheduler.engine import engine
 from distcloud.scheduler.engine.minter_client import token_lifetime
 from distcloud.scheduler.store.tables import CloudRow
 
-from .fakes import FakeJob, World
-from .scripted import add, call, play
-from .stage import POLICY, Stage
+from .support.fakes import FakeJob, FakeWorld
+from .support.scripted import add, call, play
+from .support.stage import POLICY, Stage
 
 
 def test_groups_in_one_project_share_quota(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(100, group=group) for group in ("atlas", "belle") for _ in range(4)])
+    world = FakeWorld(jobs=[FakeJob(100, group=group) for group in ("atlas", "belle") for _ in range(4)])
     east = world.cloud("east", quota=Limits(vms=3))
 
     async def script(stage: Stage) -> None:
@@ -41,7 +41,7 @@ def test_groups_in_one_project_share_quota(tmp_path: Path) -> None:
 
 def test_quota_is_shared_with_unobserved_cloud(tmp_path: Path) -> None:
     """The other group's credential is broken: its project is inferred from its servers, which use the same quota."""
-    world = World(jobs=[FakeJob(1000, group="belle") for _ in range(2)])
+    world = FakeWorld(jobs=[FakeJob(1000, group="belle") for _ in range(2)])
     east = world.cloud("east", quota=Limits(vms=3))
 
     async def script(stage: Stage) -> None:
@@ -62,23 +62,23 @@ def test_quota_is_shared_with_unobserved_cloud(tmp_path: Path) -> None:
 
 
 def test_unreachable_queue_is_reported_and_retires_no_worker(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30, queue="far")])
+    world = FakeWorld(jobs=[FakeJob(30, queue="far")])
     world.cloud("east")
 
     async def script(stage: Stage) -> None:
         await stage.turns(10)
         assert len(world.servers()) == 1
-        world.unheard = {"far": "HTCondor: schedd far: no answer within 20 s"}
+        world.unreachable = {"far": "HTCondor: schedd far: no answer within 20 s"}
         world.jobs.append(FakeJob(60))
         await stage.turns(60)  # both jobs have finished, and the keep-alive has long expired
         assert all(job.done for job in world.jobs), "the job of the other queue got a worker of its own"
         assert len(world.servers()) == 2, "the unreachable queue may need the workers"
         pool = stage.engine.status().pool
-        assert pool.reachable and pool.unreachable_queues == world.unheard
-        assert (await call(stage, "GET", "/v1/status"))["pool"]["unreachable_queues"] == world.unheard
+        assert pool.reachable and pool.unreachable_queues == world.unreachable
+        assert (await call(stage, "GET", "/v1/status"))["pool"]["unreachable_queues"] == world.unreachable
         ready = await call(stage, "GET", "/readyz")
         assert ready["status"] == "degraded" and [part["name"] for part in ready["parts"] if not part["ok"]] == ["queue far"]
-        world.unheard = {}
+        world.unreachable = {}
         await stage.turns(30)
         assert stage.at_rest() and stage.engine.status().pool.unreachable_queues == {}
 
@@ -86,7 +86,7 @@ def test_unreachable_queue_is_reported_and_retires_no_worker(tmp_path: Path) -> 
 
 
 def test_full_disk_boots_nothing_without_row(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(600) for _ in range(40)])
+    world = FakeWorld(jobs=[FakeJob(600) for _ in range(40)])
     world.cloud("east")
 
     async def script(stage: Stage) -> None:
@@ -120,7 +120,7 @@ def test_full_disk_boots_nothing_without_row(tmp_path: Path) -> None:
 
 def test_long_pool_outage_retires_no_running_worker(tmp_path: Path) -> None:
     """The machine was suspended, or the central manager was rebuilt: at first the collector is empty for a minute."""
-    world = World(jobs=[FakeJob(20_000) for _ in range(2)])
+    world = FakeWorld(jobs=[FakeJob(20_000) for _ in range(2)])
     world.cloud("east")
 
     async def script(stage: Stage) -> None:
@@ -139,7 +139,7 @@ def test_long_pool_outage_retires_no_running_worker(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("jump", [-7200.0, 7200.0])
 def test_changed_clock_deletes_nothing_and_blocks_nothing(tmp_path: Path, jump: float) -> None:
-    world = World(jobs=[FakeJob(900)])
+    world = FakeWorld(jobs=[FakeJob(900)])
     world.cloud("east")
 
     async def script(stage: Stage) -> None:
@@ -165,7 +165,7 @@ def test_changed_clock_deletes_nothing_and_blocks_nothing(tmp_path: Path, jump: 
 @pytest.mark.parametrize("state", ["asked", "building", "idle", "retiring", "failed", "going", "silent"])
 def test_clock_set_back_extends_no_timeout(tmp_path: Path, state: str) -> None:
     """By a day, in each state in which a worker waits for something."""
-    world = World(jobs=[FakeJob(60)])
+    world = FakeWorld(jobs=[FakeJob(60)])
     east = world.cloud("east")
 
     async def script(stage: Stage) -> None:
@@ -200,7 +200,7 @@ def test_clock_set_back_extends_no_timeout(tmp_path: Path, state: str) -> None:
 
 
 def test_unexpected_error_fails_only_one_cycle(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(60)])
+    world = FakeWorld(jobs=[FakeJob(60)])
     world.cloud("east")
 
     async def script(stage: Stage) -> None:
@@ -212,7 +212,7 @@ def test_unexpected_error_fails_only_one_cycle(tmp_path: Path) -> None:
             asked.set()
             raise RuntimeError("unexpected")
 
-        with patch.object(engine, "plan_world", broken):
+        with patch.object(engine, "plan_from", broken):
             running = asyncio.create_task(stage.engine.run(stop))
             await asyncio.wait_for(asked.wait(), 60)
             asked.clear()
@@ -228,7 +228,7 @@ def test_unexpected_error_fails_only_one_cycle(tmp_path: Path) -> None:
 
 
 def test_hanging_loop_is_reported(tmp_path: Path) -> None:
-    world = World(hangs=True)
+    world = FakeWorld(hangs=True)
     world.cloud("east")
 
     async def script(stage: Stage) -> None:
@@ -248,7 +248,7 @@ def test_hanging_loop_is_reported(tmp_path: Path) -> None:
 
 
 def test_token_outlives_vm_and_is_revoked_afterwards(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     world.cloud("east")
 
     async def script(stage: Stage) -> None:

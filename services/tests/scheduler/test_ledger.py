@@ -21,7 +21,7 @@ from distcloud.scheduler.drivers.base import META_VM, Server
 from distcloud.scheduler.store.ledger import Ledger, RequestRejected
 from distcloud.scheduler.store.tables import CloudRow, GroupRow, VmRow
 
-from .stage import KEY
+from .support.stage import KEY
 
 BOOT = Boot(
     "atlas", "east", "small", "worker", Resources(1, 2048, 10.0), "near", Reason.DEMAND, "one job waits", network="n1", keep_alive=77
@@ -86,7 +86,7 @@ def test_events_and_observations_change_row_and_history(database_url: str) -> No
         assert detail is not None
         assert [event.to_state.value for event in detail.events] == ["requested", "starting", "running"]
         with pytest.raises(KeyError):
-            await ledger.apply_event("vm-zzzzzzzzzzzzzzzz", Event.RETIRE_ORDERED, 1)
+            await ledger.apply_event("vm-zzzzzzzzzzzzzzzz", Event.RETIRE_REQUESTED, 1)
 
     on(database_url, script)
 
@@ -183,7 +183,7 @@ def test_totals_include_gone_vms(database_url: str) -> None:
 def test_concurrent_events_make_one_change(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         vm_id = await request(ledger)
-        answers = await asyncio.gather(*(ledger.apply_event(vm_id, Event.RETIRE_ORDERED, 200.0 + number) for number in range(8)))
+        answers = await asyncio.gather(*(ledger.apply_event(vm_id, Event.RETIRE_REQUESTED, 200.0 + number) for number in range(8)))
         assert sum(before.state is not after.state for before, after in answers) == 1
         detail = await ledger.detail(vm_id)
         assert detail is not None and len(detail.events) == 2

@@ -21,7 +21,7 @@ from .engine.metrics import Meters
 from .engine.minter_client import MinterSocket
 from .engine.monitor import Timing
 from .engine.operations import WorkerContext
-from .matching.subprocess_matcher import OutlastingJudge
+from .matching.subprocess_matcher import SubprocessMatcher
 from .pool.htcondor import HtcondorPool, PoolAddress
 from .settings import SchedulerSettings
 
@@ -73,7 +73,7 @@ async def _run(settings: SchedulerSettings) -> None:
             token_directory=settings.pool.token_directory,
         )
     )
-    judge = OutlastingJudge()
+    ad_matcher = SubprocessMatcher()
     try:
         await database.migrate(PACKAGE)
         registry = CollectorRegistry()
@@ -89,15 +89,15 @@ async def _run(settings: SchedulerSettings) -> None:
             policy=settings.policy,
             timing=Timing(cycle=settings.cycle_seconds, listing=settings.cycle_seconds),
             meters=Meters(registry),
-            judge=judge,
+            ad_matcher=ad_matcher,
         )
-        app = create_app(settings, engine, Catalog(database, box, on_change=engine.wake), registry=registry, judge=judge)
+        app = create_app(settings, engine, Catalog(database, box, on_change=engine.wake), registry=registry, ad_matcher=ad_matcher)
         # A stuck event loop cannot recover: the watchdog gets no more notifications, and systemd restarts the service.
         watchdog_task = asyncio.create_task(watchdog(lambda: engine.status().stuck, stop))
         await _run_together(serve(app, settings.listen, stop), engine.run(stop), stop)
         await watchdog_task
     finally:
-        await asyncio.to_thread(judge.close)
+        await asyncio.to_thread(ad_matcher.close)
         await pool.close()
         await database.close()
 

@@ -18,14 +18,14 @@ import structlog
 from ...common.database import Database
 from ...common.locks import Exclusive
 from ...common.secretbox import SecretBox, SecretError
-from ..catalog.snapshot import CatalogSnapshot, CloudKey, load_catalog, record_projects
-from ..domain.model import AHEAD, Action, Boot, Delete, Policy, Reason, Retire, Vm, VmState, World
+from ..catalog.snapshot import CatalogSnapshot, load_catalog, record_projects
+from ..domain.model import MAX_CLOCK_SKEW, Action, Boot, CloudKey, Delete, PlanInputs, Policy, Reason, Retire, Vm, VmState
 from ..domain.records import VmDetail, VmPage, VmTotals
 from ..domain.states import Event, Observation
 from ..drivers.base import Server
-from ..matching.judgement import Judge
+from ..matching.ad_matcher import AdMatcher
 from ..matching.matcher import Matcher
-from ..planning.planner import plan_world
+from ..planning.planner import plan_from
 from ..pool.base import Pool, PoolUnavailable
 from ..store.ledger import Ledger, RequestRejected
 from .metrics import Meters
@@ -75,7 +75,7 @@ class Engine:
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
         meters: Meters | None = None,
-        judge: Judge | None = None,
+        ad_matcher: AdMatcher | None = None,
     ) -> None:
         self._database = database
         self._box = box
@@ -89,7 +89,7 @@ class Engine:
         self._jitter = jitter
         self._meters = meters or Meters()
         self._ledger = Ledger(database, box, self._log_change)
-        self._matcher = Matcher(domain=worker.domain, condor_host=worker.condor_host, judge=judge)
+        self._matcher = Matcher(domain=worker.domain, condor_host=worker.condor_host, ad_matcher=ad_matcher)
         self._state = _State(health=EngineHealth(monotonic()))
         self._monitors = CloudMonitors(make_driver, timing=self._timing, clock=clock, on_change=self.wake, meters=self._meters)
         self._tasks = Tasks(clock=clock, jitter=jitter, on_done=self.wake)
@@ -175,8 +175,8 @@ class Engine:
         self._prune_creates(vms, now)
         world = self._world(tuple(vms), now)
         if state.pool.reachable:
-            # In a thread: planning may take a second, and the API must respond. World is immutable; only planning uses this matcher.
-            plan = await asyncio.to_thread(plan_world, world, self._matcher)
+            # In a thread: planning may take a second, and the API must respond. PlanInputs is immutable; only planning uses this matcher.
+            plan = await asyncio.to_thread(plan_from, world, self._matcher)
             failures = [(action, why) for action in plan.actions if (why := await self._start_action(action, vms, now))]
             state.record = PlanRecord(now, world, plan, tuple(failures))
         self._publish(vms)
@@ -184,9 +184,11 @@ class Engine:
         self._meters.cycle_completed(seconds)
         state.health.cycled(now, seconds, self._monotonic())
 
-    def _world(self, vms: tuple[Vm, ...], now: float) -> World:
+    def _world(self, vms: tuple[Vm, ...], now: float) -> PlanInputs:
         pool = self._state.pool
-        return World(pool.demand, pool.slots, vms, self._monitors.clouds(), self._state.catalog.groups, self._policy, now, pool.hearing())
+        return PlanInputs(
+            pool.demand, pool.slots, vms, self._monitors.clouds(), self._state.catalog.groups, self._policy, now, pool.coverage()
+        )
 
     # --- observing
 
@@ -207,11 +209,11 @@ class Engine:
             return
         if pool.error:
             log.info("pool_answers_again")
-        for name in sorted(set(queues.unheard) - set(pool.unreachable_queues)):
-            log.warning("queue_failed", schedd=name, error=queues.unheard[name])
-        for name in sorted(set(pool.unreachable_queues) - set(queues.unheard)):
+        for name in sorted(set(queues.unreachable) - set(pool.unreachable_queues)):
+            log.warning("queue_failed", schedd=name, error=queues.unreachable[name])
+        for name in sorted(set(pool.unreachable_queues) - set(queues.unreachable)):
             log.info("queue_answers_again", schedd=name)
-        pool.answered(queues.demand, queues.unheard, tuple(slots), self._clock(), self._monotonic())
+        pool.answered(queues.demand, queues.unreachable, tuple(slots), self._clock(), self._monotonic())
 
     def _create_settled(self, vm: Vm, listing_began_at: float) -> bool:
         """Whether the create call of this VM ended long enough before the listing began.
@@ -228,7 +230,7 @@ class Engine:
         live = {vm.id for vm in vms}
 
         def clamp(at: float) -> float:
-            return at if at <= now + AHEAD else now  # later: the clock was set back
+            return at if at <= now + MAX_CLOCK_SKEW else now  # later: the clock was set back
 
         self._started_at = clamp(self._started_at)
         self._operations.create_ended = {vm_id: clamp(at) for vm_id, at in self._operations.create_ended.items() if vm_id in live}
@@ -376,7 +378,7 @@ class Engine:
 
     async def retire(self, vm_id: str, who: str) -> RetireResult:
         before, after = await self._ledger.apply_event(
-            vm_id, Event.RETIRE_ORDERED, self._clock(), reason=f"{Reason.ORDERED.value}: by {who}"
+            vm_id, Event.RETIRE_REQUESTED, self._clock(), reason=f"{Reason.ORDERED.value}: by {who}"
         )
         self.wake()
         return RetireResult(before.state is not after.state, before.state, after.state)

@@ -20,7 +20,7 @@ from ..drivers.base import META_CLOUD, META_GROUP, META_SCHEDULER, META_VM, Clou
 from ..pool.base import Pool, PoolUnavailable
 from ..store.ledger import Ledger
 from ..worker.configuration import SettingsError, settings_for
-from ..worker.contextualise import ContextError, render
+from ..worker.user_data import UserDataError, render
 from .metrics import Meters
 from .minter_client import Minter, MinterUnavailable, token_lifetime
 from .monitor import CloudMonitor
@@ -81,7 +81,7 @@ class Operations:
         except MinterUnavailable as error:
             self.minter_breaker = self.minter_breaker.failed(self._clock(), self._jitter(), str(error))
             return await self._create_refused(vm, str(error), reason="the cloud was not called")
-        except (ContextError, SettingsError) as error:
+        except (UserDataError, SettingsError) as error:
             why = f"cannot render its configuration: {error}"
             monitor.server_failed(why)
             return await self._create_refused(vm, why, reason="the cloud was not called")
@@ -135,7 +135,7 @@ class Operations:
 
         `idle`: it runs no job according to the pool; if it cannot be drained, it is then deleted immediately.
         """
-        _, after = await self._ledger.apply_event(vm.id, Event.RETIRE_ORDERED, self._clock(), reason=reason)
+        _, after = await self._ledger.apply_event(vm.id, Event.RETIRE_REQUESTED, self._clock(), reason=reason)
         if after.state is not VmState.RETIRING:
             return ""
         try:
@@ -156,7 +156,7 @@ class Operations:
 
         `failed`: it never became a worker. This counts as a failure of its cloud once, when its state changes.
         """
-        before, after = await self._ledger.apply_event(vm.id, Event.DELETE_ORDERED, self._clock(), reason=reason)
+        before, after = await self._ledger.apply_event(vm.id, Event.DELETE_REQUESTED, self._clock(), reason=reason)
         if failed and monitor is not None and before.state is not after.state:
             monitor.server_failed(reason)
         if after.state is not VmState.DELETING:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...common.database import DatabaseError
-from ..catalog.snapshot import CloudKey
-from ..domain.model import Cloud, Demand, Hearing, Policy, Slot
+from ..domain.model import Cloud, CloudKey, Demand, Policy, PoolCoverage, Slot
 from ..matching.bindings import MatchingUnavailable
-from ..planning.eligibility import credential_ending
+from ..planning.eligibility import credential_problem
 from .monitor import CloudMonitor
 from .view import CloudStatus, PoolStatus
 
@@ -43,8 +42,8 @@ class PoolView:
     def failed(self, error: str) -> None:
         self.reachable, self.error = False, error
 
-    def hearing(self) -> Hearing:
-        return Hearing(frozenset(self.unreachable_queues), self.since)
+    def coverage(self) -> PoolCoverage:
+        return PoolCoverage(frozenset(self.unreachable_queues), self.since)
 
     def status(self) -> PoolStatus:
         idle, running = sum(demand.idle for demand in self.demand), sum(demand.running for demand in self.demand)
@@ -96,7 +95,7 @@ def cloud_status(
         paused = cloud.last_failure_at + policy.freeze_seconds
     if paused is not None and paused <= now:
         paused = None
-    error = credential_ending(cloud, policy, now) if cloud.reachable else cloud.unreachable_reason
+    error = credential_problem(cloud, policy, now) if cloud.reachable else cloud.unreachable_reason
     if not error and paused is not None and monitor is not None:
         error = f"boots are paused: the last {cloud.failures} servers failed, the last one with: {monitor.last_failure}"
     return CloudStatus(
