@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from .config import ConfigError, Settings, load
 
@@ -59,8 +59,8 @@ class ApiClient:
         self._url = settings.url.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"}
         try:
-            self._client = httpx.Client(base_url=self._url, headers=headers, verify=verify, timeout=TIMEOUT)
-        except httpx.InvalidURL as error:
+            self._client = httpx2.Client(base_url=self._url, headers=headers, verify=verify, timeout=TIMEOUT)
+        except httpx2.InvalidURL as error:
             what = f"DISTCLOUD_URL (or url in {DEFAULT_PATHS[0]})"
             raise ConfigError(f"{what}: should be an address such as https://central:8443") from error
 
@@ -79,11 +79,11 @@ class ApiClient:
     def _call(self, method: str, path: str, params: dict[str, Any]) -> Any:
         try:
             answer = self._client.request(method, path, params={key: value for key, value in params.items() if value is not None})
-        except httpx.TimeoutException as error:
+        except httpx2.TimeoutException as error:
             raise CallError(f"{self._url} did not answer within {TIMEOUT:.0f} s") from error
-        except (httpx.HTTPError, UnicodeError) as error:  # the latter of the resolver: a name that cannot be one
+        except (httpx2.HTTPError, UnicodeError) as error:  # the latter of the resolver: a name that cannot be one
             raise CallError(f"{self._url} cannot be reached: {error}") from error
-        except httpx.InvalidURL as error:
+        except httpx2.InvalidURL as error:
             raise CallError(f"{self._url} cannot be asked for this: {error}") from error
         try:
             body = answer.json()

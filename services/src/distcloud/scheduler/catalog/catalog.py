@@ -122,7 +122,7 @@ class Catalogue:
             if moved and enabled:
                 caller.must_be_cloud_admin(f"changing {', '.join(moved)} of cloud {group}/{name}, which is enabled,")
             if swapped and enabled and row is not None and row.project is None:
-                # Once the project is known, a credential of another one is refused at its log-in (`drivers.base.check_project`).
+                # Once the project is known, a credential of another one is refused at its log-in (`Credential.check_project`).
                 unseen = "which is enabled and whose project was not seen yet,"
                 caller.must_be_cloud_admin(f"changing {', '.join(swapped)} of cloud {group}/{name}, {unseen}")
             changed = before != laid.state or bool(laid.changed_secrets) or set(stored) != set(laid.secrets)
