@@ -23,16 +23,16 @@ help: ## list the verbs
 
 site: $(VENV)/.ready ## stand up the lab and the whole site on it; ends with a page and a table
 	@ansible-playbook $(BECOME) playbooks/lab.yml playbooks/site.yml
-	distcloud site show build/$(DISTCLOUD_LAB)/summary.json
+	distcloud report show build/$(DISTCLOUD_LAB)/summary.json
 	echo 'The page: $(CURDIR)/build/$(DISTCLOUD_LAB)/index.html'
 
 demo: $(VENV)/.ready ## run the demonstration jobs again and show where they ran
 	@ansible-playbook $(BECOME) playbooks/demo.yml playbooks/status.yml -e demo_again=true
-	distcloud site show build/$(DISTCLOUD_LAB)/summary.json
+	distcloud report show build/$(DISTCLOUD_LAB)/summary.json
 
 status: $(VENV)/.ready ## the state of the running site, as tables
 	@mkdir -p build; ansible-playbook playbooks/status.yml >build/status.log 2>&1 || { cat build/status.log; exit 1; }
-	distcloud site show build/$(DISTCLOUD_LAB)/summary.json
+	distcloud report show build/$(DISTCLOUD_LAB)/summary.json
 
 lab: $(VENV)/.ready ## only the lab: regions and hosts
 	@ansible-playbook $(BECOME) playbooks/lab.yml

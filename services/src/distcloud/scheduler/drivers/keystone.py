@@ -1,7 +1,7 @@
-"""Log-in to an OpenStack: a token and where its services are, asked again before the token ends.
+"""Login to OpenStack: a token and the service endpoints, renewed before the token expires.
 
-Asynchronous HTTP by httpx and not keystoneauth's sessions: a call that hangs can be cancelled (a thread cannot), so that one
-dead region never eats a pool of threads that others need; and a CA can be given as text, without a file.
+Uses asynchronous HTTP with httpx instead of keystoneauth's sessions: a hanging call can be cancelled (a thread cannot), so that
+one dead region never exhausts a shared thread pool; and a CA can be given as text, without a file.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from .base import Account, CloudError, ErrorKind, check_project
 
 _RENEW_BEFORE = 300.0
 _VERSION_IN_PATH = re.compile(r"/v\d+(\.\d+)?(/[^/]+)?$")
-_PROJECT_ID = re.compile(r"[!-~]{1,64}")  # as Keystone stores them; the ledger keeps it
-# Catalogues give endpoints with or without a version; these are the ones that the driver speaks.
+_PROJECT_ID = re.compile(r"[!-~]{1,64}")  # as Keystone stores them; the catalog stores it
+# Service catalogs list endpoints with or without a version; these are the versions that the driver supports.
 _VERSIONS = {"compute": "v2.1", "image": "v2", "network": "v2.0"}
 _SERVICE_TYPES = {"compute": ("compute",), "image": ("image",), "network": ("network",)}
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A token with its end and the addresses of the services in our region."""
+    """A token with its expiry time, and the endpoints of the services in the region."""
 
     token: str
     expires_at: float
@@ -38,7 +38,7 @@ class Login:
 
 
 def client_for(account: Account, seconds: float) -> httpx.AsyncClient:
-    """An HTTP client that trusts the account's own CA alone where it has one. Raises CloudError when that is no certificate."""
+    """An HTTP client that trusts only the account's CA, if it has one. Raises CloudError if that is not a valid certificate."""
     verify: ssl.SSLContext | bool = True
     if account.ca_certificate:
         try:
@@ -48,35 +48,35 @@ def client_for(account: Account, seconds: float) -> httpx.AsyncClient:
                 ErrorKind.AUTH,
                 account.label,
                 "ca_certificate: is not a PEM certificate; give the text of the CA's certificate",
-                undone=True,
+                no_effect=True,
             ) from error
     limits = httpx.Limits(max_connections=8, max_keepalive_connections=4, keepalive_expiry=30)
     return httpx.AsyncClient(verify=verify, timeout=httpx.Timeout(seconds, connect=min(seconds, 10.0)), limits=limits)
 
 
 def check_open(account: Account, client: httpx.AsyncClient) -> None:
-    """Raises CloudError for a client that was closed: its account was changed while a call waited for its turn.
+    """Raise CloudError for a closed client: its account was changed while the call waited.
 
-    To be asked right before sending: then it is certain that nothing was sent, which a call that is cut off on its way does not tell.
+    Call this immediately before sending: then nothing was sent, which is not certain of a call that is interrupted later.
     """
     if client.is_closed:
-        message = "was not asked: its account was changed meanwhile; it is asked again with the new one"
-        raise CloudError(ErrorKind.UNREACHABLE, account.label, message, undone=True)
+        message = "was not called: its account was changed meanwhile; the call is repeated with the new one"
+        raise CloudError(ErrorKind.UNREACHABLE, account.label, message, no_effect=True)
 
 
 class Keystone:
-    """The log-in of one account; used by several calls at once, it asks once."""
+    """The login of one account; concurrent calls share one request."""
 
     def __init__(self, account: Account, client: httpx.AsyncClient, seconds: float) -> None:
         self._account = account
         self._client = client
         self._seconds = seconds
         self._login: Login | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def login(self, *, refused: Login | None = None) -> Login:
-        """A valid log-in; `refused` is one that a service did not take, so that it is not given again."""
-        async with self._turn:
+        """A valid login; `refused` is one that a service has rejected, so that it is not returned again."""
+        async with self._lock:
             current = self._login
             if current is None or current is refused or current.expires_at - _RENEW_BEFORE < time.time():
                 current = self._login = await self._ask()
@@ -86,40 +86,42 @@ class Keystone:
         label = self._account.label
         url = self._account.auth.get("auth_url", "").rstrip("/")
         if not url.startswith(("http://", "https://")):
-            raise CloudError(ErrorKind.AUTH, label, "auth.auth_url: is missing or is no http(s) URL", undone=True)
+            raise CloudError(ErrorKind.AUTH, label, "auth.auth_url: missing, or not an http(s) URL", no_effect=True)
         if not url.endswith("/v3"):
             url += "/v3"
         body = {"auth": _request(self._account)}
         check_open(self._account, self._client)
         try:
             async with asyncio.timeout(self._seconds):
-                answer = await self._client.post(f"{url}/auth/tokens", json=body)
+                response = await self._client.post(f"{url}/auth/tokens", json=body)
         except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
-            raise CloudError(ErrorKind.UNREACHABLE, label, f"Keystone at {url}: {failure(error, self._seconds)}", undone=True) from error
-        if answer.status_code in (401, 403):
             raise CloudError(
-                ErrorKind.AUTH, label, f"Keystone at {url} refuses the credential; check it, or whether it has expired", undone=True
+                ErrorKind.UNREACHABLE, label, f"Keystone at {url}: {describe_failure(error, self._seconds)}", no_effect=True
+            ) from error
+        if response.status_code in (401, 403):
+            raise CloudError(
+                ErrorKind.AUTH, label, f"Keystone at {url} refuses the credential; check it, and whether it has expired", no_effect=True
             )
-        if answer.status_code == 404:
-            raise CloudError(ErrorKind.AUTH, label, f"no Keystone v3 at {url}; check auth.auth_url", undone=True)
-        if answer.status_code >= 400:
-            kind = ErrorKind.UNREACHABLE if answer.status_code >= 500 or answer.status_code == 429 else ErrorKind.REJECTED
-            raise CloudError(kind, label, f"Keystone at {url} answered {answer.status_code}", undone=True)
+        if response.status_code == 404:
+            raise CloudError(ErrorKind.AUTH, label, f"no Keystone v3 at {url}; check auth.auth_url", no_effect=True)
+        if response.status_code >= 400:
+            kind = ErrorKind.UNREACHABLE if response.status_code >= 500 or response.status_code == 429 else ErrorKind.REJECTED
+            raise CloudError(kind, label, f"Keystone at {url} answered {response.status_code}", no_effect=True)
         try:
-            token = answer.json()["token"]
+            token = response.json()["token"]
             project = str(token["project"]["id"])
             if not _PROJECT_ID.fullmatch(project):
-                raise ValueError("no id of a project")
+                raise ValueError("invalid project id")
             check_project(self._account, project)
             return Login(
-                token=answer.headers["X-Subject-Token"],
+                token=response.headers["X-Subject-Token"],
                 expires_at=datetime.fromisoformat(token["expires_at"].replace("Z", "+00:00")).timestamp(),
                 project=project,
                 endpoints=_endpoints(self._account, token.get("catalog", [])),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CloudError(
-                ErrorKind.AUTH, label, f"Keystone at {url} gave no project-scoped token; name the project in auth", undone=True
+                ErrorKind.AUTH, label, f"Keystone at {url} returned no project-scoped token; set the project in auth", no_effect=True
             ) from error
 
 
@@ -162,23 +164,26 @@ def _endpoints(account: Account, catalog: list[dict[str, Any]]) -> dict[str, str
                 url = str(endpoint["url"]).rstrip("/")
                 found.setdefault(service, url if _VERSION_IN_PATH.search(url) else f"{url}/{_VERSIONS[service]}")
     if "compute" not in found:
-        hint = f"; the catalogue has {', '.join(sorted(elsewhere))}" if elsewhere else ""
+        hint = f"; the catalog has {', '.join(sorted(elsewhere))}" if elsewhere else ""
         raise CloudError(
-            ErrorKind.REJECTED, account.label, f"no {interface} compute endpoint in region {account.region or '(any)'}{hint}", undone=True
+            ErrorKind.REJECTED,
+            account.label,
+            f"no {interface} compute endpoint in region {account.region or '(any)'}{hint}",
+            no_effect=True,
         )
     return found
 
 
-def failure(error: BaseException, seconds: float) -> str:
-    """What went wrong below HTTP, in words."""
+def describe_failure(error: BaseException, seconds: float) -> str:
+    """Describe an error below HTTP."""
     if isinstance(error, TimeoutError | httpx.TimeoutException):
         return f"no answer within {seconds:g} s"
-    words = str(error) or type(error).__name__
-    if "CERTIFICATE_VERIFY_FAILED" in words:
-        return f"its certificate is not trusted ({words[:160]}); give the CA that signed it as ca_certificate"
-    return f"cannot be reached ({words[:200]})"
+    message = str(error) or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in message:
+        return f"its certificate is not trusted ({message[:160]}); give the CA that signed it as ca_certificate"
+    return f"cannot be reached ({message[:200]})"
 
 
-def before_sending(error: BaseException) -> bool:
-    """Whether the request certainly never left: then it cannot have had an effect."""
+def never_sent(error: BaseException) -> bool:
+    """Whether the request was certainly not sent, so that it cannot have had an effect."""
     return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.InvalidURL | httpx.UnsupportedProtocol)
