@@ -124,7 +124,7 @@ def main() -> None:
         cold = timed(clone, "make", "site")
         note(row("make site, " + ("warm cache" if wanted.warm else "cold"), 2, cold, COLD_TARGET))
         note(row("make site, second run", 2, timed(clone, "make", "site"), SECOND_TARGET))
-    from conftest import Lab
+    from running_lab import Lab
 
     lab = Lab(os.environ["DISTCLOUD_LAB"])
     timelines = [job_timeline(lab) for turn in range(wanted.jobs)]
