@@ -28,7 +28,7 @@ from distcloud.scheduler.drivers import make_driver
 from distcloud.scheduler.drivers.base import Account, CloudDriver, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest
 from distcloud.scheduler.engine.engine import Engine
 from distcloud.scheduler.engine.operations import WorkerContext
-from distcloud.scheduler.pool.base import Job, PoolUnavailable, Queues
+from distcloud.scheduler.pool.base import PoolUnavailable, QueuedJob, Queues
 from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
 REGIONS = ["region-a", "region-b"]
@@ -139,7 +139,7 @@ class OneJob:
     async def slots(self) -> list[Slot]:
         return []
 
-    async def job(self, job_id: str) -> Job | None:
+    async def job(self, job_id: str) -> QueuedJob | None:
         return None
 
     async def drain(self, vm_id: str, key: str) -> None:

@@ -14,7 +14,7 @@ def rules(host):
     return host.check_output("nft list table inet distcloud")
 
 
-def test_only_what_is_wished_is_open(host):
+def test_only_configured_ports_are_open(host):
     loaded = rules(host)
     assert "policy drop" in loaded
     for ports in ("tcp dport 22 accept", "tcp dport { 8080, 8443 } accept", "tcp dport 9000 accept"):
@@ -23,7 +23,7 @@ def test_only_what_is_wished_is_open(host):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "mended"),
+    ("drift", "repaired"),
     [
         (
             "nft add rule inet distcloud input tcp dport 6667 accept; sed -i s/9000/9001/ /etc/nftables.d/other.nft;"
@@ -32,27 +32,27 @@ def test_only_what_is_wished_is_open(host):
         ),
         (
             "sed -i s/8080/8081/ /etc/nftables.d/web.nft; systemctl disable --now nftables",
-            [f"{NAME}: Open the ports of web", LOAD, f"{NAME}: Load the packet filter at boot"],
+            [f"{NAME}: Open the ports of web", LOAD, f"{NAME}: Enable the packet filter at boot"],
         ),
     ],
 )
-def test_drift_is_predicted_and_mended(host, converge, spoil, mended):
+def test_drift_is_predicted_and_repaired(host, converge, drift, repaired):
     host.check_output("nft add table inet foreign")
     before = rules(host)
-    host.check_output(spoil)
-    assert converge.mends() == mended
+    host.check_output(drift)
+    assert converge.mends() == repaired
     assert rules(host) == before
-    if "disable" not in spoil:  # stopping the unit flushes everything, by Debian's own ExecStop
+    if "disable" not in drift:  # stopping the unit flushes everything, by Debian's own ExecStop
         assert "inet foreign" in host.check_output("nft list tables")
 
 
-def test_what_a_service_no_longer_opens_is_closed(host, converge):
+def test_closed_service_loses_its_rules(host, converge):
     before = rules(host)
     try:
         assert converge.mends(firewall_other="close") == [f"{NAME}: Close the ports of other", LOAD]
         assert not host.file("/etc/nftables.d/other.nft").exists
         assert "9000" not in rules(host) and "8080" in rules(host)
-        # What is loaded as a run leaves it that broke off after the file had gone, and no service that opens anything.
+        # Loaded rules as an interrupted run leaves them after removing the file, and no service that opens a port.
         host.check_output("nft add rule inet distcloud input tcp dport 9000 accept")
         assert converge.mends(firewall_web="close", firewall_other="close") == [f"{NAME}: Close the ports of web", LOAD]
         assert "8080" not in rules(host) and "9000" not in rules(host) and "tcp dport 22 accept" in rules(host)
@@ -61,7 +61,7 @@ def test_what_a_service_no_longer_opens_is_closed(host, converge):
     assert rules(host) == before
 
 
-def test_a_host_may_have_no_port_of_its_own(host, converge):
+def test_host_may_have_no_common_port(host, converge):
     path = "/etc/nftables.d/admin.nft"
     host.check_output(f"echo 'table inet distcloud {{ chain input {{ tcp dport 22 accept comment \"admin\"; }}; }}' > {path}")
     try:
@@ -80,7 +80,7 @@ def test_bad_input_is_refused(host, converge):
     assert rules(host) == before
 
 
-def test_rules_of_the_admin_are_not_replaced(host, converge):
+def test_admins_rules_are_not_replaced(host, converge):
     before = rules(host)
     own = "table inet own { chain input { type filter hook input priority 1; tcp dport 25 drop; }; }"
     host.check_output(f"mv /etc/nftables.conf /etc/nftables.kept; echo '{own}' > /etc/nftables.conf")
@@ -92,7 +92,7 @@ def test_rules_of_the_admin_are_not_replaced(host, converge):
         host.check_output("mv /etc/nftables.kept /etc/nftables.conf")
 
 
-def test_a_file_of_the_admin_is_loaded_and_stays(host, converge):
+def test_admins_file_is_loaded_and_kept(host, converge):
     path = "/etc/nftables.d/admin.nft"
     host.check_output(f"echo 'table inet distcloud {{ chain input {{ tcp dport 9100 accept; }}; }}' > {path}")
     try:

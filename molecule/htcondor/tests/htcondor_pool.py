@@ -110,8 +110,8 @@ class Pool:
 
     def attribute(self, cluster: int, *names: str) -> list[list[str]]:
         """Attributes of a cluster's jobs, from the queue or the history."""
-        wish = f"-af:t {' '.join(names)}"
-        found = self.submit_node.ok(f"condor_q -all {cluster} {wish}; condor_history {cluster} {wish}")
+        format_flags = f"-af:t {' '.join(names)}"
+        found = self.submit_node.ok(f"condor_q -all {cluster} {format_flags}; condor_history {cluster} {format_flags}")
         return [line.split("\t") for line in found.splitlines()]
 
     def slots(self, worker: Host) -> list[str]:
@@ -134,7 +134,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Drain:
-    """A worker that nobody can reach, with a running job, told to drain; and a job that came later and waits for the same worker."""
+    """An unreachable worker with a running job that is draining, and a later job that waits for the same worker."""
 
     worker: Host
     job: int

@@ -1,4 +1,4 @@
-"""Role demo: its jobs ran once, run again when it is told to as the dry run said, and users who are not there are named."""
+"""Role demo: its jobs ran once, run again on request as check mode predicted, and missing users are named."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def jobs(pool: Pool) -> list[str]:
     return sorted(found.splitlines())
 
 
-def test_every_user_had_jobs_and_they_ran(pool: Pool) -> None:
+def test_jobs_of_every_user_ran(pool: Pool) -> None:
     ran = len(jobs(pool)) // 2
     assert ran % 2 == 0 and ran >= 2, "two of each user, each time"
     assert jobs(pool) == ["alice 0 static"] * ran + ["carol 0 static"] * ran
-    said = pool.submit_node.ok("cat /home/carol/distcloud-demo.*.0.out", user="carol")
-    assert said.startswith("hello from ht-worker-"), said
+    output = pool.submit_node.ok("cat /home/carol/distcloud-demo.*.0.out", user="carol")
+    assert output.startswith("hello from ht-worker-"), output
 
 
-def test_a_dry_run_submits_nothing_and_names_what_the_run_then_does(pool: Pool, converge: Playbook) -> None:
+def test_check_mode_predicts_the_submission(pool: Pool, converge: Playbook) -> None:
     assert converge.run("--check", DEMO).changed == []
-    pool.submit_node.ok("echo spoilt >>/home/carol/distcloud-demo.sub")
+    pool.submit_node.ok("echo changed >>/home/carol/distcloud-demo.sub")
     last = "condor_q -all -af ClusterId; condor_history -limit 1 -af ClusterId"
     before, ended = pool.submit_node.ok(last), jobs(pool)
     dry = converge.run("--check", DEMO, demo_again=True)
@@ -41,5 +41,5 @@ def test_a_dry_run_submits_nothing_and_names_what_the_run_then_does(pool: Pool, 
     assert jobs(pool) == sorted([*ended, *["alice 0 static", "carol 0 static"] * 2])
 
 
-def test_users_who_are_not_there_are_named(converge: Playbook) -> None:
+def test_missing_users_are_named(converge: Playbook) -> None:
     assert "demo_users names mallory: no such user on ht-submit" in converge.refuses(DEMO, demo_again=True, demo_users=["alice", "mallory"])
