@@ -8,12 +8,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: systemd_units
-short_description: Bring several systemd units to the wished state in one call
+short_description: Bring several systemd units to the desired state in one call
 description:
-  - Enables, starts, stops and restarts a list of units in one round trip, letting systemd order and parallelise the starts.
+  - Enables, starts, stops and restarts a list of units in one round trip, letting systemd order and parallelize the starts.
   - A running unit is restarted when one of its files is younger than its start. That is decided from what is there and not from what
-    this run has changed, so that a run which broke off between writing a file and restarting is completed by the next one.
-  - Has systemd read its unit files anew where one of the units needs that. Check mode does not; it looks at the files instead.
+    this run has changed, so that a run interrupted between writing a file and restarting is completed by the next one.
+  - Reloads systemd's unit files if one of the units needs it. Check mode does not; it looks at the files instead.
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
@@ -84,7 +84,7 @@ from ..module_utils._core.module import BaseModule, Failure
 
 PROPERTIES = ("Id", "Names", "LoadState", "UnitFileState", "ActiveState", "NeedDaemonReload", "InactiveExitTimestampMonotonic")
 ORDER = ("disable", "stop", "enable", "start", "restart")
-TIMED_OUT = 124  # what the command timeout says
+TIMED_OUT = 124  # exit code of the command timeout
 
 
 def full_name(name: str) -> str:
@@ -92,12 +92,12 @@ def full_name(name: str) -> str:
     return name if "." in name else name + ".service"
 
 
-def steps(wish: dict[str, t.Any], is_enabled: bool, is_active: bool, is_stale: bool) -> list[str]:
-    """What has to be done to one unit, in the order in which it has to be done."""
+def steps(spec: dict[str, t.Any], is_enabled: bool, is_active: bool, is_stale: bool) -> list[str]:
+    """The actions that one unit needs, in order."""
     todo = []
-    if wish["enabled"] != is_enabled:
-        todo.append("enable" if wish["enabled"] else "disable")
-    if wish["state"] == "stopped":
+    if spec["enabled"] != is_enabled:
+        todo.append("enable" if spec["enabled"] else "disable")
+    if spec["state"] == "stopped":
         return [*todo, "stop"] if is_active else todo
     if not is_active:
         return [*todo, "start"]
@@ -116,7 +116,7 @@ def is_unread(state: dict[str, str]) -> bool:
 
 
 class SystemdUnits(BaseModule):
-    """Looks at all units at once, then does the same verb to all units that need it."""
+    """Queries all units at once, then runs each verb once for all units that need it."""
 
     service = "systemd"
     result_key = "units"
@@ -141,7 +141,7 @@ class SystemdUnits(BaseModule):
 
     def run(self) -> None:
         try:
-            todo, diff = self.look()
+            todo, diff = self.lookup()
             if not self.module.check_mode:
                 self.act(todo)
         except Failure as failure:
@@ -149,53 +149,53 @@ class SystemdUnits(BaseModule):
         changed = bool(todo)
         self.module.exit_json(changed=changed, units=todo, diff=diff if changed else {})
 
-    def look(self) -> tuple[dict[str, list[str]], dict[str, t.Any]]:
-        wishes = {full_name(wish["name"]): wish for wish in self.params["units"]}
-        shown = self.show(wishes)
-        # Where systemd has not read a unit's file yet, what it shows of the unit is not true.
-        unread = [name for name in wishes if is_unread(shown[name])]
+    def lookup(self) -> tuple[dict[str, list[str]], dict[str, t.Any]]:
+        specs = {full_name(spec["name"]): spec for spec in self.params["units"]}
+        shown = self.show(specs)
+        # Until systemd has read a unit's file, what it shows of the unit is outdated.
+        unread = [name for name in specs if is_unread(shown[name])]
         if unread and self.module.check_mode:
             shown.update((name, dict(shown[name], **self.on_disk(name))) for name in unread)
         elif unread:
             self.systemctl("daemon-reload")
-            shown = self.show(wishes)
+            shown = self.show(specs)
         todo, before, after = {}, {}, {}
-        for name, wish in wishes.items():
+        for name, spec in specs.items():
             state = shown[name]
             is_enabled = state.get("UnitFileState") in ("enabled", "static", "indirect", "generated")
             is_active = state.get("ActiveState") in ("active", "activating", "reloading")
             missing = state.get("LoadState") == "not-found"
             planned = missing and any(path.endswith("/" + name) for path in self.params["changed_files"])
             if missing and not planned:
-                if wish["state"] == "stopped":
+                if spec["state"] == "stopped":
                     continue
-                raise Failure("there is no unit %s on this host; install its package first" % name, self.service, "not-found")
+                raise Failure(f"unit {name} does not exist on this host; install its package first", self.service, "not-found")
             if state.get("UnitFileState") == "static":
-                is_enabled = wish["enabled"]
-            what = steps(wish, is_enabled, is_active, is_active and self.stale(wish, state))
+                is_enabled = spec["enabled"]
+            what = steps(spec, is_enabled, is_active, is_active and self.stale(spec, state))
             if what:
                 todo[name] = what
                 before[name] = {"enabled": is_enabled, "active": is_active}
-                after[name] = {"enabled": wish["enabled"], "active": wish["state"] == "started", "done": what}
+                after[name] = {"enabled": spec["enabled"], "active": spec["state"] == "started", "done": what}
         return todo, {"before": before, "after": after}
 
     def show(self, names: t.Iterable[str]) -> dict[str, dict[str, str]]:
-        """What systemd knows of each unit, in one call."""
+        """The properties of each unit, in one call."""
         return parse_show(self.systemctl("show", *names, options=("-p", ",".join(PROPERTIES))))
 
     def on_disk(self, name: str) -> dict[str, str]:
-        """What a reload would change in what is shown of a unit: is-enabled looks at the files and not at what was read of them."""
-        said = self.systemctl("is-enabled", name, may_fail=True).strip()
-        if said in ("", "not-found"):
+        """The properties that a reload would change: is-enabled reads the files and not what systemd has loaded of them."""
+        state = self.systemctl("is-enabled", name, may_fail=True).strip()
+        if state in ("", "not-found"):
             return {"LoadState": "not-found"}
-        # Another name of a unit says nothing about whether that is enabled.
-        return {"LoadState": "loaded"} if said == "alias" else {"LoadState": "loaded", "UnitFileState": said}
+        # An alias does not show whether the unit is enabled.
+        return {"LoadState": "loaded"} if state == "alias" else {"LoadState": "loaded", "UnitFileState": state}
 
-    def stale(self, wish: dict[str, t.Any], state: dict[str, str]) -> bool:
+    def stale(self, spec: dict[str, t.Any], state: dict[str, str]) -> bool:
         """Whether one of the unit's files is younger than the unit's start."""
         age = time.clock_gettime(time.CLOCK_MONOTONIC) - int(state.get("InactiveExitTimestampMonotonic") or 0) / 1e6
         started = time.time() - age
-        for path in wish["files"]:
+        for path in spec["files"]:
             if path in self.params["changed_files"] and self.module.check_mode:
                 return True
             try:
@@ -215,24 +215,24 @@ class SystemdUnits(BaseModule):
             self.systemctl(verb, *names)
 
     def systemctl(self, verb: str, *names: str, options: t.Sequence[str] = (), may_fail: bool = False) -> str:
-        # Synchronising every unit with its old init script takes a second each and changes nothing under systemd.
+        # Synchronizing every unit with its old init script takes a second each and changes nothing under systemd.
         command = ["timeout", str(self.params["timeout"]), "systemctl", verb, *options, *names]
         code, out, err = self.module.run_command(command, environ_update={"SYSTEMCTL_SKIP_SYSV": "1", "LC_ALL": "C"})
         if code == 0 or may_fail:
             return out
-        told = self.journal(names)
+        journals = self.journal(names)
         # Of many that were started together, those that are up have no part in the failure.
-        named = told if told and verb in ("start", "restart") else names
-        why = "was not finished within %d s" % self.params["timeout"] if code == TIMED_OUT else "failed: %s" % (err.strip() or out.strip())
-        raise Failure("%s %s" % (" ".join(["systemctl", verb, *named]), why), self.service, code, {"units": told})
+        named = journals if journals and verb in ("start", "restart") else names
+        why = f"was not finished within {self.params['timeout']} s" if code == TIMED_OUT else f"failed: {err.strip() or out.strip()}"
+        raise Failure(f"{' '.join(['systemctl', verb, *named])} {why}", self.service, code, {"units": journals})
 
     def journal(self, names: t.Iterable[str]) -> dict[str, str]:
-        """The last lines of what did not come up, since nobody should have to log in to read them."""
-        told = {}
+        """The last lines of the units that did not start, so that nobody has to log in to read them."""
+        journals = {}
         for name in names:
             if self.module.run_command(["systemctl", "is-active", "--quiet", name])[0] != 0:
-                told[name] = self.module.run_command(["journalctl", "--no-pager", "-n", "15", "-o", "cat", "-u", name])[1]
-        return told
+                journals[name] = self.module.run_command(["journalctl", "--no-pager", "-n", "15", "-o", "cat", "-u", name])[1]
+        return journals
 
 
 def main() -> None:

@@ -118,7 +118,7 @@ def test_host_restarts_after_nspawn_is_killed(machine: Machine) -> None:
     wait("the supervisor is gone", lambda: supervisor not in processes(LAB, "one"), seconds=60, pause=0.1)
     assert processes(LAB, "one"), "its init was expected to live on"
     done = actions(machine.play("lab"))
-    assert done == {"one": ["stop: its supervisor is gone", "start: it was half dead"]}
+    assert done == {"one": ["stop: its supervisor is gone", "start: it was only partly running"]}
     assert machine.guest("one", "cat /root/data") == "kept"
 
 
@@ -176,7 +176,7 @@ def test_stop_keeps_data_and_removes_network(machine: Machine) -> None:
 
 def test_conflicting_lab_is_reported_or_stopped(machine: Machine) -> None:
     refused = machine.play("lab", "-e", "lab_host_others=fail", lab=OTHER, fails=True)
-    assert "another lab is in the way: hosttest (bridge dclabt0" in json.dumps(refused)
+    assert "another lab conflicts with this one: hosttest (bridge dclabt0" in json.dumps(refused)
     machine.play("lab", lab=OTHER)
     assert not processes(LAB, "one") and processes(OTHER, "one")
     machine.play("lab")
@@ -202,7 +202,7 @@ def test_lab_can_be_managed_from_another_checkout(machine: Machine) -> None:
 def test_processes_without_directory_are_removed(machine: Machine) -> None:
     shell(f"rm -rf {STATE}/{LAB}/hosts/two/host.json")
     done = actions(machine.play("lab"))
-    assert done["two"][:3] == ["kill: left over without a record", "create: it is not there", "start: it is not there"]
+    assert done["two"][:3] == ["kill: left over without a record", "create: it does not exist", "start: it does not exist"]
     assert machine.guest("two", "test -e /root/data || echo fresh") == "fresh"
 
 

@@ -115,10 +115,10 @@ def test_unreachable_regions_are_named_others_complete(account, on, verb, state,
     text = "\n".join(line for lines in done.messages.values() for line in lines)
     assert "Setup failed, all other regions are complete:" in text
     for name in ("hole", "closed"):
-        words = f"region-{name}-admin: the identity service does not answer; is the region up, and is its port open"
+        words = f"region-{name}-admin: the identity service is unreachable; check that the region is up and that its port is open"
         assert f"region-{name}: {words}" in text
-    assert "region-closed-admin: the identity service does not answer" in fatal.failures["region-closed"]
-    assert "give the CA's file as cacert in clouds.yaml" in done.failures["region-foreign"]
+    assert "region-closed-admin: the identity service is unreachable" in fatal.failures["region-closed"]
+    assert "set cacert in clouds.yaml to the CA's file" in done.failures["region-foreign"]
     assert "it has expired; the region's admin has to renew it" in done.failures["region-expired"]
     assert f"region-m: {MADE}" in done.changed
 
@@ -133,7 +133,7 @@ def test_removal_keeps_foreign_resources(account, converge, state, verb):
     try:
         before = seen(admin)
         refused = verb("remove_region").run("--limit=region-n")
-        assert "still holds what is not ours to remove: network theirs, port their-port" in refused.failures["region-n"]
+        assert "still holds resources that are not ours: network theirs, port their-port" in refused.failures["region-n"]
         assert not refused.changes and seen(admin) == before and own.compute.find_keypair("mol-region")
 
         admin.network.delete_network(theirs)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The region that the tests of region_resources replay: what it holds, what is wished of it, and how a wish is run."""
+"""The region that the tests of region_resources replay: what it holds, what is desired of it, and how a spec is run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import copy
 import typing as t
 
 from ansible_collections.hep.distcloud.plugins.modules.region_resources import RegionResources
-from harness import Result, run_module
-from region_http import LOGIN, Call
+from module_harness import Result, run_module
+from region_replay import LOGIN, Call
 
 SITE = {"id": "p1", "name": "site", "description": "[distcloud]", "enabled": True}
 DOMAIN = Call("GET", "identity", "/domains", {"domains": [{"id": "default", "name": "Default"}]}, query={"name": "Default"})
@@ -29,8 +29,8 @@ SSH = {
     "port_range_max": 22,
     "remote_ip_prefix": "192.0.2.0/24",
 }
-GROUP_WISH = {"name": "workers", "rules": [{"protocol": "tcp", "port_min": 22, "remote_ip_prefix": "192.0.2.0/24"}]}
-NET_WISH = {"name": "net", "subnets": [{"name": "sub", "cidr": "10.1.0.0/24", "enable_dhcp": False}]}
+GROUP_SPEC = {"name": "workers", "rules": [{"protocol": "tcp", "port_min": 22, "remote_ip_prefix": "192.0.2.0/24"}]}
+NET_SPEC = {"name": "net", "subnets": [{"name": "sub", "cidr": "10.1.0.0/24", "enable_dhcp": False}]}
 NETWORK = {
     "id": "n1",
     "name": "net",
@@ -61,7 +61,7 @@ FLAVOR = {
     "description": "[distcloud]",
     "extra_specs": {},
 }
-FLAVOR_WISH = {"name": "small", "vcpus": 1, "ram": 512, "disk": 4, "public": True}
+FLAVOR_SPEC = {"name": "small", "vcpus": 1, "ram": 512, "disk": 4, "public": True}
 PASSWORD = "the-new-users-password"
 USER = {"id": "u1", "name": "site", "description": "[distcloud]", "enabled": True}
 USERS = {"project": {"name": "site"}, "users": [{"name": "site", "password": PASSWORD}]}
@@ -69,8 +69,8 @@ KEY = "ssh-ed25519 AAAAC3Nz site"
 MODES = [(False, False), (True, False), (False, True), (True, True)]
 
 
-def run(wish: dict[str, t.Any], check: bool = False, diff: bool = False, **more: t.Any) -> Result:
-    return run_module(RegionResources, {**copy.deepcopy(LOGIN), **copy.deepcopy(wish), **more}, check=check, diff=diff)
+def run(spec: dict[str, t.Any], check: bool = False, diff: bool = False, **more: t.Any) -> Result:
+    return run_module(RegionResources, {**copy.deepcopy(LOGIN), **copy.deepcopy(spec), **more}, check=check, diff=diff)
 
 
 def listed(path: str, key: str, *entries: dict[str, t.Any], service: str = "network") -> Call:
@@ -78,7 +78,7 @@ def listed(path: str, key: str, *entries: dict[str, t.Any], service: str = "netw
 
 
 def user_calls(roles: list[str], password: int | None = 201, enabled: bool = True) -> list[Call]:
-    """How a user with these roles is found, and what a log-in with the wished password gives; None: it is not tried."""
+    """How a user with these roles is found, and what a log-in with the desired password gives; None: it is not tried."""
     assignments = [{"role": {"name": role, "id": role}, "scope": {"project": {"id": "p1"}}} for role in roles]
     calls = [
         Call("GET", "identity", "/users", {"users": [{**USER, "enabled": enabled}]}),

@@ -39,8 +39,8 @@ def replay(*expected: Call, token: str = "a-token", base: str = "https://central
     """Answer the module's calls in this order; at the end all must have been made."""
     left = list(expected)
 
-    def open_url(url: str, method: str = "GET", data: t.Optional[bytes] = None, headers: t.Any = None, **options: t.Any) -> t.Any:
-        assert left, "one call too many: %s %s" % (method, url)
+    def open_url(url: str, method: str = "GET", data: bytes | None = None, headers: t.Any = None, **options: t.Any) -> t.Any:
+        assert left, f"one call too many: {method} {url}"
         call = left.pop(0)
         assert (method, url) == (call.method, base + call.path)
         assert headers["Authorization"] == "Bearer " + token
@@ -59,4 +59,4 @@ def replay(*expected: Call, token: str = "a-token", base: str = "https://central
 
     with mock.patch(OPEN_URL, open_url):
         yield left
-    assert not left, "calls that were not made: %s" % left
+    assert not left, f"calls that were not made: {left}"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Replays a region: log-in and catalogue always answer, everything else is an ordered list of expected calls."""
+"""Replays a region: log-in and catalog always answer, everything else is an ordered list of expected calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOTS = {
     "image": "http://region.test:9292/v2",
     "block-storage": "http://region.test:8776/v3/project-1",
 }
-CATALOGUE = {
+CATALOG = {
     "identity": KEYSTONE,
     "compute": "http://region.test:8774/v2.1",
     "network": "http://region.test:9696",
@@ -60,7 +60,7 @@ class Region:
     calls: list[Call]
     login: int = 201  # status of a log-in by password
     credential_login: int = 201
-    catalogue: dict[str, str] = field(default_factory=lambda: CATALOGUE)
+    catalog: dict[str, str] = field(default_factory=lambda: CATALOG)
     seen: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     mocker: t.Any = None
@@ -74,14 +74,14 @@ class Region:
         if context.status_code != 201:
             return {"error": {"message": "refused"}}
         context.headers["X-Subject-Token"] = "token"
-        catalogue = [
+        catalog = [
             {
                 "type": kind,
                 "id": kind,
                 "name": kind,
                 "endpoints": [{"id": kind, "interface": "public", "region": "test", "region_id": "test", "url": url}],
             }
-            for kind, url in self.catalogue.items()
+            for kind, url in self.catalog.items()
         ]
         domain = {"id": "default", "name": "Default"}
         return {
@@ -92,7 +92,7 @@ class Region:
                 "roles": [{"id": "r1", "name": "member"}],
                 "expires_at": "2099-01-01T00:00:00.000000Z",
                 "issued_at": "2026-01-01T00:00:00.000000Z",
-                "catalog": catalogue,
+                "catalog": catalog,
             }
         }
 
@@ -118,11 +118,11 @@ class Region:
 
 @contextmanager
 def replay(
-    *calls: Call, login: int = 201, credential_login: int = 201, volumes: bool = False, catalogue: dict[str, str] | None = None
+    *calls: Call, login: int = 201, credential_login: int = 201, volumes: bool = False, catalog: dict[str, str] | None = None
 ) -> t.Iterator[Region]:
-    """A region that expects exactly these calls in this order; with or without a volume service, with other addresses in its catalogue."""
+    """A region that expects exactly these calls in this order; with or without a volume service, with other addresses in its catalog."""
     more = {"volumev3": ROOTS["block-storage"]} if volumes else {}
-    region = Region(list(calls), login, credential_login, {**CATALOGUE, **more, **(catalogue or {})})
+    region = Region(list(calls), login, credential_login, {**CATALOG, **more, **(catalog or {})})
     with requests_mock.Mocker() as mocker, mock.patch("time.sleep"):
         mocker.register_uri(requests_mock.ANY, requests_mock.ANY, json=region.answer)
         version = {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": KEYSTONE + "/"}]}

@@ -9,8 +9,8 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from harness import Result, run_module
-from replay import Call, replay
+from api_replay import Call, replay
+from module_harness import Result, run_module
 
 CONNECTION = {"api_url": "https://central.example.org:8443/", "api_token": "a-token"}
 MODES = {"normal": (False, False), "check": (True, False), "diff": (False, True), "check and diff": (True, True)}
@@ -18,12 +18,12 @@ MODES = {"normal": (False, False), "check": (True, False), "diff": (False, True)
 
 @dataclass
 class Case:
-    """One transition: the options, the wish that must be sent (None: DELETE) and the server's answer."""
+    """One transition: the options, the spec that must be sent (None: DELETE) and the server's answer."""
 
     options: dict[str, t.Any]
-    wish: t.Optional[dict[str, t.Any]]
-    before: t.Optional[dict[str, t.Any]]
-    after: t.Optional[dict[str, t.Any]]
+    spec: dict[str, t.Any] | None
+    before: dict[str, t.Any] | None
+    after: dict[str, t.Any] | None
     changed_secrets: tuple[str, ...] = ()
 
     @property
@@ -34,11 +34,11 @@ class Case:
 def run_case(module: t.Any, path: str, case: Case, mode: str) -> Result:
     """Run one case in one mode and assert calls, `changed`, result and diff."""
     check, diff = MODES[mode]
-    method = "DELETE" if case.wish is None else "PUT"
+    method = "DELETE" if case.spec is None else "PUT"
     answer = {"changed": case.changed, "before": case.before, "after": case.after, "changed_secrets": list(case.changed_secrets)}
-    calls = [Call(method, path + "?dry_run=true", answer, case.wish)]
+    calls = [Call(method, path + "?dry_run=true", answer, case.spec)]
     if case.changed and not check:
-        calls.append(Call(method, path, answer, case.wish))
+        calls.append(Call(method, path, answer, case.spec))
     with replay(*calls):
         result = run_module(module, dict(CONNECTION, **case.options), check=check, diff=diff)
     assert not result.failed, result.raw
