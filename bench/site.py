@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "integration"), str(ROOT / "tests" / "support")]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 os.environ["DISTCLOUD_LAB"] = os.environ.get("DISTCLOUD_BENCH_LAB", "bench")
 
 JOB, PLAN = "condor_submit to job start: ", "no-op plan, every cloud at its limit"

@@ -20,7 +20,7 @@ def lab() -> Lab:
     """The running lab."""
     found = Lab(os.environ.get("DISTCLOUD_LAB", "test"))
     if not (found.state / "ssh" / "id_ed25519").exists():
-        missing(f"no lab named {found.name} is up: `DISTCLOUD_LAB={found.name} make lab` stands one up")
+        missing(f"no lab named {found.name} is up: `DISTCLOUD_LAB={found.name} make lab` starts one")
     try:
         found.run("central", "true", timeout=300)
     except (AssertionError, KeyError, subprocess.TimeoutExpired) as error:

@@ -1,4 +1,4 @@
-"""A running lab for tests: its hosts by SSH, its regions by their own SDK, its scheduler by REST."""
+"""One running lab: its hosts by SSH, its regions by openstacksdk, its scheduler by REST."""
 
 from __future__ import annotations
 
