@@ -84,3 +84,10 @@ def test_a_file_that_is_none_is_left_alone(tmp_path, text):
     path.write_text(text)
     result = call(path)
     assert result.failed and str(path) in result.data["msg"] and path.read_text() == text
+
+
+def test_a_secret_used_elsewhere_in_the_entry_stays_masked(tmp_path):
+    entry = dict(ENTRY, region_name="verysecretword")
+    result = call(tmp_path / "clouds.yaml", entry=entry, diff=True)
+    assert result.changed and read(tmp_path / "clouds.yaml") == {"one": entry}
+    assert "verysecretword" not in result.raw + result.logged and "https://r.example.org" in result.raw
