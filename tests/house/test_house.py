@@ -134,10 +134,10 @@ def test_the_role_lets_the_minter_sign_what_the_engine_asks_for(policy: dict[str
     ages = load(ROOT / "roles/scheduler/vars/main.yml")
     values = {
         name: int(jinja2.Template(str(ages[name])).render(scheduler_policy=policy))
-        for name in ("__scheduler_oldest", "__scheduler_drain", "__scheduler_token_margin")
+        for name in ("__scheduler_max_vm_age", "__scheduler_drain_timeout", "__scheduler_token_margin")
     }
     tasks = {task["name"]: task for task in load(ROOT / "roles/scheduler/tasks/preflight.yml")}
-    (that,) = tasks["Worker tokens live as long as the oldest VM may drain"]["ansible.builtin.assert"]["that"]
+    (that,) = tasks["Check the lifetime of worker tokens"]["ansible.builtin.assert"]["that"]
     enough = jinja2.Environment().compile_expression(that)
     asked = token_lifetime(Policy(**policy))
     assert [enough(scheduler_worker_token_lifetime=most, **values) for most in (asked - 1, asked)] == [False, True]
@@ -182,7 +182,7 @@ def test_every_dependency_has_its_reason() -> None:
 
 
 def test_the_collections_that_are_asked_for_are_those_that_are_needed() -> None:
-    """By people who install from a checkout, and by those who install the artefact."""
+    """By people who install from a checkout, and by those who install the artifact."""
     asked = {entry["name"]: entry["version"] for entry in load(ROOT / "requirements.yml")["collections"]}
     assert asked == load(ROOT / "galaxy.yml")["dependencies"]
     used: set[str] = set()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import Lab
 from lab_access import power_cut
+from running_lab import Lab
 from site_jobs import PIN_B, finished, living, nothing_left, servers, slots, submit
 
 pytestmark = pytest.mark.usefixtures("no_jobs")
 QUIET, AD_KEPT = 300, 900
 
 
-def test_a_job_is_not_kept_waiting_by_the_ad_of_a_dead_worker(lab: Lab) -> None:
+def test_ad_of_dead_worker_does_not_delay_jobs(lab: Lab) -> None:
     nothing_left(lab)
     finished(lab, submit(lab, "alice", extra=PIN_B), 1)
     lab.wait("its worker is idle", lambda: [vm for vm in living(lab) if vm["state"] == "idle"], 180, 0.5)

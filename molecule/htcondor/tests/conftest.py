@@ -50,5 +50,5 @@ def drain(pool: Pool) -> Iterator[Drain]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What begins the drain comes first; what changes the hosts comes last, after the test that awaits the drain's end."""
-    order = {"test_a_worker_that_nobody_reaches_runs_a_job_and_drains": 0, "test_a_drain_lets_the_job_end": 2}
+    order = {"test_unreachable_worker_runs_a_job_and_drains": 0, "test_a_drain_lets_the_job_end": 2}
     items.sort(key=lambda item: 3 if item.path.name == "test_configuration.py" else order.get(item.name, 1))

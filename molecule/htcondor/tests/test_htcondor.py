@@ -40,7 +40,7 @@ def opened(rules):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_these_ports_are_open_and_no_others(on, name):
+def test_only_these_ports_are_open(on, name):
     host = on(name)
     assert host.socket("tcp://0.0.0.0:9618").is_listening
     rules = host.check_output("nft list table inet distcloud")
@@ -48,13 +48,13 @@ def test_these_ports_are_open_and_no_others(on, name):
     assert opened(rules) == {22, 9618, *range(9700, 9720)}
 
 
-def test_nothing_is_granted_for_an_address(host):
+def test_no_address_is_trusted(host):
     assert host.check_output("condor_config_val SEC_DEFAULT_AUTHENTICATION") == "REQUIRED"
     assert host.check_output("condor_config_val SEC_DEFAULT_AUTHENTICATION_METHODS") == "FS, IDTOKENS"
     assert host.run("condor_config_val SEC_ENABLE_TOKEN_FETCH").stdout.strip() == "False"
 
 
-def test_the_schedulers_token_is_its_own_and_is_renewed(host):
+def test_schedulers_tokens_are_private_and_renewed(host):
     program, folder = "python3 /usr/local/sbin/distcloud-scheduler-token --check", "/var/lib/distcloud/scheduler/condor/tokens.d"
     for name in ("pool", "submit-ht-submit"):
         token = host.file(f"{folder}/{name}")
@@ -73,7 +73,7 @@ def test_the_key_of_the_certificate_is_for_root(host):
     assert host.run("openssl verify /etc/ssl/distcloud/condor.pem").rc == 0
 
 
-def test_a_unit_without_the_machines_tmp_logs_in(host):
+def test_unit_with_private_tmp_can_log_in(host):
     """The minter's way to condor_reconfig: a private /tmp, and of the rest of the machine only the folder of log-ins."""
     unit = "systemd-run --quiet --wait --pipe -p ProtectSystem=strict -p PrivateTmp=true"
     assert host.run(f"{unit} -p ReadWritePaths=/run/condor-login condor_reconfig").rc == 0

@@ -8,7 +8,7 @@ from htcondor_pool import DOMAIN, DRAIN_SECONDS, Drain, Pool
 from lab_access import wait
 
 
-def test_a_job_runs_as_a_slot_user_and_says_where_it_ran(pool: Pool) -> None:
+def test_job_runs_as_slot_user_and_records_its_worker(pool: Pool) -> None:
     cluster = pool.cluster("alice", "output = whoami.out", executable="/usr/bin/id", arguments="-un")
     ended = wait("the job ends", lambda: [row for row in pool.attribute(cluster, "JobStatus", "ExitCode") if row[0] == "4"], 180)
     assert ended == [["4", "0"]]
@@ -28,13 +28,13 @@ def test_a_worker_takes_only_jobs_of_its_group(pool: Pool) -> None:
     pool.clear()
 
 
-def test_a_worker_that_nobody_reaches_runs_a_job_and_drains(pool: Pool, drain: Drain) -> None:
+def test_unreachable_worker_runs_a_job_and_drains(pool: Pool, drain: Drain) -> None:
     """The worker drops every inbound connection; job and drain go through the collector. The other tests run meanwhile."""
     assert pool.attribute(drain.job, "JobStatus") == [["2"]]
     wait("it drains", lambda: pool.central.ok(f"condor_status -constraint 'Machine == \"{drain.worker.fqdn}\" && Draining' -af Name"), 60)
 
 
-def test_the_scheduler_drains_no_worker_without_its_key(pool: Pool) -> None:
+def test_scheduler_cannot_drain_without_the_worker_key(pool: Pool) -> None:
     worker = pool.workers[1]
     assert pool.as_scheduler(f"condor_drain {worker.fqdn}").code != 0
     assert pool.central.ok(f"condor_status -constraint 'Machine == \"{worker.fqdn}\" && Draining' -af Name") == ""

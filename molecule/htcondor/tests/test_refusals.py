@@ -13,7 +13,7 @@ CA = "$(ls /usr/local/share/ca-certificates/distcloud-*.crt)"
 
 
 def send(pool: Pool, host: Host, command: str, **attributes: str | int) -> Done:
-    """Send an ad with the host's identity. Who may log in is never told whether the ad was taken."""
+    """Send an ad with the host's identity. The sender does not learn whether the ad was accepted."""
     ad = {"MyAddress": NOWHERE, **attributes}
     host.write("/root/ad", "".join(f"{name} = {json.dumps(value)}\n" for name, value in ad.items()))
     return pool.as_worker(host, f"condor_advertise -pool {pool.central.fqdn} -tcp {command} /root/ad")
@@ -39,7 +39,7 @@ def marked(pool: Pool, mark: str) -> list[str]:
     return pool.central.ok(f"condor_status -any -constraint 'TestMark =?= \"{mark}\"' -af Name").split()
 
 
-def test_nobody_gets_in_without_a_token(pool: Pool) -> None:
+def test_access_requires_a_token(pool: Pool) -> None:
     worker = pool.workers[1]
     assert pool.as_worker(worker, f"condor_status -pool {pool.central.fqdn}").code == 0
     refused = pool.as_worker(worker, f"condor_status -pool {pool.central.fqdn}", token="")
@@ -47,7 +47,7 @@ def test_nobody_gets_in_without_a_token(pool: Pool) -> None:
     assert "communication error" in refused.text.lower()
 
 
-def test_nobody_gets_in_by_their_address_or_unix_account_elsewhere(pool: Pool) -> None:
+def test_address_and_remote_account_grant_nothing(pool: Pool) -> None:
     worker = pool.workers[1]
     done = worker.run(f"_CONDOR_SEC_TOKEN_SYSTEM_DIRECTORY=/nonexistent condor_status -pool {pool.central.fqdn}")
     assert done.code != 0
@@ -76,14 +76,14 @@ def test_a_token_of_another_key_is_refused(pool: Pool) -> None:
     assert pool.as_worker(worker, f"condor_status -pool {pool.central.fqdn}", token).code != 0
 
 
-def test_the_pool_key_is_on_the_central_manager_alone_and_for_root(pool: Pool) -> None:
+def test_pool_key_is_only_on_the_central_manager(pool: Pool) -> None:
     assert pool.central.ok("stat -c '%U %a' /etc/condor/passwords.d/POOL") == "root 600"
     assert pool.central.run("cat /etc/condor/passwords.d/POOL", user="distcloud").code != 0
     for worker in pool.workers:
         assert worker.run("test -e /etc/condor/passwords.d/POOL").code != 0
 
 
-def test_a_worker_advertises_itself_and_no_other(pool: Pool) -> None:
+def test_worker_advertises_only_itself(pool: Pool) -> None:
     other, worker = pool.workers
     own, forged = f"slot9@{worker.fqdn}", f"slot9@{other.fqdn}"
     advertise(pool, worker, own, worker.fqdn)
@@ -103,7 +103,7 @@ DAEMONS = {"DaemonMaster": "MASTER_AD", "Scheduler": "SCHEDD_AD", "Submitter": "
 
 
 @pytest.mark.parametrize("kind", DAEMONS)
-def test_a_worker_forges_no_daemon(pool: Pool, kind: str) -> None:
+def test_worker_cannot_forge_a_daemon(pool: Pool, kind: str) -> None:
     """Its own master aside, which the pool knows already."""
     worker = pool.workers[1]
     victims = [pool.central, pool.submit_node, pool.workers[0]] + ([worker] if kind != "DaemonMaster" else [])
@@ -117,7 +117,7 @@ def test_a_worker_forges_no_daemon(pool: Pool, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", DAEMONS)
-def test_a_submit_node_advertises_itself_and_no_other(pool: Pool, kind: str) -> None:
+def test_submit_node_advertises_only_itself(pool: Pool, kind: str) -> None:
     node = pool.submit_node
     ad: dict[str, str | int] = {"MyType": kind, "ScheddIpAddr": NOWHERE, "IdleJobs": 0, "RunningJobs": 0}
     try:
@@ -133,12 +133,12 @@ def test_a_submit_node_advertises_itself_and_no_other(pool: Pool, kind: str) -> 
     wait("its ad is taken back", lambda: marked(pool, "own") == [], 60)
 
 
-def heard(pool: Pool, worker: Host) -> int:
+def last_update(pool: Pool, worker: Host) -> int:
     """When the collector last took an update of the worker's first slot, in seconds since the epoch."""
     return int(pool.central.ok(f"condor_status -constraint 'Name == \"slot1@{worker.fqdn}\"' -af LastHeardFrom"))
 
 
-def test_a_refused_worker_neither_speaks_nor_looks(pool: Pool) -> None:
+def test_refused_worker_has_no_access(pool: Pool) -> None:
     worker, ask = pool.workers[1], f"condor_status -pool {pool.central.fqdn}"
     before, name = pool.central.ok(f"cat {REFUSED}") + "\n", f"slot7@{worker.fqdn}"
     assert pool.as_worker(worker, ask).code == 0
@@ -159,14 +159,14 @@ def test_a_refused_worker_neither_speaks_nor_looks(pool: Pool) -> None:
         assert not known(pool, name)
         # Its startd, which has been logged in all the time, speaks every ten seconds.
         wait("two updates are due", lambda: int(pool.central.ok("date +%s")) > refused_at + 20, 120)
-        assert heard(pool, worker) <= refused_at
+        assert last_update(pool, worker) <= refused_at
     finally:
         pool.central.write(REFUSED, before, mode="0644")
         pool.central.ok("condor_reconfig")
-    wait("the worker is heard again", lambda: slot(pool, worker, name, worker.fqdn).code == 0 and known(pool, name), 60)
+    wait("the worker advertises again", lambda: slot(pool, worker, name, worker.fqdn).code == 0 and known(pool, name), 60)
 
 
-def test_a_worker_does_not_read_the_queue(pool: Pool) -> None:
+def test_worker_cannot_read_the_queue(pool: Pool) -> None:
     worker = pool.workers[1]
     cluster = pool.cluster("alice", "hold = true")
     refused = pool.as_worker(worker, f"condor_q -pool {pool.central.fqdn} -name {pool.submit_node.fqdn} -all -af Owner")
@@ -178,7 +178,7 @@ def test_a_worker_does_not_read_the_queue(pool: Pool) -> None:
 @pytest.mark.parametrize(
     "command", ["condor_token_fetch -lifetime 99999", "condor_token_request -identity condor@distcloud.lab -lifetime 99999"]
 )
-def test_a_worker_gets_itself_no_other_token(pool: Pool, command: str) -> None:
+def test_worker_cannot_get_another_token(pool: Pool, command: str) -> None:
     worker = pool.workers[1]
     done = pool.as_worker(worker, f"timeout 60 {command} -pool {pool.central.fqdn} -type COLLECTOR")
     assert done.code not in (0, 124), f"refused at once, and not put off until somebody approves it: {done.text}"
@@ -201,7 +201,7 @@ def test_a_worker_gets_itself_no_other_token(pool: Pool, command: str) -> None:
         "condor_userprio -setfactor alice@distcloud.lab 1000",
     ],
 )
-def test_the_scheduler_changes_nothing(pool: Pool, command: str) -> None:
+def test_scheduler_cannot_change_anything(pool: Pool, command: str) -> None:
     pool.clear()
     cluster = pool.cluster("alice", 'requirements = Machine == "nowhere"', arguments="600")
     daemons = (
@@ -214,14 +214,14 @@ def test_the_scheduler_changes_nothing(pool: Pool, command: str) -> None:
     assert pool.central.ok(daemons) == started
 
 
-def test_the_scheduler_sees_the_pool_and_the_queue(pool: Pool) -> None:
+def test_scheduler_reads_pool_and_queue(pool: Pool) -> None:
     """The queue is on a host that does not have the pool's key: it knows the scheduler by a key of its own."""
     cluster = pool.cluster("alice", 'requirements = Machine == "nowhere"')
     assert str(cluster) in pool.as_scheduler(f"condor_q -name {pool.submit_node.fqdn} -all -af ClusterId").out.split()
     assert pool.workers[1].fqdn in pool.as_scheduler("condor_status -af Machine").out.split()
 
 
-def test_the_submit_node_has_no_power_over_the_pool(pool: Pool) -> None:
+def test_submit_node_cannot_change_the_pool(pool: Pool) -> None:
     """Its key signs tokens that it believes itself and nobody else does."""
     node = pool.submit_node
     assert node.run("test -e /etc/condor/passwords.d/POOL").code != 0
@@ -230,7 +230,7 @@ def test_the_submit_node_has_no_power_over_the_pool(pool: Pool) -> None:
     assert node.run(f"condor_off -pool {pool.central.fqdn} -name {pool.central.fqdn} -daemon negotiator").code != 0
 
 
-def test_an_account_of_an_engine_submits_nothing(pool: Pool) -> None:
+def test_engine_account_cannot_submit(pool: Pool) -> None:
     done = pool.submit("engine")
     assert done.code != 0
     assert pool.submit_node.ok("condor_q -all -constraint 'Owner == \"engine\"' -af ClusterId") == ""
@@ -256,7 +256,7 @@ def self_signed(worker: Host, name: str) -> str:
 VISITOR, STRANGER = "/etc/ssl/distcloud/visitor", "/etc/ssl/distcloud/stranger"
 
 
-def test_a_certificate_that_is_named_looks_and_no_more(pool: Pool) -> None:
+def test_listed_certificate_may_only_read(pool: Pool) -> None:
     worker, central, submit = pool.workers[1], pool.central.fqdn, pool.submit_node.fqdn
     cluster = pool.cluster("alice", "hold = true")
     visitor = tls(VISITOR)
@@ -267,14 +267,14 @@ def test_a_certificate_that_is_named_looks_and_no_more(pool: Pool) -> None:
     assert "Failed to authenticate" in worker.run(f"{visitor} condor_off -pool {central} -name {central} -daemon negotiator").err
 
 
-def test_other_certificates_are_nobody(pool: Pool) -> None:
+def test_other_certificates_have_no_access(pool: Pool) -> None:
     worker, ask = pool.workers[1], f"condor_status -pool {pool.central.fqdn}"
     assert worker.run(f"{tls(VISITOR)} {ask}").code == 0
     assert worker.run(f"{tls(STRANGER)} {ask}").code != 0, "of the site's CA, but in no list"
     assert worker.run(f"{tls(self_signed(worker, 'visitor'))} {ask}").code != 0, "the right name, of no CA of ours"
 
 
-def test_a_client_does_not_believe_a_server_of_another_ca(pool: Pool) -> None:
+def test_client_rejects_a_server_of_another_ca(pool: Pool) -> None:
     worker = pool.workers[1]
     environment = tls(VISITOR, ca=f"{self_signed(worker, 'foreign')}.pem")
     assert worker.run(f"{environment} condor_status -pool {pool.central.fqdn}").code != 0
@@ -292,7 +292,7 @@ def test_a_client_does_not_believe_a_server_of_another_ca(pool: Pool) -> None:
         ("bob", ("max_materialize = 1", '+DistcloudGroup = "atlas"'), "user bob is not a member of group atlas; yours: belle"),
     ],
 )
-def test_a_user_cannot_pass_for_another_group_or_user(pool: Pool, user: str, lines: tuple[str, ...], words: str) -> None:
+def test_user_cannot_claim_another_group_or_user(pool: Pool, user: str, lines: tuple[str, ...], words: str) -> None:
     done = pool.submit(user, *lines)
     assert done.code != 0, done.text
     assert words in done.text

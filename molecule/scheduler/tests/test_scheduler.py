@@ -45,12 +45,12 @@ def secrets():
     return {path.name: path.read_text().strip() for path in folder.iterdir()}
 
 
-def test_the_unit_is_hardened_and_has_a_user_of_its_own(host):
+def test_unit_is_hardened_with_its_own_user(host):
     unit = host.service("distcloud-scheduler")
     assert unit.is_running, host.check_output("journalctl -u distcloud-scheduler -n 30 --no-pager")
     assert unit.is_enabled
-    told = host.check_output(f"systemctl show distcloud-scheduler -p {','.join(PROPERTIES)}")
-    assert dict(line.split("=", 1) for line in told.splitlines()) == PROPERTIES
+    output = host.check_output(f"systemctl show distcloud-scheduler -p {','.join(PROPERTIES)}")
+    assert dict(line.split("=", 1) for line in output.splitlines()) == PROPERTIES
     assert host.check_output(f"ps -o user= -p {main_process(host)}") == "distcloud"
 
 
@@ -58,7 +58,7 @@ def main_process(host):
     return host.check_output("systemctl show distcloud-scheduler -p MainPID --value")
 
 
-def test_the_release_is_made_of_the_wheelhouse_without_an_index(host):
+def test_release_is_built_from_the_wheelhouse_alone(host):
     release = host.check_output("dirname $(readlink --canonicalize /opt/distcloud)")
     (collected,) = (Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "wheelhouse").glob("distcloud-*.tar")
     with tarfile.open(collected) as wheels:
@@ -66,16 +66,16 @@ def test_the_release_is_made_of_the_wheelhouse_without_an_index(host):
     assert names
     assert names <= set(host.check_output(f"ls {release}/wheels").split())
     alone = f"{release}/venv/bin/pip install --dry-run --no-index --ignore-installed --find-links {release}/wheels"
-    told = host.run(f"{alone} --requirement {release}/wheels/requirements-engine.txt {release}/wheels/distcloud-*.whl")
-    assert told.rc == 0, told.stderr
+    output = host.run(f"{alone} --requirement {release}/wheels/requirements-engine.txt {release}/wheels/distcloud-*.whl")
+    assert output.rc == 0, output.stderr
     assert host.run("distcloud --help").rc == 0
 
 
-def test_started_is_when_it_serves(host):
+def test_started_means_serving(host):
     assert host.check_output(f"systemctl restart distcloud-scheduler && curl --silent --fail {URL}/healthz") == '{"status":"ok"}'
 
 
-def test_a_process_that_hangs_is_started_anew(host):
+def test_hanging_process_is_restarted(host):
     folder = "/run/systemd/system/distcloud-scheduler.service.d"
     settings = "[Service]\nWatchdogSec=6\nTimeoutAbortSec=2\n"
     restart = "systemctl daemon-reload && systemctl restart distcloud-scheduler"
@@ -90,7 +90,7 @@ def test_a_process_that_hangs_is_started_anew(host):
         host.check_output(f"rm -r {folder} && {restart}")
 
 
-def test_it_serves_by_tls_alone(host):
+def test_only_tls_is_served(host):
     assert host.socket("tcp://0.0.0.0:8443").is_listening
     assert host.run(f"curl --silent --max-time 10 {URL.replace('https', 'http')}/healthz").rc != 0
     assert host.run(f"curl --silent --max-time 10 --tls-max 1.1 {URL}/healthz").rc != 0
@@ -98,15 +98,15 @@ def test_it_serves_by_tls_alone(host):
     assert (key.user, key.group, key.mode) == ("root", "distcloud", 0o640)
 
 
-def test_it_says_what_it_stands_on(host):
+def test_readiness_lists_dependencies(host):
     ask = f"curl --silent {URL}/readyz"
     ready = 'grep \'"status":"ready"\''
-    told = json.loads(host.check_output(f"for n in $(seq 60); do {ask} | {ready} && exit; sleep 1; done; {ask}"))
-    assert told["status"] == "ready", told
-    assert [part["name"] for part in told["parts"]] == ["engine", "database", "pool", "minter", "clouds"]
+    output = json.loads(host.check_output(f"for n in $(seq 60); do {ask} | {ready} && exit; sleep 1; done; {ask}"))
+    assert output["status"] == "ready", output
+    assert [part["name"] for part in output["parts"]] == ["engine", "database", "pool", "minter", "clouds"]
 
 
-def test_nobody_asks_without_a_token(host):
+def test_requests_without_a_token_are_refused(host):
     assert host.check_output(f"curl --silent --output /dev/null --write-out '%{{http_code}}' {URL}/v1/status") == "401"
 
 
@@ -116,7 +116,7 @@ def test_a_new_cloud_is_disabled(host):
     assert clouds == [("physics", "nowhere", False)]
 
 
-def test_every_user_may_ask_and_change_nothing(host):
+def test_every_user_has_read_only_access(host):
     nobody = "runuser -u nobody --"
     asked = host.run(f"{nobody} distcloud scheduler explain 999999.0")
     assert (asked.rc, "the queue has no job 999999.0" in asked.stderr) == (1, True), asked.stderr
@@ -133,30 +133,30 @@ def test_every_user_may_ask_and_change_nothing(host):
     assert host.check_output(f"{nobody} sh -c %s", f"{header} | {change}") == "403"
 
 
-def test_the_minter_signs_and_refuses_behind_its_walls(host):
+def test_sandboxed_minter_signs_and_refuses(host):
     assert host.check_output("systemctl show distcloud-minter@x.service -p PrivateTmp --value") == "yes"
     worker = "vm-aaaaaaaaaaaaaaaa"
     assert minter(host, verb="mint", worker=worker, lifetime=600)["token"].count(".") == 2
     assert minter(host, verb="refuse", worker=worker, until=4102444800) == {"refused": 1}
     # The daemons read their configuration again by themselves, after the minter's answer.
-    wait("the collector knows", lambda: f"worker-{worker}@" in host.check_output("condor_config_val -collector REVOKED_WORKERS"), 60)
+    wait("the collector has the list", lambda: f"worker-{worker}@" in host.check_output("condor_config_val -collector REVOKED_WORKERS"), 60)
 
 
-def test_no_secret_is_shown(host):
-    told = {
+def test_no_secret_is_exposed(host):
+    output = {
         "processes": host.check_output("ps -eo args"),
         "journal": host.check_output("journalctl --no-pager"),
         "configuration": host.check_output("cat /etc/distcloud/*.yml /etc/distcloud/*.json /etc/systemd/system/distcloud-*"),
         "database": host.check_output("cat /var/lib/distcloud/scheduler/scheduler.db* | tr -cd '[:print:]'"),
     }
     assert len(secrets()) == 4
-    for place, text in told.items():
+    for place, text in output.items():
         assert [name for name, secret in secrets().items() if secret in text] == [], place
-        # Head and body in JSON, told by base64; the ciphertexts in the database have no dots.
+        # Header and body in JSON, recognized by base64; the ciphertexts in the database have no dots.
         assert re.search(r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.", text) is None, f"{place}: a token of the pool"
 
 
-def test_the_page_is_there(host):
+def test_page_is_written(host):
     folder = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "report"
     assert "<html" in (folder / "index.html").read_text()
     assert json.loads((folder / "summary.json").read_text())["problems"] == []

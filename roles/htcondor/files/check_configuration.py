@@ -1,12 +1,12 @@
-"""Check a complete set of HTCondor configuration files in a scratch directory, and say what taking it up would need.
+"""Check a complete set of HTCondor configuration files in a scratch directory, and report what applying it requires.
 
 Reads JSON from standard input: {"files": {name: text}, "remove": [names], "restart": [parameters], "expressions": [parameters],
-"maps": {path: text}, "unit": {path: text}, "journal": path}. Files of config.d that are not named stay as they are.
+"maps": {path: text}, "unit": {path: text}, "journal": path}. Files of config.d that are not listed stay as they are.
 
-Prints {"installed", "running", "reconfigure", "restart": [parameters], "left", "journal"}; ends with 1 and the reason on standard error
-when the set is wrong. The journal names what has to be taken up until it is, so that a run that broke off in between is completed by the
-next one (`left`): then the files are as wished already, and say nothing about what the daemons run with. It is kept where a reboot, after
-which everything is read anew, loses it.
+Prints {"installed", "running", "reconfigure", "restart": [parameters], "pending", "journal"}; ends with 1 and the reason on standard error
+when the set is invalid. The journal lists what has to be applied until it is, so that an interrupted run is completed by the next one
+(`pending`): then the files are up to date already and show nothing of what the daemons run with. It is on a file system that a reboot
+clears, because the daemons then read everything.
 """
 
 import json
@@ -104,7 +104,7 @@ def plan(running, differing, wish, left):
     restart = {name for name in wish["restart"] if name.upper() in differing}
     reconfigure = bool(differing)
     if not running:  # it reads everything when it starts
-        return {"running": False, "reconfigure": reconfigure, "restart": sorted(restart), "left": False, "journal": None}
+        return {"running": False, "reconfigure": reconfigure, "restart": sorted(restart), "pending": False, "journal": None}
     if left:
         restart, reconfigure = restart | set(left["restart"]), reconfigure or left["reconfigure"]
     journal = {
@@ -115,7 +115,7 @@ def plan(running, differing, wish, left):
         "running": True,
         "reconfigure": reconfigure,
         "restart": sorted(restart),
-        "left": bool(left),
+        "pending": bool(left),
         "journal": journal if journal["reconfigure"] or journal["restart"] else None,
     }
 
@@ -123,7 +123,7 @@ def plan(running, differing, wish, left):
 def main():
     wish = json.load(sys.stdin)
     if not shutil.which("condor_config_val"):
-        print(json.dumps({"installed": False, "running": False, "reconfigure": True, "restart": [], "left": False, "journal": None}))
+        print(json.dumps({"installed": False, "running": False, "reconfigure": True, "restart": [], "pending": False, "journal": None}))
         return 0
     running = subprocess.run(["systemctl", "is-active", "--quiet", "condor.service"], check=False).returncode == 0
     with tempfile.TemporaryDirectory(prefix="condor-check-") as scratch:

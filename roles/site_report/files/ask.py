@@ -1,6 +1,6 @@
 """Ask a host by its own commands, and print what each said, as a JSON list of {"name", "rc", "stdout", "stderr"} in the order asked.
 
-Standard input: {"timeout": seconds for each, "questions": [{"name", "argv", "after": name of one that must have ended before}]}. What does
+Standard input: {"timeout": seconds for each, "queries": [{"name", "argv", "after": name of one that must have ended before}]}. What does
 not end in time has `rc` 124, what is not there 127, as a shell would say.
 """
 
@@ -22,21 +22,21 @@ def ask(argv, timeout):
     return {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
 
 
-def asked(questions, timeout):
+def asked(queries, timeout):
     """All of them side by side, but for those that come after another, which stands before them in the list."""
-    with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(questions))) as pool:
+    with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(queries))) as pool:
         started = {}
 
-        def answer(question):
-            if "after" in question:
-                concurrent.futures.wait([started[question["after"]]])
-            return {"name": question["name"], **ask(question["argv"], timeout)}
+        def answer(query):
+            if "after" in query:
+                concurrent.futures.wait([started[query["after"]]])
+            return {"name": query["name"], **ask(query["argv"], timeout)}
 
-        for question in questions:
-            started[question["name"]] = pool.submit(answer, question)
-        return [started[question["name"]].result() for question in questions]
+        for query in queries:
+            started[query["name"]] = pool.submit(answer, query)
+        return [started[query["name"]].result() for query in queries]
 
 
 if __name__ == "__main__":
     wish = json.load(sys.stdin)
-    print(json.dumps(asked(wish["questions"], wish["timeout"])))
+    print(json.dumps(asked(wish["queries"], wish["timeout"])))

@@ -16,7 +16,7 @@ check = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(check)
 
 WISH: dict[str, Any] = {"restart": ["UID_DOMAIN", "DAEMON_LIST"], "maps": {}, "unit": {}}
-NOTHING = {"running": True, "reconfigure": False, "restart": [], "left": False, "journal": None}
+NOTHING = {"running": True, "reconfigure": False, "restart": [], "pending": False, "journal": None}
 
 
 def test_a_set_that_is_there_needs_nothing() -> None:
@@ -30,12 +30,12 @@ def test_what_differs_is_noted_before_it_is_changed() -> None:
 
 def test_a_service_that_does_not_run_takes_up_everything_when_it_starts() -> None:
     made = check.plan(False, {"UID_DOMAIN"}, WISH, {"reconfigure": True, "restart": []})
-    assert (made["left"], made["journal"]) == (False, None)
+    assert (made["pending"], made["journal"]) == (False, None)
 
 
 def test_what_was_left_is_taken_up_although_no_file_differs() -> None:
     left = {"reconfigure": True, "restart": ["DAEMON_LIST"]}
-    assert check.plan(True, set(), WISH, left) == {**NOTHING, **left, "left": True, "journal": left}
+    assert check.plan(True, set(), WISH, left) == {**NOTHING, **left, "pending": True, "journal": left}
 
 
 def test_maps_and_the_unit_are_noted_too(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Role htcondor: which tokens of members are good and which are replaced."""
+"""Role htcondor: which member tokens are valid and which are replaced."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def path(tmp_path: Path) -> Path:
     return made
 
 
-def test_a_token_is_good_for_the_first_half_of_its_life(path: Path) -> None:
+def test_token_is_valid_for_half_of_its_lifetime(path: Path) -> None:
     assert good(path)
     assert good(path, now=1500)
     assert not good(path, now=1501)
 
 
-def test_a_key_that_was_made_after_it_or_is_gone_spoils_it(path: Path) -> None:
+def test_newer_or_missing_key_invalidates_it(path: Path) -> None:
     assert not good(path, key_time=1001)
     assert not good(path, key_time=0)
 
 
-def test_others_can_read_it(path: Path) -> None:
+def test_token_readable_by_others_is_invalid(path: Path) -> None:
     path.chmod(0o640)
     assert not good(path)
 
@@ -65,10 +65,10 @@ def test_others_can_read_it(path: Path) -> None:
         "",
     ],
 )
-def test_another_text_is_not_good(path: Path, text: str) -> None:
+def test_other_claims_are_invalid(path: Path, text: str) -> None:
     path.write_text(text)
     assert not good(path)
 
 
-def test_a_file_that_is_not_there_is_not_good(tmp_path: Path) -> None:
+def test_missing_file_is_invalid(tmp_path: Path) -> None:
     assert not good(tmp_path / "absent")

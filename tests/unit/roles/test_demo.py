@@ -25,13 +25,13 @@ def vm(name: str, state: str = "idle", **values: Any) -> dict[str, Any]:
     return {"id": name, "state": state, "group": "physics", "ever_used": True, "requested_at": NOON, "idle_since": idle, **values}
 
 
-def staying(*vms: dict[str, Any], attempts: int = 100, timeout: int = 600) -> list[str]:
+def remaining(*vms: dict[str, Any], attempts: int = 100, timeout: int = 600) -> list[str]:
     known = {
         "demo_retire_timeout": timeout,
         "__demo_ended": {"stdout": json.dumps(JOBS)},
         "__demo_vms": {"stdout": json.dumps({"vms": vms, "cursor": None}), "attempts": attempts},
     }
-    return [one["id"] for one in render(VARIABLES["__demo_staying"], known, VARIABLES)]
+    return [one["id"] for one in render(VARIABLES["__demo_remaining_workers"], known, VARIABLES)]
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def staying(*vms: dict[str, Any], attempts: int = 100, timeout: int = 600) -> li
         vm("vm-spare", ever_used=False, requested_at="2026-03-01T12:05:00.900Z"),
     ],
 )
-def test_its_own_workers_are_waited_for(worker: dict[str, Any]) -> None:
-    assert staying(worker, vm("vm-other", "running")) == [worker["id"]]
+def test_own_workers_are_waited_for(worker: dict[str, Any]) -> None:
+    assert remaining(worker, vm("vm-other", "running")) == [worker["id"]]
 
 
 @pytest.mark.parametrize(
@@ -59,16 +59,16 @@ def test_its_own_workers_are_waited_for(worker: dict[str, Any]) -> None:
         vm("vm-other", "starting", ever_used=False, requested_at="2026-03-01T12:05:01.000Z"),
     ],
 )
-def test_workers_of_others_are_not(worker: dict[str, Any]) -> None:
-    assert staying(worker) == []
+def test_other_workers_are_not_waited_for(worker: dict[str, Any]) -> None:
+    assert remaining(worker) == []
 
 
 @pytest.mark.parametrize("state", ["running", "retiring"])
-def test_one_of_its_own_that_others_work_on_is_let_be_after_a_minute(state: str) -> None:
+def test_own_worker_with_other_jobs_is_ignored_after_a_minute(state: str) -> None:
     busy = vm("vm-used", state)
-    assert staying(busy, attempts=20) == ["vm-used"], "the scheduler may not have seen yet that its job ended"
-    assert staying(busy, attempts=21) == []
-    assert staying(busy, attempts=6, timeout=30) == [], "where a minute is too long, half the time"
+    assert remaining(busy, attempts=20) == ["vm-used"], "the scheduler may not have seen yet that its job ended"
+    assert remaining(busy, attempts=21) == []
+    assert remaining(busy, attempts=6, timeout=30) == [], "where a minute is too long, half the time"
 
 
 def test_files_are_in_the_users_homes() -> None:

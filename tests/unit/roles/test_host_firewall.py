@@ -41,17 +41,17 @@ def base_rules(**variables: Any) -> str:
         ({"host_firewall_tcp_ports": [], "ansible_port": 2222}, "2222"),
     ],
 )
-def test_the_way_of_ansible_stays_open(variables: dict[str, Any], ports: str) -> None:
+def test_port_of_ansible_stays_open(variables: dict[str, Any], ports: str) -> None:
     assert f"\t\ttcp dport {{ {ports} }} accept\n\t}}\n" in base_rules(**variables)
 
 
-def test_a_host_without_a_port_of_its_own_has_no_rule_for_it() -> None:
+def test_no_common_port_means_no_rule() -> None:
     text = base_rules(host_firewall_tcp_ports=[])
     assert "dport" not in text and "\t\tmeta l4proto { icmp, ipv6-icmp } accept\n\t}\n" in text
 
 
 @pytest.mark.parametrize(("family", "path"), [("Debian", "/etc/nftables.conf"), ("RedHat", "/etc/sysconfig/nftables.conf")])
-def test_the_rules_are_where_the_system_loads_them_from(family: str, path: str) -> None:
+def test_rules_are_where_the_system_loads_them(family: str, path: str) -> None:
     assert render(VARIABLES["__host_firewall_file"], {"ansible_facts": {"os_family": family}}) == path
 
 

@@ -1,0 +1,141 @@
+"""The scenario's pool as its tests use it: hosts by SSH, tokens, jobs. The groups are atlas: alice, carol; belle: bob, alice."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from lab_access import wait
+
+DOMAIN = "distcloud.lab"
+# The address in slot ads that a test makes up: one that no host has.
+NOWHERE = "<192.0.2.1:9618>"
+# A drain waits for the job however long it runs.
+DRAIN_SECONDS = int(os.environ.get("DISTCLOUD_DRAIN_SECONDS", "120"))
+TOKENS = "/var/lib/distcloud/scheduler/condor/tokens.d"
+WALL = (
+    "table inet test_wall { chain input { type filter hook input priority -10; policy drop; "
+    "ct state established,related accept; iif lo accept; tcp dport 22 accept; }; }"
+)
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+
+class Host:
+    """One host of the pool, as root over SSH."""
+
+    def __init__(self, name: str, reached: dict[str, str]) -> None:
+        self.address = reached["ansible_host"]
+        self.fqdn = f"{name}.{DOMAIN}"
+        self.name = name
+        control = Path(tempfile.gettempdir()) / f"distcloud-pool-{os.getpid()}-%h"
+        shared = ["-o", "ControlMaster=auto", "-o", f"ControlPath={control}", "-o", "ControlPersist=60", "-o", "BatchMode=yes"]
+        key = ["-i", reached["ansible_ssh_private_key_file"], *shlex.split(reached["ansible_ssh_common_args"])]
+        self._ssh = ["ssh", *key, *shared, f"root@{self.address}"]
+
+    def run(self, command: str, *, user: str = "root", stdin: str = "", timeout: float = 120) -> Done:
+        """Run a shell command, whatever it ends with."""
+        if user != "root":
+            command = f"cd / && runuser -u {user} -- sh -c {shlex.quote(command)}"
+        done = subprocess.run([*self._ssh, command], input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def ok(self, command: str, *, user: str = "root", stdin: str = "", timeout: float = 120) -> str:
+        """Run a shell command that must succeed; its standard output."""
+        done = self.run(command, user=user, stdin=stdin, timeout=timeout)
+        assert done.code == 0, f"{self.name}: {command} ended with {done.code}\n{done.text}"
+        return done.out.strip()
+
+    def write(self, path: str, text: str, *, owner: str = "root", mode: str = "0600") -> None:
+        self.ok(f"umask 077; cat > {path} && chown {owner}: {path} && chmod {mode} {path}", stdin=text)
+
+
+class Pool:
+    """The central manager, a submit node and two static workers; the first worker is drained while the tests go on with the other."""
+
+    def __init__(self, inventory: Path) -> None:
+        hosts = yaml.safe_load(inventory.read_text())["all"]["children"]["scratch"]["hosts"]
+        self.central, self.submit_node, *self.workers = (
+            Host(name, hosts[name]) for name in ("ht-central", "ht-submit", "ht-worker-1", "ht-worker-2")
+        )
+
+    def token(self, identity: str, *authorizations: str, lifetime: int = 600) -> str:
+        """A token signed with the pool's key."""
+        flags = " ".join(f"-authz {name}" for name in authorizations)
+        return self.central.ok(f"condor_token_create -key POOL -identity {identity}@{DOMAIN} {flags} -lifetime {lifetime}")
+
+    def as_worker(self, worker: Host, command: str, token: str | None = None) -> Done:
+        """A command on a worker under the worker's own token, or under another one, by token alone."""
+        where = "/etc/condor/tokens.d"
+        if token is not None:
+            where = "/root/tokens"
+            worker.ok(f"rm -rf {where}; install -d -m 0700 {where}")
+            if token:
+                worker.write(f"{where}/one", token)
+        settings = f"_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS=IDTOKENS _CONDOR_SEC_TOKEN_SYSTEM_DIRECTORY={where}"
+        return worker.run(f"export {settings}; {command}")
+
+    def as_scheduler(self, command: str) -> Done:
+        """A command on the central manager as the engines' Unix user with the scheduler's token, by token alone."""
+        settings = f"_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS=IDTOKENS _CONDOR_SEC_TOKEN_DIRECTORY={TOKENS}"
+        return self.central.run(f"export {settings}; {command}", user="distcloud")
+
+    def submit(self, user: str, *lines: str, executable: str = "/bin/sleep", arguments: str = "1", count: int = 1) -> Done:
+        """Submit jobs as an ordinary user would; the answer's first word is the first job's id."""
+        head = [f"executable = {executable}", f"arguments = {arguments}", "should_transfer_files = yes"]
+        text = "\n".join([*head, *lines, f"queue {count}", ""])
+        return self.submit_node.run(f"cd ~{user} && condor_submit -terse -", user=user, stdin=text)
+
+    def cluster(self, user: str, *lines: str, executable: str = "/bin/sleep", arguments: str = "1", count: int = 1) -> int:
+        """Submit jobs that must be accepted; their cluster's number."""
+        done = self.submit(user, *lines, executable=executable, arguments=arguments, count=count)
+        assert done.code == 0, done.text
+        return int(done.out.split()[0].split(".")[0])
+
+    def attribute(self, cluster: int, *names: str) -> list[list[str]]:
+        """Attributes of a cluster's jobs, from the queue or the history."""
+        format_flags = f"-af:t {' '.join(names)}"
+        found = self.submit_node.ok(f"condor_q -all {cluster} {format_flags}; condor_history {cluster} {format_flags}")
+        return [line.split("\t") for line in found.splitlines()]
+
+    def slots(self, worker: Host) -> list[str]:
+        return self.central.ok(f"condor_status -constraint 'Machine == \"{worker.fqdn}\"' -af Name").split()
+
+    def clear(self) -> None:
+        """No job in the queue but the one whose worker drains, and no slot ad that a test made up."""
+        ours = "-constraint 'OutlivesTests =!= true'"
+        self.submit_node.run(f"condor_rm {ours}; condor_rm {ours} -forcex")
+        wait("the queue is empty", lambda: self.submit_node.ok(f"condor_q -all {ours} -af ClusterId") == "", 180)
+        self.forget(f'MyAddress == "{NOWHERE}"')
+
+    def forget(self, which: str) -> None:
+        """Take slot ads out of the collector, as the scheduler does."""
+        self.central.write("/tmp/forget", f'MyType = "Query"\nTargetType = "Machine"\nRequirements = {which}\n', owner="distcloud")
+        done = self.as_scheduler("condor_advertise -tcp INVALIDATE_STARTD_ADS /tmp/forget")
+        assert done.code == 0, done.text
+        wait(f"no slot ad has {which}", lambda: self.central.ok(f"condor_status -constraint '{which}' -af Name") == "", 60)
+
+
+@dataclass(frozen=True)
+class Drain:
+    """An unreachable worker with a running job that is draining, and a later job that waits for the same worker."""
+
+    worker: Host
+    job: int
+    later: int
