@@ -55,7 +55,7 @@ class Flavor(Kind):
 
     def desired(self, spec: Spec) -> State:
         state = {key: spec[key] for key in ("name", "vcpus", "ram", "disk", "public")}
-        state["description"] = describe(spec.get("description"), self.context.mark)
+        state["description"] = describe(spec.get("description"), self.context.tag)
         if spec.get("extra_specs") is not None:
             state["extra_specs"] = {key: str(value) for key, value in spec["extra_specs"].items()}
         if not spec["public"]:
@@ -100,14 +100,14 @@ class KeyPair(Kind):
         return found["keypair"] if found else None
 
     def ours(self, raw: dict[str, t.Any]) -> bool:
-        return is_ours(raw["public_key"], self.context.mark)
+        return is_ours(raw["public_key"], self.context.tag)
 
     def state_of(self, raw: dict[str, t.Any], spec: Spec) -> dict[str, t.Any]:
         return {"name": raw["name"], "public_key": raw["public_key"].strip()}
 
     def desired(self, spec: Spec) -> State:
         kind, blob, *comment = spec["public_key"].split()
-        return {"name": spec["name"], "public_key": f"{kind} {blob} {describe(' '.join(comment), self.context.mark)}"}
+        return {"name": spec["name"], "public_key": f"{kind} {blob} {describe(' '.join(comment), self.context.tag)}"}
 
     def apply(self, spec: Spec, plan: Plan) -> State:
         if plan.action in (DELETE, REPLACE):

@@ -34,7 +34,7 @@ class Project(Kind):
     def desired(self, spec: Spec) -> State:
         if spec.get("existing"):
             return {"name": spec["name"]}
-        return {"name": spec["name"], "description": describe(spec.get("description"), self.context.mark), "enabled": True}
+        return {"name": spec["name"], "description": describe(spec.get("description"), self.context.tag), "enabled": True}
 
     def apply(self, spec: Spec, plan: Plan) -> State:
         if plan.action == DELETE:
@@ -75,7 +75,7 @@ class Project(Kind):
         ):
             found[key] = self.listed("network", path, key, project_id=project_id)
             for raw in found[key]:
-                if not is_ours(raw.get("description"), self.context.mark) and not (key == "security_groups" and raw["name"] == "default"):
+                if not is_ours(raw.get("description"), self.context.tag) and not (key == "security_groups" and raw["name"] == "default"):
                     left.append(f"{word} {raw.get('name') or raw.get('floating_ip_address') or raw['id']}")
         ports = self.listed("network", "/ports", "ports", project_id=project_id)
         for network in found["networks"]:
@@ -156,7 +156,7 @@ class User(Kind):
         roles = sorted(spec["roles"])
         if spec.get("existing"):
             return {"name": spec["name"], "roles": roles}
-        state = {"name": spec["name"], "description": describe(spec.get("description"), self.context.mark), "enabled": True, "roles": roles}
+        state = {"name": spec["name"], "description": describe(spec.get("description"), self.context.tag), "enabled": True, "roles": roles}
         if spec.get("password"):
             state["password"] = spec["password"]
         return state

@@ -102,7 +102,7 @@ class Network(NeutronKind):
     def desired(self, spec: Spec) -> State:
         if spec.get("existing"):
             return {"name": spec["name"]}
-        state: dict[str, t.Any] = {"name": spec["name"], "description": describe(spec.get("description"), self.context.mark)}
+        state: dict[str, t.Any] = {"name": spec["name"], "description": describe(spec.get("description"), self.context.tag)}
         for field in ("shared", "mtu", "port_security_enabled"):
             if spec.get(field) is not None:
                 state[field] = spec[field]
@@ -114,9 +114,7 @@ class Network(NeutronKind):
 
     def subnet(self, subnet: dict[str, t.Any]) -> dict[str, t.Any]:
         fields = {field: subnet[field] for field in SUBNET_FIELDS if subnet.get(field) is not None}
-        return dict(
-            fields, ip_version=6 if ":" in subnet["cidr"] else 4, description=describe(subnet.get("description"), self.context.mark)
-        )
+        return dict(fields, ip_version=6 if ":" in subnet["cidr"] else 4, description=describe(subnet.get("description"), self.context.tag))
 
     def apply(self, spec: Spec, plan: Plan) -> State:
         if plan.action == DELETE:
@@ -178,7 +176,7 @@ class Router(NeutronKind):
     def desired(self, spec: Spec) -> State:
         return {
             "name": spec["name"],
-            "description": describe(spec.get("description"), self.context.mark),
+            "description": describe(spec.get("description"), self.context.tag),
             "external_network": spec["external_network"],
             "subnets": sorted(spec["subnets"]),
         }
@@ -235,7 +233,7 @@ class SecurityGroup(NeutronKind):
         rules = list(spec.get("rules") or [])
         if spec["egress"]:
             rules += [{"direction": "egress", "ethertype": "IPv4"}, {"direction": "egress", "ethertype": "IPv6"}]
-        return {"name": spec["name"], "description": describe(spec.get("description"), self.context.mark), "rules": sorted_rules(rules)}
+        return {"name": spec["name"], "description": describe(spec.get("description"), self.context.tag), "rules": sorted_rules(rules)}
 
     def apply(self, spec: Spec, plan: Plan) -> State:
         if plan.action == DELETE:

@@ -125,7 +125,7 @@ class Catalog:
             if location_fields and enabled:
                 caller.must_be_cloud_admin(f"changing {', '.join(location_fields)} of cloud {group}/{name}, which is enabled,")
             if credential_fields and enabled and row is not None and row.project is None:
-                # Once the project is known, login refuses a credential of another one (`drivers.base.check_project`).
+                # Once the project is known, login refuses a credential of another one (`Credential.check_project`).
                 unknown_project = "which is enabled and whose project is not known yet,"
                 caller.must_be_cloud_admin(f"changing {', '.join(credential_fields)} of cloud {group}/{name}, {unknown_project}")
             changed = before != merged.state or bool(merged.changed_secrets) or set(stored) != set(merged.secrets)
