@@ -324,7 +324,7 @@ class RegionCredential(ResourceModule):
             "application_credential_id": None,
             "application_credential_secret": None,
             "expires_at": expiry(now, item["expires_in"]),
-            "roles": sorted(item["roles"] or (self.account["roles"] if client else [])),
+            "roles": sorted(item["roles"] or t.cast("list[str]", self.account["roles"] if client else [])),
             "with_access_rules": bool(item["access_rules"]),
             "access_rules_requested": [dict(rule) for rule in item["access_rules"]],
             "previous": [entry["id"] for entry in self.own],

@@ -221,6 +221,7 @@ class RegionResources(ResourceModule):
         self.empty = False
         self.done_kinds: list[str] = []
         self.kinds: dict[str, Kind] = {}
+        client: t.Any = None
         try:
             client = connect(self.params)
         except Failure as failure:
@@ -228,7 +229,6 @@ class RegionResources(ResourceModule):
                 raise
             self.module.warn(f"{failure.message}; check mode assumes an empty region")
             self.empty = True
-            client = None  # type: ignore[assignment]
         context = Context(client, self.params["ownership_tag"], self.absent, self.params["project"], self.module.warn)
         self.kinds = {word: kind(context) for option, word, kind in KINDS}
 

@@ -44,7 +44,7 @@ def test_rules_that_neutron_gives_back_are_the_rules_that_were_sent(rules: list[
 
 
 @given(st.text(), st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True))
-def test_what_we_describe_is_ours(text: str, tag: str) -> None:
+def test_descriptions_carry_the_ownership_tag(text: str, tag: str) -> None:
     assert _region.is_ours(_region.describe(text, tag), tag)
     assert not _region.is_ours(_region.describe("", tag), tag + "2")
 
@@ -134,7 +134,7 @@ def test_a_warning_comes_before_the_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "advice"),
+    ("error", "advice"),
     [
         ("certificate verify failed: certificate has expired (_ssl.c:992)", "the region's admin has to renew it"),
         ("certificate verify failed: certificate is not yet valid", "check the clocks"),
@@ -142,5 +142,5 @@ def test_a_warning_comes_before_the_end() -> None:
         ("certificate verify failed: self-signed certificate", "set cacert in clouds.yaml to the CA's file"),
     ],
 )
-def test_a_certificate_that_is_refused_comes_with_what_to_do(said: str, advice: str) -> None:
-    assert advice in _openstack.tls_advice(said)
+def test_refused_certificate_comes_with_advice(error: str, advice: str) -> None:
+    assert advice in _openstack.tls_advice(error)
