@@ -330,7 +330,7 @@ asyncio.run(main())
 def test_pool_and_minter_as_the_services_own_user(lab: Any) -> None:
     domain = lab.run("central", "condor_config_val UID_DOMAIN").strip()
     script = textwrap.dedent(SCRIPT) % {"domain": domain}
-    told = json.loads(lab.run("central", "cd / && runuser -u distcloud -- /opt/distcloud/bin/python -", stdin=script, timeout=300))
+    told = json.loads(lab.run("central", "cd / && runuser -u distcloud-scheduler -- /opt/distcloud/bin/python -", stdin=script, timeout=300))
     assert told["demand"] >= 0 and told["slots"] >= 0 and told["no job"]
     assert "condor_drain failed" in told["drain of nobody"]
     assert "no answer within 3 s" in told["hung"] and told["hung seconds"] < 60

@@ -16,9 +16,9 @@ MENDED = [
     "central: Link the distcloud command",
     "central: Create the private key",
     "central: Reload units that read a certificate",
-    "central: Configure the scheduler",
+    "central: Configure scheduler",
     "central: Open the ports of scheduler",
-    "central: Restart the scheduler",
+    "central: Start or restart scheduler",
     "localhost: The groups",
     "region-a: The region as a cloud of the scheduler's groups",
 ]
@@ -30,8 +30,8 @@ def test_what_was_spoilt_by_hand_is_predicted_and_mended(lab: Lab) -> None:
         "central",
         """
         echo '# by hand' >> /etc/condor/config.d/50-fair-share.conf
-        echo '# by hand' >> /etc/distcloud/scheduler.yml
-        chmod 0644 /etc/distcloud/tls/scheduler.key
+        echo '# by hand' >> /etc/distcloud/scheduler/scheduler.yml
+        chmod 0644 /etc/distcloud/scheduler/tls/scheduler.key
         rm /usr/local/bin/distcloud
         echo '# by hand' >> /etc/nftables.d/scheduler.nft
         nft delete table inet distcloud
