@@ -1,7 +1,5 @@
-# -*- coding: utf-8 -*-
-
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """The options by which modules reach the Cloud Scheduler."""
@@ -41,10 +39,10 @@ options:
     default: 30
 attributes:
   action_group:
-    description: Takes defaults from C(group/hep.distcloud.distcloud) in C(module_defaults).
+    description: Takes defaults from C(group/hep.distcloud.scheduler) in C(module_defaults).
     support: full
     membership:
-      - hep.distcloud.distcloud
+      - hep.distcloud.scheduler
 notes:
   - In check mode a scheduler that nobody has installed yet (the connection is refused, or the file in O(ca_path) does not exist) counts
     as an empty one, with a warning, so that a whole site can be checked before it is built.

@@ -1,4 +1,3 @@
-# -*- coding: utf-8 -*-
 # Copyright: Contributors to the hep.distcloud project
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -23,7 +22,7 @@ def image_summary(image):
     return {"name": image["name"], "sha512": image["hash"], "size": int(image["size"] or 0)}
 
 
-def named_wish(pair, without=()):
+def named_item(pair, without=()):
     """Answer one item of dict2items as a mapping with its key as `name`, without the keys in `without`."""
     wish = {key: value for key, value in (pair["value"] or {}).items() if key not in without}
     return dict(wish, name=pair["key"])
@@ -61,5 +60,5 @@ class FilterModule(object):
             "json_or_none": json_or_none,
             "image_summary": image_summary,
             "missing_names": missing_names,
-            "named_wish": named_wish,
+            "named_item": named_item,
         }

@@ -1,8 +1,7 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 from __future__ import annotations
@@ -87,8 +86,8 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import BaseModule, Failure
-from ansible_collections.hep.distcloud.plugins.module_utils._process import run_in_group
+from ..module_utils._core.module import BaseModule, Failure
+from ..module_utils._core.process import run_in_group
 
 
 def fingerprint(command: dict[str, t.Any]) -> str:

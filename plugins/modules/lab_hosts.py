@@ -1,8 +1,7 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 from __future__ import annotations
@@ -119,12 +118,9 @@ started:
 import concurrent.futures
 import os
 
-from ansible_collections.hep.distcloud.plugins.module_utils import _lab_guest as guest
-from ansible_collections.hep.distcloud.plugins.module_utils import _lab_nspawn as nspawn
-from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
-from ansible_collections.hep.distcloud.plugins.module_utils import _lab_plan as plan
-from ansible_collections.hep.distcloud.plugins.module_utils._lab_module import OPTIONS_OF_A_LAB, LabModule
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
+from ..module_utils._core.module import Failure
+from ..module_utils._lab import guest, nspawn, outer, plan
+from ..module_utils._lab.module import OPTIONS_OF_A_LAB, LabModule
 
 
 def read_text(path):

@@ -1,8 +1,7 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 from __future__ import annotations
@@ -74,8 +73,8 @@ fields:
 import re
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, ResourceModule
-from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import Plan
+from ..module_utils._core.module import Failure, ResourceModule
+from ..module_utils._core.reconcile import Plan
 
 SOCKET_MISSING = "database connection failed"
 
@@ -126,7 +125,7 @@ class OvsBridge(ResourceModule):
         return found
 
     def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
-        wish = self.said(item, "name", "datapath_type", "manager")
+        wish = self.given_options(item, "name", "datapath_type", "manager")
         return dict(wish, ports=sorted(set(item["ports"])), settings={key: str(value) for key, value in item["settings"].items()})
 
     def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:

@@ -1,8 +1,7 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Keeps one application credential per service in a region and its secret in a file."""
@@ -201,8 +200,10 @@ import datetime
 import secrets
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, ResourceModule
-from ansible_collections.hep.distcloud.plugins.module_utils._openstack import (
+from ..module_utils._core.files import read_yaml, remove, write_yaml
+from ..module_utils._core.module import Failure, ResourceModule
+from ..module_utils._core.reconcile import CREATE, DELETE, UPDATE, Plan, difference
+from ..module_utils._openstack.client import (
     Client,
     connect,
     login_with_credential,
@@ -210,9 +211,7 @@ from ansible_collections.hep.distcloud.plugins.module_utils._openstack import (
     placed_path,
     still_to_come,
 )
-from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import CREATE, DELETE, UPDATE, Plan, difference
-from ansible_collections.hep.distcloud.plugins.module_utils._region import bad, describe
-from ansible_collections.hep.distcloud.plugins.module_utils._region_credential import (
+from ..module_utils._region.credential import (
     NOTHING,
     PRUNE,
     REMOVE,
@@ -228,7 +227,7 @@ from ansible_collections.hep.distcloud.plugins.module_utils._region_credential i
     shown,
     whereabouts,
 )
-from ansible_collections.hep.distcloud.plugins.module_utils._region_file import read_yaml, remove, write_yaml
+from ..module_utils._region.rules import bad, describe
 
 COMMENT = "An application credential with its secret, kept by hep.distcloud.region_credential: whoever reads it can act with it."
 PENDING = ".pending"

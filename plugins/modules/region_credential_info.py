@@ -1,8 +1,7 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Tells which application credentials of ours an account has in a region."""
@@ -75,9 +74,9 @@ credentials:
 import re
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import InfoModule
-from ansible_collections.hep.distcloud.plugins.module_utils._openstack import connect, openstack_argument_spec
-from ansible_collections.hep.distcloud.plugins.module_utils._region import is_ours
+from ..module_utils._core.module import InfoModule
+from ..module_utils._openstack.client import connect, openstack_argument_spec
+from ..module_utils._region.rules import is_ours
 
 
 class RegionCredentialInfo(InfoModule):

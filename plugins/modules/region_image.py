@@ -1,8 +1,7 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Keeps one image in a region's Glance, known by its name and the hash of its content."""
@@ -149,10 +148,10 @@ import os
 import time
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, ResourceModule
-from ansible_collections.hep.distcloud.plugins.module_utils._openstack import connect, openstack_argument_spec
-from ansible_collections.hep.distcloud.plugins.module_utils._openstack_transfer import patch_image, send_file
-from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import DELETE, Plan
+from ..module_utils._core.module import Failure, ResourceModule
+from ..module_utils._core.reconcile import DELETE, Plan
+from ..module_utils._openstack.client import connect, openstack_argument_spec
+from ..module_utils._openstack.transfer import patch_image, send_file
 
 # What Glance says of an image beside its properties.
 OWN_FIELDS = frozenset(
@@ -270,7 +269,7 @@ class RegionImage(ResourceModule):
     def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
         if item["state"] == "absent":
             return None
-        wish = self.said(item, "name", "disk_format", "container_format", "visibility", "min_disk", "min_ram", "protected")
+        wish = self.given_options(item, "name", "disk_format", "container_format", "visibility", "min_disk", "min_ram", "protected")
         wish["sha512"] = item["sha512"].lower()
         if item["tags"] is not None:
             wish["tags"] = sorted(set(item["tags"]))

@@ -1,8 +1,7 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Brings what a site needs in an OpenStack region to the wished state, all in one log-in."""
@@ -66,7 +65,7 @@ notes:
   - In check mode an account that C(clouds.yaml) does not name yet counts as an empty region, with a warning, so that an intake can be
     checked before the project is made.
 extends_documentation_fragment:
-  - hep.distcloud.region_wishes
+  - hep.distcloud.region_specs
   - hep.distcloud.openstack
   - hep.distcloud.attributes
 seealso:
@@ -168,16 +167,16 @@ failure:
 import os
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure, ResourceModule
-from ansible_collections.hep.distcloud.plugins.module_utils._openstack import connect, openstack_argument_spec, still_to_come
-from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import Plan, reconcile
-from ansible_collections.hep.distcloud.plugins.module_utils._region import bad, check_wishes, limits_of
-from ansible_collections.hep.distcloud.plugins.module_utils._region_compute import Flavor, KeyPair
-from ansible_collections.hep.distcloud.plugins.module_utils._region_identity import Project, Quota, User
-from ansible_collections.hep.distcloud.plugins.module_utils._region_image import Images
-from ansible_collections.hep.distcloud.plugins.module_utils._region_kind import Context, Kind
-from ansible_collections.hep.distcloud.plugins.module_utils._region_network import Network, Router, SecurityGroup, attached
-from ansible_collections.hep.distcloud.plugins.module_utils._region_options import resource_options
+from ..module_utils._core.module import Failure, ResourceModule
+from ..module_utils._core.reconcile import Plan, reconcile
+from ..module_utils._openstack.client import connect, openstack_argument_spec, still_to_come
+from ..module_utils._region.compute import Flavor, KeyPair
+from ..module_utils._region.identity import Project, Quota, User
+from ..module_utils._region.image import Images
+from ..module_utils._region.kind import Context, Kind
+from ..module_utils._region.network import Network, Router, SecurityGroup, attached
+from ..module_utils._region.options import resource_options
+from ..module_utils._region.rules import bad, check_wishes, limits_of
 
 # Option, kind: in the order in which they need each other.
 KINDS: tuple[tuple[str, str, type[Kind]], ...] = (

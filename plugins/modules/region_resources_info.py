@@ -1,8 +1,7 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Tells what an account finds in an OpenStack region, and what of the expected it lacks."""
@@ -128,10 +127,10 @@ region:
 
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._module import InfoModule
-from ansible_collections.hep.distcloud.plugins.module_utils._openstack import connect, openstack_argument_spec
-from ansible_collections.hep.distcloud.plugins.module_utils._region import limits_of, missing_of
-from ansible_collections.hep.distcloud.plugins.module_utils._region_options import WORDS, flavor_options, listed, quota_options
+from ..module_utils._core.module import InfoModule
+from ..module_utils._openstack.client import connect, openstack_argument_spec
+from ..module_utils._region.options import WORDS, flavor_options, listed, quota_options
+from ..module_utils._region.rules import limits_of, missing_of
 
 
 class RegionResourcesInfo(InfoModule):

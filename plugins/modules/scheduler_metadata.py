@@ -1,8 +1,7 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 from __future__ import annotations
@@ -176,8 +175,8 @@ failure:
 
 import typing as t
 
-from ansible_collections.hep.distcloud.plugins.module_utils._scheduler_client import NotThere
-from ansible_collections.hep.distcloud.plugins.module_utils._scheduler_resource import SchedulerResource
+from ..module_utils._api.client import NotListening
+from ..module_utils._api.scheduler import SchedulerResource
 
 OPTIONS = {
     "content": {"type": "str"},
@@ -216,7 +215,7 @@ class SchedulerMetadata(SchedulerResource):
         named = {item["name"] for item in self.params["parts"]}
         try:
             present = self.client.get_or_none(*self._parent()) or []
-        except NotThere:
+        except NotListening:
             present = []  # told by the parts themselves already; only check mode comes this far
         return [{"name": part["name"], "state": "absent"} for part in present if part["name"] not in named]
 

@@ -1,19 +1,22 @@
-"""The runner of the tests: it names every test there is, leaves no process of a step behind, and gives a person's own lab back."""
+"""The test runner: every test is in a layer, no process of a step is left behind, unsteady tests are counted, a person's lab comes back."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
+import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 from lab_access import is_gone, wait
+from runner import execute, scenarios
+from runner.layers import LAYERS
+from runner.steps import Count, Step
 
 ROOT = Path(__file__).resolve().parents[2]
 # The step's own child, its number in a file that is there only when it is whole, and a shell that waits for it.
@@ -23,18 +26,13 @@ Steps = Callable[..., tuple[int, list[Any]]]
 
 @pytest.fixture
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("distcloud_tests_run", ROOT / "tests" / "run.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "LOGS", tmp_path)
-    monkeypatch.setattr(module, "PATIENCE", 1.0)
-    return module
+    monkeypatch.setattr(execute, "LOGS", tmp_path)
+    monkeypatch.setattr(execute, "PATIENCE", 1.0)
+    return execute
 
 
-def test_every_test_and_scenario_stands_in_a_layer(runner: ModuleType) -> None:
-    steps = [step for stages in runner.LAYERS.values() for stage in stages for lane in stage for step in lane]
+def test_every_test_and_scenario_is_in_a_layer() -> None:
+    steps = [step for stages in LAYERS.values() for stage in stages for lane in stage for step in lane]
     words = {word for step in steps for word in step.command}
     files = [str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "integration").glob("test_*.py")]
     scenarios = [path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")]
@@ -44,7 +42,7 @@ def test_every_test_and_scenario_stands_in_a_layer(runner: ModuleType) -> None:
         assert not missing, f"step {step.name} names {missing}"
 
 
-def test_a_failure_is_told_again_by_its_last_telling_lines(runner: ModuleType) -> None:
+def test_failure_is_repeated_by_its_explaining_lines(runner: ModuleType) -> None:
     log = [
         "TASK [x]",
         "ok: [a]",
@@ -52,14 +50,14 @@ def test_a_failure_is_told_again_by_its_last_telling_lines(runner: ModuleType) -
         "E   assert 1 == 2",
         "FAILED tests/a.py - " + "x" * 900,
     ]
-    told = runner.telling(log, most=3, width=40)
-    assert told == ['    fatal: [b]: FAILED! => {"msg": "8"}', "    E   assert 1 == 2", "    FAILED tests/a.py - " + "x" * 20]
-    assert runner.telling(["PLAY RECAP", "a : ok=1 failed=0"]) == []
+    found = runner.explaining(log, most=3, width=40)
+    assert found == ['    fatal: [b]: FAILED! => {"msg": "8"}', "    E   assert 1 == 2", "    FAILED tests/a.py - " + "x" * 20]
+    assert runner.explaining(["PLAY RECAP", "a : ok=1 failed=0"]) == []
 
 
 def test_a_step_that_takes_too_long_goes_with_its_children(runner: ModuleType, tmp_path: Path) -> None:
     for minutes in (0.01, 1):  # on a machine that stands still the time may be over before the child is there
-        step = runner.Step("long", ["sh", "-c", LINGERING.format(tmp_path / "child")], minutes=minutes)
+        step = Step("long", ["sh", "-c", LINGERING.format(tmp_path / "child")], minutes=minutes)
         count = asyncio.run(runner.run(step))
         if (tmp_path / "child").exists():
             break
@@ -84,7 +82,7 @@ def test_a_step_that_is_interrupted_while_it_starts_goes_with_its_children(
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
 
     async def interrupted() -> None:
-        tasks.append(asyncio.create_task(runner.run(runner.Step("cut", ["sh", "-c", LINGERING.format(tmp_path / "child")]))))
+        tasks.append(asyncio.create_task(runner.run(Step("cut", ["sh", "-c", LINGERING.format(tmp_path / "child")]))))
         with pytest.raises(asyncio.CancelledError):
             await tasks[0]
 
@@ -95,7 +93,7 @@ def test_a_step_that_is_interrupted_while_it_starts_goes_with_its_children(
 def test_an_interrupted_run_takes_its_steps_along(runner: ModuleType, tmp_path: Path) -> None:
     async def interrupted() -> None:
         # A shell that does not listen to the polite request.
-        step = runner.Step("cut", ["sh", "-c", "trap '' TERM; " + LINGERING.format(tmp_path / "child")])
+        step = Step("cut", ["sh", "-c", "trap '' TERM; " + LINGERING.format(tmp_path / "child")])
         task = asyncio.create_task(runner.run(step))
         await asyncio.to_thread(wait, "its child runs", (tmp_path / "child").exists, 60, 0.02)
         task.cancel()
@@ -112,7 +110,7 @@ def test_a_second_interruption_ends_the_patience_and_leaves_nothing(
     monkeypatch.setattr(runner, "PATIENCE", 600.0)
 
     async def interrupted() -> None:
-        step = runner.Step("cut", ["sh", "-c", "trap '' TERM; " + LINGERING.format(tmp_path / "child")])
+        step = Step("cut", ["sh", "-c", "trap '' TERM; " + LINGERING.format(tmp_path / "child")])
         task = asyncio.create_task(runner.run(step))
         await asyncio.to_thread(wait, "its child runs", (tmp_path / "child").exists, 60, 0.02)
         task.cancel()
@@ -145,7 +143,7 @@ def steps(runner: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             ran.append(step)
             if step.name == "lab-up" and runner.SITE_LAB.exists():
                 runner.SITE_LAB.write_text('{"up": false}')  # the lab of the tests takes its place
-            return runner.Count(failed=1) if step.name == failing else runner.Count(passed=1)
+            return Count(failed=1) if step.name == failing else Count(passed=1)
 
         monkeypatch.setattr(runner, "run", run)
         return asyncio.run(runner.main(which)), ran
@@ -184,6 +182,42 @@ def test_no_lab_is_brought_back_that_was_not_up_or_is_not_in_the_way(
         runner.SITE_LAB.write_text(record)
     code, ran = steps(which)
     assert code == 0 and ran and "site-lab-again" not in [step.name for step in ran]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("test: {budget: 1}\nlanes: roles", "lanes"),
+        ("test: {minutes: 1}", "minutes"),
+        ("test: {budget: 1}\nlane: elsewhere", "lane 'elsewhere' is unknown"),
+        ("lane: lab", "would never run"),
+    ],
+)
+def test_invalid_scenario_metadata_is_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "scenario.yml").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        scenarios.load(tmp_path / "scenario.yml")
+
+
+def test_scenarios_run_shortest_first_after_what_they_need(tmp_path: Path) -> None:
+    for name, content in {
+        "a": {"test": {"budget": 1}, "needs": ["b"]},
+        "b": {"test": {"budget": 3}},
+        "c": {"test": {"budget": 2}},
+        "d": {"long": {"budget": 1}},
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "molecule.yml").touch()
+        (tmp_path / name / "scenario.yml").write_text(yaml.safe_dump(content))
+    assert [one.name for one in scenarios.ordered(scenarios.discover(tmp_path), "test")] == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize(("number", "failed"), [(0, 0), (2, 0), (3, 1)])
+def test_more_than_two_unsteady_tests_fail_the_run(runner: ModuleType, tmp_path: Path, number: int, failed: int) -> None:
+    (tmp_path / "unsteady-site.json").write_text(json.dumps([{"name": f"test_{n}", "failure": "E"} for n in range(number)]))
+    count = runner.unsteady()
+    assert (count.failed, count.notes) == (failed, [f"unsteady: test_{n}" for n in range(number)])
+    assert len(json.loads((tmp_path / "unsteady.json").read_text())) == number
 
 
 def child_of(folder: Path) -> int:

@@ -118,6 +118,38 @@ def test_a_body_that_a_careful_reader_would_not_accept(service: Service, raw: by
     assert words in answer.json()["detail"]
 
 
+REFUSED_BODIES = [b"{", b"[" * 2000, b" " * 3000, b"{}"]
+
+
+@pytest.mark.parametrize("raw", REFUSED_BODIES, ids=["malformed", "nested", "too large", "valid"])
+@pytest.mark.parametrize("token", [None, "Bearer wrong"])
+def test_token_is_checked_before_the_body(service: Service, raw: bytes, token: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "strict_json", lambda _: pytest.fail("a body without a valid token was parsed"))
+    headers = {"Content-Type": "text/plain"} | ({"Authorization": token} if token else {})
+    del service.client.headers["Authorization"]
+    assert service("PUT", "/echo/1", content=raw, headers=headers).status_code == 401
+
+
+def test_body_without_a_token_is_not_received(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "UNAUTHORIZED_BODY_SECONDS", 0.2)
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 10_000
+            yield b" " * 10_000
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    del service.client.headers["Authorization"]
+    for content in (endless(), stalled()):
+        assert service("PUT", "/echo/1", content=content, headers=JSON).status_code == 401
+    assert sent < 2 * gate.UNAUTHORIZED_BODY_BYTES
+
+
 def test_a_body_is_bounded_whether_its_length_is_told_or_not(service: Service) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(1000):

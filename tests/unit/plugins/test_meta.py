@@ -1,5 +1,5 @@
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What has to hold for every module: it has tests, is in the action groups it names, and its examples can be run as they stand."""
@@ -169,7 +169,7 @@ def test_action_groups_hold_modules_with_the_same_connection_and_nothing_else():
     for group, members in groups().items():
         connections = {name: set(specification(name)["argument_spec"]) for name in members}
         shared = set.intersection(*connections.values())
-        assert {"distcloud": "api_url", "region": "cloud"}[group] in shared
+        assert {"scheduler": "api_url", "region": "cloud"}[group] in shared
 
 
 @pytest.mark.parametrize("name", MODULES)

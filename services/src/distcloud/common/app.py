@@ -73,12 +73,13 @@ def create_app(
         redirect_slashes=False,
         responses={"default": {"model": ProblemBody, "description": "What was refused, and why."}},
     )
-    app.state.authenticator = Authenticator(settings.tokens)
+    authenticator = Authenticator(settings.tokens)
+    app.state.authenticator = authenticator
     app.state.metrics = metrics
     app.add_exception_handler(Problem, problems.on_problem)
     app.add_exception_handler(HTTPException, problems.on_http_exception)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
-    app.add_middleware(Gate, limits=settings.requests, metrics=metrics)
+    app.add_middleware(Gate, limits=settings.requests, metrics=metrics, authenticate=authenticator.authenticate)
 
     @app.get(
         "/healthz",
@@ -119,7 +120,7 @@ def create_app(
 async def authenticated(request: Request, _: Annotated[Any, Depends(_bearer)]) -> Caller:
     """The caller of a request; 401 when there is none. Use as `caller: CallerDep`."""
     authenticator: Authenticator = request.app.state.authenticator
-    caller = authenticator(request)
+    caller = authenticator.authenticate(request.headers)
     request.state.caller = caller.name
     return caller
 

@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.datastructures import Headers
 
 from .config import TokenSettings
 from .problems import Problem
@@ -57,9 +57,9 @@ class Authenticator:
     def __init__(self, tokens: Iterable[TokenSettings]) -> None:
         self._known = [(bytes.fromhex(token.sha256), _caller(token)) for token in tokens]
 
-    def __call__(self, request: Request) -> Caller:
-        """FastAPI dependency. Raises 401 with words for a header that is missing, malformed or unknown."""
-        header = request.headers.get("authorization")
+    def authenticate(self, headers: Headers) -> Caller:
+        """The caller of a request with these headers. Raises Problem 401 for a token that is missing, malformed or unknown."""
+        header = headers.get("authorization")
         if header is None:
             raise _unauthorised("no token was sent; send the header 'Authorization: Bearer TOKEN'")
         kind, _, token = header.partition(" ")

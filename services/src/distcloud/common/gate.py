@@ -1,13 +1,15 @@
-"""What every request passes before a service looks at it: an id, bounds on rate and size, strict JSON, a log line, a count."""
+"""Middleware that every request passes: request id, rate limit, token before body, body size, strict JSON, log line, metrics."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -20,7 +22,9 @@ from .logs import get_logger
 from .metrics import ServiceMetrics
 from .problems import Problem
 
-BODY_SECONDS = 30.0  # a client that takes longer to send its body is let go
+BODY_SECONDS = 30.0  # a client that takes longer to send its body is disconnected
+UNAUTHORIZED_BODY_BYTES = 65_536  # of the body of a refused request that are read and dropped, so that the client gets the refusal
+UNAUTHORIZED_BODY_SECONDS = 2.0
 CLIENTS_REMEMBERED = 4096
 METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
 SAFE_HEADERS = {
@@ -36,7 +40,7 @@ log = get_logger("distcloud.http")
 
 
 class RateLimiter:
-    """A token bucket per client; the least recently seen clients are forgotten."""
+    """A token bucket per client; the least recently seen clients are evicted."""
 
     def __init__(self, per_second: float, burst: int) -> None:
         self._per_second = per_second
@@ -44,7 +48,7 @@ class RateLimiter:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait(self, client: str, now: float) -> float:
-        """0 when the client may go on, else the seconds until it may. `now` is monotonic."""
+        """Seconds until the client may send a request, 0 when it may now. `now` is monotonic."""
         level, at = self._buckets.pop(client, (self._burst, now))
         level = min(self._burst, level + (now - at) * self._per_second)
         allowed = level >= 1
@@ -55,7 +59,7 @@ class RateLimiter:
 
 
 def strict_json(body: bytes) -> Any:
-    """Parse JSON as a careful reader would: UTF-8, no key twice, no NaN, no half of a surrogate pair. Raises Problem 400."""
+    """Parse JSON strictly: UTF-8, unique keys, no NaN, no unpaired surrogates. Raises Problem 400."""
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -73,7 +77,7 @@ def strict_json(body: bytes) -> Any:
         json.dumps(parsed, ensure_ascii=False).encode("utf-8")
         return parsed
     except UnicodeEncodeError as error:
-        raise Problem(400, "malformed", "the body holds half of a surrogate pair (\\ud800 to \\udfff), which is no character") from error
+        raise Problem(400, "malformed", "the body contains an unpaired surrogate (\\ud800 to \\udfff)") from error
     except UnicodeDecodeError as error:
         raise Problem(400, "malformed", f"the body is not UTF-8 text (byte {error.start})") from error
     except json.JSONDecodeError as error:
@@ -83,12 +87,17 @@ def strict_json(body: bytes) -> Any:
 
 
 class Gate:
-    """ASGI middleware, outermost."""
+    """ASGI middleware, outermost.
 
-    def __init__(self, app: ASGIApp, limits: RequestLimits, metrics: ServiceMetrics) -> None:
+    `authenticate` raises Problem 401 for headers without a valid token. It is asked before a body is read: the body of a request
+    that nobody vouches for is dropped unparsed, and at most `UNAUTHORIZED_BODY_BYTES` of it are received.
+    """
+
+    def __init__(self, app: ASGIApp, limits: RequestLimits, metrics: ServiceMetrics, authenticate: Callable[[Headers], object]) -> None:
         self._app = app
         self._limits = limits
         self._metrics = metrics
+        self._authenticate = authenticate
         self._rate = RateLimiter(limits.per_second, limits.burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,6 +140,13 @@ class Gate:
         if wait:
             seconds = str(int(wait) + 1)
             raise Problem(429, "too-many-requests", f"too many requests; try again in {seconds} s", headers={"Retry-After": seconds})
+        if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+            try:
+                self._authenticate(headers)
+            except Problem as problem:
+                problem.headers["Connection"] = "close"
+                await _drop_body(receive)
+                raise
         body = await self._body(headers, receive)
         if body:
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -171,6 +187,18 @@ class Gate:
         level = log.debug if route in ("/healthz", "/readyz", "/metrics") else log.info
         caller = scope.get("state", {}).get("caller", "")
         level("request", method=method, path=scope["path"][:256], status=status, seconds=round(seconds, 4), caller=caller)
+
+
+async def _drop_body(receive: Receive) -> None:
+    """Receive a little of a body that nobody will look at: closing a socket with unread data would destroy the response before it."""
+    size = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(UNAUTHORIZED_BODY_SECONDS):
+            while size <= UNAUTHORIZED_BODY_BYTES:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

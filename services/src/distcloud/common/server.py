@@ -1,4 +1,4 @@
-"""Serves an application over TLS 1.2 or later, or over plain HTTP on loopback, until told to stop."""
+"""Serves an application over TLS 1.2 or later, or over plain HTTP on loopback, until it is stopped."""
 
 from __future__ import annotations
 
@@ -11,56 +11,83 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .config import ConfigError, ListenSettings
+from .connections import CONNECTIONS, CONNECTIONS_PER_CLIENT, HANDSHAKE_SECONDS, HEADER_SECONDS, Admissions, Connection, client_of
 from .logs import get_logger
 
 log = get_logger("distcloud.server")
 
-CONNECTIONS = 256
-CONNECTIONS_OF_ONE_CLIENT = CONNECTIONS // 2
-QUIET_SECONDS = 15.0  # a client that has not sent the head of a request by then is let go
-
-
-class _Connection(H11Protocol):
-    """Uvicorn's own, which waits for a request for ever and lets one client hold all connections: nobody else would be answered."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        mine = sum(
-            1 for other in self.connections if isinstance(other, H11Protocol) and (other.client or "")[:1] == (self.client or "")[:1]
-        )
-        if mine > CONNECTIONS_OF_ONE_CLIENT:
-            transport.abort()
-        else:
-            self.loop.call_later(QUIET_SECONDS, self._look, None)
-
-    def _look(self, known: object) -> None:
-        """Ends the connection when nothing has become of it since the last look, at which `known` was the request answered last."""
-        busy = self.cycle is not None and not self.cycle.response_complete
-        if self.transport.is_closing():
-            return
-        if not busy and known is self.cycle:
-            self.transport.abort()
-            return
-        self.loop.call_later(QUIET_SECONDS, self._look, object() if busy else self.cycle)
+_ACCEPT_PAUSE = 0.2  # seconds to wait when the process has no file descriptor left
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn without its signal handlers: the service that embeds it decides when to stop. It says when it serves."""
+    """uvicorn, with an accept loop of its own: connections are counted before their TLS handshake, which has a time limit.
+
+    The service that embeds it handles the signals. systemd is notified once it serves.
+    """
+
+    def __init__(self, config: uvicorn.Config, admissions: Admissions) -> None:
+        super().__init__(config)
+        self.servers = []
+        self._admissions = admissions
+        self._accepting: list[asyncio.Task[None]] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await self.lifespan.startup()
+        self._accepting = [asyncio.create_task(self._accept(sock)) for sock in sockets or []]
+        self.started = True
         notify("READY=1")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        tasks = [*self._accepting, *self._handshakes]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await super().shutdown(sockets)
+
+    async def _accept(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, address = await loop.sock_accept(sock)
+            except OSError as error:
+                log.warning("accept_failed", error=str(error))
+                await asyncio.sleep(_ACCEPT_PAUSE)
+                continue
+            release = self._admissions.admit(client_of(address))
+            if release is None:
+                connection.close()
+                continue
+            task = loop.create_task(self._open(connection, release))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    async def _open(self, connection: socket.socket, release: Callable[[], None]) -> None:
+        """Hand an accepted socket to a protocol; with TLS this waits for the handshake."""
+
+        def protocol() -> Connection:
+            return Connection(self.config, self.server_state, self.lifespan.state, release=release)
+
+        context = self.config.ssl
+        limit = HANDSHAKE_SECONDS if context else None
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection, ssl=context, ssl_handshake_timeout=limit)
+        except BaseException as error:
+            release()
+            connection.close()
+            if not isinstance(error, OSError):  # what a client does to the handshake concerns nobody else
+                raise
 
 
 def notify(state: str) -> None:
-    """Tell systemd how the service is (sd_notify(3), `Type=notify`); nothing where nobody asked to be told."""
+    """Report the service's state to systemd (sd_notify(3), `Type=notify`); does nothing when systemd did not ask for it."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -71,11 +98,11 @@ def notify(state: str) -> None:
             manager.settimeout(5)
             manager.sendto(state.encode(), address)
     except OSError as error:
-        log.warning("the service manager was not told", state=state, error=str(error))
+        log.warning("notify_failed", state=state, error=str(error))
 
 
 async def watchdog(stuck: Callable[[], str], stop: asyncio.Event) -> None:
-    """Tell systemd's watchdog (`WatchdogSec=`) that the service lives, thrice in its time, until `stop`, and while `stuck` says nothing."""
+    """Ping systemd's watchdog (`WatchdogSec=`) three times per interval until `stop`, as long as `stuck` returns an empty text."""
     limit, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
     if not limit.isdecimal() or pid not in ("", str(os.getpid())):
         return
@@ -120,6 +147,7 @@ async def serve(app: ASGIApp, listen: ListenSettings, stop: asyncio.Event, *, so
     """Serve until `stop` is set; requests under way are given ten seconds. Raises ConfigError when it cannot begin."""
     context = tls_context(listen)
     sock = sock or bind(listen)
+    sock.setblocking(False)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -128,14 +156,13 @@ async def serve(app: ASGIApp, listen: ListenSettings, stop: asyncio.Event, *, so
         proxy_headers=False,
         lifespan="off",
         ws="none",
-        http=_Connection,
-        limit_concurrency=CONNECTIONS,
-        timeout_keep_alive=15,
+        http=Connection,
+        timeout_keep_alive=int(HEADER_SECONDS),
         timeout_graceful_shutdown=10,
     )
     config.load()
     config.ssl = context
-    server = _Server(config)
+    server = _Server(config, Admissions(CONNECTIONS, CONNECTIONS_PER_CLIENT))
     running = asyncio.ensure_future(server.serve(sockets=[sock]))
     waiting = asyncio.ensure_future(stop.wait())
     host, port = sock.getsockname()[:2]

@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from ..common import eventloop
 from ..common.database import Database, DatabaseError
 from ..common.secretbox import SecretBox, SecretError
 from ..common.server import serve, watchdog
@@ -52,7 +53,7 @@ def migrate(settings: SchedulerSettings) -> None:
 def run(settings: SchedulerSettings) -> None:
     """Runs until SIGTERM or SIGINT. Raises ServiceError, and ConfigError when the listener cannot begin."""
     try:
-        asyncio.run(_run(settings))
+        eventloop.run(_run(settings))
     except (DatabaseError, SecretError, EngineLockLost) as error:
         raise ServiceError(str(error)) from error
 

@@ -1,5 +1,5 @@
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Files in a guest's tree: what differs, what is written, and that no link leads out of it."""
@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.hep.distcloud.plugins.module_utils._lab_guest import Tree, drifted, write
-from ansible_collections.hep.distcloud.plugins.module_utils._lab_plan import GuestFile
-from ansible_collections.hep.distcloud.plugins.module_utils._module import Failure
+from ansible_collections.hep.distcloud.plugins.module_utils._core.module import Failure
+from ansible_collections.hep.distcloud.plugins.module_utils._lab.guest import Tree, drifted, write
+from ansible_collections.hep.distcloud.plugins.module_utils._lab.plan import GuestFile
 
 
 @pytest.fixture

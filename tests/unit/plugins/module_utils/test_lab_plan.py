@@ -1,5 +1,5 @@
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What is decided about lab hosts, images and their files, on plain data."""
@@ -9,9 +9,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from ansible_collections.hep.distcloud.plugins.module_utils import _lab_image as image
-from ansible_collections.hep.distcloud.plugins.module_utils import _lab_plan as plan
-from ansible_collections.hep.distcloud.plugins.module_utils._apt_sources import Source
+from ansible_collections.hep.distcloud.plugins.module_utils._core.apt_sources import Source
+from ansible_collections.hep.distcloud.plugins.module_utils._lab import image, plan
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,5 +1,5 @@
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """The pure half of every module: what it decides, without Ansible and without a network."""
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.hep.distcloud.plugins.module_utils._reconcile import (
+from ansible_collections.hep.distcloud.plugins.module_utils._core.reconcile import (
     CREATE,
     DELETE,
     MARK,

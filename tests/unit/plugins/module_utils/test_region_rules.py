@@ -1,5 +1,5 @@
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """The pure parts of the region modules: addresses, marks, rules, decisions about credentials."""
@@ -11,7 +11,9 @@ import random
 import typing as t
 
 import pytest
-from ansible_collections.hep.distcloud.plugins.module_utils import _openstack, _region, _region_credential
+from ansible_collections.hep.distcloud.plugins.module_utils._openstack import client as _openstack
+from ansible_collections.hep.distcloud.plugins.module_utils._region import credential as _region_credential
+from ansible_collections.hep.distcloud.plugins.module_utils._region import rules as _region
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,5 +1,5 @@
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Replays HTTP: an ordered list of the calls a module has to make, no more and no fewer, each with its answer."""
@@ -15,7 +15,7 @@ from email.message import Message
 from unittest import mock
 from urllib.error import HTTPError
 
-OPEN_URL = "ansible_collections.hep.distcloud.plugins.module_utils._scheduler_client.open_url"
+OPEN_URL = "ansible_collections.hep.distcloud.plugins.module_utils._api.client.open_url"
 
 
 @dataclass

@@ -1,5 +1,5 @@
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """apt_sources_info: both forms of apt's configuration, lists of mirrors, and what other machines cannot reach."""
@@ -10,7 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from ansible_collections.hep.distcloud.plugins.module_utils import _apt_sources as apt
+from ansible_collections.hep.distcloud.plugins.module_utils._core import apt_sources as apt
 from ansible_collections.hep.distcloud.plugins.modules import apt_sources_info
 from harness import Result, run_module
 

@@ -1,5 +1,5 @@
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What the lab's modules refuse before they touch the machine; what they do there is tried on real hosts (tests/integration)."""
@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.hep.distcloud.plugins.module_utils import _lab_image as image
-from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
+from ansible_collections.hep.distcloud.plugins.module_utils._lab import image, outer
 from ansible_collections.hep.distcloud.plugins.modules import lab_hosts, lab_images, lab_network
 from harness import run_module
 from lab_access import is_gone

@@ -1,5 +1,5 @@
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Module lab_network on a stand-in for the outer machine's links, rules and sysctl: labs that follow, move, and are left over.
@@ -14,8 +14,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.hep.distcloud.plugins.module_utils import _lab_outer as outer
-from ansible_collections.hep.distcloud.plugins.module_utils import _lab_plan as plan
+from ansible_collections.hep.distcloud.plugins.module_utils._lab import outer, plan
 from ansible_collections.hep.distcloud.plugins.modules.lab_network import LabNetwork
 from harness import Result, run_module
 

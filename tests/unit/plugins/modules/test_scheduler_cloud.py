@@ -1,5 +1,5 @@
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Module scheduler_cloud against replayed HTTP: the matrix, and that its secrets stay unseen."""
@@ -62,10 +62,10 @@ REFUSED = ConnectionRefusedError(111, "Connection refused")
     ("call", "code", "word"),
     [
         (Call("PUT", PATH + "?dry_run=true", problem(403, "scope", "needs cloud_admin"), {}, status=403), 403, "needs cloud_admin"),
-        (Call("PUT", PATH + "?dry_run=true", b"<html>", {}, status=502), 502, "really the address"),
-        (Call("PUT", PATH + "?dry_run=true", b"<html>", {}), "not_json", "really the address"),
-        (Call("PUT", PATH + "?dry_run=true", b"", {}, status=302), "not_json", "really the address"),
-        (Call("PUT", PATH + "?dry_run=true", URLError(REFUSED), {}), "refused", "is it running"),
+        (Call("PUT", PATH + "?dry_run=true", b"<html>", {}, status=502), 502, "check that api_url is the address"),
+        (Call("PUT", PATH + "?dry_run=true", b"<html>", {}), "not_json", "check that api_url is the address"),
+        (Call("PUT", PATH + "?dry_run=true", b"", {}, status=302), "not_json", "check that api_url is the address"),
+        (Call("PUT", PATH + "?dry_run=true", URLError(REFUSED), {}), "refused", "check that it is running"),
         (Call("PUT", PATH + "?dry_run=true", URLError(socket.timeout("timed out")), {}), "timeout", "30 s"),
         (Call("PUT", PATH + "?dry_run=true", URLError(socket.gaierror(-2, "Name not known")), {}), "unreachable", "Name not known"),
     ],

@@ -1,5 +1,5 @@
 # Copyright (c) 2026, The hep.distcloud authors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Module scheduler_group against replayed HTTP."""
@@ -67,7 +67,7 @@ def test_what_was_done_before_a_failure_is_told():
         ({}, "name"),
         ({"name": "a", "groups": []}, "mutually exclusive"),
         ({"groups": [], "keep_alive": 3}, "mutually exclusive"),
-        ({"name": "a", "keep_alive": 3, "reset": ["keep_alive"]}, "both given and to be reset"),
+        ({"name": "a", "keep_alive": 3, "reset": ["keep_alive"]}, "both set and reset"),
         ({"name": "a", "api_url": "central:8443"}, "api_url"),
         ({"name": "a", "api_url": "https://u:p@central"}, "api_url"),
     ],

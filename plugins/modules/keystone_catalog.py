@@ -1,0 +1,365 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026, The hep.distcloud authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: keystone_catalog
+short_description: Service users and the service catalogue of one OpenStack region, in one call
+description:
+  - Makes the project of the service users, the users with their roles, the services and their endpoints in one region.
+  - Endpoints of other regions, and services and users that are not listed, stay as they are.
+  - Whether a user has the given password is tried by logging in.
+  - In check mode against a Keystone that does not answer yet, everything counts as missing.
+version_added: 0.1.0
+author:
+  - The hep.distcloud authors (@hep-distcloud)
+extends_documentation_fragment:
+  - hep.distcloud.attributes
+requirements:
+  - keystoneauth1
+options:
+  auth_url:
+    description: Keystone's address, with C(/v3).
+    type: str
+    required: true
+  username:
+    description: The administrator's name, in the domain Default.
+    type: str
+    default: admin
+  password:
+    description: The administrator's password.
+    type: str
+    required: true
+  ca_cert:
+    description: File with the certificates to trust.
+    type: path
+  region:
+    description: Whose endpoints are listed.
+    type: str
+    required: true
+  project:
+    description: The project of the service users.
+    type: str
+    default: service
+  roles:
+    description: The roles of each service user in the project; made where they are missing.
+    type: list
+    elements: str
+    default: [admin, service]
+  users:
+    description: The service users.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The user's name.
+        type: str
+        required: true
+      password:
+        description: The user's password.
+        type: str
+        required: true
+  services:
+    description: The services and where they answer.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The service's name.
+        type: str
+        required: true
+      type:
+        description: The service's type.
+        type: str
+        required: true
+      public:
+        description: The address for everybody.
+        type: str
+        required: true
+      internal:
+        description: The address for the other services of the region.
+        type: str
+        required: true
+  after_region:
+    description:
+      - Another region of this Keystone whose endpoints have to be there first. Two regions that come up at the same time would
+        make users and services twice.
+    type: str
+  after_types:
+    description: The types of service that O(after_region) has to have.
+    type: list
+    elements: str
+    default: []
+  timeout:
+    description: Seconds to wait for Keystone to answer, and then for O(after_region).
+    type: int
+    default: 180
+"""
+
+EXAMPLES = r"""
+- name: Catalogue of a region
+  hep.distcloud.keystone_catalog:
+    auth_url: http://127.0.0.1:5000/v3
+    password: "{{ admin_password }}"
+    region: region-a
+    users:
+      - name: glance
+        password: "{{ service_password }}"
+    services:
+      - name: glance
+        type: image
+        public: https://region-a.example.org:9292
+        internal: http://127.0.0.1:9292
+"""
+
+RETURN = r"""
+done:
+  description: What was, or in check mode would be, made or changed.
+  returned: always
+  type: list
+  elements: str
+  sample: ["create user glance", "create endpoint image public"]
+"""
+
+import time
+import typing as t
+
+from ..module_utils._core.module import BaseModule, Failure
+
+
+def wanted_endpoints(services: t.Iterable[dict[str, str]]) -> dict[tuple[str, str], str]:
+    """(type of service, interface) -> URL."""
+    wanted = {}
+    for service in services:
+        wanted[service["type"], "public"] = service["public"]
+        wanted[service["type"], "internal"] = service["internal"]
+        wanted[service["type"], "admin"] = service["internal"]
+    return wanted
+
+
+class KeystoneCatalog(BaseModule):
+    """Reads each listing once, then makes what is missing. Plain REST, because importing the SDK alone takes as long."""
+
+    service = "keystone"
+    result_key = "done"
+
+    @classmethod
+    def argument_spec(cls) -> dict[str, t.Any]:
+        return {
+            "auth_url": {"type": "str", "required": True},
+            "username": {"type": "str", "default": "admin"},
+            "password": {"type": "str", "required": True, "no_log": True},
+            "ca_cert": {"type": "path"},
+            "region": {"type": "str", "required": True},
+            "project": {"type": "str", "default": "service"},
+            "roles": {"type": "list", "elements": "str", "default": ["admin", "service"]},
+            "users": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "password": {"type": "str", "required": True, "no_log": True},
+                },
+            },
+            "services": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {name: {"type": "str", "required": True} for name in ("name", "type", "public", "internal")},
+            },
+            "after_region": {"type": "str"},
+            "after_types": {"type": "list", "elements": "str", "default": []},
+            "timeout": {"type": "int", "default": 180},
+        }
+
+    def connect(self) -> None:
+        try:
+            from keystoneauth1 import exceptions, session
+            from keystoneauth1.identity import v3
+        except ImportError as error:
+            raise Failure("python3-keystoneauth1 is missing on this host; install it", self.service, "keystoneauth1") from error
+        self.refused = (exceptions.Unauthorized,)
+        self.errors = exceptions.ClientException
+        self.v3 = v3
+        self.new_session = session.Session
+
+    def login(self, name: str, password: str, project: t.Optional[str]) -> t.Any:
+        scope = {"project_name": project, "project_domain_id": "default"} if project else {}
+        auth = self.v3.Password(
+            auth_url=self.params["auth_url"], username=name, password=password, user_domain_id="default", include_catalog=False, **scope
+        )
+        found = self.new_session(auth=auth, verify=self.params["ca_cert"] or True, timeout=60)
+        found.get_token()
+        return found
+
+    def wait_for_keystone(self) -> bool:
+        """Log in as the administrator; False in check mode where nothing answers."""
+        deadline = time.monotonic() + (3 if self.module.check_mode else self.params["timeout"])
+        while True:
+            try:
+                self.session = self.login(self.params["username"], self.params["password"], self.params["username"])
+                return True
+            except self.refused as error:
+                if self.module.check_mode:
+                    return False
+                raise Failure(
+                    "Keystone at %s refuses the administrator's password; was it changed in Keystone by hand?" % self.params["auth_url"],
+                    self.service,
+                    401,
+                ) from error
+            except self.errors as error:
+                if time.monotonic() > deadline:
+                    if self.module.check_mode:
+                        return False
+                    raise Failure(
+                        "Keystone does not answer at %s after %d s: %s" % (self.params["auth_url"], self.params["timeout"], error),
+                        self.service,
+                        "timeout",
+                    ) from error
+                time.sleep(0.3)
+
+    def call(self, verb: str, path: str, body: t.Optional[dict[str, t.Any]] = None) -> t.Any:
+        try:
+            answer = self.session.request(
+                self.params["auth_url"] + path, verb, json=body, raise_exc=True, headers={"Accept": "application/json"}
+            )
+        except self.errors as error:
+            raise Failure("Keystone refused %s %s: %s" % (verb, path, error), self.service, getattr(error, "http_status", 0)) from error
+        return answer.json() if answer.text else {}
+
+    def listing(self, kind: str, query: str = "") -> list[dict[str, t.Any]]:
+        return list(self.call("GET", "/%s%s" % (kind, query))[kind]) if self.answers else []
+
+    def change(self, what: str, verb: str, path: str, kind: str, body: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Note the change and make it, except in check mode; the resource that results."""
+        self.done.append(what)
+        if self.module.check_mode:
+            return {"id": "(made later)", **body}
+        return dict(self.call(verb, path, {kind: body} if body else None).get(kind, {}))
+
+    def run(self) -> None:
+        self.done: list[str] = []
+        try:
+            self.connect()
+            self.answers = self.wait_for_keystone()
+            self.wait_for_first_region()
+            self.users()
+            self.catalogue()
+        except Failure as failure:
+            self.fail(failure, changed=bool(self.done), done=self.done)
+        changed = bool(self.done)
+        diff = {"before": "", "after": "".join(line + "\n" for line in self.done)}
+        self.module.exit_json(changed=changed, done=self.done, diff=diff if changed else {})
+
+    def wait_for_first_region(self) -> None:
+        """Two that make a service of one type at the same time would make it twice: Keystone knows no unique type."""
+        first = self.params["after_region"]
+        deadline = time.monotonic() + self.params["timeout"]
+        wanted = set(self.params["after_types"])
+        while first and not self.module.check_mode:
+            types = {service["id"]: service["type"] for service in self.listing("services")}
+            there = self.listing("endpoints", "?interface=admin&region_id=" + first)
+            missing = wanted - {types.get(one["service_id"]) for one in there}
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise Failure(
+                    "region %s, whose Keystone is shared, has no endpoints of %s after %d s; bring it up first"
+                    % (first, ", ".join(sorted(missing)), self.params["timeout"]),
+                    self.service,
+                    "timeout",
+                )
+            time.sleep(0.5)
+
+    def users(self) -> None:
+        domain = {"domain_id": "default"}
+        name = self.params["project"]
+        project = next(iter(self.listing("projects", "?domain_id=default&name=" + name)), None) or self.change(
+            "create project " + name, "POST", "/projects", "project", {"name": name, **domain}
+        )
+        if not project.get("enabled", True):
+            self.change("enable project " + name, "PATCH", "/projects/" + project["id"], "project", {"enabled": True})
+        roles = {role["name"]: role for role in self.listing("roles")}
+        for name in self.params["roles"]:
+            if name not in roles:
+                roles[name] = self.change("create role " + name, "POST", "/roles", "role", {"name": name})
+        users = {user["name"]: user for user in self.listing("users", "?domain_id=default")}
+        held = {
+            (one["user"]["id"], one["role"]["id"])
+            for one in self.listing("role_assignments", "?scope.project.id=" + project["id"])
+            if "user" in one
+        }
+        for wish in self.params["users"]:
+            user = users.get(wish["name"])
+            if user is None:
+                user = self.change(
+                    "create user " + wish["name"],
+                    "POST",
+                    "/users",
+                    "user",
+                    {"name": wish["name"], "password": wish["password"], "default_project_id": project["id"], **domain},
+                )
+            elif not user.get("enabled", True):  # a log-in would be refused, whatever the password
+                body = {"enabled": True, "password": wish["password"]}
+                self.change("enable user " + wish["name"], "PATCH", "/users/" + user["id"], "user", body)
+            elif not self.has_password(wish):
+                self.change("set password of user " + wish["name"], "PATCH", "/users/" + user["id"], "user", {"password": wish["password"]})
+            for name in self.params["roles"]:
+                if (user["id"], roles[name]["id"]) not in held:
+                    self.change(
+                        "give role %s to user %s" % (name, wish["name"]),
+                        "PUT",
+                        "/projects/%s/users/%s/roles/%s" % (project["id"], user["id"], roles[name]["id"]),
+                        "role",
+                        {},
+                    )
+
+    def has_password(self, wish: dict[str, str]) -> bool:
+        try:
+            self.login(wish["name"], wish["password"], None)
+        except self.refused:
+            return False
+        return True
+
+    def catalogue(self) -> None:
+        services = {service["type"]: service for service in self.listing("services")}
+        for wish in self.params["services"]:
+            if wish["type"] not in services:
+                services[wish["type"]] = self.change(
+                    "create service " + wish["type"], "POST", "/services", "service", {"name": wish["name"], "type": wish["type"]}
+                )
+            elif not services[wish["type"]].get("enabled", True):
+                path = "/services/" + services[wish["type"]]["id"]
+                self.change("enable service " + wish["type"], "PATCH", path, "service", {"enabled": True})
+        region = self.params["region"]
+        if region not in {one["id"] for one in self.listing("regions")}:
+            self.change("create region " + region, "POST", "/regions", "region", {"id": region})
+        types = {service["id"]: kind for kind, service in services.items()}
+        there = {
+            (types[one["service_id"]], one["interface"]): one
+            for one in self.listing("endpoints", "?region_id=" + region)
+            if one["service_id"] in types
+        }
+        for (kind, interface), url in wanted_endpoints(self.params["services"]).items():
+            name = "endpoint %s %s" % (kind, interface)
+            if (kind, interface) not in there:
+                body = {"service_id": services[kind]["id"], "interface": interface, "region_id": region, "url": url}
+                self.change("create " + name, "POST", "/endpoints", "endpoint", body)
+            elif there[kind, interface]["url"] != url or not there[kind, interface].get("enabled", True):
+                body = {"url": url, "enabled": True}
+                self.change("change " + name, "PATCH", "/endpoints/" + there[kind, interface]["id"], "endpoint", body)
+
+
+def main() -> None:
+    KeystoneCatalog.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,292 @@
+"""What one client can do to the HTTP server's connections: say nothing, too little, too much, or never listen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import random
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from fastapi import FastAPI
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp
+
+from distcloud.common import connections, server
+from distcloud.common.config import ListenSettings
+from distcloud.common.connections import Admissions, client_of
+from distcloud.common.server import bind, serve
+
+Script = Callable[[tuple[str, int]], Awaitable[None]]
+Loop = Callable[[], asyncio.AbstractEventLoop]
+HELLO = PlainTextResponse("hello")
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def loop(request: pytest.FixtureRequest) -> Loop:
+    factory: Loop = request.param
+    return factory
+
+
+def run(loop: Loop, script: Script, app: ASGIApp = HELLO, **tls: Path) -> None:
+    async def main() -> None:
+        stop = asyncio.Event()
+        listen = ListenSettings.model_validate({"port": 1, **tls})
+        sock = bind(listen.model_copy(update={"port": 0}))
+        serving = asyncio.create_task(serve(app, listen, stop, sock=sock))
+        try:
+            await asyncio.wait_for(script(sock.getsockname()), 60)
+        finally:
+            stop.set()
+            await serving
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
+
+
+async def read_to_end(reader: asyncio.StreamReader) -> bytes:
+    with contextlib.suppress(ConnectionResetError):
+        return await asyncio.wait_for(reader.read(), 60)
+    return b""
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTT", GET + b"GET /"], ids=["nothing", "half", "half after one"])
+def test_client_without_a_request_is_disconnected(loop: Loop, sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.2)
+
+    async def script(address: tuple[str, int]) -> None:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(sent)
+        received = await read_to_end(reader)
+        assert received.startswith(b"HTTP/1.1 200") == sent.startswith(GET)
+        writer.close()
+
+    run(loop, script)
+
+
+@pytest.mark.parametrize("drip", [b"\r\n", b"a: b\r\n"], ids=["empty lines", "headers"])
+def test_dripping_bytes_do_not_extend_the_deadline(loop: Loop, drip: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.5)
+
+    async def script(address: tuple[str, int]) -> None:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET / HTTP/1.1\r\n" if drip != b"\r\n" else b"")
+        ended = asyncio.create_task(read_to_end(reader))
+        while not ended.done():
+            with contextlib.suppress(ConnectionError):
+                writer.write(drip)
+                await writer.drain()
+            await asyncio.sleep(0.05)
+        writer.close()
+
+    run(loop, script)
+
+
+def test_slow_response_is_not_cut_off(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.1)
+    app = FastAPI()
+
+    @app.get("/")
+    async def slow() -> str:
+        await asyncio.sleep(0.6)
+        return "done"
+
+    async def script(address: tuple[str, int]) -> None:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        assert b'"done"' in await read_to_end(reader)
+        writer.close()
+
+    run(loop, script, app)
+
+
+def test_one_client_cannot_take_all_connections(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS_PER_CLIENT", 3)
+
+    async def script(address: tuple[str, int]) -> None:
+        held = [await asyncio.open_connection(*address) for _ in range(3)]
+        reader, writer = await asyncio.open_connection(*address)
+        assert await read_to_end(reader) == b""
+        writer.close()
+        held[0][1].write(GET)
+        assert b" 200 OK" in await asyncio.wait_for(held[0][0].readline(), 60), "admitted connections are served"
+        held.pop()[1].close()
+        while True:  # the closed one makes room
+            reader, writer = await asyncio.open_connection(*address)
+            with contextlib.suppress(ConnectionError):
+                writer.write(GET)
+                if b" 200 OK" in await asyncio.wait_for(reader.readline(), 60):
+                    break
+            await asyncio.sleep(0.05)
+        for _, each in held:
+            each.close()
+
+    run(loop, script)
+
+
+def test_connections_in_their_handshake_are_counted_and_ended(
+    loop: Loop, certificate: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS_PER_CLIENT", 2)
+    monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 1.0)
+    context = ssl.create_default_context(cafile=str(certificate["tls_certificate"]))
+
+    async def script(address: tuple[str, int]) -> None:
+        silent = [await asyncio.open_connection(*address) for _ in range(2)]
+        reader, writer = await asyncio.open_connection(*address)
+        assert await read_to_end(reader) == b"", "a third one is closed while two are in their handshake"
+        writer.close()
+        for reader, writer in silent:
+            assert await read_to_end(reader) == b""
+            writer.close()
+        while True:
+            with contextlib.suppress(OSError):
+                reader, writer = await asyncio.open_connection(*address, ssl=context, server_hostname="localhost")
+                break
+            await asyncio.sleep(0.05)
+        writer.write(GET)
+        assert b" 200 OK" in await asyncio.wait_for(reader.readline(), 60)
+        writer.close()
+
+    run(loop, script, HELLO, **certificate)
+
+
+@pytest.mark.parametrize("head", [b"a: " + b"x" * 200_000, b"a: b\r\n" * 500 + b"\r\n"], ids=["one long header", "many headers"])
+def test_oversized_head_is_refused(loop: Loop, head: bytes) -> None:
+    async def script(address: tuple[str, int]) -> None:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET / HTTP/1.1\r\n" + head)
+        assert (await read_to_end(reader)).startswith(b"HTTP/1.1 431 ")
+        writer.close()
+
+    run(loop, script)
+
+
+def test_pipelined_requests_are_answered_in_order_up_to_a_limit(loop: Loop) -> None:
+    async def script(address: tuple[str, int]) -> None:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(GET * 10)
+        for _ in range(10):
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+            assert head.startswith(b"HTTP/1.1 200")
+            assert await reader.readexactly(5) == b"hello"
+        writer.close()
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(GET * 3000)
+        assert (await read_to_end(reader)).count(b"200 OK") < 100
+        writer.close()
+
+    run(loop, script)
+
+
+def test_client_that_does_not_read_is_disconnected(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "SEND_SECONDS", 0.3)
+
+    async def script(address: tuple[str, int]) -> None:
+        with socket.create_connection(address) as sock:
+            sock.setblocking(False)
+            running = asyncio.get_running_loop()
+            await running.sock_sendall(sock, GET)
+            await asyncio.sleep(1.5)
+            received = 0
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := await asyncio.wait_for(running.sock_recv(sock, 1_000_000), 60):
+                    received += len(chunk)
+            assert received < 50_000_000
+
+    run(loop, script, PlainTextResponse(b"x" * 50_000_000))
+
+
+PIECES = [
+    GET,
+    b"POST / HTTP/1.1\r\n",
+    b"Host: x\r\n",
+    b"Content-Length: 5\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"\r\n",
+    b"5\r\nhello\r\n",
+]
+PIECES += [b"0\r\n\r\n", b"Upgrade: websocket\r\nConnection: upgrade\r\n", b"CONNECT x:1 HTTP/1.1\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+PIECES += [b"GET \xff HTTP/1.1\r\n", b"GET http://[::1 HTTP/1.1\r\n", b"\x00", b"\x16\x03\x01"]
+
+
+def test_server_survives_any_bytes(loop: Loop) -> None:
+    async def script(address: tuple[str, int]) -> None:
+        chance = random.Random(7)
+        for _ in range(300):
+            reader, writer = await asyncio.open_connection(*address)
+            with contextlib.suppress(ConnectionError):
+                writer.write(b"".join(chance.choices(PIECES, k=chance.randint(1, 8))))
+                writer.write_eof()
+                await asyncio.wait_for(reader.read(), 60)
+            writer.close()
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(GET)
+        assert b" 200 OK" in await asyncio.wait_for(reader.readline(), 60)
+        writer.close()
+
+    run(loop, script)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60))
+@settings(deadline=None)
+def test_admissions_never_exceed_their_limits(steps: list[tuple[str, bool]]) -> None:
+    admissions = Admissions(4, 2)
+    held: dict[str, list[Callable[[], None]]] = {"a": [], "b": [], "c": []}
+    for client, opens in steps:
+        if opens:
+            release = admissions.admit(client)
+            total = sum(map(len, held.values()))
+            assert (release is None) == (total >= 4 or len(held[client]) >= 2)
+            if release:
+                held[client].append(release)
+        elif held[client]:
+            release = held[client].pop()
+            release()
+            release()  # a second call has no effect
+        assert len(admissions) == sum(map(len, held.values()))
+
+
+def test_a_client_is_an_ipv4_address_or_an_ipv6_network() -> None:
+    assert client_of(("192.0.2.1", 5)) == client_of(("192.0.2.1", 6)) == client_of(("::ffff:192.0.2.1", 7, 0, 0))
+    assert client_of(("192.0.2.1", 5)) != client_of(("192.0.2.2", 5))
+    assert client_of(("2001:db8::1", 1, 0, 0)) == client_of(("2001:db8::ffff:2", 1, 0, 0))
+    assert client_of(("2001:db8::1", 1, 0, 0)) != client_of(("2001:db8:0:1::1", 1, 0, 0))
+    assert client_of(("fe80::1%eth0", 1, 0, 2)) and client_of("") == "local"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A certificate for localhost and its key, made for these tests."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = {"tls_certificate": folder / "cert.pem", "tls_key": folder / "key.pem"}
+    files["tls_certificate"].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    files["tls_key"].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    return files

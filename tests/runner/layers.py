@@ -1,0 +1,86 @@
+"""The layers of tests. A layer is a list of stages, a stage of lanes, a lane of steps: stages and the steps of a lane run in order,
+lanes side by side."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from . import scenarios
+from .steps import LAB_ENVIRONMENT, LOGS, Step, lab_tests, playbook, pytest_step, script, tool
+
+Stage = list[list[Step]]
+
+STYLE = [
+    tool("ruff", "ruff", "check", ".", budget=0.1),
+    tool("yamllint", "yamllint", "--strict", ".", budget=0.1),
+    tool("changelog", "antsibull-changelog", "lint", budget=0.1),
+    tool("mypy", "mypy", budget=0.6),
+]
+ANSIBLE_LINT = tool("ansible-lint", "ansible-lint", "--offline", "--strict", budget=1.7)
+DOCS = script("docs", "tests/docs.py", budget=0.5)
+HOUSE = pytest_step("house", "tests/house", budget=3.2)
+UNIT = [
+    # The crash tests are long and next to each other: a worker that has nothing left takes from the other's share.
+    pytest_step("engines", "services/tests", "-n", "2", "--dist", "worksteal", budget=2.5),
+    pytest_step("plugins", "tests/unit", "-n", "2", budget=1.2),
+]
+ARTEFACT = [script("artefact", "tests/artefact.py", budget=0.6), script("sanity", "tests/sanity.py", minutes=30, budget=3.5)]
+NETWORK = os.environ.get("DISTCLOUD_LAB_NETWORK", "10.203.0.0/24")
+# Remains of an interrupted run are removed first: the outer machine is compared as it is before the lab and after it.
+LEFT_OVER = playbook("lab-left-over", "playbooks/lab_down.yml", minutes=10, budget=0.1)
+OUTER_BEFORE = script("outer-before", "tests/support/outer_machine.py", str(LOGS / "outer-before.json"), NETWORK, minutes=5)
+OUTER_AFTER = replace(
+    pytest_step("outer-after", "tests/integration/test_outer_machine.py", minutes=5, environment=LAB_ENVIRONMENT), always=True
+)
+LAB_UP = playbook("lab-up", "playbooks/lab.yml", minutes=25, budget=7.5, needed=True)
+LAB_DOWN = playbook("lab-down", "playbooks/lab_down.yml", minutes=10, budget=0.5, always=True)
+
+
+def site(*tests: tuple[str, float], minutes: float) -> list[Step]:
+    """The site on the two regions of the lab, and tests of it: (name, budget) of each; their first lines say what they prove."""
+    return [
+        # The demonstration has work left for the region whose worker comes second, however late: tests want to see jobs of both.
+        playbook("site", "playbooks/site.yml", "--extra-vars=demo_job_seconds=25", minutes=25, budget=7, needed=True),
+        *(lab_tests(f"integration-{name}", name, minutes=minutes, budget=budget) for name, budget in tests),
+    ]
+
+
+# One lab, baked and booted once, carries both lanes: the site, whose tests mostly wait for guests, and the scenarios of the roles.
+# What else the two regions of the site prove is in the long layer.
+SITE = site(("site_drift", 2), ("site", 6), ("site_faults", 5), minutes=40)
+# They need a host and nothing else, and run as soon as the lab is up.
+FIRST = scenarios.steps("test", "lab")
+ROLES = scenarios.steps("test", "roles")
+# These have labs of their own, and run before the lab of the long layer is up.
+LONG_HOSTS = lab_tests("integration-lab", "lab_host", "lab_host_user", "lab_images", minutes=60, budget=3.5)
+# On the tree that the step before it baked.
+NEWEST = lab_tests("newest-ansible", "newest_ansible", minutes=45, budget=2.5)
+LONG_SITE = [
+    # What an admin types first: it must succeed where nothing is there yet.
+    playbook("site-dry-run", "playbooks/site.yml", "--check", "--diff", minutes=10, budget=1.2),
+    *site(
+        ("site", 6),
+        ("site_region_change", 5.5),
+        ("site_lost_workers", 17),
+        ("scheduler_engine", 0.6),
+        ("worker_image", 2),
+        ("lab_openstack", 0.2),
+        minutes=60,
+    ),
+]
+LONG_ROLES = [*scenarios.steps("long", "lab"), *scenarios.steps("long", "roles")]
+
+CHECKS: Stage = [[ANSIBLE_LINT, HOUSE, DOCS], [*STYLE, *ARTEFACT]]
+UP, DOWN = [LEFT_OVER, OUTER_BEFORE, LAB_UP], [LAB_DOWN, OUTER_AFTER]
+LAB_TESTS: list[Stage] = [[SITE, ROLES], [DOWN]]
+LAYERS: dict[str, list[Stage]] = {
+    "lint": [[STYLE, [ANSIBLE_LINT]]],
+    "docs": [[[DOCS]]],
+    "fast": [[UNIT], CHECKS],
+    "lab": [[[*UP, *FIRST]], *LAB_TESTS],
+    "long": [[[LONG_HOSTS, NEWEST, *UP]], [LONG_SITE, LONG_ROLES], [DOWN]],
+    # The lab boots beside the last of the fast layers: it mostly waits for disks and for its services.
+    "all": [[UNIT], [*CHECKS, [*UP, *FIRST]], *LAB_TESTS],
+}
+ON_A_LAB = ("all", "lab", "long")
