@@ -126,7 +126,9 @@ class Pool:
 
     def forget(self, which: str) -> None:
         """Take slot ads out of the collector, as the scheduler does."""
-        self.central.write("/tmp/forget", f'MyType = "Query"\nTargetType = "Machine"\nRequirements = {which}\n', owner="distcloud-scheduler")
+        self.central.write(
+            "/tmp/forget", f'MyType = "Query"\nTargetType = "Machine"\nRequirements = {which}\n', owner="distcloud-scheduler"
+        )
         done = self.as_scheduler("condor_advertise -tcp INVALIDATE_STARTD_ADS /tmp/forget")
         assert done.code == 0, done.text
         wait(f"no slot ad has {which}", lambda: self.central.ok(f"condor_status -constraint '{which}' -af Name") == "", 60)
