@@ -1,8 +1,8 @@
-"""Measures the planner: a cycle in which nothing can be done, with 10,000 idle jobs in 1,000 kinds, 20 clouds and 2,000 workers.
+"""Benchmark of the planner: a cycle without actions, with 10,000 idle jobs of 1,000 kinds, 20 clouds and 2,000 workers.
 
-The peer is what a scheduler does that asks HTCondor's own matching for every idle job and cloud (the bindings' symmetricMatch,
-one job ad a job, one slot ad a cloud), without limits, packing or reasons. Prints rows and writes build/bench/plan.json: what, size,
-ours, peer, peer_name, unit, ratio (ours / peer; below 1 is better). `--profile` tells where the time goes.
+The peer is a scheduler that calls HTCondor's symmetricMatch for every idle job and cloud (one job ad per job, one slot ad per cloud),
+without limits, packing or reasons. Prints rows and writes build/bench/plan.json: what, size, ours, peer, peer_name, unit, ratio
+(ours / peer; below 1 is better). `--profile` shows where the time goes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from distcloud.common.config import ListenSettings, ServiceSettings  # noqa: E40
 from distcloud.scheduler.domain.model import Cloud, Demand, Flavor, Group, Limits, Plan, Policy, Resources, Slot, Vm, VmState  # noqa: E402
 from distcloud.scheduler.matching.bindings import load  # noqa: E402
 from distcloud.scheduler.matching.matcher import Matcher  # noqa: E402
-from distcloud.scheduler.matching.subprocess_matcher import OutlastingJudge  # noqa: E402
+from distcloud.scheduler.matching.subprocess_matcher import SubprocessMatcher  # noqa: E402
 from distcloud.scheduler.planning.planner import plan  # noqa: E402
 from distcloud.scheduler.worker.offer import offered  # noqa: E402
 
@@ -45,7 +45,7 @@ FLAVORS = tuple(Flavor(f"f{cores}", Resources(cores, 3000 * cores, 20.0 * cores)
 
 
 def demand() -> list[Demand]:
-    """1,000 kinds: a hundred owners, each with ten sets of requirements and requests."""
+    """1,000 kinds of jobs: 100 owners with ten sets of requirements and requests each."""
     return [
         Demand(
             group="hep",
@@ -61,7 +61,7 @@ def demand() -> list[Demand]:
 
 
 def clouds() -> list[Cloud]:
-    """20 clouds, full: as many workers as their limit lets them have."""
+    """20 clouds, each at its limit of workers."""
     return [
         Cloud(
             f"c{number}",
@@ -78,7 +78,7 @@ def clouds() -> list[Cloud]:
 
 
 def workers(busy: bool) -> tuple[list[Vm], list[Slot]]:
-    """Running workers; busy ones have no free core, the others are half free."""
+    """Running workers, without a free core (busy) or half free."""
     vms, slots = [], []
     for number in range(CLOUDS * VMS_PER_CLOUD):
         flavor = FLAVORS[number % len(FLAVORS)]
@@ -101,7 +101,7 @@ def workers(busy: bool) -> tuple[list[Vm], list[Slot]]:
 
 
 def seconds(work: Callable[[], Any], times: int) -> float:
-    """Median of the processor time, which other work on the machine does not lengthen; that of children that ended is in it."""
+    """Median CPU time, which other load on the machine does not change; includes children that have exited."""
     taken = []
     for _turn in range(times):
         begin = sum(os.times()[:4])
@@ -111,7 +111,7 @@ def seconds(work: Callable[[], Any], times: int) -> float:
 
 
 def naive() -> int:
-    """One question per idle job and cloud."""
+    """One match per idle job and cloud."""
     matcher, bindings = Matcher(), load()
 
     def parsed(text: str) -> Any:
@@ -130,15 +130,15 @@ def naive() -> int:
 
 
 async def slowest_answer(threaded: bool) -> float:
-    """Seconds that GET /healthz takes at the worst while the first plan for 200 workers is made, in a thread or in the event loop."""
+    """Worst latency of GET /healthz in seconds, while the first plan for 200 workers is computed in a thread or in the event loop."""
     app = create_app("Bench", ServiceSettings(listen=ListenSettings(port=1)), alive=lambda: "", parts=list)
-    world = (demand(), [], workers(busy=True)[0][:200], clouds(), [Group("hep")], Policy(), NOW)
+    inputs = (demand(), [], workers(busy=True)[0][:200], clouds(), [Group("hep")], Policy(), NOW)
     done, worst = asyncio.Event(), 0.0
 
     async def ask() -> None:
         nonlocal worst
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://bench") as client:
-            await client.get("/healthz")  # the first one pays for what is made once
+            await client.get("/healthz")  # warm-up
             ready.set()
             while not done.is_set():
                 began = time.perf_counter()
@@ -150,7 +150,7 @@ async def slowest_answer(threaded: bool) -> float:
     asking = asyncio.create_task(ask())
     await ready.wait()
     await asyncio.sleep(0.05)
-    await asyncio.to_thread(plan, *world) if threaded else plan(*world)
+    await asyncio.to_thread(plan, *inputs) if threaded else plan(*inputs)
     done.set()
     await asking
     return worst
@@ -165,19 +165,19 @@ def row(what: str, ours: float, peer: float | None, peer_name: str | None = PEER
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", action="store_true", help="show the functions that take longest in a warm plan, and measure nothing")
+    parser.add_argument("--profile", action="store_true", help="profile a warm plan instead of measuring")
     options = parser.parse_args()
     wanted, places, groups, policy, matcher = demand(), clouds(), [Group("hep")], Policy(), Matcher()
     vms, full = workers(busy=True)
     half = workers(busy=False)[1]
 
-    def cycle(slots: list[Slot], keeping: Matcher) -> Plan:
-        return plan(wanted, slots, vms, places, groups, policy, NOW, matcher=keeping)
+    def cycle(slots: list[Slot], matcher: Matcher) -> Plan:
+        return plan(wanted, slots, vms, places, groups, policy, NOW, matcher=matcher)
 
     def first() -> None:
-        judge = OutlastingJudge()
-        cycle(full, Matcher(judge=judge))
-        judge.close()
+        ad_matcher = SubprocessMatcher()
+        cycle(full, Matcher(ad_matcher=ad_matcher))
+        ad_matcher.close()
 
     if options.profile:
         cycle(full, matcher)
@@ -197,8 +197,8 @@ def main() -> int:
     rows = [
         row("no-op plan, every cloud at its limit", warm, peer),
         row("no-op plan, 2000 workers half free, jobs packed", packing, peer),
-        row("the same as the first, nothing remembered (first cycle, its judge started)", cold, peer),
-        row("slowest /healthz during a first plan", *answers, "the plan in the event loop"),
+        row("no-op plan, empty caches (first cycle, subprocess matcher started)", cold, peer),
+        row("slowest /healthz during a first plan", *answers, "plan in the event loop"),
     ]
     for each in rows:
         print(f"{each['what']}: {each['ours']:.3f} s; {each['peer_name']}: {each['peer']:.3f} s; ratio {each['ratio']}")

@@ -1,6 +1,6 @@
-"""Fixtures of all scenarios: `converge` runs the scenario's playbook again and tells what each task changed, `on` is a host by name.
+"""Fixtures of all scenarios: `converge` runs the scenario's playbook again and reports what each task changed, `on` is a host by name.
 
-How a test says with them that a role is true in check mode stands in docs/testing.md.
+docs/testing.md describes how a test asserts with them that check mode is accurate.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ options:
     type: str
   region_name:
     description:
-      - Name of the region in the catalogue, where this has several.
+      - Name of the region in the catalog, where this has several.
     type: str
   validate_certs:
     description:
@@ -40,7 +40,7 @@ options:
     aliases: [cacert]
   interface:
     description:
-      - Which of a service's addresses in the catalogue is used.
+      - Which of a service's addresses in the catalog is used.
     type: str
     choices: [public, internal, admin]
     default: public

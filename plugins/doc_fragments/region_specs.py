@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options in which a region's users, quotas, flavors, networks, security groups and key pairs are wished."""
+"""The options in which a region's users, quotas, flavors, networks, security groups and key pairs are described."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ options:
             password.
         type: path
       roles:
-        description: Names of the user's roles on the project; a role that is not listed is taken away from a user of ours.
+        description: Names of the user's roles on the project; a role that is not listed is revoked from a user of ours.
         type: list
         elements: str
         default: [member]
       existing:
         description:
           - Whether somebody else made the user; then only roles are given. They are taken back in a project of ours alone, since in one of
-            others nothing tells who gave them.
+            others it is unknown who granted them.
         type: bool
         default: false
   quotas:

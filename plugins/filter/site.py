@@ -1,7 +1,7 @@
 # Copyright: Contributors to the hep.distcloud project
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters of the site's playbooks: from what commands and modules answer to facts, and from an inventory's mappings to modules' lists."""
+"""Filters of the site's playbooks: from output of commands and modules to facts, and from an inventory's mappings to modules' lists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import json
 
 
 def json_or_none(text):
-    """Answer the value that is written in `text` as JSON; None when it is empty or no JSON, as when a command failed."""
+    """Return the value of the JSON in `text`; None if it is empty or not JSON, as after a failed command."""
     try:
         return json.loads(text)
     except (TypeError, ValueError):
@@ -18,41 +18,41 @@ def json_or_none(text):
 
 
 def image_summary(image):
-    """Answer name, sha512 and size (bytes) of an image as region_image_info returns it."""
+    """Return name, sha512 and size (bytes) of an image as region_image_info returns it."""
     return {"name": image["name"], "sha512": image["hash"], "size": int(image["size"] or 0)}
 
 
 def named_item(pair, without=()):
-    """Answer one item of dict2items as a mapping with its key as `name`, without the keys in `without`."""
-    wish = {key: value for key, value in (pair["value"] or {}).items() if key not in without}
-    return dict(wish, name=pair["key"])
+    """Return one item of dict2items as a mapping with its key as `name`, without the keys in `without`."""
+    spec = {key: value for key, value in (pair["value"] or {}).items() if key not in without}
+    return dict(spec, name=pair["key"])
 
 
 def _comparable(name):
-    """Answer a name of a certificate, such as DNS:host.example, in the form in which the same names are equal."""
+    """Return a name of a certificate, such as DNS:host.example, in a comparable form."""
     kind, _colon, value = name.partition(":")
     if kind == "IP":
         try:
-            return "IP:%s" % ipaddress.ip_address(value)
+            return f"IP:{ipaddress.ip_address(value)}"
         except ValueError:
             return name
-    return "DNS:%s" % value.lower() if kind == "DNS" else name
+    return f"DNS:{value.lower()}" if kind == "DNS" else name
 
 
-def missing_names(wished, carried):
-    """Answer the names in `wished` that a certificate with the names in `carried` does not stand for; a wildcard stands for one label."""
+def missing_names(desired, carried):
+    """Return the names in `desired` that a certificate with the names in `carried` does not cover; a wildcard covers one label."""
     carried = {_comparable(name) for name in carried or ()}
 
-    def stood_for(name):
+    def covered(name):
         kind, _colon, value = name.partition(":")
         host, _dot, domain = value.partition(".")
-        by_wildcard = kind == "DNS" and host != "*" and "." in domain and "DNS:*.%s" % domain in carried
+        by_wildcard = kind == "DNS" and host != "*" and "." in domain and f"DNS:*.{domain}" in carried
         return name in carried or by_wildcard
 
-    return [name for name in wished if not stood_for(_comparable(name))]
+    return [name for name in desired if not covered(_comparable(name))]
 
 
-class FilterModule(object):
+class FilterModule:
     """The filters by name."""
 
     def filters(self):

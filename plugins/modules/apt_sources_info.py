@@ -10,8 +10,8 @@ DOCUMENTATION = r"""
 module: apt_sources_info
 short_description: Where a Debian host gets a release's packages from
 description:
-  - Reads the host's own apt configuration, in both of its forms, and tells the lines of a C(sources.list) that name a release, its updates
-    and its security fixes.
+  - Reads the host's own apt configuration, in both of its formats, and returns the lines of a C(sources.list) that name a release, its
+    updates and its security fixes.
   - Sources that other machines could not reach (C(file:), C(cdrom:)) are left out; of a list of mirrors in a file the first is taken.
 version_added: 0.1.0
 author:
@@ -44,7 +44,7 @@ sources:
 
 import typing as t
 
-from ..module_utils._core.apt_sources import lines_for, sources_of_this_machine
+from ..module_utils._core.apt_sources import lines_for, local_sources
 from ..module_utils._core.module import Failure, InfoModule
 
 
@@ -57,11 +57,9 @@ class AptSourcesInfo(InfoModule):
         return {"release": {"type": "str", "required": True}}
 
     def read(self) -> list[str]:
-        lines = lines_for(sources_of_this_machine(), self.params["release"])
-        if not any(" %s " % self.params["release"] in line for line in lines):
-            raise Failure(
-                "release: /etc/apt on this host names no http source of Debian %s" % self.params["release"], self.service, "missing"
-            )
+        lines = lines_for(local_sources(), self.params["release"])
+        if not any(f" {self.params['release']} " in line for line in lines):
+            raise Failure(f"release: /etc/apt on this host has no http source of Debian {self.params['release']}", self.service, "missing")
         return lines
 
 

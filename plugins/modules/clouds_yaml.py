@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 module: clouds_yaml
 short_description: One entry of a clouds.yaml, beside entries of others
 description:
-  - Brings one entry of a C(clouds.yaml) to the wished content and leaves every other entry as it is.
+  - Brings one entry of a C(clouds.yaml) to the desired content and leaves every other entry as it is.
   - Several of these may run at the same time on one file; a lock beside the file lets each see what the one before wrote.
   - The file is readable by its owner alone.
 version_added: 0.1.0
@@ -82,7 +82,7 @@ SECRETS = (
 
 
 def at(entry: t.Any, dotted: str) -> t.Any:
-    """The value under a dotted name; None where there is none."""
+    """The value under a dotted name; None if missing."""
     for part in dotted.split("."):
         entry = entry.get(part) if isinstance(entry, dict) else None
     return entry
@@ -101,7 +101,7 @@ class CloudsYaml(ResourceModule):
         return {
             "path": {"type": "path", "required": True},
             "name": {"type": "str", "required": True},
-            # Before connect says which values are secret, Ansible has written the arguments to the system's log.
+            # Before connect declares which values are secret, Ansible has written the arguments to the system's log.
             "entry": {"type": "dict", "no_log": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         }
@@ -135,22 +135,22 @@ class CloudsYaml(ResourceModule):
         except FileNotFoundError:
             return {}
         except self.yaml.YAMLError as error:
-            raise Failure("%s is no YAML: repair or remove it" % self.params["path"], self.service, "yaml") from error
+            raise Failure(f"{self.params['path']} is not valid YAML; repair or remove it", self.service, "yaml") from error
         if not isinstance(document, dict) or not isinstance(document.get("clouds", {}), dict):
-            raise Failure("%s: clouds must be a mapping; repair or remove the file" % self.params["path"], self.service, "clouds")
+            raise Failure(f"{self.params['path']}: clouds must be a mapping; repair or remove the file", self.service, "clouds")
         return document
 
-    def find(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+    def find(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
         found = self.read().get("clouds", {}).get(item["name"])
         return None if found is None else dict(found)
 
-    def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+    def desired(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
         return None if item["state"] == "absent" else dict(item["entry"])
 
-    def changed_secrets(self, item: dict[str, t.Any], current: t.Optional[dict[str, t.Any]]) -> t.Collection[str]:
+    def changed_secrets(self, item: dict[str, t.Any], current: dict[str, t.Any] | None) -> t.Collection[str]:
         return [name for name in SECRETS if item["entry"] and current and at(current, name) != at(item["entry"], name)]
 
-    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> dict[str, t.Any] | None:
         with self.locked():
             document = self.read()
             clouds = document.setdefault("clouds", {})

@@ -91,7 +91,7 @@ from ..module_utils._core.process import run_in_group
 
 
 def fingerprint(command: dict[str, t.Any]) -> str:
-    """A digest of everything after whose change the command has to be run again."""
+    """A digest of everything whose change requires another run of the command."""
     essence = [command["argv"], command["user"], sorted(command["environment"].items()), command["revision"]]
     return hashlib.sha256(json.dumps(essence).encode("utf-8")).hexdigest()
 
@@ -105,7 +105,7 @@ def lanes_of(commands: t.Iterable[dict[str, t.Any]]) -> dict[str, list[dict[str,
 
 
 class CommandLanes(BaseModule):
-    """One thread a lane; the first failure keeps every lane from starting another command."""
+    """One thread per lane; after the first failure no lane starts another command."""
 
     service = "command"
     result_key = "ran"
@@ -139,10 +139,10 @@ class CommandLanes(BaseModule):
                     self.take(lock)
                 except Failure as failure:
                     self.fail(failure, changed=False, ran={})
-                # Again: a run that had the lock until now has done what was open when we came.
+                # Read again: the run that held the lock until now may have done them.
                 todo = self.todo()
                 self.work(todo, lock.fileno())
-        diff = {"before": "", "after": "".join("run %s\n" % command["name"] for command in todo)}
+        diff = {"before": "", "after": "".join(f"run {command['name']}\n" for command in todo)}
         self.module.exit_json(changed=bool(todo), ran=self.ran, diff=diff if todo else {})
 
     def todo(self) -> list[dict[str, t.Any]]:
@@ -152,7 +152,7 @@ class CommandLanes(BaseModule):
         return todo
 
     def take(self, lock: t.IO[str]) -> None:
-        """Wait for another run, or for the commands of one that was killed: nobody is left to end those, hence not for ever."""
+        """Wait for another run, or for the commands of one that was killed; not forever, since nothing else ends those."""
         patience = self.params["timeout"] * len(self.params["lanes"])
         deadline = time.monotonic() + patience
         while True:
@@ -161,8 +161,8 @@ class CommandLanes(BaseModule):
             except BlockingIOError as error:
                 if time.monotonic() > deadline:
                     raise Failure(
-                        "another run, or a command that it left, has been working in %s for more than %d s; see who has %s open"
-                        % (self.params["state_dir"], patience, lock.name),
+                        f"another run, or a command that it left running, has been working in {self.params['state_dir']} for more than "
+                        f"{patience} s; see who has {lock.name} open",
                         self.service,
                         "locked",
                         {"lock": lock.name},
@@ -177,7 +177,7 @@ class CommandLanes(BaseModule):
             thread.start()
         for thread in threads:
             thread.join()
-        # Said, not left to the closing: a daemon that a command left in the background has the descriptor too, and would keep the lock.
+        # Unlock explicitly: a daemon that a command left in the background has the descriptor too, and would keep the lock.
         fcntl.flock(lock, fcntl.LOCK_UN)
         if self.failures:
             self.fail(self.failures[0], changed=True, ran=self.ran)
@@ -199,9 +199,9 @@ class CommandLanes(BaseModule):
                 self.failures.append(failure)
                 return
             except Exception as error:
-                # Whatever it is: a thread that dies of it is heard of by nobody, and its command would pass for one that succeeded.
+                # Any exception: it would end the thread silently, and its command would count as succeeded.
                 words = (command["name"], type(error).__name__, error)
-                self.failures.append(Failure("%s was broken off: %s: %s" % words, self.service, "error"))
+                self.failures.append(Failure("{} was aborted: {}: {}".format(*words), self.service, "error"))
                 return
 
     def execute(self, command: dict[str, t.Any], lock: int) -> None:
@@ -217,17 +217,17 @@ class CommandLanes(BaseModule):
                 code = run_in_group(argv, self.params["timeout"], log, env={**os.environ, "LC_ALL": "C.UTF-8", **given}, lock=lock)
             except subprocess.TimeoutExpired as error:
                 raise Failure(
-                    "%s was not finished after %d s; see %s.log on the host" % (command["name"], self.params["timeout"], base),
+                    f"{command['name']} was not finished after {self.params['timeout']} s; see {base}.log on the host",
                     self.service,
                     "timeout",
                 ) from error
             except (OSError, ValueError) as error:
-                raise Failure("%s could not be started: %s" % (command["name"], error), self.service, "start") from error
+                raise Failure(f"{command['name']} could not be started: {error}", self.service, "start") from error
         self.ran[command["name"]] = round(time.monotonic() - began, 1)
         if code != 0:
             with open(base + ".log", encoding="utf-8", errors="replace") as log_file:
                 tail = log_file.read()[-2000:]
-            raise Failure("%s ended with code %d; the end of its log: %s" % (command["name"], code, tail), self.service, code)
+            raise Failure(f"{command['name']} ended with code {code}; the end of its log: {tail}", self.service, code)
         with open(base + ".new", "w") as file:
             file.write(fingerprint(command))
         os.replace(base + ".new", base + ".done")

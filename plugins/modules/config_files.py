@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 module: config_files
 short_description: Write several configuration files of a host in one call
 description:
-  - Brings a list of files to the wished content, owner, group and mode, in one round trip instead of one task per file.
+  - Brings a list of files to the desired content, owner, group and mode, in one round trip instead of one task per file.
   - Each file is replaced atomically, and only when its content differs.
 version_added: 0.1.0
 author:
@@ -99,14 +99,14 @@ SECRETS = (
 
 
 def hide(text: str) -> str:
-    """The text with all that looks like a secret replaced by a mark."""
+    """The text with everything that looks like a secret masked."""
     for secret in SECRETS:
         text = secret.sub(r"\1********", text)
     return text
 
 
 class State(t.NamedTuple):
-    """What is to be compared of a file."""
+    """The compared attributes of a file."""
 
     content: bytes
     uid: int
@@ -114,19 +114,19 @@ class State(t.NamedTuple):
     mode: int
 
 
-def shown(path: str, state: t.Optional[State]) -> str:
+def shown(path: str, state: State | None) -> str:
     """The state as the diff prints it."""
     if state is None:
         return ""
     try:
         text = hide(state.content.decode("utf-8"))
     except UnicodeDecodeError:
-        text = "(not text, %d bytes)\n" % len(state.content)
-    return "%s(%d:%d %04o)\n%s" % (path + " ", state.uid, state.gid, state.mode, text)
+        text = f"(not text, {len(state.content)} bytes)\n"
+    return f"{path + ' '}({state.uid}:{state.gid} {state.mode:04o})\n{text}"
 
 
-def difference(path: str, before: t.Optional[State], after: State) -> t.Optional[dict[str, str]]:
-    """One entry of the diff; None where nothing differs. A difference in hidden values alone is said in words."""
+def difference(path: str, before: State | None, after: State) -> dict[str, str] | None:
+    """One entry of the diff; None where nothing differs. A difference in hidden values only is mentioned as such."""
     if before == after:
         return None
     old, new = shown(path, before), shown(path, after)
@@ -136,7 +136,7 @@ def difference(path: str, before: t.Optional[State], after: State) -> t.Optional
 
 
 def make_folders(path: str) -> None:
-    """Make a folder and what is missing above it, with mode 0755 whatever the umask."""
+    """Create a folder and its missing parents, with mode 0755 whatever the umask."""
     if not os.path.isdir(path):
         make_folders(os.path.dirname(path))
         os.mkdir(path)
@@ -171,11 +171,13 @@ class ConfigFiles(BaseModule):
         # Ansible would take each whole content for a secret and blank the diff with it. The diff hides single values instead,
         # and what is shown of the arguments leaves the content out.
         self.module.no_log_values = set()
-        told = {"module_args": {"files": [dict(item, content="VALUE_SPECIFIED_IN_NO_LOG_PARAMETER") for item in self.params["files"]]}}
+        invocation = {
+            "module_args": {"files": [dict(item, content="VALUE_SPECIFIED_IN_NO_LOG_PARAMETER") for item in self.params["files"]]}
+        }
         changed, diffs = [], []
         try:
             for item in self.params["files"]:
-                before, after = self.current(item["path"]), self.wished(item)
+                before, after = self.current(item["path"]), self.desired(item)
                 entry = difference(item["path"], before, after)
                 if entry is None:
                     continue
@@ -184,17 +186,17 @@ class ConfigFiles(BaseModule):
                 changed.append(item["path"])
                 diffs.append(entry)
         except Failure as failure:
-            self.fail(failure, changed=bool(changed), paths=changed, invocation=told)
+            self.fail(failure, changed=bool(changed), paths=changed, invocation=invocation)
         except OSError as error:
             self.fail(
-                Failure("cannot write %s: %s" % (item["path"], error.strerror), self.service, error.errno or 0),
+                Failure(f"cannot write {item['path']}: {error.strerror}", self.service, error.errno or 0),
                 changed=bool(changed),
                 paths=changed,
-                invocation=told,
+                invocation=invocation,
             )
-        self.module.exit_json(changed=bool(changed), paths=changed, diff=diffs, invocation=told)
+        self.module.exit_json(changed=bool(changed), paths=changed, diff=diffs, invocation=invocation)
 
-    def wished(self, item: dict[str, t.Any]) -> State:
+    def desired(self, item: dict[str, t.Any]) -> State:
         try:
             return State(
                 item["content"].encode("utf-8"),
@@ -204,26 +206,26 @@ class ConfigFiles(BaseModule):
             )
         except KeyError as error:
             raise Failure(
-                "%s: there is no such user or group: %s; install the package that brings it first" % (item["path"], error),
+                f"{item['path']}: unknown user or group: {error}; install the package that creates it first",
                 self.service,
                 "owner",
             ) from error
         except ValueError as error:
             raise Failure(
-                '%s: mode must be a quoted octal number such as "0640", not %s' % (item["path"], item["mode"]), self.service, "mode"
+                f'{item["path"]}: mode must be a quoted octal number such as "0640", not {item["mode"]}', self.service, "mode"
             ) from error
 
-    def current(self, path: str) -> t.Optional[State]:
+    def current(self, path: str) -> State | None:
         try:
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         if not stat.S_ISREG(status.st_mode):
-            raise Failure("%s is there, but is not a file; remove it first" % path, self.service, "kind")
+            raise Failure(f"{path} exists but is not a file; remove it first", self.service, "kind")
         with open(path, "rb") as file:
             return State(file.read(), status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
 
-    def write(self, path: str, state: State, validate: t.Optional[str]) -> None:
+    def write(self, path: str, state: State, validate: str | None) -> None:
         before = self.current(path)
         if before is not None and before.content == state.content:
             os.chown(path, state.uid, state.gid)
@@ -231,7 +233,7 @@ class ConfigFiles(BaseModule):
             return
         folder = os.path.dirname(path)
         make_folders(folder)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".%s." % os.path.basename(path))
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(state.content)
@@ -248,10 +250,10 @@ class ConfigFiles(BaseModule):
 
     def validate(self, path: str, command: str, name: str) -> None:
         if "%s" not in command:
-            raise Failure("%s: validate must say by %%s where the file's name belongs" % path, self.service, "validate")
+            raise Failure(f"{path}: validate must contain %s in place of the file's name", self.service, "validate")
         code, out, err = self.module.run_command([word.replace("%s", name) for word in shlex.split(command)])
         if code != 0:
-            raise Failure("%s stays as it was, its new content is refused: %s" % (path, hide((err + out).strip())), self.service, code)
+            raise Failure(f"{path} is unchanged, validation failed: {hide((err + out).strip())}", self.service, code)
 
 
 def main() -> None:

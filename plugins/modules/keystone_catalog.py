@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: keystone_catalog
-short_description: Service users and the service catalogue of one OpenStack region, in one call
+short_description: Service users and the service catalog of one OpenStack region, in one call
 description:
   - Makes the project of the service users, the users with their roles, the services and their endpoints in one region.
   - Endpoints of other regions, and services and users that are not listed, stay as they are.
@@ -103,7 +103,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Catalogue of a region
+- name: Catalog of a region
   hep.distcloud.keystone_catalog:
     auth_url: http://127.0.0.1:5000/v3
     password: "{{ admin_password }}"
@@ -144,7 +144,7 @@ def wanted_endpoints(services: t.Iterable[dict[str, str]]) -> dict[tuple[str, st
 
 
 class KeystoneCatalog(BaseModule):
-    """Reads each listing once, then makes what is missing. Plain REST, because importing the SDK alone takes as long."""
+    """Reads each listing once, then creates what is missing. Plain REST, because importing the SDK alone takes as long."""
 
     service = "keystone"
     result_key = "done"
@@ -190,7 +190,7 @@ class KeystoneCatalog(BaseModule):
         self.v3 = v3
         self.new_session = session.Session
 
-    def login(self, name: str, password: str, project: t.Optional[str]) -> t.Any:
+    def login(self, name: str, password: str, project: str | None) -> t.Any:
         scope = {"project_name": project, "project_domain_id": "default"} if project else {}
         auth = self.v3.Password(
             auth_url=self.params["auth_url"], username=name, password=password, user_domain_id="default", include_catalog=False, **scope
@@ -210,7 +210,7 @@ class KeystoneCatalog(BaseModule):
                 if self.module.check_mode:
                     return False
                 raise Failure(
-                    "Keystone at %s refuses the administrator's password; was it changed in Keystone by hand?" % self.params["auth_url"],
+                    f"Keystone at {self.params['auth_url']} refuses the administrator's password; check whether somebody changed it",
                     self.service,
                     401,
                 ) from error
@@ -219,26 +219,26 @@ class KeystoneCatalog(BaseModule):
                     if self.module.check_mode:
                         return False
                     raise Failure(
-                        "Keystone does not answer at %s after %d s: %s" % (self.params["auth_url"], self.params["timeout"], error),
+                        f"Keystone does not answer at {self.params['auth_url']} after {self.params['timeout']} s: {error}",
                         self.service,
                         "timeout",
                     ) from error
                 time.sleep(0.3)
 
-    def call(self, verb: str, path: str, body: t.Optional[dict[str, t.Any]] = None) -> t.Any:
+    def call(self, verb: str, path: str, body: dict[str, t.Any] | None = None) -> t.Any:
         try:
             answer = self.session.request(
                 self.params["auth_url"] + path, verb, json=body, raise_exc=True, headers={"Accept": "application/json"}
             )
         except self.errors as error:
-            raise Failure("Keystone refused %s %s: %s" % (verb, path, error), self.service, getattr(error, "http_status", 0)) from error
+            raise Failure(f"Keystone refused {verb} {path}: {error}", self.service, getattr(error, "http_status", 0)) from error
         return answer.json() if answer.text else {}
 
     def listing(self, kind: str, query: str = "") -> list[dict[str, t.Any]]:
-        return list(self.call("GET", "/%s%s" % (kind, query))[kind]) if self.answers else []
+        return list(self.call("GET", f"/{kind}{query}")[kind]) if self.answers else []
 
     def change(self, what: str, verb: str, path: str, kind: str, body: dict[str, t.Any]) -> dict[str, t.Any]:
-        """Note the change and make it, except in check mode; the resource that results."""
+        """Record the change and apply it, except in check mode; the resulting resource."""
         self.done.append(what)
         if self.module.check_mode:
             return {"id": "(made later)", **body}
@@ -251,7 +251,7 @@ class KeystoneCatalog(BaseModule):
             self.answers = self.wait_for_keystone()
             self.wait_for_first_region()
             self.users()
-            self.catalogue()
+            self.catalog()
         except Failure as failure:
             self.fail(failure, changed=bool(self.done), done=self.done)
         changed = bool(self.done)
@@ -259,7 +259,7 @@ class KeystoneCatalog(BaseModule):
         self.module.exit_json(changed=changed, done=self.done, diff=diff if changed else {})
 
     def wait_for_first_region(self) -> None:
-        """Two that make a service of one type at the same time would make it twice: Keystone knows no unique type."""
+        """Two runs that create a service of the same type at the same time would create it twice: Keystone has no unique type."""
         first = self.params["after_region"]
         deadline = time.monotonic() + self.params["timeout"]
         wanted = set(self.params["after_types"])
@@ -271,8 +271,8 @@ class KeystoneCatalog(BaseModule):
                 return
             if time.monotonic() > deadline:
                 raise Failure(
-                    "region %s, whose Keystone is shared, has no endpoints of %s after %d s; bring it up first"
-                    % (first, ", ".join(sorted(missing)), self.params["timeout"]),
+                    f"region {first}, whose Keystone is shared, has no endpoints of {', '.join(sorted(missing))} after "
+                    f"{self.params['timeout']} s; bring it up first",
                     self.service,
                     "timeout",
                 )
@@ -296,48 +296,48 @@ class KeystoneCatalog(BaseModule):
             for one in self.listing("role_assignments", "?scope.project.id=" + project["id"])
             if "user" in one
         }
-        for wish in self.params["users"]:
-            user = users.get(wish["name"])
+        for spec in self.params["users"]:
+            user = users.get(spec["name"])
             if user is None:
                 user = self.change(
-                    "create user " + wish["name"],
+                    "create user " + spec["name"],
                     "POST",
                     "/users",
                     "user",
-                    {"name": wish["name"], "password": wish["password"], "default_project_id": project["id"], **domain},
+                    {"name": spec["name"], "password": spec["password"], "default_project_id": project["id"], **domain},
                 )
             elif not user.get("enabled", True):  # a log-in would be refused, whatever the password
-                body = {"enabled": True, "password": wish["password"]}
-                self.change("enable user " + wish["name"], "PATCH", "/users/" + user["id"], "user", body)
-            elif not self.has_password(wish):
-                self.change("set password of user " + wish["name"], "PATCH", "/users/" + user["id"], "user", {"password": wish["password"]})
+                body = {"enabled": True, "password": spec["password"]}
+                self.change("enable user " + spec["name"], "PATCH", "/users/" + user["id"], "user", body)
+            elif not self.has_password(spec):
+                self.change("set password of user " + spec["name"], "PATCH", "/users/" + user["id"], "user", {"password": spec["password"]})
             for name in self.params["roles"]:
                 if (user["id"], roles[name]["id"]) not in held:
                     self.change(
-                        "give role %s to user %s" % (name, wish["name"]),
+                        f"give role {name} to user {spec['name']}",
                         "PUT",
-                        "/projects/%s/users/%s/roles/%s" % (project["id"], user["id"], roles[name]["id"]),
+                        f"/projects/{project['id']}/users/{user['id']}/roles/{roles[name]['id']}",
                         "role",
                         {},
                     )
 
-    def has_password(self, wish: dict[str, str]) -> bool:
+    def has_password(self, spec: dict[str, str]) -> bool:
         try:
-            self.login(wish["name"], wish["password"], None)
+            self.login(spec["name"], spec["password"], None)
         except self.refused:
             return False
         return True
 
-    def catalogue(self) -> None:
+    def catalog(self) -> None:
         services = {service["type"]: service for service in self.listing("services")}
-        for wish in self.params["services"]:
-            if wish["type"] not in services:
-                services[wish["type"]] = self.change(
-                    "create service " + wish["type"], "POST", "/services", "service", {"name": wish["name"], "type": wish["type"]}
+        for spec in self.params["services"]:
+            if spec["type"] not in services:
+                services[spec["type"]] = self.change(
+                    "create service " + spec["type"], "POST", "/services", "service", {"name": spec["name"], "type": spec["type"]}
                 )
-            elif not services[wish["type"]].get("enabled", True):
-                path = "/services/" + services[wish["type"]]["id"]
-                self.change("enable service " + wish["type"], "PATCH", path, "service", {"enabled": True})
+            elif not services[spec["type"]].get("enabled", True):
+                path = "/services/" + services[spec["type"]]["id"]
+                self.change("enable service " + spec["type"], "PATCH", path, "service", {"enabled": True})
         region = self.params["region"]
         if region not in {one["id"] for one in self.listing("regions")}:
             self.change("create region " + region, "POST", "/regions", "region", {"id": region})
@@ -348,7 +348,7 @@ class KeystoneCatalog(BaseModule):
             if one["service_id"] in types
         }
         for (kind, interface), url in wanted_endpoints(self.params["services"]).items():
-            name = "endpoint %s %s" % (kind, interface)
+            name = f"endpoint {kind} {interface}"
             if (kind, interface) not in there:
                 body = {"service_id": services[kind]["id"], "interface": interface, "region_id": region, "url": url}
                 self.change("create " + name, "POST", "/endpoints", "endpoint", body)

@@ -12,8 +12,8 @@ short_description: Start, stop or remove the hosts of a lab
 description:
   - Runs Debian hosts with systemd and sshd as C(systemd-nspawn) machines, each on an overlay over a baked tree, in a cgroup of its own and
     connected to the lab's bridge. All hosts are worked on side by side.
-  - A host is found by its cgroup. One that is half dead (its nspawn was killed, its init lives) is restarted; after a reboot of the
-    outer machine the hosts come back with their data.
+  - A host is found by its cgroup. One that is only partly running (its nspawn was killed, its init lives) is restarted; after a reboot of
+    the outer machine the hosts come back with their data.
   - Names and addresses of all hosts that the lab knows are written to every host's C(/etc/hosts), their keys to the caller's known_hosts.
   - Has to run as root on the machine that carries the lab, after M(hep.distcloud.lab_images) and M(hep.distcloud.lab_network).
 version_added: 0.1.0
@@ -57,7 +57,7 @@ options:
         may work on the lab, so that two at a time do not undo each other's lines. Nothing is written where its folder is missing.
     type: path
   recreate:
-    description: Make the listed hosts anew, on the current tree of their image. Their data is lost.
+    description: Recreate the listed hosts on the current tree of their image. Their data is lost.
     type: bool
     default: false
   timeout:
@@ -69,7 +69,7 @@ attributes:
     description: A second run with the same options changes nothing, except with O(recreate).
     support: partial
     details:
-      - With O(recreate=true) the hosts are made anew each time.
+      - With O(recreate=true) the hosts are recreated each time.
 """
 
 EXAMPLES = r"""
@@ -120,7 +120,7 @@ import os
 
 from ..module_utils._core.module import Failure
 from ..module_utils._lab import guest, nspawn, outer, plan
-from ..module_utils._lab.module import OPTIONS_OF_A_LAB, LabModule
+from ..module_utils._lab.module import LAB_OPTIONS, LabModule
 
 
 def read_text(path):
@@ -132,23 +132,23 @@ def read_text(path):
 
 
 def resolv_conf():
-    """Resolvers that a guest can use: behind a stub resolver on the loopback the real ones stand elsewhere."""
+    """Resolvers that a guest can use: with a stub resolver on the loopback the real ones are in another file."""
     for path in ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"):
         text = read_text(path)
-        if plan.usable_resolvers(text):
+        if plan.has_usable_resolver(text):
             return text
-    raise Failure("no resolver for the guests: /etc/resolv.conf only names the loopback; let it name a reachable one", "lab", "resolver")
+    raise Failure("no resolver for the guests: /etc/resolv.conf only lists the loopback; add a reachable one", "lab", "resolver")
 
 
 class LabHosts(LabModule):
-    """Find every host, plan it, and carry the plans out side by side."""
+    """Find and plan every host, then apply the plans in parallel."""
 
     result_key = "hosts"
 
     @classmethod
     def argument_spec(cls):
         return dict(
-            OPTIONS_OF_A_LAB,
+            LAB_OPTIONS,
             state=dict(type="str", choices=["started", "stopped", "absent"], default="started"),
             hosts=dict(type="dict"),
             trees=dict(type="dict", default={}),
@@ -167,7 +167,7 @@ class LabHosts(LabModule):
     def locks(self):
         return (self.params["lab"],)
 
-    def bring(self):
+    def apply(self):
         self.lab = self.params["lab"]
         self.records = outer.host_records(self.lab)
         network = outer.lab_record(self.lab)
@@ -175,17 +175,17 @@ class LabHosts(LabModule):
         state = self.params["state"]
         if state == "started":
             if network is None and not self.module.check_mode:
-                raise Failure("lab %s has no network yet; run lab_network first" % self.lab, "lab", "network")
-            wishes = self.wishes(network)
+                raise Failure(f"lab {self.lab} has no network yet; run lab_network first", "lab", "network")
+            specs = self.specs(network)
         else:
             names = self.records if self.params["hosts"] is None else self.params["hosts"]
-            wishes = {name: {} for name in names}
+            specs = {name: {} for name in names}
         self.present = outer.links()
-        work = {name: self.look(name, wish) for name, wish in wishes.items()}
+        work = {name: self.lookup(name, spec) for name, spec in specs.items()}
         if state == "started":
             files = self.files(work)
         elif state == "absent" and network is not None:
-            # Those that stay must not go on telling the address of one that has gone.
+            # Remaining hosts must not keep the address of a removed one.
             files = self.name_files({name: record for name, record in self.records.items() if name not in work}, {})
         else:
             files = {}
@@ -196,7 +196,7 @@ class LabHosts(LabModule):
         return result
 
     def tell_keys(self, result):
-        """Write the keys to the caller's file where it tells something else, and say so in the result."""
+        """Update the keys in the caller's file if they differ, and report that in the result."""
         path = self.params["known_hosts"]
         if not path or not os.path.isdir(os.path.dirname(path)):
             return
@@ -208,47 +208,46 @@ class LabHosts(LabModule):
             result["changed"] = True
             result["diff"].append(dict(before_header=path, after_header=path, before=drift.before, after=drift.after))
 
-    def wishes(self, network):
+    def specs(self, network):
         hosts = self.params["hosts"]
         if network is None:
             # Check mode on a machine without the lab: the network would be there; only the addresses' place in it cannot be checked.
-            wishes = plan.normalise_hosts(hosts, "0.0.0.0/0", "0.0.0.1")
+            specs = plan.normalize_hosts(hosts, "0.0.0.0/0", "0.0.0.1")
         else:
-            wishes = plan.normalise_hosts(hosts, network["network"], network["gateway"])
-        for name, wish in wishes.items():
-            clash = [other for other, record in self.records.items() if other not in wishes and record["address"] == wish["address"]]
+            specs = plan.normalize_hosts(hosts, network["network"], network["gateway"])
+        for name, spec in specs.items():
+            clash = [other for other, record in self.records.items() if other not in specs and record["address"] == spec["address"]]
             if clash:
-                raise plan.WishError("hosts.%s.address: %s already belongs to host %s of this lab" % (name, wish["address"], clash[0]))
-            if wish["image"] not in self.params["trees"]:
-                raise plan.WishError(
-                    "hosts.%s.image: there is no tree for %r; known are %s" % (name, wish["image"], ", ".join(sorted(self.params["trees"])))
+                raise plan.SpecError(f"hosts.{name}.address: {spec['address']} already belongs to host {clash[0]} of this lab")
+            if spec["image"] not in self.params["trees"]:
+                raise plan.SpecError(
+                    f"hosts.{name}.image: there is no tree for {spec['image']!r}; known are {', '.join(sorted(self.params['trees']))}"
                 )
-            wish["start"] = plan.start_fields(wish, self.network["bridge"], self.network["network"])
-        return wishes
+            spec["start"] = plan.start_fields(spec, self.network["bridge"], self.network["network"])
+        return specs
 
-    def look(self, name, wish):
-        """What is found of one host, and the steps for it."""
+    def lookup(self, name, spec):
+        """The state of one host, and the steps for it."""
         record = self.records.get(name)
         found = nspawn.find(self.lab, name)
         links = "attached"
         if self.params["state"] == "started" and found.init:
-            links = nspawn.links_of(self.lab, name, wish, self.network["bridge"], self.present)
-        steps = plan.plan_host(self.params["state"], record, wish, found.condition, links, self.params["recreate"])
-        tree = self.params["trees"].get(wish.get("image", ""), "")
+            links = nspawn.links_of(self.lab, name, spec, self.network["bridge"], self.present)
+        steps = plan.plan_host(self.params["state"], record, spec, found.condition, links, self.params["recreate"])
+        tree = self.params["trees"].get(spec.get("image", ""), "")
         if record and steps[-1:] != [] and steps[-1].action == "start" and any(step.action == "create" for step in steps):
             record = None
-        if record and wish and record["tree"] != tree:
+        if record and spec and record["tree"] != tree:
             self.module.warn(
-                "host %s stands on an older tree (%s) than its image %s has now (%s); "
-                "it stays there until it is made anew (lab_host_recreate=true)"
-                % (name, os.path.dirname(record["tree"]), wish["image"], os.path.dirname(tree))
+                f"host {name}: its tree ({os.path.dirname(record['tree'])}) is older than that of image {spec['image']} "
+                f"({os.path.dirname(tree)}); it keeps the older tree until it is recreated (lab_host_recreate=true)"
             )
-        return {"wish": wish, "record": record, "found": found, "steps": steps, "tree": tree}
+        return {"spec": spec, "record": record, "found": found, "steps": steps, "tree": tree}
 
     def files(self, work):
         """The files that differ, by host: of the listed ones all that the lab keeps, of the others only their list of hosts."""
         everyone = {name: record for name, record in self.records.items() if name not in work}
-        everyone.update({name: item["wish"] for name, item in work.items()})
+        everyone.update({name: item["spec"] for name, item in work.items()})
         self.settings = dict(
             self.network,
             resolv_conf=resolv_conf(),
@@ -267,7 +266,7 @@ class LabHosts(LabModule):
             if item is None:
                 wanted = [plan.GuestFile("/etc/hosts", self.block, block=True)]
             else:
-                wanted = plan.guest_files(name, item["wish"], self.settings, self.block, nspawn.host_keys(self.lab, name) if made else None)
+                wanted = plan.guest_files(name, item["spec"], self.settings, self.block, nspawn.host_keys(self.lab, name) if made else None)
             found = item["found"] if item else nspawn.find(self.lab, name)
             tree = nspawn.tree_of(self.lab, name, found, self.records[name]) if made else None
             drifts[name] = guest.drifted(tree if tree is not None and os.path.isdir(tree.root) else None, wanted)
@@ -281,8 +280,8 @@ class LabHosts(LabModule):
                 record = self.records[name]
                 guest.write(nspawn.tree_of(self.lab, name, nspawn.find(self.lab, name), record), files[name])
             for name in sorted(set(work) - set(busy)):
-                record = dict(work[name]["wish"], tree=self.records.get(name, {}).get("tree"))
-                if work[name]["wish"] and record != self.records[name]:
+                record = dict(work[name]["spec"], tree=self.records.get(name, {}).get("tree"))
+                if work[name]["spec"] and record != self.records[name]:
                     outer.write_json(os.path.join(outer.host_folder(self.lab, name), "host.json"), record)
             errors = [future.exception() for future in futures.values() if future.exception()]
         if errors:
@@ -293,7 +292,7 @@ class LabHosts(LabModule):
 
     def bring_one(self, name, item, drifts):
         record = item["record"] or {}
-        wish = item["wish"]
+        spec = item["spec"]
         for step in item["steps"]:
             if step.action == "kill":
                 nspawn.kill(self.lab, name)
@@ -302,37 +301,37 @@ class LabHosts(LabModule):
             elif step.action == "destroy":
                 nspawn.destroy(self.lab, name)
             elif step.action == "create":
-                record = dict(wish, tree=item["tree"])
+                record = dict(spec, tree=item["tree"])
                 keys = nspawn.create(self.lab, name, record)
                 drifts = None
             elif step.action == "attach":
-                nspawn.attach(self.lab, name, wish, self.network["bridge"])
+                nspawn.attach(self.lab, name, spec, self.network["bridge"])
                 guest.write(nspawn.tree_of(self.lab, name, item["found"], record), drifts)
             elif step.action == "start":
                 tree = nspawn.tree_of(self.lab, name, nspawn.Found(plan.STOPPED, 0, 0), record)
                 if drifts is None:
-                    drifts = guest.drifted(tree, plan.guest_files(name, wish, self.settings, self.block, keys))
+                    drifts = guest.drifted(tree, plan.guest_files(name, spec, self.settings, self.block, keys))
                 guest.write(tree, drifts)
-                # Leftovers of a host that died whole (its cgroup, a link without a namespace) would be in the way of the start.
+                # Leftovers of a dead host (its cgroup, a link without a namespace) would block the start.
                 nspawn.kill(self.lab, name)
-                record = dict(wish, tree=record["tree"])
+                record = dict(spec, tree=record["tree"])
                 outer.write_json(os.path.join(outer.host_folder(self.lab, name), "host.json"), record)
-                nspawn.start(self.lab, name, wish, record, self.network["bridge"])
-                nspawn.wait_ready(self.lab, name, wish["address"], self.params["timeout"])
+                nspawn.start(self.lab, name, spec, record, self.network["bridge"])
+                nspawn.wait_ready(self.lab, name, spec["address"], self.params["timeout"])
 
     def result(self, work, files):
         check = self.module.check_mode
-        actions = {name: ["%s: %s" % step for step in item["steps"]] for name, item in work.items()}
+        actions = {name: ["{}: {}".format(*step) for step in item["steps"]] for name, item in work.items()}
         for name, drifts in files.items():
-            actions[name] = actions.get(name, []) + ["write: %s" % drift.file.path for drift in drifts]
-        actions = {name: said for name, said in actions.items() if said}
+            actions[name] = actions.get(name, []) + [f"write: {drift.file.path}" for drift in drifts]
+        actions = {name: steps for name, steps in actions.items() if steps}
         records = outer.host_records(self.lab)
         if check:
             for name, item in work.items():
                 if self.params["state"] == "absent":
                     records.pop(name, None)
-                elif item["wish"]:
-                    records[name] = item["wish"]
+                elif item["spec"]:
+                    records[name] = item["spec"]
         hosts = {}
         for name, record in sorted(records.items()):
             keys = nspawn.host_keys(self.lab, name)
@@ -345,18 +344,18 @@ class LabHosts(LabModule):
             }
         diff = [
             dict(
-                before_header="lab host %s" % name,
-                after_header="lab host %s" % name,
+                before_header=f"lab host {name}",
+                after_header=f"lab host {name}",
                 before=work[name]["found"].condition + "\n",
-                after="".join("%s: %s\n" % step for step in work[name]["steps"]),
+                after="".join("{}: {}\n".format(*step) for step in work[name]["steps"]),
             )
             for name in sorted(work)
             if work[name]["steps"]
         ]
         diff += [
             dict(
-                before_header="%s:%s" % (name, drift.file.path),
-                after_header="%s:%s" % (name, drift.file.path),
+                before_header=f"{name}:{drift.file.path}",
+                after_header=f"{name}:{drift.file.path}",
                 before=drift.before,
                 after=drift.after,
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lab_images
-short_description: Bake the root trees that lab hosts stand on
+short_description: Bake the root trees of lab hosts
 description:
   - Makes one Debian root tree per kind of host by C(mmdebstrap) and keeps it under the hash of all that goes into it, the machine's
     certificate authorities included. Several trees are baked side by side where memory allows.
@@ -65,7 +65,7 @@ options:
     type: int
     default: 1800
   purge:
-    description: Remove every tree that no lab on this machine stands on and that is not among O(images).
+    description: Remove every tree that no lab on this machine uses and that is not among O(images).
     type: bool
     default: false
 """
@@ -124,7 +124,7 @@ def available_memory():
 
 
 class LabImages(LabModule):
-    """Bring the cache to hold the wished trees."""
+    """Bake the missing trees into the cache."""
 
     result_key = "trees"
 
@@ -148,31 +148,29 @@ class LabImages(LabModule):
         common = {name: self.params[name] for name in ("suite", "components", "packages", "disabled_units", "mirror")}
         if not self.params["images"]:
             return {}
-        common["mirror"] = common["mirror"] or image.mirror_of_this_machine()
+        common["mirror"] = common["mirror"] or image.local_mirror()
         found = {}
         for name, spec in self.params["images"].items():
             unknown = sorted(set(spec or {}) - {"packages", "disabled_units"})
             if unknown:
-                raise Failure(
-                    "images.%s: unknown field %s; known are packages and disabled_units" % (name, ", ".join(unknown)), "lab", "images"
-                )
+                raise Failure(f"images.{name}: unknown field {', '.join(unknown)}; known are packages and disabled_units", "lab", "images")
             found[name] = image.recipe(name, spec or {}, common, trusted)
         return found
 
     def surplus(self, wanted):
-        """Entries of the cache that nobody needs: neither a lab nor a bake that another run has under way."""
+        """Unused entries of the cache: needed neither by a lab nor by a running bake."""
         cache = self.params["cache"]
         used = {os.path.dirname(host["tree"]) for record in outer.lab_records() for host in outer.host_records(record["lab"]).values()}
         entries = sorted(os.listdir(cache)) if os.path.isdir(cache) else []
         digests = {name: re.sub(r"^\.bake-", "", name) for name in entries}
-        baking = {digest for digest in digests.values() if outer.is_locked("bake-%s" % digest)}
+        baking = {digest for digest in digests.values() if outer.is_locked(f"bake-{digest}")}
         return [
             path
             for name, path in ((name, os.path.join(cache, name)) for name in entries)
             if path not in used | wanted and digests[name] not in baking and not (baking and name.endswith(".log"))
         ]
 
-    def bring(self):
+    def apply(self):
         trusted = image.authorities()
         recipes = self.recipes(trusted)
         cache = self.params["cache"]

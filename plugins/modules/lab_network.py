@@ -8,11 +8,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lab_network
-short_description: Bring up or take away the network of a lab and the lab's record
+short_description: Bring up or remove the network of a lab and the lab's record
 description:
   - Keeps one bridge with the gateway's address, one nftables table that lets the lab's hosts out by masquerading, and IP forwarding, whose
     value before the first lab is written down and set back after the last one.
-  - A lab is known by its record below C(/var/lib/distcloud-lab), whoever made it. One that is in the way (same bridge, or a network that
+  - A lab is known by its record below C(/var/lib/distcloud-lab), whoever made it. One that conflicts (same bridge, or a network that
     overlaps) is stopped with its data kept, or reported.
   - Has to run as root on the machine that carries the lab.
 version_added: 0.1.0
@@ -42,7 +42,7 @@ options:
     description: Domain of the lab's hosts. Needed for O(state=present).
     type: str
   others:
-    description: What to do about another running lab that is in the way.
+    description: What to do about another running lab that conflicts.
     type: str
     choices: [stop, fail]
     default: stop
@@ -73,7 +73,7 @@ actions:
   elements: str
   sample: [bridge dclab0, rules distcloud_lab_site]
 stopped_labs:
-  description: Names of other labs that were in the way and were stopped.
+  description: Names of other labs that conflicted and were stopped.
   returned: always
   type: list
   elements: str
@@ -87,20 +87,20 @@ import os
 
 from ..module_utils._core.module import Failure
 from ..module_utils._lab import nspawn, outer, plan
-from ..module_utils._lab.module import OPTIONS_OF_A_LAB, LabModule
+from ..module_utils._lab.module import LAB_OPTIONS, LabModule
 
 FIELDS = ("bridge", "network", "gateway", "domain")
 
 
 class LabNetwork(LabModule):
-    """Compare the outer machine with the wish; a list of (what is said, what does it) is the plan."""
+    """Compare the outer machine with the spec; the plan is a list of (description, function)."""
 
     result_key = "actions"
 
     @classmethod
     def argument_spec(cls):
         return dict(
-            OPTIONS_OF_A_LAB,
+            LAB_OPTIONS,
             state=dict(type="str", choices=["present", "stopped", "absent"], default="present"),
             bridge=dict(type="str"),
             network=dict(type="str"),
@@ -117,22 +117,22 @@ class LabNetwork(LabModule):
         # One lock for all labs: they share forwarding, and one may have to stop another.
         return ("network", self.params["lab"])
 
-    def bring(self):
+    def apply(self):
         lab = self.params["lab"]
         stopped, steps = self.steps(lab)
         if not self.module.check_mode:
-            for _said, what in steps:
+            for _description, what in steps:
                 what()
             if self.params["state"] == "absent":
                 outer.drop_lock(lab)
                 if not os.path.isdir(outer.STATE):
                     outer.drop_lock("network")
-        said = [said for said, what in steps]
+        actions = [description for description, what in steps]
         return dict(
             changed=bool(steps),
-            actions=said,
+            actions=actions,
             stopped_labs=stopped,
-            diff=dict(before="", after="".join("%s\n" % line for line in said), before_header="lab " + lab, after_header="lab " + lab),
+            diff=dict(before="", after="".join(f"{line}\n" for line in actions), before_header="lab " + lab, after_header="lab " + lab),
         )
 
     def steps(self, lab):
@@ -143,9 +143,9 @@ class LabNetwork(LabModule):
         if self.params["state"] == "absent":
             folder = outer.lab_folder(lab)
             if os.path.isdir(folder):
-                steps.append(("remove %s" % folder, lambda: outer.remove_tree(folder)))
+                steps.append((f"remove {folder}", lambda: outer.remove_tree(folder)))
             if os.path.isdir(outer.STATE) and not set(os.listdir(outer.STATE)) - {lab, "outer.json"}:
-                steps.append(("remove %s" % outer.STATE, self.remove_last))
+                steps.append((f"remove {outer.STATE}", self.remove_last))
         return [], steps
 
     @staticmethod
@@ -155,18 +155,20 @@ class LabNetwork(LabModule):
         outer.remove_state_if_empty()
 
     def present(self, lab, record):
-        wish = {name: self.params[name] for name in FIELDS}
-        plan.check_network(wish["network"], wish["gateway"])
-        self.refuse_networks_of_others(wish)
-        in_the_way = self.in_the_way(lab, wish)
+        spec = {name: self.params[name] for name in FIELDS}
+        plan.check_network(spec["network"], spec["gateway"])
+        self.refuse_networks_of_others(spec)
+        in_the_way = self.in_the_way(lab, spec)
         if in_the_way and self.params["others"] == "fail":
-            names = ", ".join("%s (bridge %s, network %s)" % (name, at["bridge"], at["network"]) for name, at in in_the_way.items())
+            names = ", ".join(f"{name} (bridge {at['bridge']}, network {at['network']})" for name, at in in_the_way.items())
             raise Failure(
-                "another lab is in the way: %s; stop it first (playbook lab_stop), or set lab_host_others=stop" % names, "lab", "others"
+                f"another lab conflicts with this one: {names}; stop it first (playbook lab_stop), or set lab_host_others=stop",
+                "lab",
+                "others",
             )
         was_up = record is not None and record.get("up")
-        moves = bool(self.bridges(lab, record) - {wish["bridge"]}) or (
-            was_up and any(record[name] != wish[name] for name in ("bridge", "network", "gateway"))
+        moves = bool(self.bridges(lab, record) - {spec["bridge"]}) or (
+            was_up and any(record[name] != spec[name] for name in ("bridge", "network", "gateway"))
         )
         # Of a lab that moves, hosts are restarted with the new addresses by the next module; the old bridge and rules have to go now.
         leaving = {**in_the_way, lab: record} if moves else in_the_way
@@ -174,38 +176,38 @@ class LabNetwork(LabModule):
         for name, at in leaving.items():
             steps += self.stop_steps(name, at)
             gone |= self.bridges(name, at)
-        wished = dict(wish, lab=lab, up=True, format=plan.FORMAT)
-        if moves or record != wished:
-            steps.append(("record of lab %s" % lab, lambda: outer.write_json(os.path.join(outer.lab_folder(lab), "lab.json"), wished)))
+        desired = dict(spec, lab=lab, up=True, format=plan.FORMAT)
+        if moves or record != desired:
+            steps.append((f"record of lab {lab}", lambda: outer.write_json(os.path.join(outer.lab_folder(lab), "lab.json"), desired)))
         if outer.forwarding() != "1":
-            steps.append(("net.ipv4.ip_forward = 1", lambda: (outer.remember_forwarding(), outer.set_forwarding("1"))))
+            steps.append(("net.ipv4.ip_forward = 1", lambda: (outer.record_forwarding(), outer.set_forwarding("1"))))
         elif outer.read_json(os.path.join(outer.STATE, "outer.json")) is None:
-            steps.append(("remember net.ipv4.ip_forward", outer.remember_forwarding))
-        wrong = outer.bridge_is(wished, {name: link for name, link in outer.links().items() if name not in gone})
+            steps.append(("remember net.ipv4.ip_forward", outer.record_forwarding))
+        wrong = outer.bridge_problems(desired, {name: link for name, link in outer.links().items() if name not in gone})
         if wrong:
-            steps.append(("bridge %s (%s)" % (wish["bridge"], ", ".join(wrong)), lambda: outer.make_bridge(wished, wrong)))
-        if moves or not outer.has_table(lab, wish["network"]):
-            steps.append(("rules %s" % plan.table_name(lab), lambda: outer.make_table(lab, wish["network"])))
+            steps.append((f"bridge {spec['bridge']} ({', '.join(wrong)})", lambda: outer.make_bridge(desired, wrong)))
+        if moves or not outer.has_table(lab, spec["network"]):
+            steps.append((f"rules {plan.table_name(lab)}", lambda: outer.make_table(lab, spec["network"])))
         return list(in_the_way), steps
 
     @staticmethod
-    def refuse_networks_of_others(wish):
-        """A second way into a network that the machine is in would cut it off from there, and perhaps from its admin."""
+    def refuse_networks_of_others(spec):
+        """Refuse a network that the machine is in: a second route would cut it off from there, and perhaps from its admin."""
         owners = outer.bridge_owners()
-        others = {name: link for name, link in outer.links().items() if name != wish["bridge"] and not owners.get(name)}
-        taken = plan.addresses_inside(others, wish["network"])
+        others = {name: link for name, link in outer.links().items() if name != spec["bridge"] and not owners.get(name)}
+        taken = plan.addresses_inside(others, spec["network"])
         if taken:
             raise Failure(
-                "this machine itself has an address in the lab's network %s: %s; give the lab another network (DISTCLOUD_LAB_NETWORK)"
-                % (wish["network"], ", ".join(taken)),
+                f"this machine itself has an address in the lab's network {spec['network']}: {', '.join(taken)}; give the lab "
+                "another network (DISTCLOUD_LAB_NETWORK)",
                 "lab",
                 "network",
             )
 
-    def in_the_way(self, lab, wish):
-        """Other labs that live on our bridge or network, by name: their records, or where they were found when the record was lost."""
+    def in_the_way(self, lab, spec):
+        """Other labs on our bridge or network, by name: their records, or where they were found if the record is lost."""
         records = {record["lab"]: record for record in outer.lab_records() if record["lab"] != lab}
-        clashing = plan.clashes(records.values(), lab, wish["bridge"], wish["network"])
+        clashing = plan.clashes(records.values(), lab, spec["bridge"], spec["network"])
         found = {name: records[name] for name in clashing if self.bridges(name, records[name]) or self.lives(name)}
         owners = outer.bridge_owners()
         places = [
@@ -213,12 +215,12 @@ class LabNetwork(LabModule):
             for name, network in outer.bridge_networks().items()
             if owners.get(name) and owners[name] != lab and owners[name] not in records
         ]
-        clashing = plan.clashes(places, lab, wish["bridge"], wish["network"])
+        clashing = plan.clashes(places, lab, spec["bridge"], spec["network"])
         return {**found, **{place["lab"]: place for place in places if place["lab"] in clashing}}
 
     @staticmethod
     def bridges(lab, record):
-        """The bridges that are this lab's: by what they say, and by its record where they say nothing."""
+        """The bridges of this lab: by their alias, and by its record if they have none."""
         owners = outer.bridge_owners()
         found = {name for name, owner in owners.items() if owner == lab}
         if record is not None and record.get("up") and owners.get(record["bridge"]) == "":
@@ -230,8 +232,8 @@ class LabNetwork(LabModule):
         return any(nspawn.find(lab, host).condition in (plan.RUNNING, plan.ORPHANED, plan.STUCK) for host in outer.host_records(lab))
 
     def stop_steps(self, lab, record):
-        """Stop a lab's hosts and take its network away. All of it is looked for by name too: a record may have been lost, and of it
-        only the place be known, or nothing."""
+        """Stop a lab's hosts and remove its network. All of it is looked up by name too, since its record may be lost or
+        incomplete."""
         root = outer.cgroup_root()
         prefix = plan.cgroup_name(lab, "")
         left = [name[len(prefix) :] for name in sorted(os.listdir(root)) if name.startswith(prefix)] if root else []
@@ -239,32 +241,32 @@ class LabNetwork(LabModule):
         busy = [host for host in hosts if os.path.isdir(outer.cgroup_path(lab, host) or "/nonexistent")]
         steps = []
         if busy:
-            steps.append(("stop %s" % ", ".join(busy), lambda: self.stop_hosts(lab, busy)))
-        steps += [("remove bridge %s" % name, functools.partial(outer.remove_link, name)) for name in sorted(self.bridges(lab, record))]
+            steps.append((f"stop {', '.join(busy)}", lambda: self.stop_hosts(lab, busy)))
+        steps += [(f"remove bridge {name}", functools.partial(outer.remove_link, name)) for name in sorted(self.bridges(lab, record))]
         if outer.has_table(lab):
-            steps.append(("remove rules %s" % plan.table_name(lab), lambda: outer.remove_table(lab)))
+            steps.append((f"remove rules {plan.table_name(lab)}", lambda: outer.remove_table(lab)))
         if record is not None and record.get("up"):
             down = dict(record, up=False)
-            steps.append(("lab %s is stopped" % lab, lambda: self.mark_down(lab, down)))
+            steps.append((f"lab {lab} is stopped", lambda: self.mark_down(lab, down)))
         return steps
 
     @staticmethod
     def belongs(lab, host):
-        """Whether a cgroup named after this lab is not one of a lab whose name only begins alike (site and site-b)."""
-        full = "%s-%s" % (lab, host)
+        """Whether a cgroup belongs to this lab and not to one whose name has the same prefix (site and site-b)."""
+        full = f"{lab}-{host}"
         longer = [record["lab"] for record in outer.lab_records() if record["lab"] != lab and full.startswith(record["lab"] + "-")]
         return not any(len(name) > len(lab) for name in longer)
 
     def mark_down(self, lab, record):
         outer.write_json(os.path.join(outer.lab_folder(lab), "lab.json"), record)
-        # A lab that only makes room for the one that is wanted leaves it the forwarding.
+        # A lab that is stopped in favor of another leaves forwarding on.
         if self.params["state"] != "present":
             outer.restore_forwarding()
 
     def stop_hosts(self, lab, hosts):
         # A lab that is to be removed loses its data anyway: no reason to wait for databases to close.
         absent = self.params["state"] == "absent"
-        # Our own lab's lock is held already; another lab that is in the way may be worked on by somebody else.
+        # Our own lab's lock is held already; another run may be working on the conflicting lab.
         held = contextlib.nullcontext() if lab == self.params["lab"] else outer.locked(lab, self.params["lock_timeout"])
         with held, concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
             list(pool.map(lambda host: nspawn.kill(lab, host) if absent else nspawn.stop(lab, host, self.params["stop_timeout"]), hosts))

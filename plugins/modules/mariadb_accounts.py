@@ -78,7 +78,7 @@ NAME = re.compile(r"^[A-Za-z0-9_]{1,64}$")
 
 
 class MariadbAccounts(ResourceModule):
-    """Reads what there is from the server's own tables, gives what is missing."""
+    """Reads accounts and databases from the server's own tables, and creates what is missing."""
 
     service = "mariadb"
     plural_key = "accounts"
@@ -105,7 +105,7 @@ class MariadbAccounts(ResourceModule):
         for account in self.params["accounts"]:
             for name in (account["name"], *account["databases"]):
                 if not NAME.match(name):
-                    raise Failure("accounts: %r is no plain name (letters, digits, underscore)" % name, self.service, "name")
+                    raise Failure(f"accounts: {name!r} is not a valid name; use letters, digits and underscores", self.service, "name")
         try:
             import pymysql
         except ImportError as error:
@@ -117,14 +117,16 @@ class MariadbAccounts(ResourceModule):
             # Before the first run there is no server yet, and check mode has started none.
             if not self.module.check_mode:
                 raise Failure(
-                    "MariaDB does not answer on %s: %s" % (self.params["login_unix_socket"], error.args[-1]), self.service, error.args[0]
+                    f"MariaDB does not answer on {self.params['login_unix_socket']}: {error.args[-1]}",
+                    self.service,
+                    error.args[0],
                 ) from error
 
     def ask(self, statement: str, *values: t.Any) -> t.Any:
         self.cursor.execute(statement, values)
         return self.cursor.fetchall()
 
-    def find(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+    def find(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
         if self.cursor is None or not self.ask("SELECT 1 FROM mysql.global_priv WHERE User = %s AND Host = %s", item["name"], item["host"]):
             return None
         there = {row[0] for row in self.ask("SELECT schema_name FROM information_schema.schemata")}
@@ -134,10 +136,10 @@ class MariadbAccounts(ResourceModule):
         }
         return {"name": item["name"], "host": item["host"], "databases": sorted(there & owned)}
 
-    def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+    def desired(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
         return {"name": item["name"], "host": item["host"], "databases": sorted(item["databases"])}
 
-    def changed_secrets(self, item: dict[str, t.Any], current: t.Optional[dict[str, t.Any]]) -> t.Collection[str]:
+    def changed_secrets(self, item: dict[str, t.Any], current: dict[str, t.Any] | None) -> t.Collection[str]:
         if current is None:
             return ("password",)
         same = self.ask(
@@ -148,7 +150,7 @@ class MariadbAccounts(ResourceModule):
         )
         return () if same and same[0][0] else ("password",)
 
-    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> dict[str, t.Any] | None:
         who = (item["name"], item["host"])
         if plan.action == "create":
             self.ask("CREATE USER %s@%s IDENTIFIED BY %s", *who, item["password"])
@@ -156,10 +158,10 @@ class MariadbAccounts(ResourceModule):
             self.ask("ALTER USER %s@%s IDENTIFIED BY %s", *who, item["password"])
         surplus = set((plan.before or {}).get("databases", ())) - set(item["databases"])
         for name in sorted(surplus):
-            self.ask("REVOKE ALL ON `%s`.* FROM %%s@%%s" % name, *who)
+            self.ask(f"REVOKE ALL ON `{name}`.* FROM %s@%s", *who)
         for name in item["databases"]:
-            self.ask("CREATE DATABASE IF NOT EXISTS `%s` CHARACTER SET utf8mb4" % name)
-            self.ask("GRANT ALL ON `%s`.* TO %%s@%%s" % name, *who)
+            self.ask(f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4")
+            self.ask(f"GRANT ALL ON `{name}`.* TO %s@%s", *who)
         return plan.after
 
 

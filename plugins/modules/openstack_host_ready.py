@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: openstack_host_ready
-short_description: Wait until an OpenStack host that carries everything really takes servers
+short_description: Wait until an all-in-one OpenStack host accepts servers
 description:
   - Run on the host itself. Waits until the image service answers, the host's hypervisor is listed, its resources are known to Placement,
     Nova's heartbeat from it is newer than the start of C(nova-compute), and its Open vSwitch agent is alive.
@@ -80,7 +80,7 @@ from ..module_utils._core.process import run_in_group
 DISCOVERY_TIMEOUT = 300  # seconds
 
 
-def is_fresh(heartbeat: t.Optional[str], started: float) -> bool:
+def is_fresh(heartbeat: str | None, started: float) -> bool:
     """Whether a heartbeat (UTC, with or without fractions and zone) was sent after the start (seconds since the epoch)."""
     if not heartbeat:
         return False
@@ -89,7 +89,7 @@ def is_fresh(heartbeat: t.Optional[str], started: float) -> bool:
 
 
 class OpenstackHostReady(InfoModule):
-    """Asks the services themselves, by the internal addresses of the catalogue."""
+    """Asks the services themselves, by the internal addresses of the catalog."""
 
     service = "openstack"
     result_key = "host"
@@ -139,14 +139,14 @@ class OpenstackHostReady(InfoModule):
             try:
                 missing = self.first_missing()
             except self.errors as error:
-                missing = "an answer: %s" % error
+                missing = f"a response: {error}"
             waited = round(time.monotonic() - began, 1)
             if not missing or self.module.check_mode:
                 return {"name": self.params["host"], "ready": not missing, "missing": missing, "waited_s": waited}
             if waited > self.params["timeout"]:
                 raise Failure(
-                    "region %s is not ready after %d s, still missing: %s. Look at the logs in /var/log on %s, then run again"
-                    % (self.params["region"], self.params["timeout"], missing, self.params["host"]),
+                    f"region {self.params['region']} is not ready after {self.params['timeout']} s, still missing: {missing}. Look at "
+                    f"the logs in /var/log on {self.params['host']}, then run again",
                     self.service,
                     "timeout",
                     {"missing": missing},
@@ -154,13 +154,13 @@ class OpenstackHostReady(InfoModule):
             time.sleep(0.5)
 
     def first_missing(self) -> str:
-        """What is not there yet, in words; empty when everything is."""
+        """What is missing, as text; empty when the host is ready."""
         host = self.params["host"]
         services = self.get("compute", "/os-services?binary=nova-compute&host=" + host)["services"]
         if not services or not is_fresh(services[0].get("updated_at"), self.started(self.params["compute_unit"])):
             return "a heartbeat of nova-compute that is newer than its start"
         if services[0]["state"] != "up":
-            return "nova-compute (Nova says it is %s)" % services[0]["state"]
+            return f"nova-compute (Nova says it is {services[0]['state']})"
         names = [one["hypervisor_hostname"] for one in self.get("compute", "/os-hypervisors")["hypervisors"]]
         if not any(name.split(".")[0] == host.split(".")[0] for name in names):
             if self.module.check_mode:
@@ -170,7 +170,7 @@ class OpenstackHostReady(InfoModule):
                     ["runuser", "-u", "nova", "--", "nova-manage", "cell_v2", "discover_hosts"], DISCOVERY_TIMEOUT, subprocess.DEVNULL
                 )
             except subprocess.TimeoutExpired:
-                return "the hypervisor (nova-manage cell_v2 discover_hosts was not finished after %d s)" % DISCOVERY_TIMEOUT
+                return f"the hypervisor (nova-manage cell_v2 discover_hosts was not finished after {DISCOVERY_TIMEOUT} s)"
             return "the hypervisor (discovery is repeated)"
         if not self.get("placement", "/resource_providers")["resource_providers"]:
             return "the hypervisor's resources in Placement"

@@ -80,7 +80,7 @@ SOCKET_MISSING = "database connection failed"
 
 
 class OvsBridge(ResourceModule):
-    """Speaks by ovs-vsctl, whose one call is one transaction."""
+    """Uses ovs-vsctl, where one call is one transaction."""
 
     service = "openvswitch"
     result_key = "bridge"
@@ -97,10 +97,10 @@ class OvsBridge(ResourceModule):
         }
 
     def vsctl(self, *words: str) -> tuple[int, str]:
-        code, out, err = self.module.run_command(["ovs-vsctl", "--timeout=%d" % self.params["timeout"], *words])
-        # br-exists says no by 2.
+        code, out, err = self.module.run_command(["ovs-vsctl", f"--timeout={self.params['timeout']}", *words])
+        # br-exists exits with 2 if the bridge does not exist.
         if code not in (0, 2):
-            raise Failure("ovs-vsctl: %s" % err.strip(), self.service, "down" if SOCKET_MISSING in err else code)
+            raise Failure(f"ovs-vsctl: {err.strip()}", self.service, "down" if SOCKET_MISSING in err else code)
         return code, out.strip()
 
     def plan(self, item: dict[str, t.Any]) -> Plan:
@@ -111,7 +111,7 @@ class OvsBridge(ResourceModule):
                 return Plan("none", warnings=("Open vSwitch does not run yet: nothing to compare",))
             raise
 
-    def find(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+    def find(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
         found = {"name": item["name"], "ports": [], "settings": {}}
         text = self.vsctl("get", "Open_vSwitch", ".", "other_config")[1]
         there = {key: quoted or plain for key, quoted, plain in re.findall(r'([\w.-]+)=(?:"([^"]*)"|([^",}]*))', text)}
@@ -124,18 +124,18 @@ class OvsBridge(ResourceModule):
             found["ports"] = sorted(set(listed) & set(item["ports"]))
         return found
 
-    def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
-        wish = self.given_options(item, "name", "datapath_type", "manager")
-        return dict(wish, ports=sorted(set(item["ports"])), settings={key: str(value) for key, value in item["settings"].items()})
+    def desired(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
+        spec = self.given_options(item, "name", "datapath_type", "manager")
+        return dict(spec, ports=sorted(set(item["ports"])), settings={key: str(value) for key, value in item["settings"].items()})
 
-    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> dict[str, t.Any] | None:
         name = item["name"]
         after = plan.after or {}
-        words = ["--may-exist", "add-br", name, "--", "set", "bridge", name, "datapath_type=%s" % item["datapath_type"]]
+        words = ["--may-exist", "add-br", name, "--", "set", "bridge", name, f"datapath_type={item['datapath_type']}"]
         for port in after["ports"]:
             words += ["--", "--may-exist", "add-port", name, port]
         for key, value in after["settings"].items():
-            words += ["--", "set", "Open_vSwitch", ".", 'other_config:%s="%s"' % (key, value)]
+            words += ["--", "set", "Open_vSwitch", ".", f'other_config:{key}="{value}"']
         if item["manager"]:
             words += ["--", "set-manager", item["manager"]]
         self.vsctl("--", *words)

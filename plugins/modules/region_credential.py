@@ -20,7 +20,7 @@ description:
   - The credential belongs to the account that the module logs in as, so log in as the service's user. It cannot make further credentials.
   - The secret is never shown. It is written to O(path), mode C(0600), before Keystone is asked, so that a run cut short at any moment
     is completed by the next.
-  - A credential that is there is never made anew unasked; O(state=rotated) asks for it. Its file follows the account's C(auth_url),
+  - A credential that is there is never replaced unless O(state=rotated) asks for it. Its file follows the account's C(auth_url),
     C(region_name) and C(cacert).
 options:
   name:
@@ -93,13 +93,13 @@ options:
     default: 30
   mark:
     description:
-      - The word that marks what is ours, as in M(hep.distcloud.region_resources).
+      - The ownership tag, as in M(hep.distcloud.region_resources).
     type: str
     default: distcloud
   login_pending:
     description:
-      - Says in check mode that an earlier task would make or mend the account, and in a check did not. A refused log-in then counts as an
-        account without credentials, with a warning; otherwise it is a failure.
+      - Says in check mode that an earlier task would create or repair the account, which check mode does not do. A refused log-in then
+        counts as an account without credentials, with a warning; otherwise it is a failure.
     type: bool
     default: false
 attributes:
@@ -167,7 +167,7 @@ credential:
       description: When it expires (UTC); none for never.
       type: str
     with_access_rules:
-      description: Whether access rules limit it. Before it is made this is what is wished.
+      description: Whether access rules limit it. Before it is made this is what is desired.
       type: bool
     roles:
       description: Names of its roles.
@@ -189,7 +189,7 @@ failure:
       description: Who refused, for example C(keystone) or C(file).
       type: str
     code:
-      description: A stable word, for example V(lost), V(expired) or V(unreachable), or the HTTP status.
+      description: A stable identifier, for example V(lost), V(expired) or V(unreachable), or the HTTP status.
       type: raw
     details:
       description: Further data.
@@ -206,10 +206,10 @@ from ..module_utils._core.reconcile import CREATE, DELETE, UPDATE, Plan, differe
 from ..module_utils._openstack.client import (
     Client,
     connect,
+    is_pending,
     login_with_credential,
     openstack_argument_spec,
-    placed_path,
-    still_to_come,
+    path_behind,
 )
 from ..module_utils._region.credential import (
     NOTHING,
@@ -221,15 +221,15 @@ from ..module_utils._region.credential import (
     credential_name,
     decide,
     expiry,
-    follow,
+    location_of,
     own_credentials,
+    plan_location_update,
     probes,
     shown,
-    whereabouts,
 )
-from ..module_utils._region.rules import bad, describe
+from ..module_utils._region.rules import describe, invalid_option
 
-COMMENT = "An application credential with its secret, kept by hep.distcloud.region_credential: whoever reads it can act with it."
+COMMENT = "An application credential with its secret, managed by hep.distcloud.region_credential: whoever can read it can use it."
 PENDING = ".pending"
 
 
@@ -260,44 +260,44 @@ class RegionCredential(ResourceModule):
         }
 
     def connect(self) -> None:
-        """Refuse what cannot be meant, read the files, then log in."""
+        """Validate the options, read the files, then log in."""
         for index, rule in enumerate(self.params["access_rules"]):
             if not rule["path"].startswith("/"):
-                raise bad("access_rules[%d].path" % index, rule["path"], "expected a path that begins with a slash")
+                raise invalid_option(f"access_rules[{index}].path", rule["path"], "expected a path that begins with a slash")
         for field in ("expires_in", "renew_before"):
             if self.params[field] < 0:
-                raise bad(field, self.params[field], "expected a number of days, 0 or more")
+                raise invalid_option(field, self.params[field], "expected a number of days, 0 or more")
         self.stored = read_yaml(self.params["path"])
         self.pending = read_yaml(self.params["path"] + PENDING)
         for document in (self.stored, self.pending):
             if document and document.get("application_credential_secret"):
                 self.module.no_log_values.add(document["application_credential_secret"])
-        self.client: t.Optional[Client] = None
+        self.client: Client | None = None
         self.user_id = ""
         try:
             self.client = connect(self.params)
             self.account = self.client.me()
             self.user_id = str(self.account["user_id"])
         except Failure as failure:
-            if not still_to_come(failure, self.params, self.module.check_mode):
+            if not is_pending(failure, self.params, self.module.check_mode):
                 raise
-            self.module.warn("%s; taken for an account without credentials, since this is only a check" % failure.message)
+            self.module.warn(f"{failure.message}; check mode assumes an account without credentials")
 
     def listed(self) -> list[Document]:
         if self.client is None:
             return []
-        return self.client.list("identity", "/users/%s/application_credentials" % self.user_id, "application_credentials")
+        return self.client.list("identity", f"/users/{self.user_id}/application_credentials", "application_credentials")
 
     def plan(self, item: dict[str, t.Any]) -> Plan:
         own = own_credentials(self.listed(), item["mark"], item["name"])
         now = datetime.datetime.now(datetime.timezone.utc)
-        wish = dict(item, project_id=self.account["project_id"] if self.client else None)
-        decision = decide(item["state"], item["name"], own, self.stored, self.pending, wish, now)
+        spec = dict(item, project_id=self.account["project_id"] if self.client else None)
+        decision = decide(item["state"], item["name"], own, self.stored, self.pending, spec, now)
         self.own, self.decision = own, decision
         before = shown(self.stored, own, item["path"]) if self.stored else None
         if decision.step == NOTHING:
-            here = whereabouts(self.client, item["interface"])
-            return follow(before, self.stored if self.client else None, here, decision.warnings)
+            here = location_of(self.client, item["interface"])
+            return plan_location_update(before, self.stored if self.client else None, here, decision.warnings)
         if decision.step == REMOVE:
             gone = before or {"service": item["name"], "superseded": [entry["name"] for entry in own]}
             return Plan(DELETE, before=gone, warnings=decision.warnings)
@@ -318,7 +318,7 @@ class RegionCredential(ResourceModule):
             "name": credential_name(item["mark"], item["name"], decision.generation),
             "generation": decision.generation,
             "auth_type": "v3applicationcredential",
-            **whereabouts(client, item["interface"]),
+            **location_of(client, item["interface"]),
             "project_id": self.account["project_id"] if client else None,
             "user_id": self.user_id,
             "application_credential_id": None,
@@ -326,18 +326,18 @@ class RegionCredential(ResourceModule):
             "expires_at": expiry(now, item["expires_in"]),
             "roles": sorted(item["roles"] or (self.account["roles"] if client else [])),
             "with_access_rules": bool(item["access_rules"]),
-            "access_rules_wished": [dict(rule) for rule in item["access_rules"]],
+            "access_rules_requested": [dict(rule) for rule in item["access_rules"]],
             "previous": [entry["id"] for entry in self.own],
         }
 
-    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> dict[str, t.Any] | None:
         path = item["path"]
         if self.decision.step == NOTHING:
             write_yaml(path, dict(self.stored or {}, **{field: (plan.after or {})[field] for field in plan.fields}), COMMENT)
             return plan.after
         if self.decision.step in (REMOVE, PRUNE):
             for entry in self.own:
-                if entry["id"] in self.decision.doomed:
+                if entry["id"] in self.decision.to_remove:
                     self.delete(entry)
             if self.decision.step == REMOVE:
                 remove(path + PENDING)
@@ -351,7 +351,7 @@ class RegionCredential(ResourceModule):
         return shown(made, self.own, path)
 
     def make(self, item: dict[str, t.Any], document: Document) -> Document:
-        """Make the credential, or find the one that a run cut short has made, and try it."""
+        """Create the credential, or find the one that an interrupted run has created, and try it."""
         if not document.get("application_credential_secret"):
             document = dict(document, application_credential_secret=secrets.token_urlsafe(48))
             self.module.no_log_values.add(document["application_credential_secret"])
@@ -361,7 +361,7 @@ class RegionCredential(ResourceModule):
             try:
                 entry = self.create(document)
             except Failure as failure:
-                # As the schema of a Keystone without them says it; another refusal of the rules is a mistake in them.
+                # The message of a Keystone without them; any other refusal means that the rules are invalid.
                 if failure.code != 400 or "'access_rules' was unexpected" not in failure.message or not document["with_access_rules"]:
                     raise self.explained(failure)
                 document = self.without_rules(item, document, "Keystone does not know access rules")
@@ -370,7 +370,7 @@ class RegionCredential(ResourceModule):
         refused = self.refused_by(document) if document["with_access_rules"] else ""
         if refused:
             self.delete(entry)
-            document = self.without_rules(item, document, "its %s service refuses a call that the rules allow" % refused)
+            document = self.without_rules(item, document, f"its {refused} service refuses a request that the rules allow")
             document = dict(document, application_credential_id=self.create(document)["id"])
         return document
 
@@ -383,18 +383,18 @@ class RegionCredential(ResourceModule):
         return failure
 
     def without_rules(self, item: dict[str, t.Any], document: Document, why: str) -> Document:
-        """The same without access rules, said aloud, or a failure where the user wants no such credential."""
+        """The same without access rules, with a warning, or a failure unless the user allows it."""
         if not item["fallback"]:
             raise Failure(
-                "the region does not support access rules (%s); set fallback: true to take a credential without them, "
-                "or ask its admin to set service_type in [keystone_authtoken] of each service" % why,
+                f"the region does not support access rules ({why}); set fallback: true to accept a credential without them, "
+                "or ask its admin to set service_type in [keystone_authtoken] of each service",
                 self.service,
                 "no_access_rules",
             )
         self.module.warn(
-            "the region does not support access rules (%s): the credential of %s can do all that its roles allow. "
-            "Its admin can help by setting service_type in [keystone_authtoken] of each service; then rotate the credential"
-            % (why, item["name"])
+            f"the region does not support access rules ({why}): the credential of {item['name']} can do all that its roles "
+            "allow. Its admin can help by setting service_type in [keystone_authtoken] of each service; then rotate the "
+            "credential"
         )
         document = dict(document, with_access_rules=False, application_credential_id=None)
         write_yaml(item["path"] + PENDING, document, COMMENT)
@@ -404,7 +404,7 @@ class RegionCredential(ResourceModule):
         body: dict[str, t.Any] = {
             "name": document["name"],
             "secret": document["application_credential_secret"],
-            "description": describe("Used by %s" % document["service"], self.params["mark"]),
+            "description": describe(f"Used by {document['service']}", self.params["mark"]),
             "unrestricted": False,
         }
         if document["expires_at"]:
@@ -412,9 +412,9 @@ class RegionCredential(ResourceModule):
         if self.params["roles"]:
             body["roles"] = [{"name": name} for name in document["roles"]]
         if document["with_access_rules"]:
-            placed = ((rule, placed_path(self.api.base(rule["service"]), rule["path"])) for rule in document["access_rules_wished"])
+            placed = ((rule, path_behind(self.api.base(rule["service"]), rule["path"])) for rule in document["access_rules_requested"])
             body["access_rules"] = [dict(rule, path=path) for rule, path in placed]
-        path = "/users/%s/application_credentials" % self.user_id
+        path = f"/users/{self.user_id}/application_credentials"
         return self.api.request("POST", "identity", path, {"application_credential": body})["application_credential"]
 
     @property
@@ -424,19 +424,19 @@ class RegionCredential(ResourceModule):
         return self.client
 
     def refused_by(self, document: Document) -> str:
-        """The service that answers 401 to a call that the rules allow; empty where all honour them."""
+        """The service that responds with 401 to a request that the rules allow; empty if all support them."""
         client = login_with_credential(self.api, document)
-        for service, path in probes(document["access_rules_wished"]).items():
+        for service, path in probes(document["access_rules_requested"]).items():
             if client.status(service, path) == 401:
                 return service
         return ""
 
     def delete(self, entry: Document) -> None:
         """Remove a credential and those of its access rules that no other uses."""
-        user = "/users/%s" % self.user_id
-        self.api.request("DELETE", "identity", "%s/application_credentials/%s" % (user, entry["id"]), allow=(404,))
+        user = f"/users/{self.user_id}"
+        self.api.request("DELETE", "identity", f"{user}/application_credentials/{entry['id']}", allow=(404,))
         for rule in entry.get("access_rules") or []:
-            self.api.request("DELETE", "identity", "%s/access_rules/%s" % (user, rule["id"]), allow=(403, 404))
+            self.api.request("DELETE", "identity", f"{user}/access_rules/{rule['id']}", allow=(403, 404))
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tells which application credentials of ours an account has in a region."""
+"""Lists our application credentials of an account in a region."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ options:
     type: str
   mark:
     description:
-      - The word that marks what is ours.
+      - The ownership tag.
     type: str
     default: distcloud
 extends_documentation_fragment:
@@ -91,10 +91,10 @@ class RegionCredentialInfo(InfoModule):
         self.client = connect(self.params)
 
     def read(self) -> list[dict[str, t.Any]]:
-        path = "/users/%s/application_credentials" % self.client.me()["user_id"]
+        path = f"/users/{self.client.me()['user_id']}/application_credentials"
         found = []
         for entry in self.client.list("identity", path, "application_credentials"):
-            form = re.match(r"^%s-(.+)-([0-9]+)$" % re.escape(self.params["mark"]), entry["name"])
+            form = re.match(f"^{re.escape(self.params['mark'])}-(.+)-([0-9]+)$", entry["name"])
             if not form or not is_ours(entry.get("description"), self.params["mark"]):
                 continue
             if self.params["name"] not in (None, form.group(1)):

@@ -17,9 +17,9 @@ author:
 description:
   - Uploads a file as an image into the project of the account that the module logs in as, unless that project has an image of this name
     whose content has the same hash.
-  - Glance's own hash of what arrived is compared with O(sha512) afterwards. An upload that arrived otherwise is taken back and reported.
-  - What an upload left over that was cut short (an image that never became active) is removed and the upload made anew.
-  - Properties, tags, visibility and limits of an image that is there are brought to what is said. Those that are not said stay.
+  - Glance's own hash of what arrived is compared with O(sha512) afterwards. An upload with another hash is removed and reported.
+  - The leftover of an interrupted upload (an image that never became active) is removed and the upload repeated.
+  - Properties, tags, visibility and limits of an image that is there are set as given. Those that are left out stay as they are.
 options:
   name:
     description:
@@ -136,7 +136,7 @@ failure:
       description: The service.
       type: str
     code:
-      description: HTTP status or a stable word.
+      description: HTTP status or a stable identifier.
       type: str
     details:
       description: Whatever helps.
@@ -153,7 +153,7 @@ from ..module_utils._core.reconcile import DELETE, Plan
 from ..module_utils._openstack.client import connect, openstack_argument_spec
 from ..module_utils._openstack.transfer import patch_image, send_file
 
-# What Glance says of an image beside its properties.
+# Fields of an image in Glance besides its properties.
 OWN_FIELDS = frozenset(
     [
         "id",
@@ -189,8 +189,8 @@ OWN_FIELDS = frozenset(
 USABLE = ("active", "deactivated")
 
 
-def shown(image: dict[str, t.Any], sha512: t.Optional[str]) -> dict[str, t.Any]:
-    """An image of Glance in the words of the module's options."""
+def shown(image: dict[str, t.Any], sha512: str | None) -> dict[str, t.Any]:
+    """An image of Glance in the form of the module's options."""
     properties = {key: value for key, value in image.items() if key not in OWN_FIELDS}
     kept = ("id", "name", "visibility", "min_disk", "min_ram", "protected", "disk_format", "container_format")
     return dict({key: image.get(key) for key in kept}, sha512=sha512, tags=sorted(image.get("tags") or []), properties=properties)
@@ -239,7 +239,7 @@ class RegionImage(ResourceModule):
         self.client = connect(self.params)
         self.left_over: list[dict[str, t.Any]] = []
 
-    def find(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+    def find(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
         mine = self.client.me()["project_id"]
         images = [image for image in self.client.list("image", "/images", "images", name=item["name"]) if image.get("owner") == mine]
         if item["state"] == "absent":
@@ -249,12 +249,12 @@ class RegionImage(ResourceModule):
         self.left_over = [image for image in images if image not in usable]
         same = sorted((image for image in usable if self.has_content(item, image)), key=lambda image: (image["created_at"], image["id"]))
         if same:
-            # A second one with the same content does no harm; what never arrived makes the name ambiguous for others.
+            # A second one with the same content is harmless; one that never became active makes the name ambiguous for others.
             return shown(same[0], item["sha512"])
         return shown(usable[0], usable[0].get("os_hash_value")) if usable else None
 
     def has_content(self, item: dict[str, t.Any], image: dict[str, t.Any]) -> bool:
-        """Whether the image's content is the file's, by the hash that this Glance makes."""
+        """Whether the image has the content of the file, by the hash that this Glance computes."""
         algorithm = image.get("os_hash_algo") or "sha512"
         if algorithm == "sha512":
             return image.get("os_hash_value") == item["sha512"].lower()
@@ -263,21 +263,21 @@ class RegionImage(ResourceModule):
     def readable(self, item: dict[str, t.Any]) -> str:
         path = str(item["path"])
         if not os.access(path, os.R_OK):
-            raise Failure("path: there is no readable file %s; build the image first" % path, "file", "missing")
+            raise Failure(f"path: file {path} does not exist or is not readable; build the image first", "file", "missing")
         return path
 
-    def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+    def desired(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
         if item["state"] == "absent":
             return None
-        wish = self.given_options(item, "name", "disk_format", "container_format", "visibility", "min_disk", "min_ram", "protected")
-        wish["sha512"] = item["sha512"].lower()
+        spec = self.given_options(item, "name", "disk_format", "container_format", "visibility", "min_disk", "min_ram", "protected")
+        spec["sha512"] = item["sha512"].lower()
         if item["tags"] is not None:
-            wish["tags"] = sorted(set(item["tags"]))
+            spec["tags"] = sorted(set(item["tags"]))
         if item["properties"]:
-            wish["properties"] = {key: str(value) for key, value in item["properties"].items()}
-        return wish
+            spec["properties"] = {key: str(value) for key, value in item["properties"].items()}
+        return spec
 
-    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> dict[str, t.Any] | None:
         if plan.action == DELETE or plan.before is None:
             for image in self.left_over:
                 self.client.request("DELETE", "image", "/images/" + image["id"], allow=(404,))
@@ -292,8 +292,8 @@ class RegionImage(ResourceModule):
     def upload(self, item: dict[str, t.Any], after: dict[str, t.Any]) -> dict[str, t.Any]:
         path = self.readable(item)
         if file_hash(path, "sha512") != item["sha512"].lower():
-            raise Failure("sha512: %s has another content than was said; build the image again" % path, "file", "mismatch")
-        # Protected only once it is active: else what an upload leaves over that is cut short could not be deleted by the next run.
+            raise Failure(f"sha512: file {path} has another hash; build the image again", "file", "mismatch")
+        # Protected only once it is active: else the next run could not delete the leftover of an interrupted upload.
         body = {key: value for key, value in after.items() if key not in ("sha512", "properties", "protected")}
         made = self.client.request("POST", "image", "/images", dict(after.get("properties") or {}, **body))
         try:
@@ -301,8 +301,8 @@ class RegionImage(ResourceModule):
             image = self.wait_active(made["id"], item)
             if not self.has_content(item, image):
                 raise Failure(
-                    "%s: what arrived has %s %s, not that of the file; the upload was taken back, try again"
-                    % (item["name"], image.get("os_hash_algo"), image.get("os_hash_value")),
+                    f"{item['name']}: the uploaded content has {image.get('os_hash_algo')} {image.get('os_hash_value')}, not that of the "
+                    "file; the upload was removed, try again",
                     "glance",
                     "mismatch",
                 )
@@ -310,10 +310,10 @@ class RegionImage(ResourceModule):
             self.client.request("DELETE", "image", "/images/" + made["id"], allow=(403, 404, 409))
             raise
         now = {"protected": image.get("protected")}
-        wished = {key: value for key, value in after.items() if key in now}
-        if dict(now, **wished) != now:
+        desired = {key: value for key, value in after.items() if key in now}
+        if dict(now, **desired) != now:
             try:
-                patch_image(self.client, made["id"], now, wished)
+                patch_image(self.client, made["id"], now, desired)
                 image = self.client.get("image", "/images/" + made["id"])
             except Failure as failure:
                 failure.changed = True  # the image stays, and the next run protects it
@@ -328,7 +328,7 @@ class RegionImage(ResourceModule):
                 return image
             if image["status"] in ("killed", "deleted", "pending_delete") or time.monotonic() > deadline:
                 raise Failure(
-                    "%s: Glance says %s instead of active after the upload; its log says why" % (item["name"], image["status"]),
+                    f"{item['name']}: status {image['status']} instead of active after the upload; see the log of Glance",
                     "glance",
                     image["status"],
                 )

@@ -4,7 +4,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tells which images a region has, with the hash of their content."""
+"""Lists the images of a region, with the hash of their content."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ options:
     type: dict
   usage:
     description:
-      - Tell for each image which servers of the project were booted from it.
+      - List for each image which servers of the project were booted from it.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -130,7 +130,7 @@ class RegionImageInfo(InfoModule):
         if self.params["usage"] and found:
             used: dict[str, list[str]] = {}
             for server in self.client.list("compute", "/servers/detail", "servers"):
-                # A server that was booted from a volume has no image: an empty text.
+                # A server that was booted from a volume has no image: an empty string.
                 used.setdefault((server.get("image") or {}).get("id", ""), []).append(server["id"])
             found = [dict(image, servers=sorted(used.get(image["id"], []))) for image in found]
         return sorted(found, key=lambda one: (one["name"] or "", one["created_at"], one["id"]))

@@ -4,7 +4,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Brings what a site needs in an OpenStack region to the wished state, all in one log-in."""
+"""Brings what a site needs in an OpenStack region to the desired state, all in one log-in."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
 description:
-  - Brings all that a site needs in one OpenStack region to the wished state, in one call and one log-in, because a log-in and the import of
-    the SDK cost more than everything else.
-  - Every resource carries the mark of its owner in its description (a key pair in its comment). A resource of the same name without the
-    mark is never changed and never removed.
+  - Brings all that a site needs in one OpenStack region to the desired state in one call with one log-in, because a log-in and
+    the import of the SDK cost more than everything else.
+  - Every resource carries an ownership tag in its description (a key pair in its comment). A resource of the same name without the
+    tag is never changed and never removed.
   - What is left out is left as it is.
 options:
   state:
@@ -31,7 +31,7 @@ options:
     default: present
   mark:
     description:
-      - The word in brackets in the descriptions of all that is ours. Give two sites in one project two marks.
+      - The ownership tag, in brackets in the description of every resource. Two sites in one project need two tags.
     type: str
     default: distcloud
   project:
@@ -57,8 +57,8 @@ options:
         default: false
   login_pending:
     description:
-      - Says in check mode that an earlier task would make or mend the account, and in a check did not. A refused log-in then counts as an
-        empty region, with a warning; otherwise it is a failure.
+      - Says in check mode that an earlier task would create or repair the account, which check mode does not do. A refused log-in then
+        counts as an empty region, with a warning; otherwise it is a failure.
     type: bool
     default: false
 notes:
@@ -108,7 +108,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 resources:
-  description: What stands in the region of what was wished, by kind; empty lists where nothing was.
+  description: The listed resources in the region, by kind; empty lists where none were listed.
   returned: always
   type: dict
   contains:
@@ -157,7 +157,7 @@ failure:
       description: Who refused, for example C(keystone), C(nova), C(neutron), C(options).
       type: str
     code:
-      description: A stable word, for example V(unreachable) or V(foreign), or the HTTP status.
+      description: A stable identifier, for example V(unreachable) or V(foreign), or the HTTP status.
       type: raw
     details:
       description: Further data.
@@ -169,16 +169,16 @@ import typing as t
 
 from ..module_utils._core.module import Failure, ResourceModule
 from ..module_utils._core.reconcile import Plan, reconcile
-from ..module_utils._openstack.client import connect, openstack_argument_spec, still_to_come
+from ..module_utils._openstack.client import connect, is_pending, openstack_argument_spec
 from ..module_utils._region.compute import Flavor, KeyPair
 from ..module_utils._region.identity import Project, Quota, User
 from ..module_utils._region.image import Images
 from ..module_utils._region.kind import Context, Kind
 from ..module_utils._region.network import Network, Router, SecurityGroup, attached
 from ..module_utils._region.options import resource_options
-from ..module_utils._region.rules import bad, check_wishes, limits_of
+from ..module_utils._region.rules import check_specs, invalid_option, quota_limits
 
-# Option, kind: in the order in which they need each other.
+# Option and kind, in the order of their dependencies.
 KINDS: tuple[tuple[str, str, type[Kind]], ...] = (
     ("project", "project", Project),
     ("users", "user", User),
@@ -209,12 +209,12 @@ class RegionResources(ResourceModule):
         }
 
     def connect(self) -> None:
-        """Refuse what cannot be meant, then log in."""
-        check_wishes(self.params)
-        self.params["quotas"] = limits_of("quotas", self.params["quotas"])
+        """Validate the options, then log in."""
+        check_specs(self.params)
+        self.params["quotas"] = quota_limits("quotas", self.params["quotas"])
         for option in NEED_PROJECT:
             if self.params[option] and not self.params["project"]:
-                raise bad(option, "given without project", "expected project as well, since an admin must say for which one")
+                raise invalid_option(option, "given without project", "expected project as well, since an admin must name it")
         for user in self.params["users"] or []:
             user["password"] = user["password"] or self.password_of(user)
         self.absent = self.params["state"] == "absent"
@@ -224,15 +224,15 @@ class RegionResources(ResourceModule):
         try:
             client = connect(self.params)
         except Failure as failure:
-            if not still_to_come(failure, self.params, self.module.check_mode):
+            if not is_pending(failure, self.params, self.module.check_mode):
                 raise
-            self.module.warn("%s; taken for an empty region, since this is only a check" % failure.message)
+            self.module.warn(f"{failure.message}; check mode assumes an empty region")
             self.empty = True
             client = None  # type: ignore[assignment]
         context = Context(client, self.params["mark"], self.absent, self.params["project"], self.module.warn)
         self.kinds = {word: kind(context) for option, word, kind in KINDS}
 
-    def password_of(self, user: dict[str, t.Any]) -> t.Optional[str]:
+    def password_of(self, user: dict[str, t.Any]) -> str | None:
         path = user["password_file"]
         if not path or not os.path.exists(path):
             return None
@@ -240,28 +240,28 @@ class RegionResources(ResourceModule):
             with open(path, encoding="utf-8") as file:
                 password = file.readline().strip()
         except OSError as error:
-            raise bad("users.password_file", path, "expected a file that can be read (%s)" % error.strerror)
+            raise invalid_option("users.password_file", path, f"expected a file that can be read ({error.strerror})")
         if not password:
-            raise bad("users.password_file", path, "expected a password in its first line")
+            raise invalid_option("users.password_file", path, "expected a password in its first line")
         self.module.no_log_values.add(password)
         return password
 
     def items(self) -> list[dict[str, t.Any]]:
-        """All wishes with their kinds, in the order of making, or the reverse of it for removing."""
+        """All specs with their kinds, in the order of creation, reversed for removal."""
         found: list[dict[str, t.Any]] = []
         for option, word, _kind in KINDS:
             value = self.params[option]
             if isinstance(value, str):
                 value = {"name": value}
-            wishes = value if isinstance(value, list) else [value] if value else []
-            found.extend(dict(wish, kind=word) for wish in wishes)
+            specs = value if isinstance(value, list) else [value] if value else []
+            found.extend(dict(spec, kind=word) for spec in specs)
         if not self.absent:
             return [item for item in found if item["kind"] != "images"]
         self.guard()
         return [item for item in reversed(found) if item["kind"] != "quota"]
 
     def guard(self) -> None:
-        """Refuse to remove anything while something of others is in the way: the admin decides about that."""
+        """Refuse to remove anything while foreign resources block it: the admin decides about those."""
         project = self.params["project"]
         kind = self.kinds["project"]
         if self.empty:
@@ -272,27 +272,27 @@ class RegionResources(ResourceModule):
             advice = "Retire the workers of this region (distcloud scheduler vms) and have the others removed first"
         else:
             left = kind.holdings(self.params["images_of"]) if kind.find(project) else []
-            what = "project %s still holds what is not ours to remove:" % project["name"]
+            what = f"project {project['name']} still holds resources that are not ours:"
             advice = "Remove these or give them to another project first"
         if left:
-            raise Failure("%s %s. %s" % (what, ", ".join(left[:20]), advice), self.service, "not_empty", {"holdings": left})
+            raise Failure(f"{what} {', '.join(left[:20])}. {advice}", self.service, "not_empty", {"holdings": left})
 
     def attached(self) -> list[str]:
-        """The ports of others on the networks, and in the security groups, that are to be removed."""
+        """Foreign ports on the networks, and in the security groups, that are to be removed."""
         ids: dict[str, set[str]] = {}
         for option, word in (("networks", "network"), ("routers", "router"), ("security_groups", "security_group")):
-            found = [self.kinds[word].own_id(wish) for wish in self.params[option] or []]
+            found = [self.kinds[word].own_id(spec) for spec in self.params[option] or []]
             ids[option] = {own for own in found if own}
         kind = self.kinds["network"]
         return attached(kind, ids["networks"], ids["security_groups"], ids["routers"]) if isinstance(kind, Network) else []
 
     def name_of(self, item: dict[str, t.Any]) -> str:
-        return "%s %s" % (self.kinds[item["kind"]].word, item.get("name") or "of the project")
+        return f"{self.kinds[item['kind']].label} {item.get('name') or 'of the project'}"
 
     def plan(self, item: dict[str, t.Any]) -> Plan:
         kind = self.kinds[item["kind"]]
         self.done_kinds.append(item["kind"])
-        self.immutable = kind.fixed_fields(item)
+        self.immutable = kind.immutable_fields(item)
         current = None if self.empty else kind.find(item)
         return reconcile(
             current,
@@ -306,10 +306,10 @@ class RegionResources(ResourceModule):
     def may_replace(self, item: dict[str, t.Any]) -> bool:
         return self.kinds[item["kind"]].replaceable
 
-    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> dict[str, t.Any] | None:
         return self.kinds[item["kind"]].apply(item, plan)
 
-    def _result(self, done: list[tuple[Plan, t.Optional[dict[str, t.Any]], str]], plural: bool) -> dict[str, t.Any]:
+    def _result(self, done: list[tuple[Plan, dict[str, t.Any] | None, str]], plural: bool) -> dict[str, t.Any]:
         """The base's result for many items, sorted by kind."""
         self.plural_key = "all"
         result = super()._result(done, True)

@@ -4,7 +4,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tells what an account finds in an OpenStack region, and what of the expected it lacks."""
+"""Lists what an account can use in an OpenStack region, and which expected resources are missing."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ import typing as t
 
 from ..module_utils._core.module import InfoModule
 from ..module_utils._openstack.client import connect, openstack_argument_spec
-from ..module_utils._region.options import WORDS, flavor_options, listed, quota_options
-from ..module_utils._region.rules import limits_of, missing_of
+from ..module_utils._region.options import STRINGS, flavor_options, listed, quota_options
+from ..module_utils._region.rules import missing_resources, quota_limits
 
 
 class RegionResourcesInfo(InfoModule):
@@ -141,14 +141,14 @@ class RegionResourcesInfo(InfoModule):
     def argument_spec(cls) -> dict[str, t.Any]:
         expected = {
             "flavors": listed(flavor_options(), default=[]),
-            "networks": dict(WORDS, default=[]),
+            "networks": dict(STRINGS, default=[]),
             "quotas": quota_options(),
-            "roles": dict(WORDS, default=[]),
+            "roles": dict(STRINGS, default=[]),
         }
         return {"expected": {"type": "dict", "default": {}, "options": expected}, **openstack_argument_spec()}
 
     def connect(self) -> None:
-        self.limits = limits_of("expected.quotas", self.params["expected"].get("quotas"))
+        self.limits = quota_limits("expected.quotas", self.params["expected"].get("quotas"))
         self.client = connect(self.params)
 
     def read(self) -> dict[str, t.Any]:
@@ -172,7 +172,7 @@ class RegionResourcesInfo(InfoModule):
         }
         expected = dict(self.params["expected"], quotas=self.limits)
         expected["networks"] = [{"name": name} for name in expected.get("networks") or []]
-        return dict(found, missing=missing_of(expected, found))
+        return dict(found, missing=missing_resources(expected, found))
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ options:
     choices: [openstack]
   region: &region
     description:
-      - Name of the region in the cloud's catalogue. Needed at creation.
+      - Name of the region in the cloud's catalog. Needed at creation.
     type: str
   auth: &auth
     description:
@@ -54,7 +54,7 @@ options:
         description: URL of Keystone, ending in C(/v3).
         type: str
       interface:
-        description: Which endpoints of the catalogue are used.
+        description: Which endpoints of the catalog are used.
         type: str
         choices: [public, internal, admin]
       application_credential_id:
@@ -159,7 +159,7 @@ options:
     type: dict
   drain: &drain
     description:
-      - With O(state=absent), whether a cloud that still has VMs is frozen and its VMs are told to finish their jobs and go.
+      - With O(state=absent), whether a cloud that still has VMs is frozen and its VMs are drained: they finish their jobs and are deleted.
       - The module does not wait for that. It fails with code 409 until the last VM is gone, so run it with C(until) and C(retries).
     type: bool
     default: false
@@ -299,7 +299,7 @@ clouds:
   type: list
   elements: dict
 failure:
-  description: Who refused what, in a form that programs can read.
+  description: What was refused and by which service, machine-readable.
   returned: failure
   type: dict
   contains:
@@ -309,7 +309,7 @@ failure:
       returned: always
       sample: scheduler
     code:
-      description: HTTP status, or a word where there was no answer.
+      description: HTTP status, or an identifier if there was no response.
       type: raw
       returned: always
       sample: 409
@@ -391,7 +391,7 @@ class SchedulerCloud(SchedulerResource):
                 raise
             return Plan(DELETE, before=self.find(item))
 
-    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> dict[str, t.Any] | None:
         try:
             return super().apply(item, plan)
         except Failure as failure:
@@ -400,8 +400,8 @@ class SchedulerCloud(SchedulerResource):
             frozen = self.client.put(self.path(item), {"frozen": True}, dry_run=False)
             retired = self.client.post([*self.path(item), "retire"])
             raise Failure(
-                "cloud %s/%s: %s VMs still finish their jobs; it can be deleted when they are gone, so run this again"
-                % (self.params["group"], item["name"], retired["alive"]),
+                f"cloud {self.params['group']}/{item['name']}: {retired['alive']} VMs are still finishing their jobs; run this again "
+                "when they are gone",
                 self.service,
                 failure.code,
                 {"type": "draining", "alive": retired["alive"]},
@@ -409,7 +409,7 @@ class SchedulerCloud(SchedulerResource):
             )
 
     def _to_drain(self, item: dict[str, t.Any], failure: Failure) -> bool:
-        """Whether a deletion was refused only because of VMs, and the wish is to let them go."""
+        """Whether a deletion was refused only because of VMs that the user wants to retire."""
         return item["state"] == "absent" and item["drain"] and failure.details.get("type") == "vms-alive"
 
 

@@ -153,7 +153,7 @@ parts:
   type: list
   elements: dict
 failure:
-  description: Who refused what, in a form that programs can read.
+  description: What was refused and by which service, machine-readable.
   returned: failure
   type: dict
   contains:
@@ -163,7 +163,7 @@ failure:
       returned: always
       sample: scheduler
     code:
-      description: HTTP status, or a word where there was no answer.
+      description: HTTP status, or an identifier if there was no response.
       type: raw
       returned: always
       sample: 409
@@ -216,7 +216,7 @@ class SchedulerMetadata(SchedulerResource):
         try:
             present = self.client.get_or_none(*self._parent()) or []
         except NotListening:
-            present = []  # told by the parts themselves already; only check mode comes this far
+            present = []  # reported by the parts themselves already; only check mode gets here
         return [{"name": part["name"], "state": "absent"} for part in present if part["name"] not in named]
 
     def path(self, item: dict[str, t.Any]) -> list[str]:

@@ -59,7 +59,7 @@ parts:
   type: list
   elements: dict
 failure:
-  description: Who refused what, in a form that programs can read.
+  description: What was refused and by which service, machine-readable.
   returned: failure
   type: dict
   contains:
@@ -69,7 +69,7 @@ failure:
       returned: always
       sample: scheduler
     code:
-      description: HTTP status, or a word where there was no answer.
+      description: HTTP status, or an identifier if there was no response.
       type: raw
       returned: always
       sample: 409

@@ -161,7 +161,7 @@ def microseconds(stamp: str) -> int:
     return (read - EPOCH) // timedelta(microseconds=1)
 
 
-def last_read(state: dict[str, str], reload: bool) -> t.Optional[int]:
+def last_read(state: dict[str, str], reload: bool) -> int | None:
     """When a running unit last read its files, in microseconds since the epoch; None where systemd does not say.
 
     A service reads them when its process starts, well before it is called active. A unit without a process (a socket) reads them when it
@@ -175,7 +175,7 @@ def last_read(state: dict[str, str], reload: bool) -> t.Optional[int]:
     return microseconds(started) if started else None
 
 
-def modified(path: str) -> t.Optional[int]:
+def modified(path: str) -> int | None:
     """When a file was last modified, in microseconds since the epoch; None if it does not exist."""
     try:
         times = [os.lstat(path).st_mtime_ns]
@@ -243,7 +243,7 @@ class SystemdUnits(BaseModule):
             if missing and not planned:
                 if spec["state"] != "started":
                     continue
-                raise Failure(f"there is no unit {name} on this host; install its package first", self.service, "not-found")
+                raise Failure(f"unit {name} does not exist on this host; install its package first", self.service, "not-found")
             if spec["state"] == "current" and not is_active:
                 continue
             if state.get("UnitFileState") == "static":

@@ -1,4 +1,4 @@
-"""The inventory that a real site starts from passes `validate`, and `validate` names what is wrong with one that does not."""
+"""The example inventory passes `validate`, and `validate` names each mistake in an invalid one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from own_ca import OwnCa
 from role_variables import unread
 
 CENTRAL = "central.example.org"
+COMMON = EXAMPLE.parent / "common"
 
 
 @pytest.fixture
@@ -21,20 +22,20 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
-def test_the_example_is_valid_and_a_second_look_changes_nothing(site: Site) -> None:
-    code, said = site.validate()
-    assert code == 0, said
-    assert "changed=0" in said and "changed=1" not in said
+def test_example_is_valid_and_unchanged(site: Site) -> None:
+    code, output = site.validate()
+    assert code == 0, output
+    assert "changed=0" in output and "changed=1" not in output
 
 
-def test_variables_of_the_example_are_ones_that_something_reads() -> None:
-    for path in EXAMPLE.rglob("*.yml"):
+def test_inventory_variables_are_used() -> None:
+    for path in (*EXAMPLE.rglob("*.yml"), *COMMON.rglob("*.yml")):
         if path.name != "hosts.yml":
             names = [name for name in yaml.safe_load(path.read_text()) if not name.startswith("ansible_")]
             assert unread(names) == [], f"{path.relative_to(ROOT)}: nothing reads these"
 
 
-def test_every_file_of_the_example_is_documented() -> None:
+def test_example_files_are_documented() -> None:
     for path in sorted(EXAMPLE.rglob("*.yml")):
         assert f"{path.relative_to(EXAMPLE)}" in (ROOT / "docs" / "first_site.md").read_text(), f"docs/first_site.md lacks {path.name}"
 
@@ -69,27 +70,41 @@ def region(**values: Any) -> Callable[[Site], None]:
     return lambda site: site.variable("host_vars/cloud-two", **values)
 
 
-def test_a_submit_node_of_its_own_needs_no_more_than_its_group(site: Site) -> None:
+def test_separate_submit_node_needs_only_its_group(site: Site) -> None:
     hosts("submit", ["submit.example.org"])(site)
     site.vault.unlink()
     names = "[htcondor_roles, htcondor_submit_nodes, htcondor_token_host, scheduler_schedds | default('none')] | to_json"
-    for host, told in (
+    for host, expected in (
         ("central.example.org", [["central_manager"], ["submit"], "central.example.org", ["submit.example.org"]]),
         ("submit.example.org", [["submit"], ["submit"], "central.example.org", "none"]),
     ):
-        done = site.run("ansible", "-i", str(site.inventory), host, "-c", "local", "-m", "debug", "-a", f"msg={{{{ {names} }}}}")
-        assert json.loads(yaml.safe_load(done.stdout.partition("=>")[2])["msg"]) == told
+        done = site.run("ansible", *site.inventories, host, "-c", "local", "-m", "debug", "-a", f"msg={{{{ {names} }}}}")
+        assert json.loads(yaml.safe_load(done.stdout.partition("=>")[2])["msg"]) == expected
 
 
-def test_an_own_ca_and_its_certificates_are_taken(site: Site) -> None:
+def test_missing_common_inventory_is_named(site: Site) -> None:
+    site.inventories = ["-i", str(site.inventory)]
+    code, output = site.validate()
+    assert code != 0 and f"lacks the groups and wiring of inventories/common; give it before your own: -i {COMMON}" in output
+
+
+def test_status_skips_empty_groups(site: Site) -> None:
+    site.vault.unlink()
+    (site.inventory / "hosts.yml").write_text("all: {}\n")
+    done = site.run("ansible-playbook", *site.inventories, "playbooks/status.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (site.state / "report" / "index.html").is_file()
+
+
+def test_own_ca_and_certificates_are_accepted(site: Site) -> None:
     brought(site)
-    code, said = site.validate()
-    assert code == 0, said
+    code, output = site.validate()
+    assert code == 0, output
 
 
 def brought(site: Site, ca: OwnCa | None = None, **changed: Any) -> OwnCa:
-    """The admin's own CA with a certificate for each of the two that the playbooks lay, one of them by a wildcard; `changed` goes over the
-    files named."""
+    """The admin's own CA with a certificate for each of the two that the playbooks install, one with a wildcard; `changed` overrides
+    the files named."""
     ca = ca or OwnCa(site.home / "own")
     files = {name: ca.files(name, host) for name, host in (("condor", CENTRAL), ("scheduler", "*.example.org"))} | changed
     site.variable("group_vars/all", certificates_ca_certificate=str(ca.certificate), certificates_files=files)
@@ -112,18 +127,18 @@ def swapped_keys(site: Site) -> None:
     site.variable("group_vars/all", certificates_ca_certificate=str(ca.certificate), certificates_files=swapped)
 
 
-# What is spoilt, and the words that have to be said about it.
-WRONG: dict[str, tuple[Callable[[Site], Any], tuple[str, ...]]] = {
+# Per case: the change that makes the inventory invalid, and the words that the output must have.
+INVALID: dict[str, tuple[Callable[[Site], Any], tuple[str, ...]]] = {
     "no name": (lambda site: site.variable("group_vars/all", distcloud_site="a b"), ("distcloud_site is a b",)),
     "group empty, group too large": (
         both(hosts("submit", []), hosts("schedulers", ["a.example.org", "b.example.org"])),
         (
-            "Group submit of the inventory has 0 hosts: it needs one at least",
+            "Group submit of the inventory has 0 hosts: it needs at least one",
             "Group schedulers of the inventory has 2 hosts: it needs exactly one",
         ),
     ),
     "scheduler elsewhere": (hosts("schedulers", ["other.example.org"]), ("schedulers has other.example.org", "same host")),
-    "groups no mapping": (
+    "groups not a mapping": (
         lambda site: site.variable("group_vars/all", distcloud_groups=["physics"]),
         ("distcloud_groups must be a mapping",),
     ),
@@ -157,8 +172,8 @@ WRONG: dict[str, tuple[Callable[[Site], Any], tuple[str, ...]]] = {
         lambda site: site.write_clouds({"clouds": {}}),
         ("cloud-one: ", "no entry clouds.cloud-one-admin", "region_admin_cloud names it", "no entry clouds.cloud-two"),
     ),
-    "no mapping": (lambda site: site.write_clouds("text"), ("no entry clouds.cloud-two",)),
-    "no YAML": (lambda site: site.write_clouds("clouds: [}"), ("cloud-two", "clouds.yaml")),
+    "not a mapping": (lambda site: site.write_clouds("text"), ("no entry clouds.cloud-two",)),
+    "invalid YAML": (lambda site: site.write_clouds("clouds: [}"), ("cloud-two", "clouds.yaml")),
     "no region_cloud": (region(region_cloud=""), ("cloud-two: a host of group regions needs region_cloud",)),
     "bounds of the planner": (
         central(scheduler_policy={"drain_timeot": 60, "build_timeout": "long"}),
@@ -219,11 +234,11 @@ WRONG: dict[str, tuple[Callable[[Site], Any], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_is_named(site: Site, case: str) -> None:
-    spoil, words = WRONG[case]
-    spoil(site)
-    code, said = site.validate()
-    assert code != 0, said
+@pytest.mark.parametrize("case", INVALID)
+def test_invalid_inventory_is_named(site: Site, case: str) -> None:
+    change, words = INVALID[case]
+    change(site)
+    code, output = site.validate()
+    assert code != 0, output
     for word in words:
-        assert word in said, f"{word!r} is not said: {said[-3000:]}"
+        assert word in output, f"{word!r} is not in the output: {output[-3000:]}"

@@ -16,7 +16,7 @@ REGION_UNITS = (
     "mariadb rabbitmq-server memcached ovsdb-server ovs-vswitchd keystone glance-api placement-api nova-api nova-conductor nova-scheduler"
     " nova-compute neutron-api neutron-rpc-server neutron-openvswitch-agent"
 )
-# As the kernel cuts them at 15 characters. The programs that people and playbooks call in between are none of these.
+# Names as the kernel truncates them, at 15 characters. Programs that people and playbooks run in between are not among these.
 DAEMONS = {"condor_master", "condor_collecto", "condor_negotiat", "condor_schedd", "condor_shared_p", "distcloud"}
 FILES = "/etc/condor /etc/distcloud /etc/ssl/distcloud /etc/nftables.conf /etc/nftables.d /etc/systemd/system /opt/distcloud/"
 
@@ -54,8 +54,8 @@ def credentials(lab: Lab, region: str) -> set[str]:
 
 def units(lab: Lab, host: str, names: str) -> set[str]:
     """Each unit with its process and the moment of its start."""
-    told = lab.run(host, f"systemctl show -p Id -p MainPID -p ActiveState -p ActiveEnterTimestampMonotonic {names}")
-    return {" ".join(block.split()) for block in told.strip().split("\n\n")}
+    output = lab.run(host, f"systemctl show -p Id -p MainPID -p ActiveState -p ActiveEnterTimestampMonotonic {names}")
+    return {" ".join(block.split()) for block in output.strip().split("\n\n")}
 
 
 def daemons(stat: str) -> set[str]:
@@ -72,8 +72,8 @@ def daemons(stat: str) -> set[str]:
 def files(lab: Lab, host: str, places: str) -> set[str]:
     """Each file with the moment of its last change, in those of the places that the host has."""
     # pip's bytecode is written by whoever imports a module first.
-    told = lab.run(host, f"find $(ls -d {places} 2>/dev/null) -type f -not -name '*.pyc' -printf '%p %T@\\n'")
-    return set(told.splitlines())
+    output = lab.run(host, f"find $(ls -d {places} 2>/dev/null) -type f -not -name '*.pyc' -printf '%p %T@\\n'")
+    return set(output.splitlines())
 
 
 def control_files(folder: Path) -> set[str]:

@@ -68,7 +68,7 @@ def machine(before: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Itera
         machine.play("lab_down", lab=lab)
 
 
-def test_hosts_come_up_as_predicted_on_a_fresh_machine_and_answer_by_ssh(machine: Machine) -> None:
+def test_first_run_matches_check_and_opens_ssh(machine: Machine) -> None:
     predicted = actions(machine.play("lab", "--check", "--diff"))
     assert any(step.startswith("create") for step in predicted["one"])
     assert not (STATE / LAB).exists() and not processes(LAB, "one")
@@ -94,7 +94,7 @@ def test_second_run_changes_nothing(machine: Machine) -> None:
     assert boot_times(machine) == began
 
 
-def test_drift_is_predicted_as_it_is_then_applied(machine: Machine) -> None:
+def test_check_predicts_drift_repair(machine: Machine) -> None:
     machine.guest("one", "echo nameserver 192.0.2.99 > /etc/resolv.conf; sed -i '/two/d' /etc/hosts; echo 192.0.2.7 mine >> /etc/hosts")
     bridge_link = next(iter(Path(f"/sys/class/net/{BRIDGE}/brif").iterdir())).name
     root("ip", "link", "set", bridge_link, "nomaster")
@@ -111,18 +111,18 @@ def test_two_hosts_do_not_share_cgroups(machine: Machine) -> None:
     assert machine.guest("two", "systemctl is-active systemd-journald") == "active"
 
 
-def test_nspawn_killed_but_init_alive_is_recognised_and_restarted(machine: Machine) -> None:
+def test_host_restarts_after_nspawn_is_killed(machine: Machine) -> None:
     machine.guest("one", "echo kept > /root/data; sync")
     supervisor = nspawn("one")
     root("kill", "-9", str(supervisor))
     wait("the supervisor is gone", lambda: supervisor not in processes(LAB, "one"), seconds=60, pause=0.1)
     assert processes(LAB, "one"), "its init was expected to live on"
     done = actions(machine.play("lab"))
-    assert done == {"one": ["stop: its supervisor is gone", "start: it was half dead"]}
+    assert done == {"one": ["stop: its supervisor is gone", "start: it was only partly running"]}
     assert machine.guest("one", "cat /root/data") == "kept"
 
 
-def test_every_process_killed_comes_back_with_its_data(machine: Machine) -> None:
+def test_killed_host_restarts_with_its_data(machine: Machine) -> None:
     machine.guest("two", "systemctl enable --now mariadb && mariadb -e 'CREATE DATABASE kept; CREATE TABLE kept.t AS SELECT 42 AS answer'")
     machine.guest("two", "echo kept > /root/data; sync")
     root("kill", "-9", *(str(pid) for host in ("one", "two") for pid in processes(LAB, host)), check=False)
@@ -132,7 +132,7 @@ def test_every_process_killed_comes_back_with_its_data(machine: Machine) -> None
     assert machine.guest("two", "mariadb -N -e 'SELECT answer FROM kept.t'") == "42"
 
 
-def test_rebooted_outer_machine_brings_everything_back(machine: Machine) -> None:
+def test_lab_restarts_after_reboot(machine: Machine) -> None:
     """After a reboot there are no processes, links, rules, cgroups or namespaces; only the folders are left."""
     keys = [machine.guest(host, "cat /etc/machine-id") for host in ("one", "two")]
     root("kill", "-9", *(str(pid) for host in ("one", "two") for pid in processes(LAB, host)), check=False)
@@ -146,8 +146,8 @@ def test_rebooted_outer_machine_brings_everything_back(machine: Machine) -> None
     assert changed(machine.play("lab")) == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to lay another /sys/fs/cgroup")
-def test_a_machine_with_only_unified_cgroups_starts_hosts_without_remounting(machine: Machine) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount another /sys/fs/cgroup")
+def test_unified_cgroups_need_no_remount(machine: Machine) -> None:
     """What a newer distribution looks like: the same playbook under a mount namespace with nothing but cgroup v2."""
     machine.play("lab_stop")
     machine.prefix = [
@@ -166,7 +166,7 @@ def test_a_machine_with_only_unified_cgroups_starts_hosts_without_remounting(mac
     assert changed(machine.play("lab")) == 0
 
 
-def test_stopped_lab_keeps_its_data_and_leaves_the_network(machine: Machine) -> None:
+def test_stop_keeps_data_and_removes_network(machine: Machine) -> None:
     assert changed(machine.play("lab_stop")) == 1
     assert not processes(LAB, "one") and not Path(f"/sys/class/net/{BRIDGE}").exists()
     assert changed(machine.play("lab_stop")) == 0
@@ -174,9 +174,9 @@ def test_stopped_lab_keeps_its_data_and_leaves_the_network(machine: Machine) -> 
     assert machine.guest("one", "cat /root/data") == "kept"
 
 
-def test_another_lab_in_the_way_is_reported_or_stopped_and_comes_back(machine: Machine) -> None:
+def test_conflicting_lab_is_reported_or_stopped(machine: Machine) -> None:
     refused = machine.play("lab", "-e", "lab_host_others=fail", lab=OTHER, fails=True)
-    assert "another lab is in the way: hosttest (bridge dclabt0" in json.dumps(refused)
+    assert "another lab conflicts with this one: hosttest (bridge dclabt0" in json.dumps(refused)
     machine.play("lab", lab=OTHER)
     assert not processes(LAB, "one") and processes(OTHER, "one")
     machine.play("lab")
@@ -186,7 +186,7 @@ def test_another_lab_in_the_way_is_reported_or_stopped_and_comes_back(machine: M
     assert machine.guest("one", "true") == ""
 
 
-def test_left_over_lab_is_taken_over_from_elsewhere(machine: Machine) -> None:
+def test_lab_can_be_managed_from_another_checkout(machine: Machine) -> None:
     """Another checkout or user has another key and an empty state; the record on the outer machine leads it to the same hosts."""
     elsewhere = machine.home
     machine.home = machine.home.with_name("elsewhere")
@@ -199,10 +199,10 @@ def test_left_over_lab_is_taken_over_from_elsewhere(machine: Machine) -> None:
     machine.play("lab")
 
 
-def test_a_lost_folder_with_living_processes_is_cleared_away(machine: Machine) -> None:
+def test_processes_without_directory_are_removed(machine: Machine) -> None:
     shell(f"rm -rf {STATE}/{LAB}/hosts/two/host.json")
     done = actions(machine.play("lab"))
-    assert done["two"][:3] == ["kill: left over without a record", "create: it is not there", "start: it is not there"]
+    assert done["two"][:3] == ["kill: left over without a record", "create: it does not exist", "start: it does not exist"]
     assert machine.guest("two", "test -e /root/data || echo fresh") == "fresh"
 
 
@@ -213,7 +213,7 @@ def test_nothing_is_left_behind(machine: Machine, before: Snapshot) -> None:
     assert changed(machine.play("lab_down")) == 0
 
 
-def test_a_lab_that_was_killed_and_whose_folder_is_gone_is_taken_away(machine: Machine, before: Snapshot) -> None:
+def test_killed_lab_without_directory_is_removed(machine: Machine, before: Snapshot) -> None:
     machine.play("lab")
     root("kill", "-9", *(str(pid) for host in ("one", "two") for pid in processes(LAB, host)), check=False)
     wait("its hosts are dead", lambda: not processes(LAB, "one") and not processes(LAB, "two"), 60)

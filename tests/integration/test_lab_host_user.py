@@ -96,7 +96,7 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
         run("userdel", "--remove", USER, check=False)
 
 
-def test_one_host_comes_up_from_a_clone_and_belongs_to_its_user(user: User) -> None:
+def test_ordinary_user_starts_a_host_from_a_clone(user: User) -> None:
     user.play("lab")
     assert "solo.distcloud.lab" in user.run(
         "ansible", "-i", str(HOME / "inventory"), "solo", "-m", "ansible.builtin.command", "-a", "hostname -f"
@@ -107,15 +107,15 @@ def test_one_host_comes_up_from_a_clone_and_belongs_to_its_user(user: User) -> N
     assert run("find", str(HOME), "!", "-user", USER) == ""
 
 
-def test_second_run_changes_nothing_and_an_unprivileged_login_may_become_root(user: User) -> None:
+def test_second_run_changes_nothing_for_ordinary_user(user: User) -> None:
     assert "changed=0" in user.play("lab").split("PLAY RECAP")[1]
-    said = user.run(
+    output = user.run(
         "ansible", "-i", str(HOME / "inventory"), "solo", "-u", "lab", "--become", "-m", "ansible.builtin.command", "-a", "id -un"
     )
-    assert "root" in said
+    assert "root" in output
 
 
-def test_the_user_takes_it_away(user: User) -> None:
+def test_ordinary_user_removes_the_lab(user: User) -> None:
     user.play("lab_down")
     assert not Path("/var/lib/distcloud-lab/usertest").exists() and not Path("/sys/class/net/dclabu0").exists()
     assert not (HOME / ".local/state/distcloud").exists()

@@ -21,9 +21,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="bakes as root")
 
 
 def begin(cache: Path, **options: Any) -> subprocess.Popen[str]:
-    wish = {"images": {"small": {"disabled_units": ["cron*"]}}, "packages": PACKAGES, "cache": str(cache)} | options
+    variables = {"images": {"small": {"disabled_units": ["cron*"]}}, "packages": PACKAGES, "cache": str(cache)} | options
     return subprocess.Popen(
-        [BIN / "ansible", "localhost", "-m", "hep.distcloud.lab_images", "-a", json.dumps(wish), "-o"],
+        [BIN / "ansible", "localhost", "-m", "hep.distcloud.lab_images", "-a", json.dumps(variables), "-o"],
         cwd=ROOT,
         env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
         stdout=subprocess.PIPE,
@@ -34,13 +34,13 @@ def begin(cache: Path, **options: Any) -> subprocess.Popen[str]:
 
 
 def end(process: subprocess.Popen[str]) -> dict[str, Any]:
-    said = process.communicate(timeout=900)[0]
-    assert process.returncode == 0, said
-    found: dict[str, Any] = json.JSONDecoder().raw_decode(said, said.index("{"))[0]
+    output = process.communicate(timeout=900)[0]
+    assert process.returncode == 0, output
+    found: dict[str, Any] = json.JSONDecoder().raw_decode(output, output.index("{"))[0]
     return found
 
 
-def test_interrupted_then_side_by_side_then_at_rest_then_purged(tmp_path: Path) -> None:
+def test_bakes_survive_interruption_and_concurrency(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     interrupted = begin(cache)
     deadline = time.monotonic() + 300

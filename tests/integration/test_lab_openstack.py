@@ -1,4 +1,4 @@
-"""The lab's two regions, asked by the ways a user would notice: addresses of the catalogue, links in answers, rules of a credential.
+"""The lab's two regions, asked by the ways a user would notice: addresses of the catalog, links in answers, rules of a credential.
 
 region-a answers by http, region-b by https with a private CA. That servers boot there is proven by the tests of the site. Needs a lab with
 its site (`playbooks/lab.yml`, `playbooks/site.yml`). Everything made here is taken away again.
@@ -37,7 +37,7 @@ def machine(lab: Lab, region: str) -> str:
     return next(host for host in lab.inventory["lab_regions"]["hosts"] if lab.hostvars(host)["lab_region"] == region)
 
 
-def test_catalogue_names_every_service_at_its_public_address(cloud: Any, region: str, address: str) -> None:
+def test_catalog_has_public_address_of_each_service(cloud: Any, region: str, address: str) -> None:
     for service in ("identity", "image", "placement", "compute", "network"):
         url = cloud.endpoint_for(service)
         assert url and url.startswith(f"{SCHEMES[region]}://{address}"), (service, url)
@@ -58,7 +58,7 @@ def test_hypervisor_and_network_agent_are_up(cloud: Any) -> None:
     assert [(one.binary, one.is_alive) for one in cloud.network.agents()] == [("neutron-openvswitch-agent", True)]
 
 
-def test_the_port_of_a_guest_is_up_again_when_somebody_puts_it_down(lab: Lab, region: str) -> None:
+def test_guest_port_is_brought_up_again(lab: Lab, region: str) -> None:
     host, port = machine(lab, region), "tap-lab-test"
 
     def up() -> bool:
@@ -73,7 +73,7 @@ def test_the_port_of_a_guest_is_up_again_when_somebody_puts_it_down(lab: Lab, re
         lab.run(host, f"ip link del {port}")
 
 
-def test_access_rules_let_one_service_in_and_no_other(cloud: Any) -> None:
+def test_access_rules_allow_only_one_service(cloud: Any) -> None:
     me = cloud.current_user_id
     rules = [{"service": "compute", "method": "GET", "path": path} for path in ("/v2.1/servers", "/v2.1/servers/**", "/v2.1/flavors/**")]
     credential = cloud.identity.create_application_credential(me, f"lab-test-{uuid.uuid4().hex[:8]}", access_rules=rules)

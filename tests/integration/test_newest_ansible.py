@@ -55,16 +55,16 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         machine.play("lab_down")
 
 
-def test_it_is_the_release_that_is_meant(machine: Machine) -> None:
-    said = machine.guest("newest", "/root/venv/bin/ansible --version")
-    assert f"[core {CORE}]" in said and "python version = 3.13" in said
+def test_expected_ansible_version_is_installed(machine: Machine) -> None:
+    output = machine.guest("newest", "/root/venv/bin/ansible --version")
+    assert f"[core {CORE}]" in output and "python version = 3.13" in output
 
 
-def test_the_plugins_pass_their_tests(machine: Machine) -> None:
-    said = machine.guest("newest", f"cd {PLACE} && {PYTHON} -m pytest -q -n 2 tests/unit 2>&1", timeout=900)
-    print(said[-300:])
-    assert re.search(r"\d{3,} passed", said) and "failed" not in said, said[-3000:]
+def test_unit_tests_pass(machine: Machine) -> None:
+    output = machine.guest("newest", f"cd {PLACE} && {PYTHON} -m pytest -q -n 2 tests/unit 2>&1", timeout=900)
+    print(output[-300:])
+    assert re.search(r"\d{3,} passed", output) and "failed" not in output, output[-3000:]
 
 
-def test_sanity_needs_no_ignore_file(machine: Machine) -> None:
+def test_sanity_passes_without_ignore_file(machine: Machine) -> None:
     machine.guest("newest", f"cd {PLACE} && mkdir -p build && {PYTHON} tests/sanity.py 2>&1", timeout=1500)

@@ -17,7 +17,7 @@ NETWORK = os.environ.get("DISTCLOUD_LAB_NETWORK", "10.203.0.0/24")
 BRIDGE = os.environ.get("DISTCLOUD_LAB_BRIDGE", "dclab0")
 
 
-def test_the_outer_machine_is_as_it_was_before_the_lab() -> None:
+def test_lab_removal_restores_the_machine() -> None:
     if not BEFORE.exists():
         pytest.skip("nobody looked before the lab was up: tests/run.py does")
     before = json.loads(BEFORE.read_text("utf-8"))

@@ -28,7 +28,7 @@ from distcloud.scheduler.drivers import make_driver
 from distcloud.scheduler.drivers.base import Account, CloudDriver, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest
 from distcloud.scheduler.engine.engine import Engine
 from distcloud.scheduler.engine.operations import WorkerContext
-from distcloud.scheduler.pool.base import Job, PoolUnavailable, Queues
+from distcloud.scheduler.pool.base import PoolUnavailable, QueuedJob, Queues
 from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
 REGIONS = ["region-a", "region-b"]
@@ -38,7 +38,7 @@ def account_of(lab: Any, region: str) -> Account:
     """The scheduler's own credential for a region, as the intake wrote it."""
     path = lab.state / "credentials" / f"{region}-scheduler.yml"
     if not path.exists():
-        missing(f"{region} is not taken in yet: playbooks/regions.yml writes {path.name}")
+        missing(f"{region} is not set up yet: playbooks/regions.yml writes {path.name}")
     found = yaml.safe_load(path.read_text("utf-8"))
     kept = ("auth_url", "auth_type", "interface", "application_credential_id")
     return Account(
@@ -71,7 +71,7 @@ def image_and_flavor(inventory: Inventory) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("region", REGIONS)
-def test_driver_boots_lists_and_deletes_with_the_credential_of_the_intake(lab: Any, region: str) -> None:
+def test_driver_boots_lists_and_deletes_servers(lab: Any, region: str) -> None:
     async def main() -> None:
         driver = make_driver(account_of(lab, region))
         image, flavor = image_and_flavor(await driver.inventory())
@@ -110,7 +110,7 @@ def test_driver_boots_lists_and_deletes_with_the_credential_of_the_intake(lab: A
     assert [port.id for port in cloud.network.ports() if port.device_owner.startswith("compute:") and not port.device_id] == []
 
 
-def test_a_wrong_secret_and_an_unknown_ca_are_told_apart(lab: Any) -> None:
+def test_wrong_secret_and_unknown_ca_differ(lab: Any) -> None:
     account = account_of(lab, "region-b")
 
     async def refusal(broken: Account) -> CloudError:
@@ -139,7 +139,7 @@ class OneJob:
     async def slots(self) -> list[Slot]:
         return []
 
-    async def job(self, job_id: str) -> Job | None:
+    async def job(self, job_id: str) -> QueuedJob | None:
         return None
 
     async def drain(self, vm_id: str, key: str) -> None:
@@ -170,7 +170,7 @@ class Died(BaseException):
 
 
 class DiesAfterCreate:
-    """The real driver, whose create is carried out, and whose answer nobody hears any more."""
+    """The real driver, whose create is carried out, and whose response is lost."""
 
     def __init__(self, driver: CloudDriver) -> None:
         self._driver = driver
@@ -196,7 +196,7 @@ class DiesAfterCreate:
         await self._driver.close()
 
 
-def test_an_engine_killed_right_after_a_real_create_finds_its_server_again(lab: Any, tmp_path: Path) -> None:
+def test_killed_engine_adopts_its_new_server(lab: Any, tmp_path: Path) -> None:
     account = account_of(lab, "region-a")
     pool, minter, box = OneJob(), AnyMinter(), SecretBox(["c2VjcmV0LWtleS1vZi10aGUtdGVzdHMtMzItYnl0ZXM="])
     policy = Policy(create_settle=15, registration_timeout=600, max_new_per_cloud_and_cycle=1, max_starting_per_cloud=1)
@@ -241,7 +241,7 @@ def test_an_engine_killed_right_after_a_real_create_finds_its_server_again(lab: 
         assert dying[-1].created, "the first engine never asked for a server"
         page = await first.vms(states=[VmState.REQUESTED])
         (lost,) = page.vms
-        assert lost.vm.server_id is None, "nobody has heard the answer"
+        assert lost.vm.server_id is None, "no response was recorded"
 
         second = engine(make_driver)
         await second.start()
@@ -306,35 +306,37 @@ async def failure(awaitable):
 async def main():
     name = "central.%(domain)s"
     pool = HtcondorPool(PoolAddress(name, (name,), "%(domain)s", TOKENS), seconds=60)
-    told = {"demand": len((await pool.demand()).demand), "slots": len(await pool.slots()), "no job": await pool.job("999999.0") is None}
-    told["drain of nobody"] = await failure(pool.drain(VM, "x" * 64))
+    results = {"demand": len((await pool.demand()).demand), "slots": len(await pool.slots()), "no job": await pool.job("999999.0") is None}
+    results["drain of nobody"] = await failure(pool.drain(VM, "x" * 64))
     await pool.invalidate(VM)
     hung = HtcondorPool(PoolAddress(f"127.0.0.1:{silent()}", (name,), "%(domain)s", TOKENS), seconds=3)
     began = asyncio.get_running_loop().time()
-    told["hung"] = await failure(hung.slots())
-    told["hung seconds"] = asyncio.get_running_loop().time() - began
+    results["hung"] = await failure(hung.slots())
+    results["hung seconds"] = asyncio.get_running_loop().time() - began
     await hung.close()
     minter = MinterSocket(Path("/run/distcloud/minter.sock"))
-    told["token parts"] = (await minter.mint(VM, 60)).count(".")
-    told["too long"] = await failure(minter.mint(VM, 10**9))
-    told["not a worker"] = await failure(minter.mint("scheduler", 60))
+    results["token parts"] = (await minter.mint(VM, 60)).count(".")
+    results["too long"] = await failure(minter.mint(VM, 10**9))
+    results["not a worker"] = await failure(minter.mint("scheduler", 60))
     import time
     await minter.refuse(VM, time.time() + 60)
     await pool.close()
-    print(json.dumps(told))
+    print(json.dumps(results))
 
 asyncio.run(main())
 """
 
 
-def test_pool_and_minter_as_the_services_own_user(lab: Any) -> None:
+def test_service_user_reaches_pool_and_minter(lab: Any) -> None:
     domain = lab.run("central", "condor_config_val UID_DOMAIN").strip()
     script = textwrap.dedent(SCRIPT) % {"domain": domain}
-    told = json.loads(lab.run("central", "cd / && runuser -u distcloud-scheduler -- /opt/distcloud/bin/python -", stdin=script, timeout=300))
-    assert told["demand"] >= 0 and told["slots"] >= 0 and told["no job"]
-    assert "condor_drain failed" in told["drain of nobody"]
-    assert "no answer within 3 s" in told["hung"] and told["hung seconds"] < 60
-    assert told["token parts"] == 2
-    assert "lifetime" in told["too long"] and "worker" in told["not a worker"]
+    results = json.loads(
+        lab.run("central", "cd / && runuser -u distcloud-scheduler -- /opt/distcloud/bin/python -", stdin=script, timeout=300)
+    )
+    assert results["demand"] >= 0 and results["slots"] >= 0 and results["no job"]
+    assert "condor_drain failed" in results["drain of nobody"]
+    assert "no answer within 3 s" in results["hung"] and results["hung seconds"] < 60
+    assert results["token parts"] == 2
+    assert "lifetime" in results["too long"] and "worker" in results["not a worker"]
     assert "worker-vm-aaaaaaaaaaaaaaaa@" in lab.run("central", "condor_config_val REVOKED_WORKERS")
     assert lab.run("central", "stat -c %a /etc/condor/config.d/60-refused-workers.conf").strip() == "644"

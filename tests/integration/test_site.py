@@ -21,7 +21,7 @@ from site_state import changes, whole_site
 pytestmark = pytest.mark.usefixtures("no_jobs")
 
 
-def test_summary_says_what_happened(lab: Lab) -> None:
+def test_summary_describes_the_run(lab: Lab) -> None:
     summary = json.loads((ROOT / "build" / lab.name / "summary.json").read_text("utf-8"))
     jsonschema.validate(summary, json.loads((ROOT / "docs" / "site_summary.schema.json").read_text("utf-8")))
     assert {region["name"] for region in summary["regions"] if region["reachable"]} == set(REGIONS)
@@ -34,7 +34,7 @@ def test_summary_says_what_happened(lab: Lab) -> None:
     assert {job["vm"] for job in good} <= ids
 
 
-def test_make_status_page_and_table_tell_every_address(lab: Lab) -> None:
+def test_status_page_and_table_list_all_addresses(lab: Lab) -> None:
     """The README's own command, piped: what it prints is plain, and the page that it writes is for phones and for the night too."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")} | {"DISTCLOUD_LAB": lab.name}
     done = subprocess.run(["make", "status"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
@@ -62,8 +62,8 @@ def test_nothing_is_left_after_the_demonstration(lab: Lab) -> None:
 def test_second_run_changes_nothing(lab: Lab) -> None:
     """Of `make site`: no task says that it changed anything, and nothing did."""
     before = whole_site(lab)
-    said = lab.playbook("playbooks/lab.yml", "playbooks/site.yml")
-    recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", said, re.MULTILINE)
+    output = lab.playbook("playbooks/lab.yml", "playbooks/site.yml")
+    recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", output, re.MULTILINE)
     assert recap and all(line[1:] == ("0", "0", "0") for line in recap), recap
     assert changes(before, whole_site(lab)) == {}
 
@@ -79,10 +79,10 @@ import errno, json, os, socket, time
 def attempt(what, *arguments):
     began = time.monotonic()
     try:
-        said = what(*arguments) or "nothing"
+        result = what(*arguments) or "nothing"
     except OSError as error:
-        said = errno.errorcode.get(error.errno, str(error))
-    return said if time.monotonic() - began < 30 else "too late"
+        result = errno.errorcode.get(error.errno, str(error))
+    return result if time.monotonic() - began < 30 else "too late"
 
 def reads(path):
     with open(path, "rb") as file:
@@ -151,7 +151,7 @@ def test_unpinned_jobs_of_two_users_run_in_both_regions(lab: Lab, crowd: Crowd) 
     nothing_left(lab)
 
 
-def test_scheduler_killed_in_mid_boot_leaks_and_doubles_nothing(lab: Lab, crowd: Crowd) -> None:
+def test_scheduler_killed_during_boot_leaks_no_server(lab: Lab, crowd: Crowd) -> None:
     # The servers that listings showed are all that Nova ever made, one in each region, and all that the ledger knows a server of.
     made = {(region, server.name, server.id) for region in REGIONS for server in servers_ever(lab, region, crowd.began)}
     rows = ever(lab, crowd.began)
@@ -162,15 +162,15 @@ def test_scheduler_killed_in_mid_boot_leaks_and_doubles_nothing(lab: Lab, crowd:
     assert {job["MachineAttrDistcloudVm0"] for job in crowd.jobs} == {row["id"] for row in rows if row["server_id"]}
 
 
-def test_a_metadata_part_of_the_group_reaches_its_workers(lab: Lab, crowd: Crowd) -> None:
+def test_group_metadata_reaches_its_workers(lab: Lab, crowd: Crowd) -> None:
     text = PART_TEXT.replace("{{ cs_group_name }}", "physics")
     assert printed(lab, "alice", crowd.clusters["alice"]).split("\n") == [text] * 3 + [""]
 
 
 def test_a_job_cannot_read_the_token_of_its_vm(lab: Lab, crowd: Crowd) -> None:
-    told = [json.loads(line) for line in printed(lab, "bob", crowd.clusters["bob"]).splitlines()]
-    assert len(told) == 3
-    for spied in told:
+    reports = [json.loads(line) for line in printed(lab, "bob", crowd.clusters["bob"]).splitlines()]
+    assert len(reports) == 3
+    for spied in reports:
         # The token is there, in a closed folder; the worker is in the pool by it. Cloud-init opens its own folder, not what lies in it.
         assert spied["folders"] == {"/etc/condor/tokens.d": True, "/var/lib/cloud": True}
         assert spied["lists"] == {"/etc/condor": "listed", "/etc/condor/tokens.d": "EACCES"}
@@ -187,16 +187,16 @@ def test_a_job_cannot_read_the_token_of_its_vm(lab: Lab, crowd: Crowd) -> None:
         assert list(spied["connects"].values()) == ["connected"], spied
 
 
-def test_a_job_that_can_never_match_boots_nothing_and_is_explained(lab: Lab) -> None:
+def test_unmatchable_job_boots_nothing_and_is_explained(lab: Lab) -> None:
     cluster = submit(lab, "alice", extra="requirements = TARGET.Memory >= 999999")
     try:
         lab.wait("the scheduler has seen it", lambda: lab.api("GET", f"/v1/explain?job={cluster}.0")[0] == 200, 180)
         before = lab.api("GET", "/v1/status")[1]
         lab.wait("two more cycles", lambda: lab.api("GET", "/v1/status")[1]["cycle"] >= before["cycle"] + 2, 180)
         assert not living(lab)
-        said = lab.run("central", f"distcloud scheduler explain {cluster}.0")
+        output = lab.run("central", f"distcloud scheduler explain {cluster}.0")
         for region in REGIONS:
-            assert region in said, said
-        assert "999999" in said, said
+            assert region in output, output
+        assert "999999" in output, output
     finally:
         lab.run("central", f"condor_rm {cluster}", check=False)

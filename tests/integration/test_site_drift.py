@@ -1,30 +1,30 @@
-"""What was spoilt by hand in the roles and regions of a running site is predicted by a dry run, and then mended exactly so."""
+"""A dry run predicts the repair of drift in the roles and regions of a running site."""
 
 from __future__ import annotations
 
 from conftest import ROOT, Lab
 from playbook_changes import Playbook
 
-# Every task that has something to mend, and no other. The comment in HTCondor's file needs no reconfiguration, and the packet filter is
+# Every task that has something to repair, and no other. The comment in HTCondor's file needs no reconfiguration, and the packet filter is
 # loaded once, by the first role that opens a port.
-MENDED = [
-    "region-b: Project, users, quotas, flavors and provider networks",
-    "region-b: Networks, routers, security groups and key pair",
+REPAIRED = [
+    "region-b: Create project, users, quotas, flavors and provider networks",
+    "region-b: Create networks, routers, security groups and key pair",
     "central: Write the configuration files",
     "central: Load the packet filter",
-    "region-b: Worker image in the region",
+    "region-b: Upload the worker image to the region",
     "central: Link the distcloud command",
     "central: Create the private key",
     "central: Reload units that read a certificate",
     "central: Configure scheduler",
     "central: Open the ports of scheduler",
     "central: Start or restart scheduler",
-    "localhost: The groups",
-    "region-a: The region as a cloud of the scheduler's groups",
+    "localhost: Configure the groups",
+    "region-a: Register the region as a cloud of the scheduler's groups",
 ]
 
 
-def test_what_was_spoilt_by_hand_is_predicted_and_mended(lab: Lab) -> None:
+def test_check_predicts_drift_repair_of_the_site(lab: Lab) -> None:
     """In every role and every region; the run after this one, in the next test, finds nothing left to do."""
     lab.run(
         "central",
@@ -51,4 +51,4 @@ def test_what_was_spoilt_by_hand_is_predicted_and_mended(lab: Lab) -> None:
     assert not predicted.failures | applied.failures, (predicted.failures, applied.failures)
     assert predicted.changes == applied.changes
     print("\n".join(applied.changed))
-    assert sorted(f"{change.host}: {change.task}" for change in applied.changes) == sorted(MENDED)
+    assert sorted(f"{change.host}: {change.task}" for change in applied.changes) == sorted(REPAIRED)

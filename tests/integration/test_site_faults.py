@@ -1,4 +1,4 @@
-"""One region of the site fails, or its credential does: it is named, the other goes on, and it is taken back when it is well."""
+"""One region of the site fails, or its credential does: it is named, the other goes on, and it is used again when it is healthy."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def status_of(lab: Lab, region: str) -> dict[str, Any]:
 def explained(lab: Lab, cluster: str, cloud: str) -> str:
     """What the scheduler says of a waiting job and one cloud, for people."""
     status, answer = lab.api("GET", f"/v1/explain?job={cluster}.0")
-    return "" if status != 200 else str(next((said["sentence"] for said in answer["clouds"] if said["cloud"] == cloud), ""))
+    return "" if status != 200 else str(next((line["sentence"] for line in answer["clouds"] if line["cloud"] == cloud), ""))
 
 
 @pytest.fixture
-def mended(lab: Lab) -> Iterator[None]:
-    """What a test does to the cloud in region-b, the site's own playbook mends."""
+def repaired(lab: Lab) -> Iterator[None]:
+    """The site's playbook repairs what a test did to the cloud in region-b."""
     yield
     lab.run("central", "condor_rm -all", check=False)
     lab.playbook("playbooks/clouds.yml")
-    lab.wait("the mended cloud is well", lambda: not status_of(lab, "region-b")["error"], 300)
+    lab.wait("the repaired cloud is healthy", lambda: not status_of(lab, "region-b")["error"], 300)
 
 
-def test_a_cloud_left_disabled_gets_no_vm_and_no_redeployment_enables_it(lab: Lab) -> None:
+def test_redeployment_keeps_disabled_cloud_disabled(lab: Lab) -> None:
     nothing_left(lab)
     assert lab.api("PUT", CLOUD_B, {"enabled": False})[0] == 200
     try:
@@ -56,7 +56,7 @@ def test_a_cloud_left_disabled_gets_no_vm_and_no_redeployment_enables_it(lab: La
         assert lab.api("PUT", CLOUD_B, {"enabled": True})[0] == 200
 
 
-def test_a_region_stopped_in_mid_boot_is_named_and_reconciled_when_it_is_back(lab: Lab) -> None:
+def test_region_stopped_during_boot_is_reconciled(lab: Lab) -> None:
     assert not [server for region in REGIONS for server in servers(lab, region)]
     pinned = submit(lab, "alice", seconds=15, extra=PIN_B)
     # On a host already: one that Nova had not placed yet would be lost with its messages, and wait for build_timeout.
@@ -82,7 +82,7 @@ def test_a_region_stopped_in_mid_boot_is_named_and_reconciled_when_it_is_back(la
     assert not servers(lab, "region-b")
 
 
-def test_a_wrong_password_is_named_and_the_other_region_does_the_work(lab: Lab, mended: None) -> None:
+def test_wrong_password_is_reported_other_region_works(lab: Lab, repaired: None) -> None:
     assert lab.api("PUT", CLOUD_B, {"auth": {"application_credential_secret": "wrong"}})[0] == 200
     cluster = submit(lab, "alice", count=2, seconds=5)
     error = lab.wait("the scheduler names what is wrong", lambda: status_of(lab, "region-b")["error"], 300)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("no_jobs")
 QUIET, AD_KEPT = 300, 900
 
 
-def test_a_job_is_not_kept_waiting_by_the_ad_of_a_dead_worker(lab: Lab) -> None:
+def test_ad_of_dead_worker_does_not_delay_jobs(lab: Lab) -> None:
     nothing_left(lab)
     finished(lab, submit(lab, "alice", extra=PIN_B), 1)
     lab.wait("its worker is idle", lambda: [vm for vm in living(lab) if vm["state"] == "idle"], 180, 0.5)

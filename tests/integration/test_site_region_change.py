@@ -1,4 +1,4 @@
-"""A region of the running site changes hands: renewed in mid-boot, given back while a job runs, taken in again."""
+"""A region of the running site: its credential is rotated during a boot, it is removed while a job runs, and set up again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("no_jobs")
 LIMIT_B = ("--limit", "region-b,localhost,central")
 
 
-def test_a_region_is_renewed_given_back_and_taken_in_again(lab: Lab) -> None:
+def test_region_is_rotated_removed_and_set_up_again(lab: Lab) -> None:
     admin = lab.cloud("region-b-admin")
     foreign = admin.network.create_network(name="not-ours")
     others = resources(lab, "region-a")
@@ -28,7 +28,7 @@ def test_a_region_is_renewed_given_back_and_taken_in_again(lab: Lab) -> None:
     second = submit(lab, "bob", extra=PIN_B)
     lab.playbook("playbooks/remove_region.yml", *LIMIT_B)
     (job,) = history(lab, first)
-    assert (job["ExitCode"], job["NumJobStarts"]) == (0, 1), "the job should have ended in peace before its region went"
+    assert (job["ExitCode"], job["NumJobStarts"]) == (0, 1), "the job should have finished before its region was removed"
     assert not history(lab, second)
     assert lab.api("GET", CLOUD_B)[0] == 404
     assert not slots(lab)

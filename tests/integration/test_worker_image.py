@@ -1,4 +1,4 @@
-"""The worker image: the same bytes twice, and a machine booted from it that starts what it was told and keeps its secrets from jobs.
+"""The worker image: the same bytes twice, and a machine booted from it that starts its services and keeps its secrets from jobs.
 
 Needs the hosts of a lab and its image (`playbooks/worker_image.yml --limit image_builders`), and no OpenStack. It is built a second time
 on the lab's builder, and booted under QEMU on the first machine of the lab's regions, with a config drive as Nova makes it.
@@ -129,7 +129,7 @@ def seen(lab: Lab, machine: str, record: dict[str, t.Any]) -> t.Iterator[dict[st
         send(lab, machine, Path(record["file"]), f"{folder}/worker.qcow2")
         lab.run(machine, f"cd {folder} && genisoimage -quiet -J -r -V config-2 -o drive.iso drive && qemu-img resize -q worker.qcow2 2G")
         lab.run(machine, QEMU.format(folder=folder, mac=MAC, port=SSH_PORT))
-        console = lab.wait("the VM has run its checks", lambda: said(lab, machine, folder), seconds=BOOT_TIMEOUT)
+        console = lab.wait("the VM has run its checks", lambda: check_results(lab, machine, folder), seconds=BOOT_TIMEOUT)
         checked: dict[str, t.Any] = json.loads(console)
         yield checked
     finally:
@@ -149,7 +149,7 @@ def send(lab: Lab, host: str, source: Path, target: str) -> None:
     subprocess.run(["scp", "-q", *options, str(source), f"root@{lab.address(host)}:{target}"], check=True, timeout=300)
 
 
-def said(lab: Lab, machine: str, folder: str) -> str:
+def check_results(lab: Lab, machine: str, folder: str) -> str:
     """What stands behind CHECKED on the console, once the line is complete; fails at once when the kernel panics."""
     console = lab.run(machine, f"cat {folder}/console", check=False)
     assert "Kernel panic" not in console, console[-2000:]
@@ -164,7 +164,7 @@ def test_user_data_ran(seen: dict[str, t.Any]) -> None:
     assert not seen["failed"]
 
 
-def test_a_job_reads_none_of_the_secrets(seen: dict[str, t.Any]) -> None:
+def test_job_cannot_read_secrets(seen: dict[str, t.Any]) -> None:
     assert seen["config_drive"].startswith("/dev/"), "there is a drive to refuse"
     assert seen["may_read_something"], "the check itself can read"
     assert seen["readable"] == []
@@ -178,13 +178,13 @@ def test_a_job_cannot_ask_the_metadata_service(seen: dict[str, t.Any]) -> None:
     assert seen["may_ask_for_names"] == ["systemd-resolve"]
 
 
-def test_the_open_port_is_open_behind_both_firewalls(lab: Lab, machine: str, seen: dict[str, t.Any]) -> None:
+def test_open_port_passes_both_firewalls(lab: Lab, machine: str, seen: dict[str, t.Any]) -> None:
     assert seen["condor_active"] == "active", "the scheduler's firewall stands"
     read = f"timeout 120 bash -c 'exec 3<>/dev/tcp/127.0.0.1/{SSH_PORT}; head -c 7 <&3'"
     assert lab.run(machine, read).strip() == "SSH-2.0", "worker_image_inbound_tcp_ports of the lab has 22"
 
 
-def test_holds_exactly_the_manifest(seen: dict[str, t.Any], record: dict[str, t.Any]) -> None:
+def test_image_has_exactly_the_manifest(seen: dict[str, t.Any], record: dict[str, t.Any]) -> None:
     manifest = json.loads(Path(record["manifest"]).read_text("utf-8"))
     assert seen["packages"] == {package["name"]: package["version"] for package in manifest["packages"]}
 
@@ -193,7 +193,7 @@ def test_slot_users(seen: dict[str, t.Any], record: dict[str, t.Any]) -> None:
     assert seen["slot_users"] == {f"slotu{number}": "/usr/sbin/nologin" for number in range(1, record["slot_users"] + 1)}
 
 
-def test_is_a_machine_of_its_own(seen: dict[str, t.Any], record: dict[str, t.Any]) -> None:
+def test_machine_identity_is_unique(seen: dict[str, t.Any], record: dict[str, t.Any]) -> None:
     assert len(seen["machine_id"]) == 32
     assert seen["host_keys"] == [], "host keys are made by the first connection"
     assert seen["size_mib"] > 1700 > record["virtual_size_mib"], "the file system fills the disk"
@@ -204,11 +204,11 @@ def test_is_a_machine_of_its_own(seen: dict[str, t.Any], record: dict[str, t.Any
 
 def build(lab: Lab, manifest: Path | str, state: Path, check: bool = True, **more: t.Any) -> str:
     """Builds once more, by a manifest, into a state folder of its own."""
-    wishes = {"worker_image_rebuild": True, "worker_image_manifest": str(manifest), "worker_image_state_dir": str(state), **more}
-    return lab.playbook("playbooks/worker_image.yml", "--limit", "image_builders", "-e", json.dumps(wishes), check=check)
+    variables = {"worker_image_rebuild": True, "worker_image_manifest": str(manifest), "worker_image_state_dir": str(state), **more}
+    return lab.playbook("playbooks/worker_image.yml", "--limit", "image_builders", "-e", json.dumps(variables), check=check)
 
 
-def test_the_same_set_gives_the_same_bytes(lab: Lab, record: dict[str, t.Any], tmp_path: Path) -> None:
+def test_same_packages_give_same_bytes(lab: Lab, record: dict[str, t.Any], tmp_path: Path) -> None:
     """Also where they are fetched from elsewhere: the image's sources.list is the manifest's."""
     elsewhere = [re.sub(r"^deb (\S+?)/? ", r"deb [trusted=no] \1/ ", line) for line in record["sources"]]
     build(lab, record["manifest"], tmp_path, worker_image_apt_sources=elsewhere)
@@ -221,16 +221,16 @@ def test_the_same_set_gives_the_same_bytes(lab: Lab, record: dict[str, t.Any], t
 
 def test_a_second_run_builds_nothing(lab: Lab, record: dict[str, t.Any]) -> None:
     built = Path(record["file"]).stat().st_mtime_ns
-    said = lab.playbook("playbooks/worker_image.yml", "--limit", "image_builders")
-    assert "changed=0" in said and not any(f"changed={number}" in said for number in range(1, 10)), said[-2000:]
+    output = lab.playbook("playbooks/worker_image.yml", "--limit", "image_builders")
+    assert "changed=0" in output and not any(f"changed={number}" in output for number in range(1, 10)), output[-2000:]
     assert Path(record["file"]).stat().st_mtime_ns == built
 
 
-def test_a_package_that_is_gone_is_named(lab: Lab, record: dict[str, t.Any], tmp_path: Path) -> None:
+def test_unavailable_package_is_named(lab: Lab, record: dict[str, t.Any], tmp_path: Path) -> None:
     manifest = json.loads(Path(record["manifest"]).read_text("utf-8"))
     manifest["packages"][0] |= {"version": "0.0-never", "sha256": "0" * 64}
     changed = tmp_path / "manifest.json"
     changed.write_text(json.dumps(manifest))
-    said = build(lab, changed, tmp_path, check=False)
-    assert "no longer to be had" in said and manifest["packages"][0]["name"] + "=0.0-never" in said
+    output = build(lab, changed, tmp_path, check=False)
+    assert "no longer to be had" in output and manifest["packages"][0]["name"] + "=0.0-never" in output
     assert not (tmp_path / "worker.json").exists()

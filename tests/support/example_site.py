@@ -36,6 +36,7 @@ class Site:
             **(environment or {}),
         }
         shutil.copytree(example, self.inventory)
+        self.inventories = ["-i", str(example.parent / "common"), "-i", str(self.inventory)]
         self.state.mkdir(mode=0o700, parents=True)
         names = {"cloud-one-admin": "https://keystone.one.example.org:5000/v3", "cloud-two": "https://keystone.two.example.org:5000/v3"}
         self.write_clouds({"clouds": {name: {"auth": {"auth_url": url}} for name, url in names.items()}})
@@ -63,10 +64,10 @@ class Site:
         )
 
     def validate(self) -> tuple[int, str]:
-        """Exit code and what was said, without the line breaks of the output."""
+        """Return exit code and output without its line breaks."""
         password = str(self.home / "password")
-        options = ["-i", str(self.inventory), "--vault-password-file", password, "--skip-tags", "validate_hosts"]
+        options = [*self.inventories, "--vault-password-file", password, "--skip-tags", "validate_hosts"]
         done = self.run("ansible-playbook", *options, self.playbook)
-        said = done.stdout + done.stderr
-        assert not [token for token in self.tokens if token in said]
-        return done.returncode, " ".join(said.split())
+        output = done.stdout + done.stderr
+        assert not [token for token in self.tokens if token in output]
+        return done.returncode, " ".join(output.split())

@@ -1,4 +1,4 @@
-"""What tests on lab hosts share: patience, root's rights, a region's account, a host's processes as the outer machine sees them."""
+"""Helpers of tests on lab hosts: polling, commands as root, a region's account, a host's processes as the outer machine sees them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def missing(what: str) -> NoReturn:
-    """A test cannot go: left out where a person tries one by hand, a failure where tests/run.py has stood up what the test needs."""
+    """Skip the test, or fail it where tests/run.py has set up what the test needs."""
     if os.environ.get("DISTCLOUD_LAB_REQUIRED"):
         pytest.fail(what)
     pytest.skip(what)
 
 
 def root(*command: str, check: bool = True) -> str:
-    """What a command says that runs as root."""
+    """Return the output of a command that runs as root."""
     environment = os.environ | {"PATH": PATH}
     done = subprocess.run([*SUDO, *command], env=environment, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, f"{command}: {done.stderr}"
@@ -33,7 +33,7 @@ def root(*command: str, check: bool = True) -> str:
 
 
 def wait(what: str, probe: Callable[[], T], seconds: float = 300, pause: float = 0.5) -> T:
-    """Ask until the answer is true; fails with `what` after `seconds`. A probe that cannot ask has no answer yet."""
+    """Poll until the probe returns a true value; fails with `what` after `seconds`. A probe that raises has no value yet."""
     end = time.monotonic() + seconds
     while True:
         answer, reason = None, ""

@@ -28,8 +28,8 @@ def shell(script: str) -> str:
     return root("/bin/sh", "-c", script)
 
 
-def told(program: str, *arguments: str) -> list[str]:
-    """What a program of the system says. One that is not installed says nothing: a fresh machine gets it with its first lab."""
+def lines(program: str, *arguments: str) -> list[str]:
+    """Output lines of a system program; empty if it is not installed, as on a machine before its first lab."""
     if shutil.which(program, path=PATH) is None:
         return []
     return [line.strip() for line in root(program, *arguments).splitlines()]
@@ -42,15 +42,15 @@ def snapshot(network: str) -> Snapshot:
     folders = {path for folder in here if folder.is_dir() for path in folder.iterdir()}
     found = {
         "sysctl": [line for line in settings(Path("/proc/sys/net")) if not COUNTED.match(line)],
-        "nftables": rules(told("nft", "--stateless", "list", "ruleset")),
+        "nftables": rules(lines("nft", "--stateless", "list", "ruleset")),
         # People come and go: a session of theirs is a mount too.
         "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if " /run/user/" not in line],
         "links": [path.name for path in Path("/sys/class/net").iterdir()],
-        "addresses": [" ".join(line.split()[1:4]) for line in told("ip", "-o", "address", "show")],
-        "routes": told("ip", "-4", "route", "show"),
-        "connections": [line.split()[-1] for line in told("ss", "-Htn", "state", "established", "dst", network)],
+        "addresses": [" ".join(line.split()[1:4]) for line in lines("ip", "-o", "address", "show")],
+        "routes": lines("ip", "-4", "route", "show"),
+        "connections": [line.split()[-1] for line in lines("ss", "-Htn", "state", "established", "dst", network)],
         "cgroups": shell("find /sys/fs/cgroup /run/distcloud-lab -type d -name 'distcloud-lab-*' 2>/dev/null || true").splitlines(),
-        "processes": [line for line in told("ps", "-eo", "args") if line.startswith("systemd-nspawn ")],
+        "processes": [line for line in lines("ps", "-eo", "args") if line.startswith("systemd-nspawn ")],
         "folders": [str(path) for path in folders if "distcloud" in path.name or STATE in path.parents],
         "labs": running_labs(),
     }
@@ -93,7 +93,7 @@ def running_labs() -> list[str]:
 
 
 def marks(labs: Collection[str], hosts: Collection[str], bridge: str, network: str) -> list[str]:
-    """By what something can be told to be of these labs."""
+    """Words by which something is recognized as part of these labs."""
     links = [hashlib.sha256(f"{lab}/{host}".encode()).hexdigest()[:10] for lab in labs for host in hosts]
     named = [form.format(lab) for lab in labs for form in ("distcloud-lab-{}", "distcloud-lab/{}", "/lab-{}")]
     return [*named, *("distcloud_lab_" + lab.replace("-", "_") for lab in labs), bridge, network.rpartition(".")[0] + ".", *links]
@@ -102,7 +102,7 @@ def marks(labs: Collection[str], hosts: Collection[str], bridge: str, network: s
 def left_behind(before: Mapping[str, list[str]], after: Mapping[str, list[str]], ours: Collection[str]) -> Snapshot:
     """What is there now and was not before, and which settings, rules and routes are not as they were; no kind without such a line.
 
-    Where somebody else's lab runs on the machine too, only what can be told to be ours by one of the words `ours`.
+    Where somebody else's lab runs on the machine too, only what has one of the words `ours`.
     """
     foreign = any(not any(mark in lab for mark in ours) for lab in [*before["labs"], *after["labs"]])
     found: Snapshot = {}

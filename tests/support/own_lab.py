@@ -18,7 +18,7 @@ FIRST_ADDRESS = 10
 
 
 class Machine:
-    """Runs the lab's playbooks from this checkout and reads what they say; reaches the lab's hosts by SSH.
+    """Runs the lab's playbooks from this checkout and reads their output; reaches the lab's hosts by SSH.
 
     `hosts` gives `lab_machine` of each host; addresses are counted up in that order.
     """
@@ -29,7 +29,8 @@ class Machine:
         self.inventory = folder / "inventory"
         self.inventory.mkdir()
         entries = {
-            name: {"ansible_host": self.addresses[name]} | ({"lab_machine": dict(wish)} if wish else {}) for name, wish in hosts.items()
+            name: {"ansible_host": self.addresses[name]} | ({"lab_machine": dict(machine)} if machine else {})
+            for name, machine in hosts.items()
         }
         listed = {"all": {"children": {"lab_hosts": {"hosts": entries}}}}
         (self.inventory / "hosts.yml").write_text(yaml.safe_dump(listed))
@@ -63,6 +64,6 @@ class Machine:
         done = subprocess.run(
             [*command, f"root@{self.addresses[host]}", script], input=stdin, capture_output=True, timeout=timeout, check=False
         )
-        said = done.stdout.decode("utf-8", "replace")
-        assert not check or done.returncode == 0, f"{host}: {said[-6000:]}\n{done.stderr.decode('utf-8', 'replace')[-4000:]}"
-        return said.strip()
+        output = done.stdout.decode("utf-8", "replace")
+        assert not check or done.returncode == 0, f"{host}: {output[-6000:]}\n{done.stderr.decode('utf-8', 'replace')[-4000:]}"
+        return output.strip()

@@ -1,7 +1,7 @@
-"""Runs a playbook and tells which task changed what on which host, so that a test can hold a dry run against the run that follows it.
+"""Runs a playbook and reports which task changed what on which host, so that a test can compare a dry run with the run after it.
 
-A playbook is true in check mode when `--check --diff` names the tasks, items and diffs of the run that follows it, and a check after
-that run names none.
+Check mode is accurate when `--check --diff` reports the tasks, items and diffs of the run that follows it, and a check after that run
+reports no change.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+INVENTORIES = ROOT / "inventories"
 NOTHING = r"(?!)"
 
 
 @dataclass(frozen=True, order=True)
 class Change:
-    """One task (one item of a loop) that changed one host, or would; the name of the task is without its role's."""
+    """One task (one item of a loop) that changed a host or would change it; the task's name is without its role's."""
 
     host: str
     task: str
@@ -37,12 +38,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of a playbook did: changes in the order of the tasks, the message of each host that failed, and what else was told of
-    each host."""
+    """The result of one run: changes in task order, the message of each failed host, and the other messages of each host."""
 
     changes: list[Change]
     failures: dict[str, str]
-    told: dict[str, list[str]] = field(default_factory=dict)
+    messages: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def changed(self) -> list[str]:
@@ -53,7 +53,7 @@ class Playbook:
     """A playbook on standing hosts; `inventories` come after the lab's own, `environment` is the process's own by default."""
 
     def __init__(self, path: Path, *inventories: Path, environment: Mapping[str, str] | None = None) -> None:
-        places = [f"--inventory={place}" for place in (ROOT / "inventories" / "lab", *inventories)]
+        places = [f"--inventory={place}" for place in (INVENTORIES / "common", INVENTORIES / "lab", *inventories)]
         self._command = [str(Path(sys.executable).parent / "ansible-playbook"), "--diff", *places, str(path)]
         self._environment = {
             name: value
@@ -66,43 +66,45 @@ class Playbook:
         }
 
     def run(self, *arguments: str, again: str = NOTHING, **variables: Any) -> Run:
-        """Run it with further arguments and variables. What matches the expression `again` is made anew by every run (a signature): diffs
-        are compared without it."""
+        """Run the playbook with further arguments and variables. Text that matches the expression `again` differs in every run (a
+        signature) and is left out when diffs are compared."""
         command = [*self._command, *arguments, *(["--extra-vars", json.dumps(variables)] if variables else [])]
         done = subprocess.run(command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=1800, check=False)
         try:
-            told = json.loads(done.stdout[done.stdout.index("{\n") :])
+            report = json.loads(done.stdout[done.stdout.index("{\n") :])
         except ValueError:
             pytest.fail(f"ansible-playbook ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-        tasks = [task for play in told["plays"] for task in play["tasks"]]
+        tasks = [task for play in report["plays"] for task in play["tasks"]]
         changes, failures = [], {}
-        said: dict[str, list[str]] = {}
+        messages: dict[str, list[str]] = {}
         for task in tasks:
             for host, result in sorted(task["hosts"].items()):
                 changes += sorted(_changes(host, task["task"]["name"].rpartition(" : ")[2], result, again))
-                if told["stats"][host]["failures"] + told["stats"][host]["unreachable"] and _failed(result):
+                if report["stats"][host]["failures"] + report["stats"][host]["unreachable"] and _failed(result):
                     failures[host] = f"{task['task']['name']}: {_message(result)}"
                 elif message := result.get("msg"):
-                    said.setdefault(host, []).extend(map(str, message if isinstance(message, list) else [message]))
-        return Run(changes, failures, said)
+                    messages.setdefault(host, []).extend(map(str, message if isinstance(message, list) else [message]))
+        return Run(changes, failures, messages)
 
-    def mends(self, *arguments: str, again: str = NOTHING, settled: bool = True, **variables: Any) -> list[str]:
-        """Mend what was spoilt by hand: what a dry run says is what is then done, and after that nothing is left to do (not asked where
-        `settled` is false: a third run of a large playbook takes minutes). Answers the changes, each as "host: task (item)"."""
+    def repairs_drift(self, *arguments: str, again: str = NOTHING, settled: bool = True, **variables: Any) -> list[str]:
+        """Repair drift: the run makes the changes that a dry run predicted, and a check after it reports none (skipped if `settled` is
+        false, as a third run of a large playbook takes minutes). Returns the changes, each as "host: task (item)"."""
         check = ("--check", *arguments)
         predicted = self.run(*check, again=again, **variables)
         assert not predicted.failures, f"in check mode: {predicted.failures}"
         applied = self.run(*arguments, again=again, **variables)
         assert not applied.failures, applied.failures
         differing = "\n".join(map(repr, sorted(set(predicted.changes) ^ set(applied.changes))))
-        assert predicted.changes == applied.changes, f"--check --diff told something else than what was then done:\n{differing}"
+        assert predicted.changes == applied.changes, f"--check --diff differs from the run that followed:\n{differing}"
         if settled:
             after = self.run(*check, again=again, **variables)
             assert (after.changes, after.failures) == ([], {}), "not settled after one run"
         return applied.changed
 
+    mends = repairs_drift  # until all scenarios use the new name
+
     def refuses(self, *arguments: str, **variables: Any) -> str:
-        """Run it with variables that it must refuse before it changes anything; what it said."""
+        """Run the playbook with variables that it must refuse before it changes anything; returns its messages."""
         refused = self.run(*arguments, **variables)
         assert refused.failures, f"not refused: {variables}"
         assert not refused.changes, "refused, but only after changes"
@@ -127,7 +129,7 @@ def _item(result: dict[str, Any]) -> str:
 
 
 def _diff(result: dict[str, Any], again: str) -> str:
-    """The diff without its headers, in which names of temporary files stand."""
+    """The diff without its headers, which have names of temporary files."""
     diffs = result.get("diff") or []
     diffs = diffs if isinstance(diffs, list) else [diffs]
     kept = [{key: one[key] for key in ("before", "after", "prepared") if key in one} for one in diffs if isinstance(one, dict)]

@@ -1,4 +1,4 @@
-"""The variables that a site may set, and which of those that an example sets nothing reads."""
+"""The variables that a site may set, and those that are set but never read."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-# Whatever else reads variables: the playbooks, and the example inventory, which hands its own on to the roles.
-READERS = [*(ROOT / "playbooks").rglob("*.yml"), *(ROOT / "inventories" / "example").rglob("*.yml")]
+# Variables are also read by the playbooks and by the inventories, which pass them on to the roles.
+READERS = [path for folder in ("playbooks", "inventories/common", "inventories/example") for path in (ROOT / folder).rglob("*.yml")]
 
 
 def options() -> set[str]:
@@ -23,6 +23,6 @@ def options() -> set[str]:
 
 
 def unread(names: Iterable[str]) -> list[str]:
-    """Those of the names that are neither an option of a role nor read by the playbooks or the example."""
+    """Those of the names that are neither an option of a role nor read by the playbooks or the inventories."""
     texts = [path.read_text("utf-8") for path in READERS]
     return sorted(name for name in set(names) - options() if not any(re.search(rf"\b{name}\b(?!:)", text) for text in texts))

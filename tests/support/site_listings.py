@@ -1,4 +1,4 @@
-"""What four parties say of workers at one moment (ledger, Nova, Neutron, pool), and where they differ: pure, no I/O."""
+"""The workers that ledger, Nova, Neutron and pool list at one moment, and the differences; pure, no I/O."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Listings:
     slots: set[str]
 
     def differences(self) -> list[str]:
-        """In words; none when all four have the same workers by the same ids."""
+        """Descriptions of the differences; empty if all four have the same workers with the same ids."""
         rows = [(row["region"], row["id"], row["server_id"]) for row in self.ledger]
         known = {row["id"] for row in self.ledger}
         joined = {row["id"] for row in self.ledger if row["state"] in IN_POOL}

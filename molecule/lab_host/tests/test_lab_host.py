@@ -9,5 +9,5 @@ def test_systemd_runs(host):
     assert host.run("systemctl is-system-running").stdout.strip() == "running"
 
 
-def test_it_knows_its_full_name(host):
+def test_host_has_full_name(host):
     assert host.check_output("hostname -f") == host.check_output("hostname") + ".distcloud.lab"

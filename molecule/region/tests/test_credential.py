@@ -31,7 +31,7 @@ class Calls:
 
 
 @pytest.mark.parametrize("region", REGIONS)
-def test_it_can_do_what_the_driver_needs(credential, region):
+def test_credential_allows_what_the_driver_needs(credential, region):
     assert credential(region)["with_access_rules"] is True
     calls = Calls(credential(region))
     for service, path in (
@@ -51,7 +51,7 @@ def test_it_can_do_what_the_driver_needs(credential, region):
 
 
 @pytest.mark.parametrize("region", REGIONS)
-def test_it_can_do_nothing_else(account, credential, region):
+def test_credential_allows_nothing_else(account, credential, region):
     calls = Calls(credential(region))
     user = f"/v3/users/{credential(region)['user_id']}"
     for service, method, path, body in (
@@ -77,20 +77,20 @@ def test_it_can_do_nothing_else(account, credential, region):
     assert answer.status_code in (401, 403, 404) and "X-Subject-Token" not in answer.headers
 
 
-def test_a_lost_credential_is_told_and_rotation_replaces_it(verb, state, credential):
-    """A secret is told once: no intake makes a second one unasked; a rotation does, and the old one is good for nothing after it."""
+def test_rotation_replaces_a_lost_credential(verb, state, credential):
+    """A secret is shown only once: setup never replaces it, a rotation does, and the old credential is invalid afterwards."""
     old = credential("region-n")
     path = state / "credentials" / "region-n-scheduler.yml"
     path.unlink()
-    told = verb("regions").run("--limit=region-n")
-    assert "rotate_credentials" in told.failures["region-n"] and not path.exists()
-    foretold = verb("rotate_credentials").run("--check", "--limit=region-n")
+    refused = verb("regions").run("--limit=region-n")
+    assert "rotate_credentials" in refused.failures["region-n"] and not path.exists()
+    predicted = verb("rotate_credentials").run("--check", "--limit=region-n")
     rotated = verb("rotate_credentials").run("--limit=region-n")
-    assert not foretold.failures and not rotated.failures
+    assert not predicted.failures and not rotated.failures
     assert (
-        foretold.changed
+        predicted.changed
         == rotated.changed
-        == ["region-n: A new credential beside the old one", "region-n: The old one is no longer needed"]
+        == ["region-n: Create a new credential beside the old one", "region-n: Remove the old credential"]
     )
     new = credential("region-n")
     assert new["generation"] > old["generation"] and path.stat().st_mode & 0o077 == 0

@@ -1,4 +1,4 @@
-"""The intake: drift, bad input, a mere tenant, regions that do not answer, a region given back."""
+"""The intake: drift, invalid input, a tenant without admin rights, unreachable regions, removal of a region."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import time
 
 import pytest
 import yaml
-from certified import behind_certificate
+from region_tls_server import tls_server
 
-GIVEN = "Project, users, quotas, flavors and provider networks"
-MADE = "Networks, routers, security groups and key pair"
+GIVEN = "Create project, users, quotas, flavors and provider networks"
+MADE = "Create networks, routers, security groups and key pair"
 
 
-def test_drift_is_predicted_and_mended(account, converge, state):
+def test_check_predicts_drift_repair(account, converge, state):
     admin, own = account("region-m-admin"), account("region-m")
     project = own.current_project_id
     group = own.network.find_security_group("mol-region")
@@ -22,18 +22,18 @@ def test_drift_is_predicted_and_mended(account, converge, state):
     admin.compute.delete_flavor(admin.compute.find_flavor("mol.small"))
     admin.set_compute_quotas(project, instances=7)
     admin.identity.assign_project_role_to_user(project, own.current_user_id, admin.identity.find_role("admin"))
-    found = converge.mends("--tags=intake", "--limit=region-m")
+    found = converge.repairs_drift("--tags=intake", "--limit=region-m")
     assert found == [f"region-m: {GIVEN}", f"region-m: {MADE}"]
     assert own.compute.get_limits().absolute.instances == 30
 
     (state / "secrets" / "region-m-mol-region-m").unlink()
     found = converge.run("--tags=intake", "--limit=region-m")
-    assert not found.failures and found.changed == ["region-m: Our own entry of clouds.yaml", f"region-m: {GIVEN}"]
+    assert not found.failures and found.changed == ["region-m: Add our own entry to clouds.yaml", f"region-m: {GIVEN}"]
     assert account("region-m").compute.get_limits()
 
 
 @pytest.mark.parametrize(
-    ("wish", "words"),
+    ("variables", "words"),
     [
         (
             {"region_networks": [{"name": "x", "subnets": [{"name": "x", "cidr": "192.0.2.0/28", "gateway_ip": "198.51.100.1"}]}]},
@@ -43,28 +43,28 @@ def test_drift_is_predicted_and_mended(account, converge, state):
         ({"region_networks": [{"name": "nowhere", "existing": True}]}, "network nowhere does not exist"),
     ],
 )
-def test_bad_input_is_refused_by_the_name_of_its_field(converge, wish, words):
-    assert words in converge.refuses("--tags=intake", "--limit=region-m", **wish)
+def test_invalid_input_names_its_field(converge, variables, words):
+    assert words in converge.refuses("--tags=intake", "--limit=region-m", **variables)
 
 
-def test_a_network_that_is_only_used_is_left_as_it_is(converge):
+def test_existing_network_is_not_changed(converge):
     done = converge.run("--tags=intake", "--limit=region-m", region_networks=[{"name": "mol-region", "existing": True}])
     assert not done.failures and not done.changed
 
 
-def test_a_mere_tenant_makes_its_own_things_and_is_told_what_is_missing(account, converge):
+def test_tenant_setup_lists_missing_resources(account, converge):
     """Nothing of the admin's is tried; the two things that only the region's admin could give are named with what to ask for."""
     own = account("region-t")
     own.compute.delete_keypair("mol-tenant")
     done = converge.run("--tags=intake", "--limit=region-t")
     assert not done.failures and done.changed == [f"region-t: {MADE}"]
-    told = "\n".join(done.told["region-t"])
-    assert "region-t: what is missing" in told
-    assert "flavor: mol.huge: a flavor with 64 vCPU, 262144 MiB, 1 GiB disk that our project may use" in told
-    assert "mol.small" not in told
+    text = "\n".join(done.messages["region-t"])
+    assert "region-t: missing resources" in text
+    assert "flavor: mol.huge: a flavor with 64 vCPU, 262144 MiB, 1 GiB disk that our project may use" in text
+    assert "mol.small" not in text
 
 
-def test_a_refused_log_in_is_an_error_after_the_others_are_done_and_in_a_check_too(account, verb, state, tmp_path):
+def test_refused_login_fails_after_other_regions_complete(account, verb, state, tmp_path):
     clouds = yaml.safe_load((state / "clouds.yaml").read_text("utf-8"))["clouds"]
     clouds["region-locked-admin"] = json.loads(json.dumps(clouds["region-m-admin"]))
     clouds["region-locked-admin"]["auth"]["password"] = "not-this-one"
@@ -76,17 +76,17 @@ def test_a_refused_log_in_is_an_error_after_the_others_are_done_and_in_a_check_t
     for mode, changed in (["--check"], [f"region-m: {MADE}"]), ([], [f"region-m: {MADE}"]), ([], []):
         done = verb("regions", inventory).run("--limit=region-m,region-locked", *mode)
         assert "region-locked-admin: the log-in was refused" in done.failures["region-locked"]
-        assert [change for change in done.changed if change.startswith("region-m:")] == changed, (mode, done.failures, done.told)
+        assert [change for change in done.changed if change.startswith("region-m:")] == changed, (mode, done.failures, done.messages)
         assert not any(MADE in change or GIVEN in change for change in done.changed if "region-locked" in change)
 
 
-def test_regions_that_do_not_answer_are_named_with_what_to_do_and_the_others_are_done(account, on, verb, state, tmp_path):
+def test_unreachable_regions_are_named_others_complete(account, on, verb, state, tmp_path):
     clouds = yaml.safe_load((state / "clouds.yaml").read_text("utf-8"))["clouds"]
     address = clouds["region-m-admin"]["auth"]["auth_url"].rpartition(":")[0]
     machine = on("mol-region-m")
     machine.check_output("nft 'table inet hole { chain in { type filter hook input priority 0; tcp dport 5999 drop; }; }'")
     account("region-m").compute.delete_keypair("mol-region")
-    with behind_certificate(tmp_path) as foreign, behind_certificate(tmp_path, days=-1) as expired:
+    with tls_server(tmp_path) as foreign, tls_server(tmp_path, days=-1) as expired:
         entries = {
             "hole": {"auth_url": f"{address}:5999/v3"},
             "closed": {"auth_url": f"{address}:5998/v3"},
@@ -112,18 +112,18 @@ def test_regions_that_do_not_answer_are_named_with_what_to_do_and_the_others_are
     # A connection that is not answered is given up by the kernel after 130 s: without our time-outs each try would last as long.
     assert took < 120, "one that does not answer holds the run up for longer than a few time-outs"
     assert sorted(done.failures) == ["region-expired", "region-foreign"], "a region that is down is no error"
-    told = "\n".join(line for lines in done.told.values() for line in lines)
-    assert "NOT taken in, the others are complete:" in told
+    text = "\n".join(line for lines in done.messages.values() for line in lines)
+    assert "Setup failed, all other regions are complete:" in text
     for name in ("hole", "closed"):
-        words = f"region-{name}-admin: the identity service does not answer; is the region up, and is its port open"
-        assert f"region-{name}: {words}" in told
-    assert "region-closed-admin: the identity service does not answer" in fatal.failures["region-closed"]
-    assert "give the CA's file as cacert in clouds.yaml" in done.failures["region-foreign"]
+        words = f"region-{name}-admin: the identity service is unreachable; check that the region is up and that its port is open"
+        assert f"region-{name}: {words}" in text
+    assert "region-closed-admin: the identity service is unreachable" in fatal.failures["region-closed"]
+    assert "set cacert in clouds.yaml to the CA's file" in done.failures["region-foreign"]
     assert "it has expired; the region's admin has to renew it" in done.failures["region-expired"]
     assert f"region-m: {MADE}" in done.changed
 
 
-def test_a_region_is_given_back_without_what_is_foreign(account, converge, state, verb):
+def test_removal_keeps_foreign_resources(account, converge, state, verb):
     """First refused and nothing removed, as the project holds a network of somebody else; then done, and nothing of others has gone."""
     admin, own = account("region-n-admin"), account("region-n")
     project = own.current_project_id
@@ -133,7 +133,7 @@ def test_a_region_is_given_back_without_what_is_foreign(account, converge, state
     try:
         before = seen(admin)
         refused = verb("remove_region").run("--limit=region-n")
-        assert "still holds what is not ours to remove: network theirs, port their-port" in refused.failures["region-n"]
+        assert "still holds resources that are not ours: network theirs, port their-port" in refused.failures["region-n"]
         assert not refused.changes and seen(admin) == before and own.compute.find_keypair("mol-region")
 
         admin.network.delete_network(theirs)
@@ -161,7 +161,7 @@ def test_a_region_is_given_back_without_what_is_foreign(account, converge, state
     assert not again.failures and account("region-n").compute.get_limits()
 
 
-def test_a_tenant_whose_network_others_use_gives_nothing_back(account, verb, state):
+def test_tenant_removal_refuses_network_in_use(account, verb, state):
     """What else is in the project, which stays, is no obstacle: it holds all of region-m."""
     own = account("region-t")
     port = own.network.create_port(name="their-port", network_id=own.network.find_network("mol-tenant").id)
@@ -172,8 +172,8 @@ def test_a_tenant_whose_network_others_use_gives_nothing_back(account, verb, sta
         assert (state / "credentials" / "region-t-scheduler.yml").exists()
     finally:
         own.network.delete_port(port)
-    told = verb("remove_region").run("--check", "--limit=region-t")
-    assert not told.failures and told.changes
+    text = verb("remove_region").run("--check", "--limit=region-t")
+    assert not text.failures and text.changes
 
 
 def seen(admin):

@@ -15,7 +15,7 @@ testinfra_hosts = ["ansible://mol-builder"]
 STATE = Path.home() / ".local/state/distcloud" / f"lab-{os.environ['DISTCLOUD_LAB']}" / "molecule-images"
 CACHE = "/var/cache/distcloud-worker-image"
 PROGRAM, RECIPE = (
-    [f"mol-builder: Program, recipe and manifest ({CACHE}/{name})" for name in names]
+    [f"mol-builder: Write program, recipe and manifest ({CACHE}/{name})" for name in names]
     for names in ([f"program/{module}.py" for module in ("__main__", "_process", "disk", "packages", "tree")], ["recipe.json"])
 )
 BUILT = "mol-builder: Build the image"
@@ -26,7 +26,7 @@ def record():
     return json.loads((STATE / "worker.json").read_text("utf-8"))
 
 
-def test_image_and_manifest_are_on_the_control_node_alone(host, record):
+def test_image_is_only_on_the_control_node(host, record):
     image = Path(record["file"])
     assert hashlib.sha512(image.read_bytes()).hexdigest() == record["sha512"]
     assert image.read_bytes()[:4] == b"QFI\xfb", "a qcow2 image"
@@ -37,24 +37,24 @@ def test_image_and_manifest_are_on_the_control_node_alone(host, record):
 
 
 @pytest.mark.parametrize(
-    ("wish", "why", "changed"),
+    ("variables", "why", "changed"),
     [
         ({}, "", []),
-        ({"worker_image_rebuild": True}, "worker_image_rebuild asks for it", [BUILT]),
+        ({"worker_image_rebuild": True}, "worker_image_rebuild is set", [BUILT]),
         ({"worker_image_extra_packages": ["tmux"]}, "its inputs changed", [*RECIPE, BUILT]),
         ({"worker_image_slot_users": 9}, "its inputs changed", [*RECIPE, BUILT]),
         ({"worker_image_name_prefix": "of-another-name"}, "", []),
     ],
 )
-def test_a_dry_run_says_whether_a_build_is_due_and_why(converge, record, wish, why, changed):
-    dry = converge.run("--check", **wish)
+def test_check_reports_build_and_reason(converge, record, variables, why, changed):
+    dry = converge.run("--check", **variables)
     assert (dry.changed, dry.failures) == (changed, {})
-    assert f"A worker image is built on mol-builder: {why}." in dry.told["mol-builder"] or not why
+    assert f"A worker image is built on mol-builder: {why}." in dry.messages["mol-builder"] or not why
     assert json.loads((STATE / "worker.json").read_text("utf-8")) == record
 
 
 @pytest.mark.parametrize("spoil", [lambda image: image.unlink(), lambda image: image.write_bytes(b"half of it")])
-def test_an_image_that_was_lost_or_spoilt_is_due_again(converge, record, spoil):
+def test_lost_or_damaged_image_is_rebuilt(converge, record, spoil):
     image = Path(record["file"])
     kept = image.rename(image.with_suffix(".kept"))
     kept.with_suffix(".qcow2").write_bytes(b"")
@@ -62,22 +62,22 @@ def test_an_image_that_was_lost_or_spoilt_is_due_again(converge, record, spoil):
         spoil(image)
         dry = converge.run("--check")
         assert dry.changed == [BUILT]
-        assert any("its file is missing or has another content" in line for line in dry.told["mol-builder"])
+        assert any("its file is missing or has other content" in line for line in dry.messages["mol-builder"])
     finally:
         kept.rename(image)
     assert converge.run("--check").changed == []
 
 
-def test_what_a_dry_run_says_of_a_build_is_what_is_then_done(host, converge, record):
+def test_check_predicts_the_build(host, converge, record):
     """The image is lost, and the builder is a new one but for its packages."""
     Path(record["file"]).unlink()
     host.check_output(f"cd {CACHE} && rm -r output program recipe.json")
-    assert converge.mends() == ["mol-builder: Folder of the builder", *PROGRAM, *RECIPE, BUILT]
+    assert converge.repairs_drift() == ["mol-builder: Create the builder's output directory", *PROGRAM, *RECIPE, BUILT]
     again = json.loads((STATE / "worker.json").read_text("utf-8"))
     assert hashlib.sha512(Path(again["file"]).read_bytes()).hexdigest() == again["sha512"]
 
 
-def test_a_package_that_nobody_has_is_named_and_the_old_image_stays(converge, record):
+def test_unknown_package_keeps_the_old_image(converge, record):
     failed = converge.run(worker_image_extra_packages=["no-such-package"])
     assert "Unable to locate package no-such-package" in failed.failures["mol-builder"]
     assert json.loads((STATE / "worker.json").read_text("utf-8")) == record
@@ -85,12 +85,12 @@ def test_a_package_that_nobody_has_is_named_and_the_old_image_stays(converge, re
 
 
 @pytest.mark.parametrize(
-    ("wish", "words"),
+    ("variables", "words"),
     [
         ({"worker_image_compression": "rar"}, "worker_image_compression"),
         ({"worker_image_slot_users": "many"}, "worker_image_slot_users"),
         ({"worker_image_manifest": "/nonexistent/manifest.json"}, "/nonexistent/manifest.json"),
     ],
 )
-def test_bad_input_is_refused_by_name(converge, wish, words):
-    assert words in converge.refuses(**wish)
+def test_invalid_variable_is_named(converge, variables, words):
+    assert words in converge.refuses(**variables)

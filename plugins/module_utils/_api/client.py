@@ -80,13 +80,13 @@ class ApiClient:
         response: dict[str, t.Any] = self._request("POST", path)
         return response
 
-    def _request(self, method: str, path: t.Sequence[str], body: t.Optional[dict[str, t.Any]] = None, dry_run: bool = False) -> t.Any:
+    def _request(self, method: str, path: t.Sequence[str], body: dict[str, t.Any] | None = None, dry_run: bool = False) -> t.Any:
         if self._ca_path and self._validate and not os.path.exists(self._ca_path):
-            raise NotListening("ca_path: file %s does not exist" % self._ca_path, self._service, "ca_path")
+            raise NotListening(f"ca_path: file {self._ca_path} does not exist", self._service, "ca_path")
         url = "/".join([self._base, "v1"] + [quote(part, safe="") for part in path])
         if dry_run:
             url += "?dry_run=true"
-        headers = {"Authorization": "Bearer %s" % self._token, "Accept": "application/json"}
+        headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
         data = None
         if body is not None:
             data = json.dumps(body).encode("utf-8")
@@ -115,7 +115,7 @@ class ApiClient:
             return json.loads(raw)
         except ValueError:
             raise Failure(
-                "%s %s: the response is not JSON; check that api_url is the address of the %s" % (method, url, self._service),
+                f"{method} {url}: the response is not JSON; check that api_url is the address of the {self._service}",
                 self._service,
                 "not_json",
             )
@@ -127,8 +127,8 @@ class ApiClient:
             detail = problem["detail"]
         except (ValueError, KeyError, TypeError, OSError, HTTPException):
             return Failure(
-                "%s %s: HTTP status %s without an explanation; check that api_url is the address of the %s"
-                % (method, url, error.code, self._service),
+                f"{method} {url}: HTTP status {error.code} without an explanation; check that api_url is the address of the "
+                f"{self._service}",
                 self._service,
                 error.code,
             )
@@ -138,19 +138,19 @@ class ApiClient:
         request_id = error.headers.get("X-Request-Id") if error.headers else None
         if request_id:
             details["request_id"] = request_id
-        return Failure("the %s refused: %s" % (self._service, detail), self._service, error.code, details)
+        return Failure(f"the {self._service} refused: {detail}", self._service, error.code, details)
 
     def _unreachable(self, error: Exception) -> Failure:
         reason = getattr(error, "reason", None) or error
-        where = "the %s at %s" % (self._service, self._base)
+        where = f"the {self._service} at {self._base}"
         if isinstance(reason, ConnectionRefusedError):
-            return NotListening("%s cannot be reached: connection refused; check that it is running" % where, self._service, "refused")
+            return NotListening(f"{where} cannot be reached: connection refused; check that it is running", self._service, "refused")
         if isinstance(reason, ssl.SSLCertVerificationError):
             return Failure(
-                "%s: its certificate is not accepted: %s; set ca_path to the authority that issued it" % (where, reason.verify_message),
+                f"{where}: its certificate is not accepted: {reason.verify_message}; set ca_path to the authority that issued it",
                 self._service,
                 "certificate",
             )
         if isinstance(reason, TimeoutError) or "timed out" in str(reason):
-            return Failure("%s did not answer within %s s" % (where, self._timeout), self._service, "timeout")
-        return Failure("%s cannot be reached: %s" % (where, reason), self._service, "unreachable")
+            return Failure(f"{where} did not answer within {self._timeout} s", self._service, "timeout")
+        return Failure(f"{where} cannot be reached: {reason}", self._service, "unreachable")

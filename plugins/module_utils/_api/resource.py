@@ -38,7 +38,7 @@ class ApiResource(ApiModule, ResourceModule):
 
     @classmethod
     def item_options(cls) -> dict[str, t.Any]:
-        raise NotImplementedError("%s does not declare its options" % cls.__name__)
+        raise NotImplementedError(f"{cls.__name__} does not declare its options")
 
     @classmethod
     def argument_spec(cls) -> dict[str, t.Any]:
@@ -67,20 +67,20 @@ class ApiResource(ApiModule, ResourceModule):
         return []
 
     def path(self, item: dict[str, t.Any]) -> list[str]:
-        raise NotImplementedError("%s does not declare its path" % type(self).__name__)
+        raise NotImplementedError(f"{type(self).__name__} does not declare its path")
 
-    def find(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
-        current: t.Optional[dict[str, t.Any]] = self.client.get_or_none(*self.path(item))
+    def find(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
+        current: dict[str, t.Any] | None = self.client.get_or_none(*self.path(item))
         return current
 
-    def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
+    def desired(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
         if item["state"] == "absent":
             return None
         spec = self.given_options(item, *self.fields)
         resets = item.get("reset") or []
         both = sorted(set(resets) & set(spec))
         if both:
-            message = "%s: %s is both set and reset; do one of the two" % (self.name_of(item), ", ".join(both))
+            message = f"{self.name_of(item)}: {', '.join(both)} is both set and reset; do one of the two"
             raise Failure(message, self.service, "reset")
         spec.update(dict.fromkeys(resets))
         return spec
@@ -93,24 +93,24 @@ class ApiResource(ApiModule, ResourceModule):
         except NotListening as failure:
             if not self.module.check_mode:
                 raise
-            warning = "%s; check mode assumes that it is still to be installed" % failure.message
+            warning = f"{failure.message}; check mode assumes that it is still to be installed"
             return self._plan_for_missing(item, spec, (warning,))
         except Failure as failure:
             missing = failure.code == 404 and failure.details.get("type") in self.parent_problems
             if not (missing and self.module.check_mode):
                 raise
-            return self._plan_for_missing(item, spec, ("%s; check mode assumes that it is still to be created" % failure.message,))
+            return self._plan_for_missing(item, spec, (f"{failure.message}; check mode assumes that it is still to be created",))
 
-    def _plan_for_missing(self, item: dict[str, t.Any], spec: t.Optional[dict[str, t.Any]], warnings: tuple[str, ...]) -> Plan:
+    def _plan_for_missing(self, item: dict[str, t.Any], spec: dict[str, t.Any] | None, warnings: tuple[str, ...]) -> Plan:
         named = None if spec is None else dict(spec, name=item["name"])
         plan = reconcile(None, named, secrets=self.secrets)
         return Plan(plan.action, plan.before, plan.after, plan.fields, plan.secrets, warnings)
 
-    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
-        after: t.Optional[dict[str, t.Any]] = self._send(item, self.desired(item), dry_run=False)["after"]
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> dict[str, t.Any] | None:
+        after: dict[str, t.Any] | None = self._send(item, self.desired(item), dry_run=False)["after"]
         return after
 
-    def _send(self, item: dict[str, t.Any], spec: t.Optional[dict[str, t.Any]], dry_run: bool) -> dict[str, t.Any]:
+    def _send(self, item: dict[str, t.Any], spec: dict[str, t.Any] | None, dry_run: bool) -> dict[str, t.Any]:
         if spec is None:
             return self.client.delete(self.path(item), dry_run=dry_run)
         return self.client.put(self.path(item), spec, dry_run=dry_run)
@@ -127,7 +127,7 @@ class ApiInfo(ApiModule, InfoModule):
 
     def path(self) -> list[str]:
         """Path of the whole collection."""
-        raise NotImplementedError("%s does not declare its path" % type(self).__name__)
+        raise NotImplementedError(f"{type(self).__name__} does not declare its path")
 
     def read(self) -> t.Any:
         name = self.params["name"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where a Debian machine gets its packages from, read from its own apt configuration.
+"""The package sources of a Debian machine, read from its apt configuration.
 
 apt's own listing (`apt-get indextargets`) names only what was downloaded already, which on a fresh machine is nothing.
 Private to the collection: no promise is made to users outside of it.
@@ -17,7 +17,7 @@ import typing as t
 
 
 class Source(t.NamedTuple):
-    """One address of an archive, with what is taken from it."""
+    """One address of an archive, with its suites and components."""
 
     uri: str
     suites: list[str]
@@ -46,7 +46,7 @@ def lines_for(sources: t.Iterable[Source], release: str) -> list[str]:
     """Lines of a sources.list for one release with its updates and security fixes, each once; only what other machines reach too."""
     wanted = (release, release + "-updates", release + "-security")
     lines = [
-        "deb %s %s %s" % (source.uri.rstrip("/"), suite, " ".join(source.components))
+        f"deb {source.uri.rstrip('/')} {suite} {' '.join(source.components)}"
         for source in sources
         for suite in wanted
         if suite in source.suites and source.uri.startswith(("http://", "https://"))
@@ -54,16 +54,16 @@ def lines_for(sources: t.Iterable[Source], release: str) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def sources_of_this_machine(root: str = "/") -> list[Source]:
-    """What stands in /etc/apt; a list of mirrors in a file stands for the first of them."""
+def local_sources(root: str = "/") -> list[Source]:
+    """The sources in /etc/apt; a mirror list is replaced by its first mirror."""
     folder = os.path.join(root, "etc/apt")
     paths = [os.path.join(folder, "sources.list")]
     paths += sorted(glob.glob(folder + "/sources.list.d/*.list") + glob.glob(folder + "/sources.list.d/*.sources"))
     texts = [_read(path) for path in paths]
-    return [source._replace(uri=_first_mirror(root, source.uri)) for source in parse_sources(texts)]
+    return [source._replace(uri=_resolve_mirror_list(root, source.uri)) for source in parse_sources(texts)]
 
 
-def _first_mirror(root: str, uri: str) -> str:
+def _resolve_mirror_list(root: str, uri: str) -> str:
     """Debian's images for clouds write mirror+file:/etc/apt/mirrors/debian.list, a file with an address a line."""
     match = re.match(r"^mirror\+file:/*(/.*)$", uri)
     if not match:

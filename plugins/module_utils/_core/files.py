@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files with secrets: YAML, for their owner alone, replaced in one step so that a crash leaves the old or the new one.
+"""Files with secrets: YAML, readable by their owner only, replaced atomically so that a crash leaves the old or the new one.
 
 Private to the collection: no promise is made to users outside of it.
 """
@@ -19,37 +19,37 @@ from .module import Failure
 try:
     import yaml
 except ImportError:
-    yaml = None  # type: ignore[assignment]  # told about in read_yaml and write_yaml, after argument validation
+    yaml = None  # type: ignore[assignment]  # reported by read_yaml and write_yaml, after argument validation
 
 
-def need_yaml() -> None:
+def require_yaml() -> None:
     if yaml is None:
         raise Failure("PyYAML is needed on the machine where this module runs: pip install PyYAML", "python", "import")
 
 
-def read_yaml(path: str) -> t.Optional[dict[str, t.Any]]:
-    """The mapping in a file; None where there is no file."""
-    need_yaml()
+def read_yaml(path: str) -> dict[str, t.Any] | None:
+    """The mapping in a file; None if the file does not exist."""
+    require_yaml()
     try:
         with open(path, encoding="utf-8") as file:
             content = yaml.safe_load(file)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise Failure("%s cannot be read: %s" % (path, error.strerror), "file", "unreadable", {"path": path})
+        raise Failure(f"{path} cannot be read: {error.strerror}", "file", "unreadable", {"path": path})
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = " (line %d)" % (mark.line + 1) if mark is not None else ""
-        raise Failure("%s is not valid YAML%s; mend or remove it" % (path, place), "file", "invalid", {"path": path})
+        place = f" (line {mark.line + 1})" if mark is not None else ""
+        raise Failure(f"{path} is not valid YAML{place}; repair or remove it", "file", "invalid", {"path": path})
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise Failure("%s should hold a mapping of keys and values; mend or remove it" % path, "file", "invalid", {"path": path})
+        raise Failure(f"{path} should hold a mapping of keys and values; repair or remove it", "file", "invalid", {"path": path})
     return content
 
 
 def write_text(path: str, text: str) -> None:
-    """Replace a file by a new one that only its owner may read; missing folders are made likewise."""
+    """Replace a file atomically by one that only its owner may read; missing folders are created likewise."""
     folder = os.path.dirname(path) or "."
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -69,12 +69,12 @@ def write_text(path: str, text: str) -> None:
         finally:
             os.close(directory)
     except OSError as error:
-        raise Failure("%s cannot be written: %s" % (path, error.strerror), "file", "unwritable", {"path": path})
+        raise Failure(f"{path} cannot be written: {error.strerror}", "file", "unwritable", {"path": path})
 
 
 def write_yaml(path: str, content: dict[str, t.Any], comment: str) -> None:
-    need_yaml()
-    write_text(path, "# %s\n%s" % (comment, yaml.safe_dump(content, sort_keys=False, default_flow_style=False, allow_unicode=True)))
+    require_yaml()
+    write_text(path, f"# {comment}\n{yaml.safe_dump(content, sort_keys=False, default_flow_style=False, allow_unicode=True)}")
 
 
 def remove(path: str) -> None:

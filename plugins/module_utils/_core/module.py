@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What every module of the collection has in common: check mode, diff, `changed`, failures, plural form.
+"""Base of every module of the collection: check mode, diff, `changed`, failures, plural form.
 
-A module says how to find, what is wished and how to apply; it cannot forget the rest, because the rest is only here.
+A module implements `find`, `desired` and `apply`; it cannot forget the rest, because the rest is only here.
 Private to the collection: no promise is made to users outside of it.
 """
 
@@ -25,18 +25,18 @@ from .reconcile import (
 
 
 class Failure(Exception):
-    """Something went wrong that a person has to know, in words for that person.
+    """An error for the user: what is wrong and what to do about it.
 
-    ``service`` is who refused (scheduler, keystone, ...), ``code`` a stable word or HTTP status, ``details`` whatever helps,
-    ``changed`` whether something was changed before it came to that.
+    ``service`` is what refused (scheduler, keystone, ...), ``code`` a stable identifier or HTTP status, ``details`` further facts,
+    ``changed`` whether something was changed before the failure.
     """
 
     def __init__(
         self,
         message: str,
         service: str,
-        code: t.Union[str, int],
-        details: t.Optional[dict[str, t.Any]] = None,
+        code: str | int,
+        details: dict[str, t.Any] | None = None,
         changed: bool = False,
     ) -> None:
         super().__init__(message)
@@ -48,7 +48,7 @@ class Failure(Exception):
 
 
 class BaseModule:
-    """Holds the AnsibleModule; `service` names who is spoken to, `result_key` where the result stands."""
+    """Holds the AnsibleModule; `service` is the service that it calls, `result_key` the key of its result."""
 
     service: str = ""
     result_key: str = ""
@@ -57,7 +57,7 @@ class BaseModule:
     @classmethod
     def argument_spec(cls) -> dict[str, t.Any]:
         """The module's options."""
-        raise NotImplementedError("%s says nothing about its options" % cls.__name__)
+        raise NotImplementedError(f"{cls.__name__} does not declare its options")
 
     @classmethod
     def constraints(cls) -> dict[str, t.Any]:
@@ -79,7 +79,7 @@ class BaseModule:
 
     def run(self) -> None:
         """Do the work and leave by exit_json or fail_json."""
-        raise NotImplementedError("%s does not say what to do" % type(self).__name__)
+        raise NotImplementedError(f"{type(self).__name__} does not implement run")
 
     def fail(self, failure: Failure, **result: t.Any) -> t.NoReturn:
         self.module.fail_json(
@@ -91,7 +91,7 @@ class BaseModule:
 
 
 class ResourceModule(BaseModule):
-    """A module that brings one resource, or a list of them, to the wished state.
+    """A module that brings one resource, or a list of them, to the desired state.
 
     ``plural_key`` is the option (and result) that carries a list of items; empty where there is no plural form.
     Subclasses give `find`, `desired` and `apply`, and `name_of` for the diff's header. All take the item: the module's own
@@ -104,32 +104,32 @@ class ResourceModule(BaseModule):
     whole: tuple[str, ...] = ()
     entire: bool = False
 
-    def find(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
-        """Read the resource from the world; None where there is none."""
-        raise NotImplementedError("%s cannot find" % type(self).__name__)
+    def find(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
+        """The current state of the resource; None if it does not exist."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement find")
 
-    def desired(self, item: dict[str, t.Any]) -> t.Optional[dict[str, t.Any]]:
-        """The wish: only the fields that were said; None for absent."""
-        raise NotImplementedError("%s has no wish" % type(self).__name__)
+    def desired(self, item: dict[str, t.Any]) -> dict[str, t.Any] | None:
+        """The spec: only the fields that were set; None for absent."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement desired")
 
-    def apply(self, item: dict[str, t.Any], plan: Plan) -> t.Optional[dict[str, t.Any]]:
+    def apply(self, item: dict[str, t.Any], plan: Plan) -> dict[str, t.Any] | None:
         """Carry out the plan; the state that results, without secrets. Never called in check mode or without a change."""
-        raise NotImplementedError("%s cannot apply" % type(self).__name__)
+        raise NotImplementedError(f"{type(self).__name__} does not implement apply")
 
     def name_of(self, item: dict[str, t.Any]) -> str:
-        """What a person calls the item."""
+        """The item's name in messages and diffs."""
         return str(item["name"])
 
-    def changed_secrets(self, item: dict[str, t.Any], current: t.Optional[dict[str, t.Any]]) -> t.Collection[str]:
-        """Which of the given secrets differ from those in place, where somebody can tell."""
+    def changed_secrets(self, item: dict[str, t.Any], current: dict[str, t.Any] | None) -> t.Collection[str]:
+        """Which of the given secrets differ from the current ones, where this can be determined."""
         return ()
 
     def may_replace(self, item: dict[str, t.Any]) -> bool:
-        """Whether a resource whose immutable field differs may be deleted and made anew."""
+        """Whether a resource whose immutable field differs may be deleted and recreated."""
         return False
 
     def plan(self, item: dict[str, t.Any]) -> Plan:
-        """What to do about one item; overridden only where the service itself compares."""
+        """The plan for one item; overridden only where the service itself compares."""
         current = self.find(item)
         return reconcile(
             current,
@@ -148,24 +148,24 @@ class ResourceModule(BaseModule):
         return [self.params]
 
     def extra_items(self) -> t.Iterable[dict[str, t.Any]]:
-        """Items nobody listed that have to be worked on as well (removal of what is surplus); asked after the listed ones."""
+        """Items that are not listed but are processed as well (removal of surplus ones), after the listed ones."""
         return ()
 
     def given_options(self, item: dict[str, t.Any], *names: str) -> dict[str, t.Any]:
-        """Those of the named options that were given, without the ones that were left out."""
-        wish: dict[str, t.Any] = given({name: item.get(name) for name in names})
-        return wish
+        """Those of the named options that were set."""
+        spec: dict[str, t.Any] = given({name: item.get(name) for name in names})
+        return spec
 
     def run(self) -> None:
         plural = bool(self.plural_key) and self.params.get(self.plural_key) is not None
-        done: list[tuple[Plan, t.Optional[dict[str, t.Any]], str]] = []
+        done: list[tuple[Plan, dict[str, t.Any] | None, str]] = []
         name = ""
         try:
             self.connect()
             for source in (self.items, self.extra_items):
                 for item in source():
                     name = self.name_of(item)
-                    done.append(self._bring(item, name))
+                    done.append(self._reconcile_item(item, name))
         except Failure as failure:
             if plural and name:
                 failure.details.setdefault("item", name)
@@ -174,14 +174,14 @@ class ResourceModule(BaseModule):
             self.fail(failure, **result)
         self.module.exit_json(**self._result(done, plural))
 
-    def _bring(self, item: dict[str, t.Any], name: str) -> tuple[Plan, t.Optional[dict[str, t.Any]], str]:
+    def _reconcile_item(self, item: dict[str, t.Any], name: str) -> tuple[Plan, dict[str, t.Any] | None, str]:
         plan = self.plan(item)
         for warning in plan.warnings:
             self.module.warn(warning)
         if plan.action == REPLACE and not self.may_replace(item):
             fixed = [field for field in plan.fields if any(field == stem or field.startswith(stem + ".") for stem in self.immutable)]
             raise Failure(
-                "%s exists and its %s cannot be changed in place; remove it first or use another name" % (name, ", ".join(fixed)),
+                f"{name} exists and its {', '.join(fixed)} cannot be changed in place; remove it first or use another name",
                 self.service,
                 "immutable",
                 {"fields": fixed},
@@ -190,7 +190,7 @@ class ResourceModule(BaseModule):
             return plan, plan.after, name
         return plan, self.apply(item, plan), name
 
-    def _result(self, done: list[tuple[Plan, t.Optional[dict[str, t.Any]], str]], plural: bool) -> dict[str, t.Any]:
+    def _result(self, done: list[tuple[Plan, dict[str, t.Any] | None, str]], plural: bool) -> dict[str, t.Any]:
         changed = any(plan.changed for plan, after, name in done)
         result: dict[str, t.Any] = {"changed": changed}
         if plural:
@@ -204,10 +204,10 @@ class ResourceModule(BaseModule):
 
 
 class InfoModule(BaseModule):
-    """A module that only reads; `read` gives what stands under the result key."""
+    """A module that only reads; `read` returns the value of the result key."""
 
     def read(self) -> t.Any:
-        raise NotImplementedError("%s cannot read" % type(self).__name__)
+        raise NotImplementedError(f"{type(self).__name__} does not implement read")
 
     def run(self) -> None:
         try:

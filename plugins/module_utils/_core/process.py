@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A command that is ended with all that it started.
+"""Runs a command in its own process group and kills the whole group on a timeout.
 
 Private to the collection: no promise is made to users outside of it.
 """
@@ -19,15 +19,15 @@ import typing as t
 def run_in_group(
     argv: t.Sequence[str],
     timeout: float,
-    output: t.Union[int, t.IO[bytes]],
-    env: t.Optional[t.Mapping[str, str]] = None,
-    cwd: t.Optional[str] = None,
-    lock: t.Optional[int] = None,
+    output: int | t.IO[bytes],
+    env: t.Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    lock: int | None = None,
 ) -> int:
-    """Run a command without input, in a session and so a process group of its own; its code, or subprocess.TimeoutExpired.
+    """Run a command without input in its own session and process group; its exit code, or subprocess.TimeoutExpired.
 
-    ``output`` takes what it says. ``lock`` is the descriptor of a lock that goes to the command too: if this process is killed, the next
-    run waits for the command instead of working beside it.
+    ``output`` receives its output. ``lock`` is the descriptor of a lock that the command inherits: if this process is killed, the next
+    run waits for the command instead of working at the same time.
     """
     process = subprocess.Popen(  # pylint: disable=ansible-bad-function
         argv,
@@ -42,7 +42,7 @@ def run_in_group(
     try:
         return process.wait(timeout)
     except BaseException:
-        # With all that it started: the lock is let go, and what lives on (runuser's command, a shell's) would go on beside the next run.
+        # The whole group: the lock is released, and surviving children (runuser's command, a shell's) would run beside the next run.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What to do so that one resource becomes as wished: pure functions, no I/O.
+"""Plans the step from the current to the desired state of one resource: pure functions, no I/O.
 
 Private to the collection: no promise is made to users outside of it.
 """
@@ -12,8 +12,8 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-MARK = "********"  # stands for a secret wherever a person can look
-MARK_CHANGED = "******** (another value)"
+HIDDEN = "********"  # shown in place of a secret in results, diffs and logs
+HIDDEN_CHANGED = "******** (another value)"
 
 NONE = "none"
 CREATE = "create"
@@ -24,15 +24,15 @@ DELETE = "delete"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is, what shall be, and the step between them.
+    """The state before, the state after, and the action between them.
 
     ``before`` and ``after`` are None where the resource does not exist. Neither holds a secret in clear text.
     ``fields`` names what differs, nested ones with dots (``auth.password``); ``secrets`` those among them that are secret.
     """
 
     action: str
-    before: t.Optional[dict[str, t.Any]] = None
-    after: t.Optional[dict[str, t.Any]] = None
+    before: dict[str, t.Any] | None = None
+    after: dict[str, t.Any] | None = None
     fields: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     warnings: tuple[str, ...] = field(default=())
@@ -43,22 +43,22 @@ class Plan:
 
 
 def given(value: t.Any) -> t.Any:
-    """Drop whatever was not said: None in mappings, at every depth. A mapping of which nothing was said is not said either."""
+    """Drop options that were not set: None in mappings, at every depth, and mappings that are empty afterwards."""
     if not isinstance(value, dict):
         return value
-    said = {}
+    result = {}
     for key, item in value.items():
         kept = given(item)
         if kept is None or (isinstance(item, dict) and item and not kept):
             continue
-        said[key] = kept
-    return said
+        result[key] = kept
+    return result
 
 
-def merge(current: dict[str, t.Any], wish: dict[str, t.Any], whole: t.Collection[str] = ()) -> dict[str, t.Any]:
-    """The current state with the wish laid over it; mappings are merged key by key, except those named in ``whole``."""
+def merge(current: dict[str, t.Any], spec: dict[str, t.Any], whole: t.Collection[str] = ()) -> dict[str, t.Any]:
+    """The current state merged with the spec; mappings are merged key by key, except those named in ``whole``."""
     merged = dict(current)
-    for key, value in wish.items():
+    for key, value in spec.items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict) and key not in whole:
             merged[key] = merge(merged[key], value)
         else:
@@ -72,29 +72,29 @@ def difference(before: dict[str, t.Any], after: dict[str, t.Any], prefix: str = 
     for key in sorted(set(before) | set(after)):
         old, new = before.get(key), after.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            names.extend(difference(old, new, "%s%s." % (prefix, key)))
+            names.extend(difference(old, new, f"{prefix}{key}."))
         elif old != new:
             names.append(prefix + key)
     return tuple(names)
 
 
-def scrub(state: t.Any, secrets: t.Collection[str], mark: str = MARK, prefix: str = "") -> t.Any:
-    """A copy of the state with the named fields (with dots where nested) replaced by a mark where they have a value."""
+def scrub(state: t.Any, secrets: t.Collection[str], replacement: str = HIDDEN, prefix: str = "") -> t.Any:
+    """A copy of the state with the named fields (with dots where nested) replaced by ``replacement`` where they have a value."""
     if not isinstance(state, dict):
         return state
     shown: dict[str, t.Any] = {}
     for key, value in state.items():
         path = prefix + key
         if path in secrets:
-            shown[key] = value if value is None else mark
+            shown[key] = value if value is None else replacement
         else:
-            shown[key] = scrub(value, secrets, mark, path + ".")
+            shown[key] = scrub(value, secrets, replacement, path + ".")
     return shown
 
 
 def reconcile(
-    current: t.Optional[dict[str, t.Any]],
-    desired: t.Optional[dict[str, t.Any]],
+    current: dict[str, t.Any] | None,
+    desired: dict[str, t.Any] | None,
     *,
     immutable: t.Collection[str] = (),
     secrets: t.Collection[str] = (),
@@ -102,20 +102,20 @@ def reconcile(
     whole: t.Collection[str] = (),
     entire: bool = False,
 ) -> Plan:
-    """Compare what is with what is wished.
+    """Compare the current state with the desired one.
 
-    ``desired`` None means absent. A field that the wish does not name is left as it is. A difference in an ``immutable`` field
-    makes the plan a replacement. ``secrets`` are never compared here, since no service gives them back: whoever can
-    compare says in ``changed_secrets`` which of them differ. ``whole`` names mappings that the wish replaces rather than extends;
-    ``entire`` says so of the resource itself: what the wish does not name goes.
+    ``desired`` None means absent. A field that the spec does not name is left as it is. A difference in an ``immutable`` field
+    makes the plan a replacement. ``secrets`` are never compared here, since no service returns them: a caller that can
+    compare them passes those that differ in ``changed_secrets``. ``whole`` names mappings that the spec replaces rather than extends;
+    ``entire`` applies this to the whole resource: fields that the spec does not name are removed.
     """
     before = None if current is None else scrub(current, secrets)
     if desired is None:
         return Plan(NONE if current is None else DELETE, before=before)
-    wish = scrub(desired, secrets)
+    spec = scrub(desired, secrets)
     if current is None:
-        return Plan(CREATE, after=wish, fields=difference({}, wish), secrets=tuple(sorted(changed_secrets)))
-    after = wish if entire else merge(before, wish, whole)
+        return Plan(CREATE, after=spec, fields=difference({}, spec), secrets=tuple(sorted(changed_secrets)))
+    after = spec if entire else merge(before, spec, whole)
     open_fields = tuple(name for name in difference(before, after) if name not in secrets)
     fields = tuple(sorted(set(open_fields) | set(changed_secrets)))
     if not fields:
@@ -128,5 +128,5 @@ def shown_diff(plan: Plan, name: str) -> dict[str, t.Any]:
     """The plan as ``--diff`` prints it; a secret that gets another value shows as such, never itself."""
     after = plan.after or {}
     if plan.secrets and plan.before is not None:
-        after = scrub(after, plan.secrets, MARK_CHANGED)
+        after = scrub(after, plan.secrets, HIDDEN_CHANGED)
     return {"before_header": name, "after_header": name, "before": plan.before or {}, "after": after}

@@ -22,14 +22,14 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Tree:
-    """A guest's files: ``root`` takes the writing, ``lower`` is read where ``root`` has nothing (None for a running guest)."""
+    """A guest's files: ``root`` is written to, ``lower`` is read where ``root`` has no file (None for a running guest)."""
 
-    def __init__(self, root: str, lower: t.Optional[str] = None) -> None:
+    def __init__(self, root: str, lower: str | None = None) -> None:
         self.root = root
         self.lower = lower
 
-    def _open_folder(self, base: str, parts: list[str]) -> t.Optional[int]:
-        """The folder as a descriptor; None where it is absent. A link on the way is refused: the guest's root could have laid it."""
+    def _open_folder(self, base: str, parts: list[str]) -> int | None:
+        """The folder as a descriptor; None if absent. A symbolic link is refused: the guest's root could have planted it."""
         handle = os.open(base, _FOLDER)
         for part in parts:
             try:
@@ -37,15 +37,13 @@ class Tree:
             except FileNotFoundError:
                 return None
             except OSError as error:
-                raise Failure(
-                    "%s in %s: %s is no folder (%s)" % ("/".join(parts), base, part, error.strerror), "lab", "guest_file"
-                ) from error
+                raise Failure(f"{'/'.join(parts)} in {base}: {part} is not a folder ({error.strerror})", "lab", "guest_file") from error
             finally:
                 os.close(handle)
             handle = following
         return handle
 
-    def _read_in(self, base: str, path: str) -> t.Optional[tuple[str, int]]:
+    def _read_in(self, base: str, path: str) -> tuple[str, int] | None:
         parts = path.strip("/").split("/")
         folder = self._open_folder(base, parts[:-1])
         if folder is None:
@@ -62,8 +60,8 @@ class Tree:
         finally:
             os.close(folder)
 
-    def read(self, path: str) -> t.Optional[tuple[str, int]]:
-        """Content and mode; None where there is no such file, mode -1 where something else stands in its place."""
+    def read(self, path: str) -> tuple[str, int] | None:
+        """Content and mode; None if the file does not exist, mode -1 if it is not a regular file."""
         found = self._read_in(self.root, path)
         if found is None and self.lower is not None:
             found = self._read_in(self.lower, path)
@@ -93,7 +91,7 @@ class Tree:
         """Replace a file at once; it belongs to the owner of its folder, so that a user's .ssh stays the user's."""
         parts = path.strip("/").split("/")
         folder = self._make_folder(parts[:-1])
-        temporary = ".%s.lab" % parts[-1]
+        temporary = f".{parts[-1]}.lab"
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=folder)
@@ -110,7 +108,7 @@ class Tree:
 
 
 class Drift(t.NamedTuple):
-    """A file that differs from the wish; what is shown of it is empty for secrets."""
+    """A file that differs from the spec; its diff is hidden for secrets."""
 
     file: GuestFile
     content: str
@@ -118,7 +116,7 @@ class Drift(t.NamedTuple):
     after: str
 
 
-def drifted(tree: t.Optional[Tree], files: t.Iterable[GuestFile]) -> list[Drift]:
+def drifted(tree: Tree | None, files: t.Iterable[GuestFile]) -> list[Drift]:
     """Which files have to be written. Without a tree (the host is not made yet) all of them."""
     found = []
     for file in files:

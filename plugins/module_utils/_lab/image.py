@@ -20,12 +20,12 @@ import subprocess
 import time
 import typing as t
 
-from .._core.apt_sources import Source, sources_of_this_machine
+from .._core.apt_sources import Source, local_sources
 from .._core.module import Failure
 from .._core.process import run_in_group
 from . import outer
 
-# Raised whenever `finish` does something else: it is part of the hash.
+# Increase when `finish` changes: it is part of the hash.
 FORMAT = 1
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 EXTRA_AUTHORITIES = "/usr/local/share/ca-certificates"
@@ -59,19 +59,19 @@ FILES = {
 
 
 def choose_mirror(sources: t.Iterable[Source], codename: str) -> str:
-    """The Debian mirror in use here: where the machine's own release comes from; empty where none can be told."""
+    """The Debian mirror in use here: where the machine's own release comes from; empty if unknown."""
     for source in sources:
         if codename in source.suites and "main" in source.components and source.uri.startswith(("http://", "https://")):
             return source.uri.rstrip("/")
     return ""
 
 
-def mirror_of_this_machine() -> str:
+def local_mirror() -> str:
     with open("/etc/os-release", encoding="utf-8") as handle:
         codename = dict(re.findall(r'^(\w+)="?([^"\n]*)', handle.read(), re.M)).get("VERSION_CODENAME", "")
-    mirror = choose_mirror(sources_of_this_machine(), codename)
+    mirror = choose_mirror(local_sources(), codename)
     if not mirror:
-        raise Failure("no Debian mirror found in /etc/apt for release %r; set lab_host_mirror" % codename, "lab", "mirror")
+        raise Failure(f"no Debian mirror found in /etc/apt for release {codename!r}; set lab_host_mirror", "lab", "mirror")
     return mirror
 
 
@@ -115,11 +115,11 @@ def command(of: t.Mapping[str, t.Any], target: str) -> list[str]:
         "--variant=minbase",
         "--format=directory",
         "--skip=cleanup/apt/lists",
-        "--include=%s" % ",".join(of["packages"]),
+        f"--include={','.join(of['packages'])}",
     ]
-    argv += ["--dpkgopt=%s" % option for option in of["dpkg"]]
-    argv += ["--aptopt=%s" % option for option in of["apt"]]
-    return [*argv, of["suite"], target, "deb %s %s %s" % (of["mirror"], of["suite"], " ".join(of["components"]))]
+    argv += [f"--dpkgopt={option}" for option in of["dpkg"]]
+    argv += [f"--aptopt={option}" for option in of["apt"]]
+    return [*argv, of["suite"], target, f"deb {of['mirror']} {of['suite']} {' '.join(of['components'])}"]
 
 
 def units_to_disable(enabled: t.Iterable[str], patterns: t.Iterable[str]) -> list[str]:
@@ -140,17 +140,17 @@ def _write(tree: str, path: str, content: str, mode: int = 0o644) -> None:
 
 
 def finish(tree: str, of: t.Mapping[str, t.Any], trusted: t.Mapping[str, str]) -> None:
-    """What packages alone do not do: units, authorities, access; and nothing that hosts must not share."""
+    """Configure what packages do not: units, authorities, access; remove what hosts must not share."""
     for path, content in of["files"].items():
         _write(tree, path, content, 0o440 if path.startswith("etc/sudoers.d") else 0o644)
     for key in glob.glob(os.path.join(tree, "etc/ssh/ssh_host_*")):
         os.unlink(key)
-    what = "finishing the tree %s" % of["kind"]
+    what = f"finishing the tree {of['kind']}"
     outer.run(["chroot", tree, "useradd", "--create-home", "--shell", "/bin/bash", "lab"], what)
     for folder, owner in (("root/.ssh", "root"), ("home/lab/.ssh", "lab")):
         outer.run(["chroot", tree, "install", "-d", "-m", "0700", "-o", owner, "-g", owner, "/" + folder], what)
 
-    # An authority that the guest's own bundle lacks becomes an extra one, else the next update of the bundle would drop it.
+    # An authority that the guest's own bundle lacks is added as an extra one, else the next update of the bundle would drop it.
     with open(os.path.join(tree, BUNDLE.lstrip("/")), encoding="utf-8") as handle:
         known = {block.strip() for block in PEM.findall(handle.read())}
     number = 0
@@ -159,7 +159,7 @@ def finish(tree: str, of: t.Mapping[str, t.Any], trusted: t.Mapping[str, str]) -
             if block.strip() not in known:
                 known.add(block.strip())
                 number += 1
-                _write(tree, "%s/outer-%03d.crt" % (EXTRA_AUTHORITIES.lstrip("/"), number), block.strip() + "\n")
+                _write(tree, f"{EXTRA_AUTHORITIES.lstrip('/')}/outer-{number:03d}.crt", block.strip() + "\n")
     if number:
         outer.run(["chroot", tree, "update-ca-certificates"], what, timeout=120)
 
@@ -167,10 +167,10 @@ def finish(tree: str, of: t.Mapping[str, t.Any], trusted: t.Mapping[str, str]) -
     enabled = [os.path.basename(path) for path in glob.glob(system + "/*.wants/*") + glob.glob(system + "/*.requires/*")]
     units = units_to_disable(enabled, of["disabled_units"])
     if units:
-        outer.run(["systemctl", "--root=%s" % tree, "--quiet", "disable", *units], what)
-    outer.run(["systemctl", "--root=%s" % tree, "--quiet", "enable", "systemd-networkd.service", "ssh.service"], what)
+        outer.run(["systemctl", f"--root={tree}", "--quiet", "disable", *units], what)
+    outer.run(["systemctl", f"--root={tree}", "--quiet", "enable", "systemd-networkd.service", "ssh.service"], what)
     outer.run(
-        ["systemctl", "--root=%s" % tree, "--quiet", "mask", "console-getty.service", "systemd-hostnamed-varlink.service"],
+        ["systemctl", f"--root={tree}", "--quiet", "mask", "console-getty.service", "systemd-hostnamed-varlink.service"],
         what,
         check=False,
     )
@@ -184,23 +184,23 @@ def bake(of: t.Mapping[str, t.Any], cache: str, trusted: t.Mapping[str, str], pr
     name = digest(of)
     final = os.path.join(cache, name)
     os.makedirs(cache, mode=0o755, exist_ok=True)
-    with outer.locked("bake-%s" % name, timeout) as lock:
+    with outer.locked(f"bake-{name}", timeout) as lock:
         try:
             return 0.0 if os.path.isdir(final) else _bake(of, cache, final, trusted, proxies, timeout, lock)
         finally:
-            outer.drop_lock("bake-%s" % name)
+            outer.drop_lock(f"bake-{name}")
 
 
 def _bake(
     of: t.Mapping[str, t.Any], cache: str, final: str, trusted: t.Mapping[str, str], proxies: t.Mapping[str, str], timeout: int, lock: int
 ) -> float:
     began = time.monotonic()
-    temporary = os.path.join(cache, ".bake-%s" % os.path.basename(final))
+    temporary = os.path.join(cache, f".bake-{os.path.basename(final)}")
     outer.remove_tree(temporary)
     tree = os.path.join(temporary, "root")
     os.makedirs(tree)
     # By the recipe too: another one of this kind may be baked at the same time.
-    log = os.path.join(cache, "bake-%s-%s.log" % (of["kind"], os.path.basename(final)))
+    log = os.path.join(cache, f"bake-{of['kind']}-{os.path.basename(final)}.log")
     with open(log, "wb") as handle:
         try:
             code = run_in_group(
@@ -213,8 +213,7 @@ def _bake(
             )
         except subprocess.TimeoutExpired as error:
             raise Failure(
-                "baking %s was not finished after %d s (log: %s); with a slow mirror set lab_host_bake_timeout"
-                % (of["kind"], timeout, log),
+                (f"baking {of['kind']} was not finished after {timeout} s (log: {log}); with a slow mirror set lab_host_bake_timeout"),
                 "lab",
                 "timeout",
                 {"log": log},
@@ -223,7 +222,7 @@ def _bake(
         with open(log, encoding="utf-8", errors="replace") as handle:
             lines = [line for line in handle.read().splitlines() if line.startswith(("E:", "W:", "dpkg: error"))] or ["see the log"]
         outer.remove_tree(temporary)
-        raise Failure("baking %s failed (log: %s):\n%s" % (of["kind"], log, "\n".join(lines[-15:])), "lab", "bake", {"log": log})
+        raise Failure("baking {} failed (log: {}):\n{}".format(of["kind"], log, "\n".join(lines[-15:])), "lab", "bake", {"log": log})
     finish(tree, of, trusted)
     with contextlib.suppress(FileNotFoundError):  # another run's purge may have been sooner
         os.unlink(log)

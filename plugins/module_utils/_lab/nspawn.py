@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Lab hosts as systemd-nspawn runs them: what is found of one, and how it is made, started, stopped and taken away.
+"""Lab hosts as systemd-nspawn runs them: their state, creation, start, stop and removal.
 
 A host is found by its own cgroup, never by its nspawn process alone: that may be dead while the host lives.
 Private to the collection: no promise is made to users outside of it.
@@ -49,14 +49,14 @@ class Found(t.NamedTuple):
 
 def _status(process: int) -> dict[str, str]:
     try:
-        with open("/proc/%d/status" % process, encoding="utf-8", errors="replace") as handle:
+        with open(f"/proc/{process}/status", encoding="utf-8", errors="replace") as handle:
             return dict(line.rstrip("\n").split(":\t", 1) for line in handle if ":\t" in line)
     except (FileNotFoundError, ProcessLookupError):
         return {}
 
 
 def find(lab: str, host: str) -> Found:
-    """What of the host is alive."""
+    """The condition of the host and its processes."""
     init = supervisor = 0
     own_depth = len(_status(os.getpid()).get("NSpid", "").split())
     processes = outer.cgroup_processes(outer.cgroup_path(lab, host))
@@ -77,15 +77,15 @@ def find(lab: str, host: str) -> Found:
 
 
 def tree_of(lab: str, host: str, found: Found, record: t.Mapping[str, t.Any]) -> Tree:
-    """Where the host's files are reached now."""
+    """The current location of the host's files."""
     if found.init:
-        return Tree("/proc/%d/root" % found.init)
+        return Tree(f"/proc/{found.init}/root")
     return Tree(os.path.join(outer.host_folder(lab, host), "upper"), record["tree"])
 
 
-def links_of(lab: str, host: str, wish: t.Mapping[str, t.Any], bridge: str, present: t.Mapping[str, t.Any]) -> str:
+def links_of(lab: str, host: str, spec: t.Mapping[str, t.Any], bridge: str, present: t.Mapping[str, t.Any]) -> str:
     """Whether the outer ends of the host's links are there and in the bridge."""
-    names = [plan.link_name(lab, host, port) for port in (("h", "x") if wish["provider_port"] else ("h",))]
+    names = [plan.link_name(lab, host, port) for port in (("h", "x") if spec["provider_port"] else ("h",))]
     if any(name not in present for name in names):
         return "missing"
     if all(present[name].get("master") == bridge and "UP" in present[name].get("flags", []) for name in names):
@@ -93,25 +93,23 @@ def links_of(lab: str, host: str, wish: t.Mapping[str, t.Any], bridge: str, pres
     return "detached"
 
 
-def attach(lab: str, host: str, wish: t.Mapping[str, t.Any], bridge: str, timeout: float = 60) -> None:
+def attach(lab: str, host: str, spec: t.Mapping[str, t.Any], bridge: str, timeout: float = 60) -> None:
     """Put the outer ends into the bridge, as soon as nspawn has made them."""
-    for port, inner in (("h", "host0"), ("x", "ex0")) if wish["provider_port"] else (("h", "host0"),):
+    for port, inner in (("h", "host0"), ("x", "ex0")) if spec["provider_port"] else (("h", "host0"),):
         name = plan.link_name(lab, host, port)
-        if not outer.wait_for(lambda name=name: os.path.isdir("/sys/class/net/%s" % name), timeout, 0.02):
-            raise Failure(
-                "host %s: its link %s did not appear within %d s\n%s" % (host, name, timeout, last_words(lab, host)), "lab", "link"
-            )
-        outer.attach_link(name, bridge, "distcloud-lab %s %s %s" % (lab, host, inner))
+        if not outer.wait_for(lambda name=name: os.path.isdir(f"/sys/class/net/{name}"), timeout, 0.02):
+            raise Failure(f"host {host}: its link {name} did not appear within {timeout} s\n{log_tail(lab, host)}", "lab", "link")
+        outer.attach_link(name, bridge, f"distcloud-lab {lab} {host} {inner}")
 
 
 def create(lab: str, host: str, record: t.Mapping[str, t.Any]) -> dict[str, str]:
-    """The host's folder with its identity; the record is written last, so that an interrupted creation is made anew."""
+    """The host's folder with its identity; the record is written last, so that an interrupted creation is repeated."""
     folder = outer.host_folder(lab, host)
     outer.remove_tree(folder)
     for name in ("upper", "work", "root", "keys"):
         os.makedirs(os.path.join(folder, name), mode=0o700 if name == "keys" else 0o755)
     key = os.path.join(folder, "keys", "ssh_host_ed25519_key")
-    outer.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", host, "-f", key], "making the key of host %s" % host)
+    outer.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", host, "-f", key], f"making the key of host {host}")
     with open(os.path.join(folder, "keys", "machine-id"), "w", encoding="utf-8") as handle:
         handle.write(secrets.token_hex(16))
     outer.write_json(os.path.join(folder, "host.json"), record)
@@ -121,7 +119,7 @@ def create(lab: str, host: str, record: t.Mapping[str, t.Any]) -> dict[str, str]
     return keys
 
 
-def host_keys(lab: str, host: str) -> t.Optional[dict[str, str]]:
+def host_keys(lab: str, host: str) -> dict[str, str] | None:
     folder = os.path.join(outer.host_folder(lab, host), "keys")
     found = {}
     for field, name in (("private", "ssh_host_ed25519_key"), ("public", "ssh_host_ed25519_key.pub"), ("machine_id", "machine-id")):
@@ -134,13 +132,12 @@ def host_keys(lab: str, host: str) -> t.Optional[dict[str, str]]:
     return found
 
 
-def start(lab: str, host: str, wish: t.Mapping[str, t.Any], record: t.Mapping[str, t.Any], bridge: str) -> None:
-    """Start the host and connect it; it is not waited for."""
+def start(lab: str, host: str, spec: t.Mapping[str, t.Any], record: t.Mapping[str, t.Any], bridge: str) -> None:
+    """Start the host and connect it, without waiting until it is ready."""
     tree = record["tree"]
     if not os.path.isdir(os.path.join(tree, "usr")):
         raise Failure(
-            "host %s: the baked tree %s that it stands on is gone; make the host anew (lab_host_recreate=true), its data will be lost"
-            % (host, tree),
+            f"host {host}: the baked tree {tree} of it is missing; recreate the host (lab_host_recreate=true), its data will be lost",
             "lab",
             "tree",
         )
@@ -149,8 +146,8 @@ def start(lab: str, host: str, wish: t.Mapping[str, t.Any], record: t.Mapping[st
         raise AssertionError("a cgroup root that was asked for was not made")
     os.makedirs(os.path.join(cgroup, plan.cgroup_name(lab, host)), exist_ok=True)
     folder = outer.host_folder(lab, host)
-    present = [device for device in wish["devices"] if os.path.exists(device)]
-    arguments = plan.nspawn_arguments(lab, host, wish, os.path.join(folder, "root"), present)
+    present = [device for device in spec["devices"] if os.path.exists(device)]
+    arguments = plan.nspawn_arguments(lab, host, spec, os.path.join(folder, "root"), present)
     launch = [
         "unshare",
         "--mount",
@@ -175,7 +172,7 @@ def start(lab: str, host: str, wish: t.Mapping[str, t.Any], record: t.Mapping[st
             cwd="/",
             start_new_session=True,
         )
-    attach(lab, host, wish, bridge)
+    attach(lab, host, spec, bridge)
 
 
 def stop(lab: str, host: str, timeout: float) -> None:
@@ -194,9 +191,9 @@ def kill(lab: str, host: str) -> None:
     outer.kill_cgroup(path)
     outer.remove_cgroup(path)
     for port in ("h", "x"):
-        # The kernel takes a veth away a moment after its namespace; a new start would meet the old name.
+        # The kernel removes a veth a moment after its namespace; a new start would find the old name in use.
         name = plan.link_name(lab, host, port)
-        if not outer.wait_for(lambda name=name: not os.path.isdir("/sys/class/net/%s" % name), 3, 0.05):
+        if not outer.wait_for(lambda name=name: not os.path.isdir(f"/sys/class/net/{name}"), 3, 0.05):
             outer.remove_link(name)
 
 
@@ -212,29 +209,29 @@ def destroy(lab: str, host: str) -> None:
 def enter(found: Found, argv: list[str], timeout: int = 60) -> subprocess.CompletedProcess[str]:
     return outer.run(
         ["nsenter", "--target", str(found.init), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--", *argv],
-        "running %s in the guest" % argv[0],
+        f"running {argv[0]} in the guest",
         timeout=timeout,
         check=False,
     )
 
 
-def last_words(lab: str, host: str) -> str:
+def log_tail(lab: str, host: str) -> str:
     """The end of the journal, or of the console where there is no journal to ask."""
     found = find(lab, host)
     if found.init:
         try:
-            said = enter(found, ["journalctl", "--no-pager", "--lines=25", "--output=short-monotonic"]).stdout.strip()
+            journal = enter(found, ["journalctl", "--no-pager", "--lines=25", "--output=short-monotonic"]).stdout.strip()
             failed = enter(found, ["systemctl", "--no-pager", "--plain", "--no-legend", "--failed"]).stdout.strip()
-            if said:
-                return "failed units: %s\nend of its journal:\n%s" % (failed or "none", said)
+            if journal:
+                return f"failed units: {failed or 'none'}\nend of its journal:\n{journal}"
         except Failure:
             pass
     try:
         with open(os.path.join(outer.host_folder(lab, host), "console.log"), "rb") as handle:
             handle.seek(max(0, os.fstat(handle.fileno()).st_size - 3000))
-            return "end of its console:\n%s" % handle.read().decode(errors="replace").strip()
+            return f"end of its console:\n{handle.read().decode(errors='replace').strip()}"
     except FileNotFoundError:
-        return "it said nothing"
+        return "no output"
 
 
 def answers_ssh(address: str) -> bool:
@@ -247,26 +244,26 @@ def answers_ssh(address: str) -> bool:
 
 
 def wait_ready(lab: str, host: str, address: str, timeout: float) -> str:
-    """Wait until systemd has finished starting and sshd answers; how systemd calls the state."""
+    """Wait until systemd has finished starting and sshd answers; the state that systemd reports."""
     began = time.monotonic()
-    said = ""
+    state = ""
 
     def ready() -> bool:
-        nonlocal said
+        nonlocal state
         found = find(lab, host)
         if not found.init:
             if time.monotonic() - began > 60:
-                raise Failure("host %s: did not start\n%s" % (host, last_words(lab, host)), "lab", "not_started")
+                raise Failure(f"host {host}: did not start\n{log_tail(lab, host)}", "lab", "not_started")
             return False
-        if said not in ("running", "degraded"):
-            said = enter(found, ["systemctl", "is-system-running"]).stdout.strip()
-        return said in ("running", "degraded") and answers_ssh(address)
+        if state not in ("running", "degraded"):
+            state = enter(found, ["systemctl", "is-system-running"]).stdout.strip()
+        return state in ("running", "degraded") and answers_ssh(address)
 
     if not outer.wait_for(ready, timeout, 0.2):
         raise Failure(
-            "host %s: not ready within %d s (systemd says %s, sshd at %s answers: %s)\n%s"
-            % (host, timeout, said or "nothing", address, answers_ssh(address), last_words(lab, host)),
+            f"host {host}: not ready within {timeout} s (systemd reports {state or 'nothing'}, sshd at {address} answers: "
+            f"{answers_ssh(address)})\n{log_tail(lab, host)}",
             "lab",
             "not_ready",
         )
-    return said
+    return state

@@ -26,7 +26,7 @@ STATE = "/var/lib/distcloud-lab"
 LOCKS = "/run/lock"
 LINKS = "/sys/class/net"
 FORWARD = "/proc/sys/net/ipv4/ip_forward"
-# The kernel sets this one anew whenever the other changes.
+# The kernel resets this one whenever the other changes.
 REDIRECTS = "/proc/sys/net/ipv4/conf/all/accept_redirects"
 OWN_CGROUP_MOUNT = "/run/distcloud-lab/cgroup"
 # A root's PATH under sudo may lack the system's folders; and nothing of the caller's environment shall reach the guests.
@@ -34,25 +34,23 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 
 def run(argv: list[str], what: str, stdin: str = "", timeout: int = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command of the system; a refusal becomes a Failure with the command's own last words."""
+    """Run a command of the system; an error becomes a Failure with the end of the command's output."""
     try:
         done = subprocess.run(  # pylint: disable=ansible-bad-function
             argv, input=stdin, capture_output=True, text=True, timeout=timeout, env=ENVIRONMENT, cwd="/", check=False, errors="replace"
         )
     except FileNotFoundError as error:
-        raise Failure("%s: the command %s is not installed" % (what, argv[0]), "lab", "missing_command", {"command": argv[0]}) from error
+        raise Failure(f"{what}: the command {argv[0]} is not installed", "lab", "missing_command", {"command": argv[0]}) from error
     except subprocess.TimeoutExpired as error:
-        raise Failure("%s: %s did not end within %d s" % (what, argv[0], timeout), "lab", "timeout") from error
+        raise Failure(f"{what}: {argv[0]} did not end within {timeout} s", "lab", "timeout") from error
     if check and done.returncode != 0:
-        said = (done.stderr or done.stdout).strip()[-2000:]
-        raise Failure(
-            "%s: %s" % (what, said or "%s ended with %d" % (argv[0], done.returncode)), "lab", done.returncode, {"command": argv[0]}
-        )
+        output = (done.stderr or done.stdout).strip()[-2000:]
+        raise Failure(f"{what}: {output or f'{argv[0]} ended with {done.returncode}'}", "lab", done.returncode, {"command": argv[0]})
     return done
 
 
 def wait_for(test: t.Callable[[], t.Any], timeout: float, interval: float = 0.1) -> t.Any:
-    """The first true answer of ``test``, or the last false one when the time is over."""
+    """The first true answer of ``test``, or the last false one after the timeout."""
     deadline = time.monotonic() + timeout
     while True:
         answer = test()
@@ -62,10 +60,10 @@ def wait_for(test: t.Callable[[], t.Any], timeout: float, interval: float = 0.1)
 
 
 def lock_path(name: str) -> str:
-    return os.path.join(LOCKS, "distcloud-lab-%s.lock" % name)
+    return os.path.join(LOCKS, f"distcloud-lab-{name}.lock")
 
 
-def _take(path: str) -> t.Optional[int]:
+def _take(path: str) -> int | None:
     """The lock as a descriptor, None while somebody has it. A file that was removed by its last holder is no lock any more."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -81,7 +79,7 @@ def _take(path: str) -> t.Optional[int]:
 
 @contextlib.contextmanager
 def locked(name: str, timeout: float) -> t.Iterator[int]:
-    """Hold a lock of the outer machine; the holder's process is named when it does not let go in time."""
+    """Hold a lock of the outer machine; a timeout names the process that holds it."""
     os.makedirs(LOCKS, exist_ok=True)
     path = lock_path(name)
     # Descriptor 0 would count as false: hence the list.
@@ -90,7 +88,7 @@ def locked(name: str, timeout: float) -> t.Iterator[int]:
         with open(path, encoding="utf-8", errors="replace") as stream:
             holder = stream.read(20).strip() or "unknown"
         raise Failure(
-            "another run (process %s) has been working on %s for more than %d s" % (holder, name, timeout), "lab", "locked", {"lock": path}
+            f"another run (process {holder}) has been working on {name} for more than {timeout} s", "lab", "locked", {"lock": path}
         )
     try:
         os.ftruncate(taken[0], 0)
@@ -121,22 +119,20 @@ def drop_lock(name: str) -> None:
 # -- records -----------------------------------------------------------------------------------------------------------------------------
 
 
-def read_json(path: str) -> t.Optional[dict[str, t.Any]]:
+def read_json(path: str) -> dict[str, t.Any] | None:
     try:
         with open(path, encoding="utf-8") as handle:
             found: dict[str, t.Any] = json.load(handle)
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise Failure(
-            "%s is no readable record (%s); remove this lab by hand or restore the file" % (path, error), "lab", "record"
-        ) from error
+        raise Failure(f"{path} is not a readable record ({error}); remove this lab by hand or restore the file", "lab", "record") from error
     return found
 
 
 def write_json(path: str, data: t.Mapping[str, t.Any]) -> None:
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    temporary = "%s.%d" % (path, os.getpid())
+    temporary = f"{path}.{os.getpid()}"
     with open(temporary, "w", encoding="utf-8") as handle:
         json.dump(data, handle, indent=1, sort_keys=True)
         handle.flush()
@@ -152,12 +148,12 @@ def host_folder(lab: str, host: str) -> str:
     return os.path.join(STATE, lab, "hosts", host)
 
 
-def lab_record(lab: str) -> t.Optional[dict[str, t.Any]]:
+def lab_record(lab: str) -> dict[str, t.Any] | None:
     record = read_json(os.path.join(lab_folder(lab), "lab.json"))
     if record is not None and record.get("format") != plan.FORMAT:
         raise Failure(
-            "lab %s was made by another version (record format %s, expected %s); take it away with that version's lab-down"
-            % (lab, record.get("format"), plan.FORMAT),
+            f"lab {lab} was made by another version (record format {record.get('format')}, expected {plan.FORMAT}); take it "
+            "away with that version's lab-down",
             "lab",
             "format",
         )
@@ -190,7 +186,7 @@ def unified_cgroups() -> bool:
     return any(point == "/sys/fs/cgroup" and kind == "cgroup2" for device, point, kind in mounts())
 
 
-def cgroup_root(make: bool = False) -> t.Optional[str]:
+def cgroup_root(make: bool = False) -> str | None:
     """Where cgroup v2 can be reached; a machine that mounts it nowhere gets a mount of our own where ``make`` allows."""
     found = [point for device, point, kind in mounts() if kind == "cgroup2"]
     if found:
@@ -210,12 +206,12 @@ def drop_own_cgroup_mount() -> None:
             os.rmdir(folder)
 
 
-def cgroup_path(lab: str, host: str) -> t.Optional[str]:
+def cgroup_path(lab: str, host: str) -> str | None:
     root = cgroup_root()
     return os.path.join(root, plan.cgroup_name(lab, host)) if root else None
 
 
-def cgroup_processes(path: t.Optional[str]) -> list[int]:
+def cgroup_processes(path: str | None) -> list[int]:
     """Every process in a cgroup or below."""
     found: list[int] = []
     if path:
@@ -225,7 +221,7 @@ def cgroup_processes(path: t.Optional[str]) -> list[int]:
     return found
 
 
-def kill_cgroup(path: t.Optional[str], timeout: float = 60) -> None:
+def kill_cgroup(path: str | None, timeout: float = 60) -> None:
     """Kill everything in a cgroup and wait until it is empty."""
     if not path or not os.path.isdir(path):
         return
@@ -237,10 +233,10 @@ def kill_cgroup(path: t.Optional[str], timeout: float = 60) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
     if not wait_for(lambda: not cgroup_processes(path), timeout):
-        raise Failure("processes %s in %s do not die" % (cgroup_processes(path)[:10], path), "lab", "unkillable")
+        raise Failure(f"processes {cgroup_processes(path)[:10]} in {path} do not die", "lab", "unkillable")
 
 
-def remove_cgroup(path: t.Optional[str]) -> None:
+def remove_cgroup(path: str | None) -> None:
     """Remove an empty cgroup, depth first; the kernel may hold it for a moment after the last process has gone."""
     if not path or not os.path.isdir(path):
         return
@@ -252,7 +248,7 @@ def remove_cgroup(path: t.Optional[str]) -> None:
         return not os.path.isdir(path)
 
     if not wait_for(gone, 60):
-        raise Failure("cgroup %s cannot be removed; processes in it: %s" % (path, cgroup_processes(path)), "lab", "cgroup")
+        raise Failure(f"cgroup {path} cannot be removed; processes in it: {cgroup_processes(path)}", "lab", "cgroup")
 
 
 # -- network -----------------------------------------------------------------------------------------------------------------------------
@@ -263,7 +259,7 @@ def links() -> dict[str, dict[str, t.Any]]:
 
 
 def bridge_owners() -> dict[str, str]:
-    """The lab that each bridge says it is of, empty where it says none; needs no program, a fresh machine may lack them."""
+    """The lab that owns each bridge by its alias, empty for none; needs no program, a fresh machine may lack them."""
     found = [name for name in sorted(os.listdir(LINKS)) if os.path.isdir(os.path.join(LINKS, name, "bridge"))]
     return {name: plan.bridge_owner(setting(os.path.join(LINKS, name, "ifalias"))) for name in found}
 
@@ -275,76 +271,72 @@ def bridge_networks() -> dict[str, str]:
     return {name: some[0] for name, some in networks.items() if some}
 
 
-def bridge_is(wished: t.Mapping[str, t.Any], found: t.Mapping[str, dict[str, t.Any]]) -> list[str]:
-    """What is wrong with the bridge of the lab `wished["lab"]`: nothing, or the fields."""
-    link = found.get(wished["bridge"])
+def bridge_problems(desired: t.Mapping[str, t.Any], found: t.Mapping[str, dict[str, t.Any]]) -> list[str]:
+    """What is wrong with the bridge of the lab `desired["lab"]`: nothing, or the fields."""
+    link = found.get(desired["bridge"])
     if link is None:
         return ["absent"]
     if link.get("linkinfo", {}).get("info_kind") != "bridge":
-        raise Failure("%s is there but is no bridge; set another name for the lab's bridge" % wished["bridge"], "lab", "bridge")
-    # One of ours that a run cut short left without its alias still has its hardware address.
-    if not plan.bridge_owner(link.get("ifalias") or "") and link.get("address") != plan.bridge_mac(wished["bridge"]):
-        raise Failure(
-            "%s is a bridge of somebody else's; set another name for the lab's bridge (lab_host_bridge)" % wished["bridge"], "lab", "bridge"
-        )
+        raise Failure(f"{desired['bridge']} exists but is not a bridge; set another name for the lab's bridge", "lab", "bridge")
+    # A bridge of ours that an interrupted run left without its alias still has its hardware address.
+    if not plan.bridge_owner(link.get("ifalias") or "") and link.get("address") != plan.bridge_mac(desired["bridge"]):
+        raise Failure(f"{desired['bridge']} is a foreign bridge; set another name for the lab's bridge (lab_host_bridge)", "lab", "bridge")
     wrong = []
-    prefix = int(wished["network"].split("/")[1])
-    if not any(entry.get("local") == wished["gateway"] and entry.get("prefixlen") == prefix for entry in link.get("addr_info", [])):
+    prefix = int(desired["network"].split("/")[1])
+    if not any(entry.get("local") == desired["gateway"] and entry.get("prefixlen") == prefix for entry in link.get("addr_info", [])):
         wrong.append("address")
-    if link.get("ifalias") != plan.bridge_alias(wished["lab"]):
+    if link.get("ifalias") != plan.bridge_alias(desired["lab"]):
         wrong.append("owner")
     if "UP" not in link.get("flags", []):
         wrong.append("down")
     return wrong
 
 
-def make_bridge(wished: t.Mapping[str, t.Any], wrong: list[str]) -> None:
-    bridge, prefix = wished["bridge"], wished["network"].split("/")[1]
+def make_bridge(desired: t.Mapping[str, t.Any], wrong: list[str]) -> None:
+    bridge, prefix = desired["bridge"], desired["network"].split("/")[1]
     if "absent" in wrong:
-        what = "making the bridge %s" % bridge
+        what = f"making the bridge {bridge}"
         run(
             ["ip", "link", "add", bridge, "address", plan.bridge_mac(bridge), "type", "bridge", "forward_delay", "0", "stp_state", "0"],
             what,
         )
     run(["ip", "address", "flush", "dev", bridge, "scope", "global"], "addressing the bridge")
-    run(["ip", "address", "add", "%s/%s" % (wished["gateway"], prefix), "dev", bridge], "addressing the bridge")
-    run(["ip", "link", "set", "dev", bridge, "alias", plan.bridge_alias(wished["lab"]), "up"], "bringing the bridge up")
+    run(["ip", "address", "add", f"{desired['gateway']}/{prefix}", "dev", bridge], "addressing the bridge")
+    run(["ip", "link", "set", "dev", bridge, "alias", plan.bridge_alias(desired["lab"]), "up"], "bringing the bridge up")
 
 
 def attach_link(link: str, bridge: str, alias: str) -> None:
-    run(["ip", "link", "set", "dev", link, "alias", alias, "master", bridge, "up"], "connecting %s to %s" % (link, bridge))
+    run(["ip", "link", "set", "dev", link, "alias", alias, "master", bridge, "up"], f"connecting {link} to {bridge}")
 
 
 def remove_link(name: str) -> None:
     if os.path.isdir(os.path.join(LINKS, name)):
         try:
-            run(["ip", "link", "delete", name], "removing the link %s" % name)
+            run(["ip", "link", "delete", name], f"removing the link {name}")
         except Failure:
-            # The kernel, which takes a veth away with its namespace, may have been sooner.
+            # The kernel, which removes a veth with its namespace, may have been faster.
             if os.path.isdir(os.path.join(LINKS, name)):
                 raise
 
 
 def has_table(lab: str, network: str = "") -> bool:
-    """Whether our table is there and masquerades the lab's network, where one is named."""
+    """Whether our table exists and masquerades the lab's network, where one is named."""
     if shutil.which("nft", path=ENVIRONMENT["PATH"]) is None:
         return False
     done = run(["nft", "list", "table", "ip", plan.table_name(lab)], "reading the rules", check=False)
-    return done.returncode == 0 and (not network or "ip saddr %s ip daddr != %s masquerade" % (network, network) in done.stdout)
+    return done.returncode == 0 and (not network or f"ip saddr {network} ip daddr != {network} masquerade" in done.stdout)
 
 
 def make_table(lab: str, network: str) -> None:
     # One transaction: add (harmless where it exists), delete, and load again.
     name = plan.table_name(lab)
-    run(
-        ["nft", "-f", "-"], "loading the rules", stdin="table ip %s {}\ndelete table ip %s\n%s" % (name, name, plan.nat_rules(lab, network))
-    )
+    run(["nft", "-f", "-"], "loading the rules", stdin=f"table ip {name} {{}}\ndelete table ip {name}\n{plan.nat_rules(lab, network)}")
 
 
 def remove_table(lab: str) -> None:
     done = run(["nft", "delete", "table", "ip", plan.table_name(lab)], "removing the rules", check=False)
     if done.returncode != 0 and "No such file" not in done.stderr:
-        raise Failure("removing the rules of lab %s: %s" % (lab, done.stderr.strip()), "lab", "nft")
+        raise Failure(f"removing the rules of lab {lab}: {done.stderr.strip()}", "lab", "nft")
 
 
 def setting(path: str) -> str:
@@ -369,8 +361,8 @@ def boot_id() -> str:
     return setting("/proc/sys/kernel/random/boot_id")
 
 
-def remember_forwarding() -> None:
-    """Write down what was set before the first lab, once per boot of the outer machine."""
+def record_forwarding() -> None:
+    """Record the settings before the first lab, once per boot of the outer machine."""
     path = os.path.join(STATE, "outer.json")
     known = read_json(path)
     if known is None or known.get("boot_id") != boot_id():
@@ -378,7 +370,7 @@ def remember_forwarding() -> None:
 
 
 def restore_forwarding() -> bool:
-    """Set back what was set before, when no lab is up any more."""
+    """Restore the recorded settings once no lab is up."""
     path = os.path.join(STATE, "outer.json")
     known = read_json(path)
     present = links()

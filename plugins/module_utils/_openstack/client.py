@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Talks to the APIs of one OpenStack region: log-in by clouds.yaml, plain requests, errors in words.
+"""Client of the APIs of one OpenStack region: log-in by clouds.yaml, plain requests, errors as failures.
 
-openstacksdk reads clouds.yaml and makes the session; resources are spoken to by their documented REST paths, because a module needs two or
-three requests where the SDK's proxies send five, and paths have not changed for years while the proxies' names have.
+openstacksdk reads clouds.yaml and creates the session; resources are addressed by their documented REST paths, because a module needs two
+or three requests where the SDK's proxies send five, and paths have not changed for years while the proxies' names have.
 Private to the collection: no promise is made to users outside of it.
 """
 
@@ -16,7 +16,7 @@ import typing as t
 
 from .._core.module import Failure
 
-# What is asked of each service: the version in the path, and for Nova the microversion (flavor description 2.55, extra specs in
+# The API version requested of each service: the version in the path, and for Nova the microversion (flavor description 2.55, extra specs in
 # lists 2.61).
 VERSIONS = {"identity": "v3", "compute": "v2.1", "image": "v2", "network": "v2.0", "block-storage": "v3"}
 NOVA_MICROVERSION = "2.61"
@@ -30,7 +30,7 @@ NO_ENDPOINT = "no_endpoint"
 
 
 def openstack_argument_spec() -> dict[str, t.Any]:
-    """The options by which a region is reached, named as in openstack.cloud."""
+    """The connection options, named as in openstack.cloud."""
     return {
         "cloud": {"type": "str"},
         "auth": {"type": "dict", "no_log": True},
@@ -43,25 +43,25 @@ def openstack_argument_spec() -> dict[str, t.Any]:
     }
 
 
-def still_to_come(failure: Failure, params: dict[str, t.Any], check_mode: bool) -> bool:
-    """Whether a check goes on without this account: an earlier task would write its entry or make its log-in, and in a check did not."""
+def is_pending(failure: Failure, params: dict[str, t.Any], check_mode: bool) -> bool:
+    """Whether check mode continues without this account, because an earlier task would have created its entry or its log-in."""
     pending = params["login_pending"] and failure.code == 401
     return check_mode and (failure.code == UNKNOWN_CLOUD or pending)
 
 
 def endpoint_url(base: str, service: str) -> str:
-    """The catalogue's address of a service with the version that we speak, whichever way the region wrote it there."""
+    """The catalog's address of a service with our API version, however the region registered it."""
     base = base.rstrip("/")
     version = VERSIONS[service]
     if re.search(r"/v[0-9][0-9.]*(/|$)", base):
         return re.sub(r"/v[0-9][0-9.]*$", "/" + version, base) if service == "identity" else base
-    return "%s/%s" % (base, version)
+    return f"{base}/{version}"
 
 
-def placed_path(base: str, path: str) -> str:
-    """A path that begins with a version, such as ``/v2.1/servers``, as it stands under a service's address in the catalogue.
+def path_behind(base: str, path: str) -> str:
+    """A path that begins with a version, such as ``/v2.1/servers``, as a full path of a service's endpoint.
 
-    That is behind what the address has before its version (``/compute``), and with what it has after it (``/project-id``, in older ones).
+    It keeps what the endpoint has before the version (``/compute``) and after it (``/project-id``, in older ones).
     """
     whole = re.sub(r"^[a-z]+://[^/]+", "", base.rstrip("/"))
     found = re.match(r"^(.*?)(/v[0-9][0-9.]*)(/.*)?$", whole)
@@ -73,8 +73,8 @@ def placed_path(base: str, path: str) -> str:
     return prefix + path
 
 
-def message_of(status: int, body: t.Any) -> str:
-    """The sentence in which a service says what was wrong, out of the forms that the services use."""
+def error_message(status: int, body: t.Any) -> str:
+    """The error message in a response body, in any of the formats that the services use."""
     if isinstance(body, dict):
         for key in ("error", "NeutronError"):
             inner = body.get(key)
@@ -87,7 +87,7 @@ def message_of(status: int, body: t.Any) -> str:
             return str(body["message"])
     if isinstance(body, str) and body:
         return re.sub(r"<[^>]*>|\s+", " ", body).strip()[:300]
-    return "HTTP status %s" % status
+    return f"HTTP status {status}"
 
 
 class Client:
@@ -97,10 +97,10 @@ class Client:
         self,
         session: t.Any,
         label: str,
-        region_name: t.Optional[str] = None,
+        region_name: str | None = None,
         interface: str = "public",
         auth_url: str = "",
-        cacert: t.Optional[str] = None,
+        cacert: str | None = None,
         verify: bool = True,
     ) -> None:
         self.session = session
@@ -113,24 +113,24 @@ class Client:
         self._bases: dict[str, str] = {}
 
     def base(self, service: str) -> str:
-        """The service's address in the catalogue."""
+        """The service's address in the catalog."""
         if service not in self._bases:
-            found = translated(lambda: self.looked_up(service), self.label, service)
+            found = translate_errors(lambda: self.find_endpoint(service), self.label, service)
             if not found:
+                where = f" in region {self.region_name}" if self.region_name else ""
                 raise Failure(
-                    "%s: the catalogue names no %s service%s; check region_name and interface"
-                    % (self.label, service, " in region %s" % self.region_name if self.region_name else ""),
+                    f"{self.label}: the catalog has no {service} service{where}; check region_name and interface",
                     "keystone",
                     NO_ENDPOINT,
                 )
             self._bases[service] = found
         return self._bases[service]
 
-    def looked_up(self, service: str) -> t.Optional[str]:
+    def find_endpoint(self, service: str) -> str | None:
         from keystoneauth1 import exceptions
 
         try:
-            found: t.Optional[str] = self.session.get_endpoint(service_type=service, interface=self.interface, region_name=self.region_name)
+            found: str | None = self.session.get_endpoint(service_type=service, interface=self.interface, region_name=self.region_name)
         except exceptions.EndpointNotFound:
             return None
         return found
@@ -154,12 +154,12 @@ class Client:
         authenticated: bool = True,
         **query: t.Any,
     ) -> t.Any:
-        """Send one request; the parsed answer, or None where the status is one of ``allow`` or there is no body."""
+        """Send one request; the parsed response, or None if the status is one of ``allow`` or there is no body."""
         headers = {"Accept": "application/json"}
         if service == "compute":
             headers["OpenStack-API-Version"] = "compute " + NOVA_MICROVERSION
         address = endpoint_url(self.base(service), service) + path
-        answer = translated(
+        answer = translate_errors(
             lambda: self.session.request(
                 address,
                 method,
@@ -167,7 +167,7 @@ class Client:
                 params=query or None,
                 headers=headers,
                 raise_exc=False,
-                # Not for what creates: an answer that was lost may have been a yes, and the next run finds what was made.
+                # Never repeat a creation: it may have succeeded although its response was lost, and the next run finds the resource.
                 connect_retries=0 if method == "POST" else 2,
                 redirect=False,
                 authenticated=authenticated,
@@ -180,7 +180,7 @@ class Client:
         parsed = parse(answer)
         if answer.status_code >= 300:
             raise Failure(
-                "%s: %s refused %s %s: %s" % (self.label, SERVICE_NAMES[service], method, path, message_of(answer.status_code, parsed)),
+                f"{self.label}: {SERVICE_NAMES[service]} refused {method} {path}: {error_message(answer.status_code, parsed)}",
                 SERVICE_NAMES[service],
                 answer.status_code,
                 {"method": method, "path": path},
@@ -204,11 +204,11 @@ class Client:
             answer = self.get(service, path, **dict(query, **{name: unquoted(value) for name, value in pairs}))
 
     def status(self, service: str, path: str) -> int:
-        """The HTTP status of reading a path that stands under the root of a service's address, with its version."""
+        """The HTTP status of a GET of a path with a version, below the root of a service's endpoint."""
         found = self.base(service)
         root = re.match(r"^[a-z]+://[^/]+", found)
-        address = (root.group(0) if root else "") + placed_path(found, path)
-        answer = translated(
+        address = (root.group(0) if root else "") + path_behind(found, path)
+        answer = translate_errors(
             lambda: self.session.request(
                 address, "GET", headers={"Accept": "application/json"}, raise_exc=False, connect_retries=2, allow_reauth=False
             ),
@@ -217,14 +217,14 @@ class Client:
         )
         return int(answer.status_code)
 
-    def me(self) -> dict[str, t.Optional[str]]:
-        """Ids of the user and project that this account is."""
-        access = translated(lambda: self.session.auth.get_access(self.session), self.label, "identity")
+    def me(self) -> dict[str, str | None]:
+        """Ids of this account's user and project, and its roles."""
+        access = translate_errors(lambda: self.session.auth.get_access(self.session), self.label, "identity")
         return {"user_id": access.user_id, "project_id": access.project_id, "roles": access.role_names}
 
 
 def login_with_credential(client: Client, document: dict[str, t.Any]) -> Client:
-    """The same region as seen with an application credential."""
+    """A client of the same region that logs in with an application credential."""
     from keystoneauth1 import session
     from keystoneauth1.identity import v3
 
@@ -245,8 +245,8 @@ def unquoted(value: str) -> str:
     return unquote_plus(value)
 
 
-def next_page(answer: dict[str, t.Any], key: str) -> t.Optional[str]:
-    """The address of a listing's next page in any of the three forms that the services use."""
+def next_page(answer: dict[str, t.Any], key: str) -> str | None:
+    """The address of a listing's next page in any of the three formats that the services use."""
     for link in answer.get(key + "_links") or []:
         if link.get("rel") == "next":
             return link.get("href")
@@ -264,64 +264,64 @@ def parse(answer: t.Any) -> t.Any:
         return answer.text
 
 
-def distrust(said: str) -> str:
-    """What OpenSSL has against a certificate, with what to do about it."""
+def tls_advice(error: str) -> str:
+    """Why OpenSSL rejects a certificate, and what to do about it."""
     for words, advice in (
         ("has expired", "it has expired; the region's admin has to renew it"),
-        ("not yet valid", "it is not valid yet; are the clocks right?"),
+        ("not yet valid", "it is not valid yet; check the clocks"),
         ("mismatch", "it is for another name; use that name in auth_url, or ask the region's admin"),
     ):
-        if words in said:
+        if words in error:
             return advice
-    return "no authority that we know has signed it; give the CA's file as cacert in clouds.yaml"
+    return "it is not signed by a trusted authority; set cacert in clouds.yaml to the CA's file"
 
 
-def translated(call: t.Callable[[], t.Any], label: str, service: str) -> t.Any:
-    """Run a call of the SDK and turn what can go wrong on the way into a `Failure` that says what to look at."""
+def translate_errors(call: t.Callable[[], t.Any], label: str, service: str) -> t.Any:
+    """Run a call of the SDK and turn its exceptions into a `Failure` that says what to check."""
     from keystoneauth1 import exceptions
 
     try:
         return call()
     except exceptions.ClientException as error:
-        raise in_words(error, label, service)
+        raise failure_from(error, label, service)
 
 
-def in_words(error: t.Any, label: str, service: str) -> Failure:
-    """What the SDK met below the answers of a service."""
+def failure_from(error: t.Any, label: str, service: str) -> Failure:
+    """The failure for an exception of the SDK (connection, TLS, log-in)."""
     from keystoneauth1 import exceptions
 
-    # Of an auth_url without a version it only says that it found none there; why stands behind that.
+    # For an auth_url without a version it only reports that discovery failed; the reason is in the context.
     if isinstance(error, exceptions.DiscoveryFailure) and isinstance(error.__context__, exceptions.ClientException):
         error = error.__context__
     if isinstance(error, exceptions.SSLError):
         return Failure(
-            "%s: the certificate of the %s service was not accepted: %s" % (label, service, distrust(str(error))),
+            f"{label}: the certificate of the {service} service was not accepted: {tls_advice(str(error))}",
             SERVICE_NAMES[service],
             "tls",
             {"error": str(error)},
         )
     if isinstance(error, (exceptions.ConnectionError, exceptions.ServiceUnavailable, exceptions.BadGateway)):
         return Failure(
-            "%s: the %s service does not answer; is the region up, and is its port open from here?" % (label, service),
+            f"{label}: the {service} service is unreachable; check that the region is up and that its port is open from here",
             SERVICE_NAMES[service],
             UNREACHABLE,
             {"error": str(error)},
         )
     if isinstance(error, exceptions.Unauthorized):
         return Failure(
-            "%s: the log-in was refused; check user, password, project and their domains in clouds.yaml" % label,
+            f"{label}: the log-in was refused; check user, password, project and their domains in clouds.yaml",
             "keystone",
             401,
             {"error": str(error)},
         )
     if service == "identity" and isinstance(error, (exceptions.DiscoveryFailure, exceptions.NotFound)):
         return Failure(
-            "%s: what answers at auth_url is no Keystone; check it in clouds.yaml (usually https://HOST:5000/v3)" % label,
+            f"{label}: auth_url is not the address of a Keystone; check it in clouds.yaml (usually https://HOST:5000/v3)",
             "keystone",
             "no_keystone",
             {"error": str(error)},
         )
-    return Failure("%s: %s" % (label, error), SERVICE_NAMES[service], getattr(error, "http_status", None) or "error", {})
+    return Failure(f"{label}: {error}", SERVICE_NAMES[service], getattr(error, "http_status", None) or "error", {})
 
 
 def connect(params: dict[str, t.Any]) -> Client:
@@ -349,10 +349,10 @@ def connect(params: dict[str, t.Any]) -> Client:
     }
     try:
         connection = openstack.connect(**{key: value for key, value in settings.items() if value is not None})
-        session = translated(lambda: connection.session, label, "identity")
+        session = translate_errors(lambda: connection.session, label, "identity")
     except sdk_exceptions.ConfigException as error:
         raise Failure(
-            "%s: %s; clouds.yaml is looked for in OS_CLIENT_CONFIG_FILE, here, ~/.config/openstack and /etc/openstack" % (label, error),
+            f"{label}: {error}; clouds.yaml is looked for in OS_CLIENT_CONFIG_FILE, here, ~/.config/openstack and /etc/openstack",
             "clouds.yaml",
             UNKNOWN_CLOUD,
         )
@@ -367,5 +367,5 @@ def connect(params: dict[str, t.Any]) -> Client:
         cacert=config.config.get("cacert"),
         verify=config.config.get("verify") is not False,
     )
-    translated(session.get_token, label, "identity")
+    translate_errors(session.get_token, label, "identity")
     return client

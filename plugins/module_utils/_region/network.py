@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is ours in Neutron: networks with their subnets, routers, security groups.
+"""Resources in Neutron: networks with their subnets, routers, security groups.
 
 Private to the collection: no promise is made to users outside of it.
 """
@@ -13,51 +13,49 @@ import typing as t
 
 from .._core.module import Failure
 from .._core.reconcile import CREATE, DELETE, Plan
-from .kind import Kind, State, Wish
+from .kind import Kind, Spec, State
 from .rules import describe, rule_key, sorted_rules
 
 PROVIDER = {"type": "provider:network_type", "physical_network": "provider:physical_network", "segmentation_id": "provider:segmentation_id"}
 SUBNET_FIELDS = ("cidr", "ip_version", "gateway_ip", "enable_dhcp", "allocation_pools", "dns_nameservers")
-# Ports of a router into a subnet: plain, distributed, and with a router that stands by. Which it is the region decides.
+# Ports of a router into a subnet: plain, distributed, and highly available. The region decides which.
 ROUTER_INTERFACES = ("network:router_interface", "network:router_interface_distributed", "network:ha_router_replicated_interface")
-# Whose ports Neutron takes away together with their network.
-WITH_THE_NETWORK = ("network:dhcp", "network:distributed")
+# Device owners whose ports Neutron removes together with their network.
+REMOVED_WITH_NETWORK = ("network:dhcp", "network:distributed")
 
 
-def ports_left(ports: t.Iterable[dict[str, t.Any]], spoken_of: t.Collection[str]) -> list[str]:
-    """The ports that keep a network or security group from being removed, each once, in a person's words; without those of the servers and
-    routers (by id) that are spoken of anyway."""
+def ports_left(ports: t.Iterable[dict[str, t.Any]], ignored_devices: t.Collection[str]) -> list[str]:
+    """The ports that prevent the removal of a network or security group, each once, as text; without those of the given
+    servers and routers (ids)."""
     left = {}
     for port in ports:
-        if port.get("device_owner") not in WITH_THE_NETWORK and port.get("device_id") not in spoken_of:
-            left[port["id"]] = "port %s%s" % (
-                port.get("name") or port["id"],
-                " (%(device_owner)s)" % port if port.get("device_owner") else "",
-            )
+        if port.get("device_owner") not in REMOVED_WITH_NETWORK and port.get("device_id") not in ignored_devices:
+            owner = f" ({port['device_owner']})" if port.get("device_owner") else ""
+            left[port["id"]] = f"port {port.get('name') or port['id']}{owner}"
     return list(left.values())
 
 
 class NeutronKind(Kind):
-    """What is looked for by name in our project where one is named (as the region's admin), else in all that the account sees."""
+    """Looked up by name in our project if one is named (as the region's admin), else in everything that the account sees."""
 
     service = "neutron"
     path = ""
     key = ""
 
-    def look(self, wish: Wish) -> State:
-        query = {"name": wish["name"]}
-        if self.context.project is not None and not wish.get("existing"):
+    def lookup(self, spec: Spec) -> State:
+        query = {"name": spec["name"]}
+        if self.context.project is not None and not spec.get("existing"):
             project_id = self.context.project_id()
             if not project_id:
                 return None
             query["project_id"] = project_id
-        return self.pick(self.client.list("network", self.path, self.key, **query), wish)
+        return self.pick(self.client.list("network", self.path, self.key, **query), spec)
 
     def ports(self, **query: t.Any) -> list[dict[str, t.Any]]:
         return self.client.list("network", "/ports", "ports", **query)
 
     def owner(self) -> dict[str, t.Any]:
-        """The part of a creating request that says whose the resource will be."""
+        """The part of a creating request that sets the owner."""
         return {"project_id": self.context.project_id()} if self.context.project is not None else {}
 
 
@@ -70,17 +68,17 @@ def attached(kind: NeutronKind, networks: t.Collection[str], groups: t.Collectio
 
 
 class Network(NeutronKind):
-    """A network and its subnets: made in one go, since the one without the other serves nobody."""
+    """A network and its subnets: created together, since one is useless without the other."""
 
-    word = "network"
+    label = "network"
     path = "/networks"
     key = "networks"
 
-    def fixed_fields(self, wish: Wish) -> tuple[str, ...]:
-        subnets = wish.get("subnets") or []
-        return ("provider", *("subnets.%s.%s" % (subnet["name"], field) for subnet in subnets for field in ("cidr", "ip_version")))
+    def immutable_fields(self, spec: Spec) -> tuple[str, ...]:
+        subnets = spec.get("subnets") or []
+        return ("provider", *(f"subnets.{subnet['name']}.{field}" for subnet in subnets for field in ("cidr", "ip_version")))
 
-    def state_of(self, raw: dict[str, t.Any], wish: Wish) -> dict[str, t.Any]:
+    def state_of(self, raw: dict[str, t.Any], spec: Spec) -> dict[str, t.Any]:
         state: dict[str, t.Any] = {
             "name": raw["name"],
             "id": raw["id"],
@@ -101,26 +99,28 @@ class Network(NeutronKind):
                 )
         return state
 
-    def desired(self, wish: Wish) -> State:
-        if wish.get("existing"):
-            return {"name": wish["name"]}
-        state: dict[str, t.Any] = {"name": wish["name"], "description": describe(wish.get("description"), self.context.mark)}
+    def desired(self, spec: Spec) -> State:
+        if spec.get("existing"):
+            return {"name": spec["name"]}
+        state: dict[str, t.Any] = {"name": spec["name"], "description": describe(spec.get("description"), self.context.mark)}
         for field in ("shared", "mtu", "port_security_enabled"):
-            if wish.get(field) is not None:
-                state[field] = wish[field]
-        provider = {field: wish["provider"][field] for field in PROVIDER if (wish.get("provider") or {}).get(field) is not None}
+            if spec.get(field) is not None:
+                state[field] = spec[field]
+        provider = {field: spec["provider"][field] for field in PROVIDER if (spec.get("provider") or {}).get(field) is not None}
         if provider:
             state["provider"] = provider
-        state["subnets"] = {subnet["name"]: self.subnet(subnet) for subnet in wish.get("subnets") or []}
+        state["subnets"] = {subnet["name"]: self.subnet(subnet) for subnet in spec.get("subnets") or []}
         return state
 
     def subnet(self, subnet: dict[str, t.Any]) -> dict[str, t.Any]:
-        said = {field: subnet[field] for field in SUBNET_FIELDS if subnet.get(field) is not None}
-        return dict(said, ip_version=6 if ":" in subnet["cidr"] else 4, description=describe(subnet.get("description"), self.context.mark))
+        fields = {field: subnet[field] for field in SUBNET_FIELDS if subnet.get(field) is not None}
+        return dict(
+            fields, ip_version=6 if ":" in subnet["cidr"] else 4, description=describe(subnet.get("description"), self.context.mark)
+        )
 
-    def apply(self, wish: Wish, plan: Plan) -> State:
+    def apply(self, spec: Spec, plan: Plan) -> State:
         if plan.action == DELETE:
-            self.request_with_advice("DELETE", "/networks/" + plan.before["id"], wish)
+            self.request_with_advice("DELETE", "/networks/" + plan.before["id"], spec)
             return None
         flat = {
             field: plan.after[field] for field in ("name", "description", "shared", "mtu", "port_security_enabled") if field in plan.after
@@ -143,9 +143,9 @@ class Network(NeutronKind):
             elif subnet != have[name]:
                 changes = {field: value for field, value in subnet.items() if value != have[name].get(field)}
                 self.client.request("PUT", "network", "/subnets/" + have[name]["id"], {"subnet": changes})
-        return self.state_of(self.client.get("network", "/networks/" + network_id)["network"], wish)
+        return self.state_of(self.client.get("network", "/networks/" + network_id)["network"], spec)
 
-    def request_with_advice(self, method: str, path: str, wish: Wish) -> None:
+    def request_with_advice(self, method: str, path: str, spec: Spec) -> None:
         try:
             self.client.request(method, "network", path, allow=(404,))
         except Failure as failure:
@@ -155,13 +155,13 @@ class Network(NeutronKind):
 
 
 class Router(NeutronKind):
-    """A router from our own network to an outer one, for tenants whose region offers no shared network."""
+    """A router from our own network to an external one, for tenants whose region offers no shared network."""
 
-    word = "router"
+    label = "router"
     path = "/routers"
     key = "routers"
 
-    def state_of(self, raw: dict[str, t.Any], wish: Wish) -> dict[str, t.Any]:
+    def state_of(self, raw: dict[str, t.Any], spec: Spec) -> dict[str, t.Any]:
         gateway = raw.get("external_gateway_info") or {}
         ports = [port for port in self.ports(device_id=raw["id"]) if port["device_owner"] in ROUTER_INTERFACES]
         attached = {ip["subnet_id"] for port in ports for ip in port["fixed_ips"]}
@@ -175,18 +175,18 @@ class Router(NeutronKind):
             "subnets": sorted(subnet["name"] for subnet in subnets if subnet["id"] in attached),
         }
 
-    def desired(self, wish: Wish) -> State:
+    def desired(self, spec: Spec) -> State:
         return {
-            "name": wish["name"],
-            "description": describe(wish.get("description"), self.context.mark),
-            "external_network": wish["external_network"],
-            "subnets": sorted(wish["subnets"]),
+            "name": spec["name"],
+            "description": describe(spec.get("description"), self.context.mark),
+            "external_network": spec["external_network"],
+            "subnets": sorted(spec["subnets"]),
         }
 
-    def apply(self, wish: Wish, plan: Plan) -> State:
+    def apply(self, spec: Spec, plan: Plan) -> State:
         before = plan.before or {"subnets": []}
         after = plan.after or {"subnets": []}
-        router = "/routers/%s" % before.get("id")
+        router = f"/routers/{before.get('id')}"
         if plan.action != DELETE:
             body: dict[str, t.Any] = {}
             if "description" in plan.fields:
@@ -194,7 +194,7 @@ class Router(NeutronKind):
             if "external_network" in plan.fields:
                 body["external_gateway_info"] = {"network_id": self.id_of("/networks", "networks", after["external_network"])}
             if plan.action == CREATE:
-                body.update(self.owner(), name=wish["name"])
+                body.update(self.owner(), name=spec["name"])
                 router = "/routers/" + self.client.request("POST", "network", "/routers", {"router": body})["router"]["id"]
             elif body:
                 self.client.request("PUT", "network", router, {"router": body})
@@ -212,7 +212,7 @@ class Router(NeutronKind):
         found = self.client.list("network", path, key, name=name)
         if not found:
             raise Failure(
-                "router needs %s %s, which this account cannot see" % (key[:-1], name),
+                f"router needs {key[:-1]} {name}, which this account cannot see",
                 self.service,
                 "missing",
                 {"kind": key[:-1], "name": name},
@@ -221,40 +221,40 @@ class Router(NeutronKind):
 
 
 class SecurityGroup(NeutronKind):
-    """A security group with exactly the wished rules; a rule too many is an open door, so it is taken away."""
+    """A security group with exactly the desired rules; any other rule is removed, since it may open access."""
 
-    word = "security group"
+    label = "security group"
     path = "/security-groups"
     key = "security_groups"
 
-    def state_of(self, raw: dict[str, t.Any], wish: Wish) -> dict[str, t.Any]:
+    def state_of(self, raw: dict[str, t.Any], spec: Spec) -> dict[str, t.Any]:
         rules = sorted_rules(raw["security_group_rules"])
         return {"name": raw["name"], "id": raw["id"], "description": raw.get("description") or "", "rules": rules}
 
-    def desired(self, wish: Wish) -> State:
-        rules = list(wish.get("rules") or [])
-        if wish["egress"]:
+    def desired(self, spec: Spec) -> State:
+        rules = list(spec.get("rules") or [])
+        if spec["egress"]:
             rules += [{"direction": "egress", "ethertype": "IPv4"}, {"direction": "egress", "ethertype": "IPv6"}]
-        return {"name": wish["name"], "description": describe(wish.get("description"), self.context.mark), "rules": sorted_rules(rules)}
+        return {"name": spec["name"], "description": describe(spec.get("description"), self.context.mark), "rules": sorted_rules(rules)}
 
-    def apply(self, wish: Wish, plan: Plan) -> State:
+    def apply(self, spec: Spec, plan: Plan) -> State:
         if plan.action == DELETE:
             self.client.request("DELETE", "network", "/security-groups/" + plan.before["id"], allow=(404,))
             return None
         if plan.action == CREATE:
-            body = {"name": wish["name"], "description": plan.after["description"], **self.owner()}
+            body = {"name": spec["name"], "description": plan.after["description"], **self.owner()}
             group = self.client.request("POST", "network", "/security-groups", {"security_group": body})["security_group"]
         else:
             path = "/security-groups/" + plan.before["id"]
             if "description" in plan.fields:
                 self.client.request("PUT", "network", path, {"security_group": {"description": plan.after["description"]}})
             group = self.client.get("network", path)["security_group"]
-        wished = plan.after["rules"]
+        desired = plan.after["rules"]
         for rule in group["security_group_rules"]:
-            if rule_key(rule) not in wished:
+            if rule_key(rule) not in desired:
                 self.client.request("DELETE", "network", "/security-group-rules/" + rule["id"], allow=(404,))
         have = [rule_key(rule) for rule in group["security_group_rules"]]
-        new = [self.rule_body(rule, group) for rule in wished if rule not in have]
+        new = [self.rule_body(rule, group) for rule in desired if rule not in have]
         if new:
             self.client.request("POST", "network", "/security-group-rules", {"security_group_rules": new})
         return dict(plan.after, id=group["id"])

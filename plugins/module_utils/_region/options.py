@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options in which a region's resources are wished.
+"""The options that describe a region's resources.
 
 Private to the collection: no promise is made to users outside of it.
 """
@@ -15,8 +15,8 @@ NAME = {"type": "str", "required": True}
 TEXT = {"type": "str", "default": ""}
 FLAG = {"type": "bool"}
 OFF = {"type": "bool", "default": False}
-WORD = {"type": "str"}
-WORDS = {"type": "list", "elements": "str"}
+STRING = {"type": "str"}
+STRINGS = {"type": "list", "elements": "str"}
 
 
 def listed(options: dict[str, t.Any], **more: t.Any) -> dict[str, t.Any]:
@@ -33,10 +33,10 @@ def network_options() -> dict[str, t.Any]:
     subnet = {
         "name": NAME,
         "cidr": NAME,
-        "gateway_ip": WORD,
+        "gateway_ip": STRING,
         "enable_dhcp": FLAG,
         "allocation_pools": listed(pool),
-        "dns_nameservers": WORDS,
+        "dns_nameservers": STRINGS,
         "description": TEXT,
     }
     return {
@@ -46,7 +46,7 @@ def network_options() -> dict[str, t.Any]:
         "shared": FLAG,
         "mtu": {"type": "int"},
         "port_security_enabled": FLAG,
-        "provider": {"type": "dict", "options": {"type": WORD, "physical_network": WORD, "segmentation_id": {"type": "int"}}},
+        "provider": {"type": "dict", "options": {"type": STRING, "physical_network": STRING, "segmentation_id": {"type": "int"}}},
         "subnets": listed(subnet, default=[]),
     }
 
@@ -56,23 +56,23 @@ def quota_options() -> dict[str, t.Any]:
 
 
 def resource_options() -> dict[str, t.Any]:
-    """Everything that can be wished of a region."""
+    """Every kind of resource that a region can have."""
     user = {
         "name": NAME,
-        "domain": WORD,
+        "domain": STRING,
         "description": TEXT,
         "password": {"type": "str", "no_log": True},
         "password_file": {"type": "path", "no_log": False},
-        "roles": dict(WORDS, default=["member"]),
+        "roles": dict(STRINGS, default=["member"]),
         "existing": OFF,
     }
     rule = {
         "direction": {"type": "str", "choices": ["ingress", "egress"], "default": "ingress"},
         "ethertype": {"type": "str", "choices": ["IPv4", "IPv6"], "default": "IPv4"},
-        "protocol": WORD,
+        "protocol": STRING,
         "port_min": {"type": "int"},
         "port_max": {"type": "int"},
-        "remote_ip_prefix": WORD,
+        "remote_ip_prefix": STRING,
     }
     return {
         "project": {
@@ -83,7 +83,7 @@ def resource_options() -> dict[str, t.Any]:
         "quotas": quota_options(),
         "flavors": listed(flavor_options()),
         "networks": listed(network_options()),
-        "routers": listed({"name": NAME, "external_network": NAME, "subnets": dict(WORDS, required=True), "description": TEXT}),
+        "routers": listed({"name": NAME, "external_network": NAME, "subnets": dict(STRINGS, required=True), "description": TEXT}),
         "security_groups": listed(
             {"name": NAME, "description": TEXT, "egress": {"type": "bool", "default": True}, "rules": listed(rule, default=[])}
         ),

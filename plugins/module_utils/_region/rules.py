@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a region's resources are like, as pure functions: whose they are, what is a sensible wish, what is missing.
+"""Pure functions about resources of a region: ownership, validation of specs, comparison with expectations.
 
 Private to the collection: no promise is made to users outside of it.
 """
@@ -18,132 +18,132 @@ from .._core.module import Failure
 SERVICE = "openstack"
 
 
-def describe(text: t.Optional[str], mark: str) -> str:
-    """A description that says whose the resource is: written in the creating request, so that no crash can part the two."""
-    return ("%s [%s]" % (text or "", mark)).strip()
+def describe(text: str | None, mark: str) -> str:
+    """A description with the ownership tag: part of the creating request, so that no crash can leave a resource without it."""
+    return (f"{text or ''} [{mark}]").strip()
 
 
-def is_ours(description: t.Optional[str], mark: str) -> bool:
-    """Whether a description carries our mark."""
-    return ("[%s]" % mark) in (description or "")
+def is_ours(description: str | None, mark: str) -> bool:
+    """Whether a description carries our ownership tag."""
+    return f"[{mark}]" in (description or "")
 
 
 def foreign(kind: str, name: str, mark: str) -> Failure:
-    """What is said when a resource of the wished name is there already and belongs to somebody else."""
+    """The failure for a resource of the desired name that exists and is not ours."""
     return Failure(
-        "%s %s exists and is not ours: its description lacks [%s]. Choose another name, say existing: true where it is to be used "
-        "as it is, or hand it over by adding the mark to its description" % (kind, name, mark),
+        f"{kind} {name} exists and is not ours: its description lacks [{mark}]. Choose another name, set existing: true to use it "
+        "as it is, or hand it over by adding the tag to its description",
         SERVICE,
         "foreign",
         {"kind": kind, "name": name},
     )
 
 
-def bad(field: str, value: t.Any, expected: str) -> Failure:
-    """What is said about an option that cannot be meant: the field, what was given, what was expected."""
-    return Failure("%s is %r: %s" % (field, value, expected), "options", "invalid", {"field": field, "expected": expected})
+def invalid_option(field: str, value: t.Any, expected: str) -> Failure:
+    """The failure for an invalid option: the field, its value, and what was expected."""
+    return Failure(f"{field} is {value!r}: {expected}", "options", "invalid", {"field": field, "expected": expected})
 
 
-def network_of(field: str, value: str) -> t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]:
+def network_of(field: str, value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
         return ipaddress.ip_network(value)
     except ValueError as error:
-        raise bad(field, value, "expected a network such as 10.203.0.0/24 (%s)" % error)
+        raise invalid_option(field, value, f"expected a network such as 10.203.0.0/24 ({error})")
 
 
-def address_of(field: str, value: str) -> t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]:
+def address_of(field: str, value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
         return ipaddress.ip_address(value)
     except ValueError as error:
-        raise bad(field, value, "expected an address such as 10.203.0.1 (%s)" % error)
+        raise invalid_option(field, value, f"expected an address such as 10.203.0.1 ({error})")
 
 
 def check_subnet(field: str, subnet: dict[str, t.Any]) -> None:
     """Refuse a subnet whose addresses do not fit together."""
     cidr = network_of(field + ".cidr", subnet["cidr"])
     if subnet.get("gateway_ip") and address_of(field + ".gateway_ip", subnet["gateway_ip"]) not in cidr:
-        raise bad(field + ".gateway_ip", subnet["gateway_ip"], "expected an address inside %s" % cidr)
+        raise invalid_option(field + ".gateway_ip", subnet["gateway_ip"], f"expected an address inside {cidr}")
     for index, pool in enumerate(subnet.get("allocation_pools") or []):
-        place = "%s.allocation_pools[%d]" % (field, index)
-        start, end = (address_of("%s.%s" % (place, key), pool[key]) for key in ("start", "end"))
+        place = f"{field}.allocation_pools[{index}]"
+        start, end = (address_of(f"{place}.{key}", pool[key]) for key in ("start", "end"))
         for key, address in (("start", start), ("end", end)):
             if address not in cidr:
-                raise bad("%s.%s" % (place, key), str(address), "expected an address inside %s" % cidr)
+                raise invalid_option(f"{place}.{key}", str(address), f"expected an address inside {cidr}")
         if int(start) > int(end):
-            raise bad(place + ".end", str(end), "expected an address not before start (%s)" % start)
+            raise invalid_option(place + ".end", str(end), f"expected an address not before start ({start})")
         if subnet.get("gateway_ip") and int(start) <= int(address_of(field, subnet["gateway_ip"])) <= int(end):
-            raise bad(place, "%s-%s" % (start, end), "expected a range without the gateway %s" % subnet["gateway_ip"])
+            raise invalid_option(place, f"{start}-{end}", f"expected a range without the gateway {subnet['gateway_ip']}")
     for index, server in enumerate(subnet.get("dns_nameservers") or []):
-        address_of("%s.dns_nameservers[%d]" % (field, index), server)
+        address_of(f"{field}.dns_nameservers[{index}]", server)
 
 
 def check_rule(field: str, rule: dict[str, t.Any]) -> None:
-    """Refuse a security group rule that Neutron would refuse, or take for something else."""
+    """Refuse a security group rule that Neutron would refuse or misinterpret."""
     if rule.get("remote_ip_prefix"):
         network_of(field + ".remote_ip_prefix", rule["remote_ip_prefix"])
     low, high = rule.get("port_min"), rule.get("port_max")
     if (low is not None or high is not None) and rule.get("protocol") not in ("tcp", "udp"):
-        raise bad(field + ".protocol", rule.get("protocol"), "expected tcp or udp where ports are named")
+        raise invalid_option(field + ".protocol", rule.get("protocol"), "expected tcp or udp where ports are named")
     for key, port in (("port_min", low), ("port_max", high)):
         if port is not None and not 1 <= port <= 65535:
-            raise bad("%s.%s" % (field, key), port, "expected a port from 1 to 65535")
+            raise invalid_option(f"{field}.{key}", port, "expected a port from 1 to 65535")
     if low is not None and high is not None and low > high:
-        raise bad(field + ".port_max", high, "expected a port not below port_min (%s)" % low)
+        raise invalid_option(field + ".port_max", high, f"expected a port not below port_min ({low})")
 
 
 def check_flavor(field: str, flavor: dict[str, t.Any]) -> None:
     """Refuse sizes that Nova would refuse."""
     for key, least in (("vcpus", 1), ("ram", 1), ("disk", 0)):
         if flavor[key] < least:
-            raise bad("%s.%s" % (field, key), flavor[key], "expected at least %d" % least)
+            raise invalid_option(f"{field}.{key}", flavor[key], f"expected at least {least}")
 
 
-def limits_of(field: str, quotas: t.Optional[dict[str, t.Any]]) -> dict[str, dict[str, int]]:
-    """Quotas as numbers, since that is how they are compared; a Vault or the command line gives texts. Without what was not said."""
+def quota_limits(field: str, quotas: dict[str, t.Any] | None) -> dict[str, dict[str, int]]:
+    """Quotas as numbers, for comparison (a Vault or the command line gives strings), without those that were not set."""
     numbers: dict[str, dict[str, int]] = {}
     for service, limits in (quotas or {}).items():
         for name, value in (limits or {}).items():
             if value is None:
                 continue
             if isinstance(value, bool) or not re.match(r"^(-1|[0-9]+)$", str(value)):
-                raise bad("%s.%s.%s" % (field, service, name), value, "expected a whole number, or -1 for no limit")
+                raise invalid_option(f"{field}.{service}.{name}", value, "expected a whole number, or -1 for no limit")
             numbers.setdefault(service, {})[name] = int(value)
     return numbers
 
 
 def check_names(field: str, items: t.Iterable[dict[str, t.Any]]) -> None:
-    """Refuse two items of one name, and a name that is empty: which of them was meant would be left to chance."""
+    """Refuse an empty name, and two items with the same name."""
     seen: set[str] = set()
     for index, item in enumerate(items):
         if not item["name"]:
-            raise bad("%s[%d].name" % (field, index), item["name"], "expected a name")
+            raise invalid_option(f"{field}[{index}].name", item["name"], "expected a name")
         if item["name"] in seen:
-            raise bad("%s[%d].name" % (field, index), item["name"], "expected a name that no other item has")
+            raise invalid_option(f"{field}[{index}].name", item["name"], "expected a name that no other item has")
         seen.add(item["name"])
 
 
-def check_wishes(params: dict[str, t.Any]) -> None:
-    """Refuse everything in a region's wishes that can be refused without asking the region."""
+def check_specs(params: dict[str, t.Any]) -> None:
+    """Refuse everything in a region's specs that is invalid without asking the region."""
     for key in ("users", "flavors", "networks", "security_groups", "key_pairs"):
         check_names(key, params.get(key) or [])
     for index, flavor in enumerate(params.get("flavors") or []):
-        check_flavor("flavors[%d]" % index, flavor)
+        check_flavor(f"flavors[{index}]", flavor)
     for index, network in enumerate(params.get("networks") or []):
-        check_names("networks[%d].subnets" % index, network.get("subnets") or [])
+        check_names(f"networks[{index}].subnets", network.get("subnets") or [])
         for number, subnet in enumerate(network.get("subnets") or []):
-            check_subnet("networks[%d].subnets[%d]" % (index, number), subnet)
+            check_subnet(f"networks[{index}].subnets[{number}]", subnet)
     for index, group in enumerate(params.get("security_groups") or []):
         for number, rule in enumerate(group.get("rules") or []):
-            check_rule("security_groups[%d].rules[%d]" % (index, number), rule)
+            check_rule(f"security_groups[{index}].rules[{number}]", rule)
     for index, pair in enumerate(params.get("key_pairs") or []):
         if len(pair["public_key"].split()) < 2:
-            raise bad(
-                "key_pairs[%d].public_key" % index, pair["public_key"][:40], "expected a public key such as 'ssh-ed25519 AAAA... comment'"
+            raise invalid_option(
+                f"key_pairs[{index}].public_key", pair["public_key"][:40], "expected a public key such as 'ssh-ed25519 AAAA... comment'"
             )
 
 
 def rule_key(rule: dict[str, t.Any]) -> dict[str, t.Any]:
-    """A security group rule in one form, whether wished or found, without what was not said."""
+    """A security group rule in one form, whether desired or found, without fields that are not set."""
     form = {
         "direction": rule.get("direction") or "ingress",
         "ethertype": rule.get("ethertype") or "IPv4",
@@ -175,35 +175,35 @@ def sorted_rules(rules: t.Iterable[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
     return sorted(forms, key=lambda form: sorted((key, str(value)) for key, value in form.items()))
 
 
-def missing_of(expected: dict[str, t.Any], found: dict[str, t.Any]) -> list[dict[str, str]]:
-    """What a tenant was promised and cannot see, each with its kind, name and what to ask the region's admin for."""
+def missing_resources(expected: dict[str, t.Any], found: dict[str, t.Any]) -> list[dict[str, str]]:
+    """Expected resources that a tenant cannot see, each with its kind, its name and what to ask the region's admin for."""
     lacks: list[dict[str, str]] = []
 
     def lack(kind: str, name: str, ask: str) -> None:
         lacks.append({"kind": kind, "name": name, "ask": ask})
 
     flavors = {flavor["name"]: flavor for flavor in found["flavors"]}
-    for wish in expected.get("flavors") or []:
-        there = flavors.get(wish["name"])
-        size = "%s vCPU, %s MiB, %s GiB disk" % (wish["vcpus"], wish["ram"], wish["disk"])
+    for spec in expected.get("flavors") or []:
+        there = flavors.get(spec["name"])
+        size = f"{spec['vcpus']} vCPU, {spec['ram']} MiB, {spec['disk']} GiB disk"
         if there is None:
-            lack("flavor", wish["name"], "a flavor with %s that our project may use" % size)
-        elif any(there[key] != wish[key] for key in ("vcpus", "ram", "disk")):
+            lack("flavor", spec["name"], f"a flavor with {size} that our project may use")
+        elif any(there[key] != spec[key] for key in ("vcpus", "ram", "disk")):
             lack(
                 "flavor",
-                wish["name"],
-                "this flavor with %s; it has %s vCPU, %s MiB, %s GiB" % (size, there["vcpus"], there["ram"], there["disk"]),
+                spec["name"],
+                f"this flavor with {size}; it has {there['vcpus']} vCPU, {there['ram']} MiB, {there['disk']} GiB",
             )
     networks = {network["name"] for network in found["networks"]}
-    for wish in expected.get("networks") or []:
-        if wish["name"] not in networks:
-            lack("network", wish["name"], "a network that our project may attach servers to")
-    for service, wishes in (expected.get("quotas") or {}).items():
+    for spec in expected.get("networks") or []:
+        if spec["name"] not in networks:
+            lack("network", spec["name"], "a network that our project may attach servers to")
+    for service, specs in (expected.get("quotas") or {}).items():
         there = found["quotas"].get(service) or {}
-        for name, value in (wishes or {}).items():
+        for name, value in (specs or {}).items():
             limit = there.get(name)
             if value is not None and limit is not None and limit != -1 and (value == -1 or limit < value):
-                lack("quota", "%s.%s" % (service, name), "a quota of %s; it is %s" % (value, limit))
+                lack("quota", f"{service}.{name}", f"a quota of {value}; it is {limit}")
     for role in expected.get("roles") or []:
         if role not in found["roles"]:
             lack("role", role, "this role for our user on our project")

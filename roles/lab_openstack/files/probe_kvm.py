@@ -1,9 +1,9 @@
-"""Say `kvm` if a guest really runs with KVM on this machine, else `qemu`.
+"""Print `kvm` if a guest boots with KVM on this machine, else `qemu`.
 
 Run on the lab host: probe_kvm.py SECONDS. The guest is one boot sector that goes from real mode to 32-bit protected mode and writes a
 marker to the first serial port. It is booted by emulation first and then with KVM, which has to show the marker within the given
 seconds and about as soon as emulation did: where KVM itself is emulated by an outer hypervisor the BIOS crawls through, but no kernel
-ever comes up. Emulation is tried thrice and the quickest counts, as one that a busy machine held up would let a crawl pass.
+ever boots. Emulation is timed three times and the fastest counts: a slow emulation on a busy machine would make slow KVM look good.
 """
 
 import math
@@ -35,7 +35,7 @@ def boot_sector() -> bytes:
 
 
 def time_to_marker(accelerator: str, seconds: float) -> float:
-    """The seconds until the guest's marker was seen; infinity where it was not seen in time."""
+    """Seconds until the guest's marker appears; infinity if it does not appear in time."""
     with tempfile.TemporaryDirectory() as folder:
         disk, serial = Path(folder, "disk"), Path(folder, "serial")
         disk.write_bytes(boot_sector())
@@ -65,7 +65,7 @@ def kvm_is_real(limit: float) -> bool:
 
 
 def answer(limit: float, device: Path = Path("/dev/kvm")) -> str:
-    """What Nova has to use."""
+    """The virtualization type for Nova."""
     return "kvm" if device.exists() and kvm_is_real(limit) else "qemu"
 
 

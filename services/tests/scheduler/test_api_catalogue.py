@@ -20,8 +20,8 @@ from distcloud.common.secretbox import SecretBox
 from distcloud.scheduler.catalog.snapshot import read_wishes, remember_projects
 from distcloud.scheduler.store.tables import CloudRow, VmRow
 
-from .api_world import Client, client
-from .stage import KEY
+from .support.api_world import Client, client
+from .support.stage import KEY
 
 CREDENTIAL = {
     "auth_url": "https://keystone.example.org:5000/v3/",

@@ -16,22 +16,22 @@ from distcloud.scheduler.domain.model import (
     Flavor,
     Group,
     Plan,
+    PlanInputs,
     Reason,
     Resources,
     Retire,
     Verdict,
     VmState,
-    World,
 )
 from distcloud.scheduler.engine.view import CloudStatus, ExplainInputs, PlanRecord
 from distcloud.scheduler.pool.base import PoolUnavailable
 
-from .api_world import Client, client, vm
+from .support.api_world import Client, client, vm
 
 SMALL = Flavor("m1", Resources(1, 2000, 20.0))
 DEMAND = Demand("atlas", "alice", "TARGET.HasGpu =?= true", Resources(1, 1000, 1.0), idle=3)
 VICTORIA = Cloud("victoria", "atlas", "Victoria", enabled=True, flavors=(SMALL,), images=frozenset({"worker"}), default_image="worker")
-WORLD = World(demand=(DEMAND,), clouds=(VICTORIA,), groups=(Group("atlas"),), now=1000.0)
+WORLD = PlanInputs(demand=(DEMAND,), clouds=(VICTORIA,), groups=(Group("atlas"),), now=1000.0)
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ import yaml
 from distcloud.common.apiclient import DEFAULT_PATHS, client_settings
 from distcloud.common.server import bind, serve
 from distcloud.common.terminal import harmless
-from distcloud.scheduler.domain.model import Cloud, Demand, Flavor, Group, Resources, World
+from distcloud.scheduler.domain.model import Cloud, Demand, Flavor, Group, PlanInputs, Resources
 from distcloud.scheduler.engine.view import ExplainInputs
 
-from .api_world import Api, make_api, settings, token, vm
+from .support.api_world import Api, make_api, settings, token, vm
 
 SMALL = Flavor("m1", Resources(1, 2000, 20.0))
 JOB = Demand("atlas", "alice", "TARGET.HasGpu =?= true", Resources(1, 1000, 1.0), idle=1)
@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         stop = asyncio.Event()
         api = await make_api(folder)
         api.engine.rows = [vm(number) for number in range(1200)]
-        world = World(demand=(JOB,), clouds=(VICTORIA,), groups=(Group("atlas"),), now=1000.0)
+        world = PlanInputs(demand=(JOB,), clouds=(VICTORIA,), groups=(Group("atlas"),), now=1000.0)
         api.engine.inputs = ExplainInputs("12.0", True, 1, JOB, world)
         found.append((api, stop, asyncio.get_running_loop()))
         ready.set()

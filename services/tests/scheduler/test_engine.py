@@ -18,14 +18,21 @@ from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import META_CLOUD, META_GROUP, META_SCHEDULER, META_VM, CloudError, ErrorKind, Server
 from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
-from .fakes import FLAVOR, FakeJob, FakeServer, World
-from .stage import Stage, migrated
+from .support.fakes import FLAVOR, FakeJob, FakeServer, FakeWorld
+from .support.stage import Stage, migrated
 
 Play = Callable[[Stage], Awaitable[None]]
 
 
 def play(
-    folder: Path, world: World, script: Play, *, clouds: Sequence[str] = ("east",), max_vms: int = 1, enabled: bool = True, url: str = ""
+    folder: Path,
+    world: FakeWorld,
+    script: Play,
+    *,
+    clouds: Sequence[str] = ("east",),
+    max_vms: int = 1,
+    enabled: bool = True,
+    url: str = "",
 ) -> None:
     for name in clouds:
         if name not in world.clouds:
@@ -50,7 +57,7 @@ def server_of_ours(
 
 
 def test_a_waiting_job_gets_a_worker_and_the_worker_goes_afterwards(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob()])
+    world = FakeWorld(jobs=[FakeJob()])
 
     async def script(stage: Stage) -> None:
         await stage.turns(3)
@@ -70,7 +77,7 @@ def test_a_waiting_job_gets_a_worker_and_the_worker_goes_afterwards(tmp_path: Pa
 
 
 def test_the_same_on_postgresql(tmp_path: Path, postgres_url: str) -> None:
-    world = World(jobs=[FakeJob()])
+    world = FakeWorld(jobs=[FakeJob()])
 
     async def script(stage: Stage) -> None:
         await stage.turns(43)
@@ -90,7 +97,7 @@ def test_the_same_on_postgresql(tmp_path: Path, postgres_url: str) -> None:
 
 
 def test_a_disabled_cloud_gets_nothing_and_an_enabled_one_at_once(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob()])
+    world = FakeWorld(jobs=[FakeJob()])
 
     async def script(stage: Stage) -> None:
         await stage.turns(5)
@@ -106,7 +113,7 @@ def test_a_disabled_cloud_gets_nothing_and_an_enabled_one_at_once(tmp_path: Path
 
 
 def test_a_worker_is_told_of_its_groups_keep_alive(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob()])
+    world = FakeWorld(jobs=[FakeJob()])
     month = 30 * 86400
 
     async def script(stage: Stage) -> None:
@@ -120,7 +127,7 @@ def test_a_worker_is_told_of_its_groups_keep_alive(tmp_path: Path) -> None:
 
 
 def test_a_dead_cloud_slows_nobody_and_its_vms_stay(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(400) for _ in range(4)])
+    world = FakeWorld(jobs=[FakeJob(400) for _ in range(4)])
 
     async def script(stage: Stage) -> None:
         await stage.turns(12)
@@ -142,7 +149,7 @@ def test_a_dead_cloud_slows_nobody_and_its_vms_stay(tmp_path: Path) -> None:
 
 
 def test_a_pool_that_does_not_answer_neither_boots_nor_retires(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
 
     async def script(stage: Stage) -> None:
         await stage.turns(12)
@@ -161,7 +168,7 @@ def test_a_pool_that_does_not_answer_neither_boots_nor_retires(tmp_path: Path) -
 
 
 def test_without_the_minter_nothing_is_asked_of_a_cloud(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)], minter_down=True)
+    world = FakeWorld(jobs=[FakeJob(30)], minter_down=True)
 
     async def script(stage: Stage) -> None:
         await stage.turns(10)
@@ -178,7 +185,7 @@ def test_without_the_minter_nothing_is_asked_of_a_cloud(tmp_path: Path) -> None:
 
 
 def test_a_row_is_closed_only_after_its_farewell(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
 
     async def script(stage: Stage) -> None:
         while not world.jobs[0].done:
@@ -195,7 +202,7 @@ def test_a_row_is_closed_only_after_its_farewell(tmp_path: Path) -> None:
 
 
 def test_an_orphan_is_adopted_and_goes(tmp_path: Path) -> None:
-    world = World()
+    world = FakeWorld()
 
     async def script(stage: Stage) -> None:
         orphan = new_vm_id()
@@ -211,7 +218,7 @@ def test_an_orphan_is_adopted_and_goes(tmp_path: Path) -> None:
 
 
 def test_an_orphan_with_jobs_may_finish_them(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(60)])
+    world = FakeWorld(jobs=[FakeJob(60)])
 
     async def script(stage: Stage) -> None:
         orphan = new_vm_id()
@@ -228,7 +235,7 @@ def test_an_orphan_with_jobs_may_finish_them(tmp_path: Path) -> None:
 
 
 def test_an_orphan_that_two_clouds_tell_of_is_adopted_once_and_may_finish_its_job(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(60)])
+    world = FakeWorld(jobs=[FakeJob(60)])
     world.cloud("west", servers=world.cloud("east").servers)  # one project
 
     async def script(stage: Stage) -> None:
@@ -246,7 +253,7 @@ def test_an_orphan_that_two_clouds_tell_of_is_adopted_once_and_may_finish_its_jo
 
 
 def test_a_server_that_comes_back_after_its_cloud_was_deleted_goes(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     east = world.cloud("east")
     world.cloud("west", servers=east.servers)  # one project
 
@@ -269,7 +276,7 @@ def test_a_server_that_comes_back_after_its_cloud_was_deleted_goes(tmp_path: Pat
 
 
 def test_a_copy_under_a_taken_id_gets_a_row_of_its_own_and_goes(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(300)])
+    world = FakeWorld(jobs=[FakeJob(300)])
 
     async def script(stage: Stage) -> None:
         await stage.turns(12)
@@ -284,7 +291,7 @@ def test_a_copy_under_a_taken_id_gets_a_row_of_its_own_and_goes(tmp_path: Path) 
 
 
 def test_strangers_are_counted_and_never_touched(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30), FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30), FakeJob(30)])
     stranger = Server(
         "theirs",
         "vm-aaaaaaaaaaaaaaaa",
@@ -307,7 +314,7 @@ def test_strangers_are_counted_and_never_touched(tmp_path: Path) -> None:
 
 
 def test_a_listing_that_is_not_whole_proves_no_absence(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
 
     async def script(stage: Stage) -> None:
         await stage.turns(3)
@@ -324,7 +331,7 @@ def test_a_listing_that_is_not_whole_proves_no_absence(tmp_path: Path) -> None:
 
 
 def test_a_quota_refusal_pauses_boots_there(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     refusal = CloudError(ErrorKind.QUOTA, "east", "Quota exceeded", undone=True)
     world.cloud("east", refuse_creates=refusal)
 
@@ -340,7 +347,7 @@ def test_a_quota_refusal_pauses_boots_there(tmp_path: Path) -> None:
 
 
 def test_workers_that_never_join_pause_boots_there(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     world.cloud("east", workers_join=False)
 
     async def script(stage: Stage) -> None:
@@ -356,7 +363,7 @@ def test_workers_that_never_join_pause_boots_there(tmp_path: Path) -> None:
 
 
 def test_a_person_retires_a_vm_and_an_unknown_one_is_an_error(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(100)])
+    world = FakeWorld(jobs=[FakeJob(100)])
 
     async def script(stage: Stage) -> None:
         await stage.turns(12)
@@ -374,7 +381,7 @@ def test_a_person_retires_a_vm_and_an_unknown_one_is_an_error(tmp_path: Path) ->
 
 def test_the_engine_turns_by_itself_alone_on_its_database_and_hands_over(tmp_path: Path) -> None:
     """Two engines, real time: the second waits, and goes on with the first one's VMs when that ends."""
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     world.cloud("east")
 
     async def main() -> None:

@@ -9,17 +9,17 @@ from unittest.mock import patch
 
 from distcloud.scheduler.domain.model import VmState
 from distcloud.scheduler.engine import engine
-from distcloud.scheduler.planning.planner import plan_world
+from distcloud.scheduler.planning.planner import plan_from
 
-from .fakes import FakeJob, World
-from .scripted import call, play
-from .stage import Stage
+from .support.fakes import FakeJob, FakeWorld
+from .support.scripted import call, play
+from .support.stage import Stage
 
 PASSWORD = {"auth_url": "https://k/v3", "username": "u", "project_name": "p", "password": "right"}
 
 
 def test_a_refused_credential_is_named_and_mended_without_a_restart(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(400) for _ in range(4)])
+    world = FakeWorld(jobs=[FakeJob(400) for _ in range(4)])
     for name in ("east", "west"):
         world.cloud(name)
 
@@ -55,7 +55,7 @@ def credential(name: str) -> dict[str, Any]:
 
 def test_a_group_admins_credential_of_another_project_moves_no_cloud(tmp_path: Path) -> None:
     """Rotation within the project goes on; elsewhere nothing is listed, booted or deleted until a cloud admin has enabled it anew."""
-    world = World(jobs=[FakeJob(300)])
+    world = FakeWorld(jobs=[FakeJob(300)])
     east, foreign = world.cloud("east"), world.cloud("foreign")
     path, project = "/v1/groups/atlas/clouds/east", "project of east"
 
@@ -95,7 +95,7 @@ def test_a_group_admins_credential_of_another_project_moves_no_cloud(tmp_path: P
 
 
 def test_a_boot_that_waits_while_the_credential_is_rotated_is_given_anew(tmp_path: Path) -> None:
-    world = World()
+    world = FakeWorld()
     east = world.cloud("east")
     path = "/v1/groups/atlas/clouds/east"
 
@@ -125,7 +125,7 @@ def test_a_boot_that_waits_while_the_credential_is_rotated_is_given_anew(tmp_pat
 
 
 def test_a_credential_that_expired_is_said_to_have(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(60)])
+    world = FakeWorld(jobs=[FakeJob(60)])
     world.cloud("east")
 
     async def script(stage: Stage) -> None:
@@ -145,7 +145,7 @@ def test_a_credential_that_expired_is_said_to_have(tmp_path: Path) -> None:
 
 
 def test_disabled_outlives_restarts_and_redeployments(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(60)])
+    world = FakeWorld(jobs=[FakeJob(60)])
     world.cloud("east")
     path, wish = "/v1/groups/atlas/clouds/east", {"region": "r", "auth": PASSWORD}
 
@@ -174,7 +174,7 @@ def test_disabled_outlives_restarts_and_redeployments(tmp_path: Path) -> None:
 
 
 def test_a_cloud_disabled_while_the_plan_was_made_gets_nothing(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(60)])
+    world = FakeWorld(jobs=[FakeJob(60)])
     world.cloud("east")
 
     async def script(stage: Stage) -> None:
@@ -184,12 +184,12 @@ def test_a_cloud_disabled_while_the_plan_was_made_gets_nothing(tmp_path: Path) -
         loop = asyncio.get_running_loop()
 
         def disabled_meanwhile(of: Any, matcher: Any) -> Any:
-            made = plan_world(of, matcher)
+            made = plan_from(of, matcher)
             assert made.actions
             asyncio.run_coroutine_threadsafe(call(stage, "PUT", path, {"enabled": False}), loop).result(60)
             return made
 
-        with patch.object(engine, "plan_world", disabled_meanwhile):
+        with patch.object(engine, "plan_from", disabled_meanwhile):
             await stage.turn()
         assert not world.clouds["east"].created and not await stage.vms()
         record = stage.engine.last_plan()

@@ -13,16 +13,16 @@ import pytest
 from distcloud.scheduler.domain.model import VmState
 from distcloud.scheduler.drivers.base import CloudError, ErrorKind
 
-from .fakes import FakeJob, World
-from .stage import Stage, migrated
+from .support.fakes import FakeJob, FakeWorld
+from .support.stage import Stage, migrated
 
 TURNS = 60
 PARTS = 3  # each takes every third step, so that the processes of a test run share the work evenly
 
 
-def the_world(scenario: str) -> World:
+def the_world(scenario: str) -> FakeWorld:
     """One job, one cloud that takes one VM, and what goes wrong there besides the death."""
-    world = World(jobs=[FakeJob(seconds=30)])
+    world = FakeWorld(jobs=[FakeJob(seconds=30)])
     east = world.cloud("east")
     if scenario == "answers lost, server shown late":
         east.show_after, east.lose_create_answers, east.lose_delete_answers = 40.0, 1, 1
@@ -31,7 +31,7 @@ def the_world(scenario: str) -> World:
     return world
 
 
-async def play(folder: Path, scenario: str, kill_at: int | None) -> tuple[World, Stage]:
+async def play(folder: Path, scenario: str, kill_at: int | None) -> tuple[FakeWorld, Stage]:
     world = the_world(scenario)
     world.kill_at = kill_at
     stage = Stage(await migrated(folder), world)
@@ -48,7 +48,7 @@ async def play(folder: Path, scenario: str, kill_at: int | None) -> tuple[World,
     return world, stage
 
 
-async def check(world: World, stage: Stage, expected_servers: int) -> None:
+async def check(world: FakeWorld, stage: Stage, expected_servers: int) -> None:
     assert all(job.done for job in world.jobs), "the job did not run"
     assert not world.servers(), f"leaked: {[entry.server.name for entry in world.servers()]}"
     assert not world.workers, "a dead slot stays in the pool"

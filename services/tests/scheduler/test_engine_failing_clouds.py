@@ -18,9 +18,9 @@ from distcloud.scheduler.drivers.base import CloudError, ErrorKind, ServerReques
 from distcloud.scheduler.engine.unanswered import UnansweredCreates
 from distcloud.scheduler.engine.view import CloudStatus
 
-from .fakes import FakeCloud, FakeJob, FakeMinter, Killed, World
-from .scripted import call, play
-from .stage import POLICY, Stage
+from .support.fakes import FakeCloud, FakeJob, FakeMinter, FakeWorld, Killed
+from .support.scripted import call, play
+from .support.stage import POLICY, Stage
 
 UNANSWERED = CloudError(ErrorKind.UNREACHABLE, "east", "POST compute servers: answered 500", undone=False)
 
@@ -32,7 +32,7 @@ def status(stage: Stage, name: str = "east") -> CloudStatus:
 @pytest.mark.parametrize("undone", [False, True])
 def test_a_cloud_that_fails_at_creates_alone_is_paused_and_the_job_runs_elsewhere(tmp_path: Path, undone: bool) -> None:
     """`undone`: as after 429 (too many requests). Else as after 5xx or a time-out, when each row waits for its proof of absence."""
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     world.cloud("east", refuse_creates=CloudError(ErrorKind.UNREACHABLE, "east", "POST compute servers: answered", undone=undone))
     west = world.cloud("west")
 
@@ -58,7 +58,7 @@ def test_a_cloud_that_fails_at_creates_alone_is_paused_and_the_job_runs_elsewher
 
 
 def test_a_paused_cloud_is_tried_again_and_a_worker_there_ends_it(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     east = world.cloud("east", refuse_creates=UNANSWERED)
 
     async def script(stage: Stage) -> None:
@@ -73,7 +73,7 @@ def test_a_paused_cloud_is_tried_again_and_a_worker_there_ends_it(tmp_path: Path
 
 
 def test_servers_that_come_in_spite_of_lost_answers_are_no_failures(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30) for _ in range(5)])
+    world = FakeWorld(jobs=[FakeJob(30) for _ in range(5)])
     world.cloud("east", lose_create_answers=5)
 
     async def script(stage: Stage) -> None:
@@ -88,7 +88,7 @@ def test_servers_that_come_in_spite_of_lost_answers_are_no_failures(tmp_path: Pa
 @pytest.mark.parametrize("back", ["later", "before the next look"])
 def test_an_outage_of_a_whole_cloud_pauses_nothing(tmp_path: Path, back: str) -> None:
     """Its listing fails as well: the breaker does what is to be done, and boots go on as soon as it answers again."""
-    world = World(jobs=[FakeJob(30) for _ in range(5)])
+    world = FakeWorld(jobs=[FakeJob(30) for _ in range(5)])
     east = world.cloud("east")
     over = asyncio.Event()
 
@@ -122,7 +122,7 @@ def test_an_outage_of_a_whole_cloud_pauses_nothing(tmp_path: Path, back: str) ->
 
 
 def test_requests_lost_by_a_death_before_the_cloud_was_asked_pause_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(jobs=[FakeJob(30) for _ in range(5)])
+    world = FakeWorld(jobs=[FakeJob(30) for _ in range(5)])
     world.cloud("east")
     mint = FakeMinter.mint
     asked: list[str] = []
@@ -183,7 +183,7 @@ class HangingCloud(FakeCloud):
 
 
 def test_a_cloud_that_hangs_in_every_build_is_paused(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     east = world.clouds["east"] = HangingCloud(world, "east")
 
     async def script(stage: Stage) -> None:
@@ -210,7 +210,7 @@ class LosingCloud(FakeCloud):
 
 @pytest.mark.parametrize("lasts", [5.0, 15.0], ids=["while it builds", "before it joins"])
 def test_a_cloud_that_loses_what_it_accepted_is_paused_and_each_server_counts_once(tmp_path: Path, lasts: float) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     east = world.clouds["east"] = LosingCloud(world, "east")
     east.lasts = lasts
     west = world.cloud("west")
@@ -237,7 +237,7 @@ def test_a_cloud_that_loses_what_it_accepted_is_paused_and_each_server_counts_on
 
 
 def test_a_server_that_a_person_took_back_says_nothing_of_its_cloud(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     east = world.clouds["east"] = LosingCloud(world, "east")
 
     async def script(stage: Stage) -> None:
@@ -253,7 +253,7 @@ def test_a_server_that_a_person_took_back_says_nothing_of_its_cloud(tmp_path: Pa
 
 @pytest.mark.parametrize("fails", ["the cloud's delete", "the ledger"])
 def test_a_hanging_build_counts_once_however_often_its_delete_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     east = world.clouds["east"] = HangingCloud(world, "east")
 
     async def script(stage: Stage) -> None:
@@ -282,7 +282,7 @@ def test_a_hanging_build_counts_once_however_often_its_delete_is_tried(tmp_path:
 
 
 def test_a_failed_build_counts_when_it_fails_and_not_again_when_it_is_deleted(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     world.cloud("east", fail_builds=1)
 
     async def script(stage: Stage) -> None:

@@ -16,13 +16,13 @@ from distcloud.scheduler.engine import engine
 from distcloud.scheduler.engine.minter_client import token_lifetime
 from distcloud.scheduler.store.tables import CloudRow
 
-from .fakes import FakeJob, World
-from .scripted import add, call, play
-from .stage import POLICY, Stage
+from .support.fakes import FakeJob, FakeWorld
+from .support.scripted import add, call, play
+from .support.stage import POLICY, Stage
 
 
 def test_groups_in_one_project_share_its_quota(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(100, group=group) for group in ("atlas", "belle") for _ in range(4)])
+    world = FakeWorld(jobs=[FakeJob(100, group=group) for group in ("atlas", "belle") for _ in range(4)])
     east = world.cloud("east", quota=Limits(vms=3))
 
     async def script(stage: Stage) -> None:
@@ -41,7 +41,7 @@ def test_groups_in_one_project_share_its_quota(tmp_path: Path) -> None:
 
 def test_a_quota_is_shared_with_a_cloud_that_has_not_answered_since_the_start(tmp_path: Path) -> None:
     """The other group's credential is broken: its project is known by its servers, which use up the same quota."""
-    world = World(jobs=[FakeJob(1000, group="belle") for _ in range(2)])
+    world = FakeWorld(jobs=[FakeJob(1000, group="belle") for _ in range(2)])
     east = world.cloud("east", quota=Limits(vms=3))
 
     async def script(stage: Stage) -> None:
@@ -62,23 +62,23 @@ def test_a_quota_is_shared_with_a_cloud_that_has_not_answered_since_the_start(tm
 
 
 def test_a_queue_that_is_not_heard_is_named_and_costs_no_worker(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30, queue="far")])
+    world = FakeWorld(jobs=[FakeJob(30, queue="far")])
     world.cloud("east")
 
     async def script(stage: Stage) -> None:
         await stage.turns(10)
         assert len(world.servers()) == 1
-        world.unheard = {"far": "HTCondor: schedd far: no answer within 20 s"}
+        world.unreachable = {"far": "HTCondor: schedd far: no answer within 20 s"}
         world.jobs.append(FakeJob(60))
         await stage.turns(60)  # both jobs are over by now, and the keep-alive long since
         assert all(job.done for job in world.jobs), "the job of the other queue was served, by a worker of its own"
         assert len(world.servers()) == 2, "nobody knows whether the queue that is away needs the workers"
         pool = stage.engine.status().pool
-        assert pool.reachable and pool.unheard_queues == world.unheard
-        assert (await call(stage, "GET", "/v1/status"))["pool"]["unheard_queues"] == world.unheard
+        assert pool.reachable and pool.unheard_queues == world.unreachable
+        assert (await call(stage, "GET", "/v1/status"))["pool"]["unheard_queues"] == world.unreachable
         ready = await call(stage, "GET", "/readyz")
         assert ready["status"] == "degraded" and [part["name"] for part in ready["parts"] if not part["ok"]] == ["queue far"]
-        world.unheard = {}
+        world.unreachable = {}
         await stage.turns(30)
         assert stage.at_rest() and stage.engine.status().pool.unheard_queues == {}
 
@@ -86,7 +86,7 @@ def test_a_queue_that_is_not_heard_is_named_and_costs_no_worker(tmp_path: Path) 
 
 
 def test_without_space_nothing_is_booted_that_has_no_row(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(600) for _ in range(40)])
+    world = FakeWorld(jobs=[FakeJob(600) for _ in range(40)])
     world.cloud("east")
 
     async def script(stage: Stage) -> None:
@@ -120,7 +120,7 @@ def test_without_space_nothing_is_booted_that_has_no_row(tmp_path: Path) -> None
 
 def test_hours_without_the_pool_cost_no_running_worker(tmp_path: Path) -> None:
     """The machine slept, or the central manager was rebuilt: on return the collector is empty for a minute."""
-    world = World(jobs=[FakeJob(20_000) for _ in range(2)])
+    world = FakeWorld(jobs=[FakeJob(20_000) for _ in range(2)])
     world.cloud("east")
 
     async def script(stage: Stage) -> None:
@@ -139,7 +139,7 @@ def test_hours_without_the_pool_cost_no_running_worker(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("jump", [-7200.0, 7200.0])
 def test_a_clock_that_is_set_neither_kills_nor_blinds(tmp_path: Path, jump: float) -> None:
-    world = World(jobs=[FakeJob(900)])
+    world = FakeWorld(jobs=[FakeJob(900)])
     world.cloud("east")
 
     async def script(stage: Stage) -> None:
@@ -165,7 +165,7 @@ def test_a_clock_that_is_set_neither_kills_nor_blinds(tmp_path: Path, jump: floa
 @pytest.mark.parametrize("state", ["asked", "building", "idle", "retiring", "failed", "going", "silent"])
 def test_no_wait_becomes_longer_when_the_clock_is_set_back(tmp_path: Path, state: str) -> None:
     """By a day, while a worker waits for something in each of the ways in which it can."""
-    world = World(jobs=[FakeJob(60)])
+    world = FakeWorld(jobs=[FakeJob(60)])
     east = world.cloud("east")
 
     async def script(stage: Stage) -> None:
@@ -200,7 +200,7 @@ def test_no_wait_becomes_longer_when_the_clock_is_set_back(tmp_path: Path, state
 
 
 def test_what_nobody_thought_of_fails_a_turn_and_the_engine_goes_on(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(60)])
+    world = FakeWorld(jobs=[FakeJob(60)])
     world.cloud("east")
 
     async def script(stage: Stage) -> None:
@@ -212,7 +212,7 @@ def test_what_nobody_thought_of_fails_a_turn_and_the_engine_goes_on(tmp_path: Pa
             asked.set()
             raise RuntimeError("nobody thought of it")
 
-        with patch.object(engine, "plan_world", broken):
+        with patch.object(engine, "plan_from", broken):
             running = asyncio.create_task(stage.engine.run(stop))
             await asyncio.wait_for(asked.wait(), 60)
             asked.clear()
@@ -228,7 +228,7 @@ def test_what_nobody_thought_of_fails_a_turn_and_the_engine_goes_on(tmp_path: Pa
 
 
 def test_a_loop_that_hangs_shows(tmp_path: Path) -> None:
-    world = World(hangs=True)
+    world = FakeWorld(hangs=True)
     world.cloud("east")
 
     async def script(stage: Stage) -> None:
@@ -248,7 +248,7 @@ def test_a_loop_that_hangs_shows(tmp_path: Path) -> None:
 
 
 def test_a_token_lives_as_long_as_its_vm_may_and_is_refused_when_that_is_gone(tmp_path: Path) -> None:
-    world = World(jobs=[FakeJob(30)])
+    world = FakeWorld(jobs=[FakeJob(30)])
     world.cloud("east")
 
     async def script(stage: Stage) -> None:

@@ -21,7 +21,7 @@ from distcloud.scheduler.drivers.base import META_VM, Server
 from distcloud.scheduler.store.ledger import Ledger, NotWanted
 from distcloud.scheduler.store.tables import CloudRow, GroupRow, VmRow
 
-from .stage import KEY
+from .support.stage import KEY
 
 BOOT = Boot(
     "atlas", "east", "small", "worker", Resources(1, 2048, 10.0), "near", Reason.DEMAND, "one job waits", network="n1", keep_alive=77
@@ -86,7 +86,7 @@ def test_orders_and_sightings_change_the_row_with_an_event_each(database_url: st
         assert detail is not None
         assert [event.to_state.value for event in detail.events] == ["requested", "starting", "running"]
         with pytest.raises(KeyError):
-            await ledger.order("vm-zzzzzzzzzzzzzzzz", Event.RETIRE_ORDERED, 1)
+            await ledger.order("vm-zzzzzzzzzzzzzzzz", Event.RETIRE_REQUESTED, 1)
 
     on(database_url, script)
 
@@ -181,7 +181,7 @@ def test_totals_count_those_that_are_gone(database_url: str) -> None:
 def test_orders_side_by_side_make_one_change(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         vm_id = await request(ledger)
-        answers = await asyncio.gather(*(ledger.order(vm_id, Event.RETIRE_ORDERED, 200.0 + number) for number in range(8)))
+        answers = await asyncio.gather(*(ledger.order(vm_id, Event.RETIRE_REQUESTED, 200.0 + number) for number in range(8)))
         assert sum(before.state is not after.state for before, after in answers) == 1
         detail = await ledger.detail(vm_id)
         assert detail is not None and len(detail.events) == 2

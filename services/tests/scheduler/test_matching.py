@@ -1,4 +1,4 @@
-"""Matching by HTCondor's bindings: the synthetic slot ad against a recorded real one, jobs against workers, words for failures."""
+"""Matching by HTCondor's bindings: the synthetic slot ad against a recorded one, jobs against workers, explanations of failures."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 
 from distcloud.scheduler.domain.model import Demand, Flavor, Resources
 from distcloud.scheduler.matching.bindings import load
-from distcloud.scheduler.matching.conjunction import split
+from distcloud.scheduler.matching.conjunction import split_conjunction
 from distcloud.scheduler.matching.matcher import Matcher
 from distcloud.scheduler.worker.configuration import WorkerSettings
 from distcloud.scheduler.worker.synthetic import IMAGE_CONSTANTS, expand, parse, slot_ad
 
-from .strategies import SUBMIT, cloud
+from .support.strategies import SUBMIT, cloud
 
 MATCHER = Matcher()
 HOME = cloud("region-b", attributes={"Site": 'Vic "west" $(HOME) \\'})
 W512 = Flavor("w512", Resources(1, 512, 2.0))
-# The settings with which the worker ran whose ad was recorded (HTCondor 23.9.6, Debian 13).
+# Settings of the worker whose ad was recorded (HTCondor 23.9.6, Debian 13).
 RECORDED = WorkerSettings(
     host="vm-core",
     domain="distcloud.lab",
@@ -49,11 +49,11 @@ def recorded_ad() -> dict[str, str]:
     return dict(line.split(" = ", 1) for line in lines)
 
 
-def test_the_synthetic_ad_is_what_a_real_worker_of_the_same_configuration_advertised() -> None:
+def test_synthetic_ad_equals_recorded_ad() -> None:
     real = {name.lower(): text for name, text in recorded_ad().items()}
     bindings = load()
-    # Of the disk, the version's date and the host's whole memory the configuration says nothing.
-    passing = {
+    # Not part of the configuration: disk size, version date, memory of the host.
+    ignored = {
         "disk",
         "totaldisk",
         "totalslotdisk",
@@ -63,15 +63,15 @@ def test_the_synthetic_ad_is_what_a_real_worker_of_the_same_configuration_advert
         "condorplatform",
         "withinresourcelimits",
     }
-    passing |= {"keyboardidle", "consoleidle", "loadavg", "totalloadavg", "numdynamicslots"}
+    ignored |= {"keyboardidle", "consoleidle", "loadavg", "totalloadavg", "numdynamicslots"}
     for name, text in slot_ad(RECORDED, Resources(2, 448, 1.0)).items():
-        if name.lower() in passing:
+        if name.lower() in ignored:
             continue
         ours, theirs = bindings.ExprTree(text), bindings.ExprTree(real[name.lower()])
         assert str(ours) == str(theirs) or ours.eval() == theirs.eval(), name
 
 
-def test_the_recorded_worker_and_the_synthetic_one_take_the_same_jobs() -> None:
+def test_synthetic_and_recorded_ad_match_the_same_jobs() -> None:
     bindings = load()
 
     def parsed(ad: dict[str, str]) -> Any:
@@ -111,20 +111,20 @@ def test_the_recorded_worker_and_the_synthetic_one_take_the_same_jobs() -> None:
         (f"{SUBMIT} && (TARGET.Cpus >= 2)", "region-b/w512: TARGET.Cpus >= 2 is false: the worker has 1 core"),
         ("TARGET.Disk > 5000000", "region-b/w512: TARGET.Disk > 5000000 is false: the worker has 1 GiB of disk"),
         ('group_name =?= "belle"', 'region-b/w512: group_name =?= "belle" is false: the worker has group_name = "atlas"'),
-        ('target_alias =?= "x"', 'region-b/w512: target_alias =?= "x" is false: the worker does not say target_alias'),
-        ("HasSpecial && Memory > 100", "region-b/w512: HasSpecial is undefined: the worker does not say HasSpecial"),
+        ('target_alias =?= "x"', 'region-b/w512: target_alias =?= "x" is false: the worker does not define target_alias'),
+        ("HasSpecial && Memory > 100", "region-b/w512: HasSpecial is undefined: the worker does not define HasSpecial"),
         ("Cpus/0 > 1", "region-b/w512: Cpus/0 > 1 is error: the worker has 1 core"),
-        ("((", "the job's Requirements is no ClassAd expression: (("),
-        ("true false", "the job's Requirements is no ClassAd expression: true false"),
+        ("((", "the job's Requirements is not a valid ClassAd expression: (("),
+        ("true false", "the job's Requirements is not a valid ClassAd expression: true false"),
     ],
 )
-def test_the_clause_that_fails_is_named_with_what_the_worker_has(requirements: str, detail: str) -> None:
+def test_failing_clause_is_named_with_worker_value(requirements: str, detail: str) -> None:
     match = MATCHER.match(job(requirements), HOME, W512)
     assert not match.ok
     assert match.detail == detail
 
 
-def test_what_the_job_compares_with_is_shown() -> None:
+def test_job_value_of_failing_clause_is_shown() -> None:
     match = MATCHER.match(job("TARGET.Memory >= RequestMemory * 5"), HOME, W512)
     assert match.detail.endswith("the worker has 448 MiB, RequestMemory is 100")
 
@@ -141,23 +141,23 @@ def test_what_the_job_compares_with_is_shown() -> None:
         "isUndefined(Nothing)",
     ],
 )
-def test_requirements_as_people_write_them_match_as_in_the_pool(requirements: str) -> None:
+def test_common_requirements_match_as_in_the_pool(requirements: str) -> None:
     assert MATCHER.match(job(requirements), HOME, W512).ok
 
 
-def test_attributes_of_the_cloud_and_of_the_job_take_part() -> None:
+def test_cloud_and_job_attributes_are_used() -> None:
     assert MATCHER.match(job('Site == "Vic \\"west\\" $(HOME) \\\\"'), HOME, W512).ok
     assert MATCHER.match(job("TARGET.Memory > MyNeed", attributes={"MyNeed": "400"}), HOME, W512).ok
     assert not MATCHER.match(job("TARGET.Memory > MyNeed", attributes={"MyNeed": "500"}), HOME, W512).ok
 
 
-def test_a_broken_attribute_of_a_job_or_cloud_is_an_answer() -> None:
-    assert "MyNeed is no ClassAd expression" in MATCHER.match(job(attributes={"MyNeed": "(("}), HOME, W512).detail
+def test_malformed_attribute_is_reported() -> None:
+    assert "MyNeed is not a valid ClassAd expression" in MATCHER.match(job(attributes={"MyNeed": "(("}), HOME, W512).detail
     bad = replace(HOME, attributes={"START": "true"})
     assert "cannot be configured" in MATCHER.match(job(), bad, W512).detail
 
 
-def test_answers_are_remembered_unless_they_depend_on_the_time() -> None:
+def test_answers_are_cached_unless_time_dependent() -> None:
     matcher = Matcher()
     worker = matcher.worker(HOME, W512)
     for _ in range(5):
@@ -189,13 +189,13 @@ def test_answers_are_remembered_unless_they_depend_on_the_time() -> None:
         ("", [""]),
     ],
 )
-def test_a_conjunction_is_split_at_the_top_only(text: str, clauses: list[str]) -> None:
-    assert split(text) == clauses
+def test_conjunction_is_split_at_top_level_only(text: str, clauses: list[str]) -> None:
+    assert split_conjunction(text) == clauses
 
 
 @given(st.text(max_size=60))
 @settings(max_examples=200, deadline=None)
-def test_any_text_as_requirements_gives_an_answer(text: str) -> None:
+def test_any_requirements_text_gets_an_answer(text: str) -> None:
     match = MATCHER.match(job(text), HOME, W512)
     assert match.ok or match.detail
 
@@ -212,19 +212,19 @@ def test_any_text_as_requirements_gives_an_answer(text: str) -> None:
     ],
     ids=["itself", "each other", "requirements", "and", "or", "half a character"],
 )
-def test_requirements_that_the_bindings_give_up_on_get_an_answer(requirements: str, attributes: dict[str, str]) -> None:
-    """Any user may write them, and the versions of HTCondor differ in what they give up on."""
+def test_requirements_rejected_by_bindings_get_an_answer(requirements: str, attributes: dict[str, str]) -> None:
+    """Any user may write such requirements, and HTCondor versions differ in which ones they reject."""
     match = MATCHER.match(job(requirements, attributes=attributes), HOME, W512)
     assert match.ok or match.detail
 
 
-def test_a_configuration_file_is_read_as_htcondor_reads_it() -> None:
+def test_configuration_is_parsed_like_htcondor() -> None:
     text = "A = 1\na = $(A) two \\\n  three\n# B = no\nuse role:Execute\n  C.x=$(A)$(NONE)$(DOLLAR)(A)\n"
     macros = parse(text)
     assert expand("$(A)", macros).split() == ["1", "two", "three"]
     assert expand("$(C.X)", macros).endswith("three$(A)")
 
 
-def test_the_constants_are_valid_expressions() -> None:
+def test_image_constants_are_valid_expressions() -> None:
     for text in IMAGE_CONSTANTS.values():
         load().ExprTree(text)

@@ -1,4 +1,4 @@
-"""The planner's decisions one by one, in worlds small enough to see why."""
+"""The planner's decisions one by one, on small inputs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from distcloud.scheduler.domain.model import Boot, Flavor, Hearing, Limits, Policy, Reason, Resources, Usage, VmState
-from distcloud.scheduler.planning.eligibility import per_cloud
+from distcloud.scheduler.domain.model import Boot, Flavor, Limits, Policy, PoolCoverage, Reason, Resources, Usage, VmState
+from distcloud.scheduler.planning.eligibility import value_for_cloud
 from distcloud.scheduler.worker.offer import offered
 
-from .planning import boots, made, reasons
-from .strategies import FLAVORS, IMAGE, NOW, SUBMIT, cloud, demand, group, slot, vm
+from .support.planning import boots, make_plan, reasons
+from .support.strategies import FLAVORS, IMAGE, NOW, SUBMIT, cloud, demand, group, slot, vm
 
 S = VmState
 
 
-class TestWhichCloud:
+class TestCloudSelection:
     @pytest.mark.parametrize(
-        ("changes", "reason", "words"),
+        ("changes", "reason", "detail"),
         [
             ({"enabled": False}, Reason.CLOUD_DISABLED, "a is disabled"),
             ({"frozen": True}, Reason.CLOUD_FROZEN, "a is frozen"),
@@ -36,199 +36,199 @@ class TestWhichCloud:
             ({"failures": 3, "last_failure_at": NOW - 5}, Reason.CLOUD_FROZEN, "the last 3 servers failed"),
         ],
     )
-    def test_a_cloud_that_may_not_serve_says_why(self, changes: dict[str, Any], reason: Reason, words: str) -> None:
-        answer = made([demand()], clouds=[cloud(**changes)])
+    def test_ineligible_cloud_gets_a_reason(self, changes: dict[str, Any], reason: Reason, detail: str) -> None:
+        answer = make_plan([demand()], clouds=[cloud(**changes)])
         assert answer.actions == ()
         assert reasons(answer) == {None: reason, "a": reason}
-        assert all(words in verdict.detail for verdict in answer.verdicts)
+        assert all(detail in verdict.detail for verdict in answer.verdicts)
 
-    def test_a_group_without_clouds_and_an_unknown_group_are_told_apart(self) -> None:
-        assert reasons(made([demand()], clouds=[cloud(group="belle")])) == {None: Reason.NO_CLOUD}
-        assert reasons(made([demand(group="nobody")])) == {None: Reason.GROUP_UNKNOWN}
+    def test_group_without_clouds_differs_from_unknown_group(self) -> None:
+        assert reasons(make_plan([demand()], clouds=[cloud(group="belle")])) == {None: Reason.NO_CLOUD}
+        assert reasons(make_plan([demand(group="nobody")])) == {None: Reason.GROUP_UNKNOWN}
 
-    def test_a_frozen_cloud_is_probed_by_one_server_when_it_has_cooled_down(self) -> None:
-        answer = made([demand(9)], clouds=[cloud(failures=5, last_failure_at=NOW - 901)])
+    def test_frozen_cloud_is_probed_with_one_server(self) -> None:
+        answer = make_plan([demand(9)], clouds=[cloud(failures=5, last_failure_at=NOW - 901)])
         assert len(boots(answer)) == 1
 
-    def test_an_alias_holds_exactly_the_clouds_that_it_names(self) -> None:
+    def test_alias_selects_exactly_its_clouds(self) -> None:
         wanted = demand(9, alias="x", requirements='target_alias =?= "x"')
         both = [cloud("cloud1"), cloud("cloud10")]
-        answer = made([wanted], clouds=both, groups=[group(aliases={"x": ("cloud10",)})])
+        answer = make_plan([wanted], clouds=both, groups=[group(aliases={"x": ("cloud10",)})])
         assert {boot.cloud for boot in boots(answer)} == {"cloud10"}
         assert {boot.alias for boot in boots(answer)} == {"x"}
         assert reasons(answer)["cloud1"] is Reason.ALIAS_EXCLUDES
 
-    def test_the_higher_priority_goes_first_and_equals_share(self) -> None:
-        answer = made([demand(4)], clouds=[cloud("a"), cloud("b", priority=5)])
+    def test_higher_priority_first_equal_clouds_share(self) -> None:
+        answer = make_plan([demand(4)], clouds=[cloud("a"), cloud("b", priority=5)])
         assert {boot.cloud for boot in boots(answer)} == {"b"}
-        answer = made([demand(4)], clouds=[cloud("a"), cloud("b")])
+        answer = make_plan([demand(4)], clouds=[cloud("a"), cloud("b")])
         assert Counter(boot.cloud for boot in boots(answer)) == {"a": 2, "b": 2}
 
-    def test_what_one_limit_keeps_out_goes_to_the_next_cloud(self) -> None:
-        answer = made([demand(5)], clouds=[cloud("a", priority=9, limits=Limits(cores=2)), cloud("b")])
+    def test_overflow_of_a_limit_goes_to_next_cloud(self) -> None:
+        answer = make_plan([demand(5)], clouds=[cloud("a", priority=9, limits=Limits(cores=2)), cloud("b")])
         assert Counter(boot.cloud for boot in boots(answer)) == {"a": 2, "b": 3}
 
-    def test_unpinned_jobs_of_two_users_beyond_each_limit_go_to_both_regions(self) -> None:
-        answer = made([demand(6), demand(6, owner="bob")], clouds=[cloud("a", limits=Limits(vms=3)), cloud("b", limits=Limits(vms=3))])
+    def test_unpinned_jobs_beyond_limits_use_both_regions(self) -> None:
+        answer = make_plan([demand(6), demand(6, owner="bob")], clouds=[cloud("a", limits=Limits(vms=3)), cloud("b", limits=Limits(vms=3))])
         assert Counter(boot.cloud for boot in boots(answer)) == {"a": 3, "b": 3}
         assert Counter(boot.detail.split(" of ")[1].split()[0] for boot in boots(answer)) == {"alice": 3, "bob": 3}
 
-    def test_a_pin_by_requirements_is_kept(self) -> None:
-        answer = made([demand(3, requirements=f'{SUBMIT} && DistcloudRegion == "r-b"')], clouds=[cloud("a"), cloud("b")])
+    def test_pin_by_requirements_is_respected(self) -> None:
+        answer = make_plan([demand(3, requirements=f'{SUBMIT} && DistcloudRegion == "r-b"')], clouds=[cloud("a"), cloud("b")])
         assert {boot.cloud for boot in boots(answer)} == {"b"}
         assert reasons(answer)["a"] is Reason.REQUIREMENTS_MISMATCH
 
 
 class TestMissingWorkers:
-    """Workers that may never come, or never come back, keep no job from another cloud."""
+    """Workers that may never join, or never return, do not keep jobs from another cloud."""
 
     @pytest.mark.parametrize("shown", [False, True])
-    def test_a_worker_not_heard_for_long_is_not_counted_on(self, shown: bool) -> None:
+    def test_quiet_worker_has_no_capacity(self, shown: bool) -> None:
         quiet = vm(last_seen_in_pool=NOW - 301)
-        ads = [slot(quiet, heard=NOW - 301)] if shown else []
-        assert len(boots(made([demand()], [quiet], ads))) == 1
-        heard = vm(last_seen_in_pool=NOW - 299)
-        assert not boots(made([demand()], [heard], [slot(heard, heard=NOW - 299)] if shown else []))
+        ads = [slot(quiet, last_heard=NOW - 301)] if shown else []
+        assert len(boots(make_plan([demand()], [quiet], ads))) == 1
+        recent = vm(last_seen_in_pool=NOW - 299)
+        assert not boots(make_plan([demand()], [recent], [slot(recent, last_heard=NOW - 299)] if shown else []))
 
-    def test_silence_from_before_the_pool_was_listened_to_says_nothing(self) -> None:
+    def test_silence_before_coverage_is_ignored(self) -> None:
         quiet = vm(last_seen_in_pool=NOW - 5000)
-        assert not boots(made([demand()], [quiet], hearing=Hearing(since=NOW - 100)))
-        assert boots(made([demand()], [quiet], hearing=Hearing(since=NOW - 301)))
+        assert not boots(make_plan([demand()], [quiet], coverage=PoolCoverage(since=NOW - 100)))
+        assert boots(make_plan([demand()], [quiet], coverage=PoolCoverage(since=NOW - 301)))
 
     @pytest.mark.parametrize("state", [S.REQUESTED, S.STARTING, S.UNREGISTERED])
-    def test_what_a_dead_region_was_building_is_replaced_elsewhere_once(self, state: VmState) -> None:
-        dead, well = cloud("a", reachable=False, unreachable_reason="time-out"), cloud("b")
+    def test_builds_of_unreachable_cloud_are_replaced_once(self, state: VmState) -> None:
+        dead, healthy = cloud("a", reachable=False, unreachable_reason="time-out"), cloud("b")
         lost = vm(1, state, requested_at=NOW - 301, changed_at=NOW - 301)
-        assert [boot.cloud for boot in boots(made([demand()], [lost], clouds=[dead, well]))] == ["b"]
-        instead = vm(2, S.STARTING, cloud="b")
-        assert not boots(made([demand()], [lost, instead], clouds=[dead, well]))
+        assert [boot.cloud for boot in boots(make_plan([demand()], [lost], clouds=[dead, healthy]))] == ["b"]
+        replacement = vm(2, S.STARTING, cloud="b")
+        assert not boots(make_plan([demand()], [lost, replacement], clouds=[dead, healthy]))
         soon = replace(lost, changed_at=NOW - 299)
-        assert not boots(made([demand()], [soon], clouds=[dead, well]))
+        assert not boots(make_plan([demand()], [soon], clouds=[dead, healthy]))
         slow = replace(lost, requested_at=NOW - 1199, changed_at=NOW - 1199)
-        assert not boots(made([demand()], [slow], clouds=[replace(dead, reachable=True), well]))
+        assert not boots(make_plan([demand()], [slow], clouds=[replace(dead, reachable=True), healthy]))
 
     @pytest.mark.parametrize("state", [S.STARTING, S.UNREGISTERED])
-    def test_a_server_that_is_late_makes_way_for_another_cloud(self, state: VmState) -> None:
+    def test_late_server_is_replaced_on_another_cloud(self, state: VmState) -> None:
         late = vm(1, state, requested_at=NOW - 1300, changed_at=NOW - 1201)
-        assert [boot.cloud for boot in boots(made([demand()], [late], clouds=[cloud("a"), cloud("b")]))] == ["b"]
+        assert [boot.cloud for boot in boots(make_plan([demand()], [late], clouds=[cloud("a"), cloud("b")]))] == ["b"]
         soon = replace(late, changed_at=NOW - 1199)
-        assert not boots(made([demand()], [soon], clouds=[cloud("a"), cloud("b")]))
+        assert not boots(make_plan([demand()], [soon], clouds=[cloud("a"), cloud("b")]))
 
 
-class TestWhichServer:
-    def test_the_smallest_flavor_that_fits(self) -> None:
-        assert boots(made([demand()]))[0].flavor == "small"
-        assert boots(made([demand(request=Resources(1, 2000, 1.0))]))[0].flavor == "medium"
-        assert boots(made([demand(request=Resources(4, 2000, 1.0))]))[0].flavor == "large"
+class TestFlavorSelection:
+    def test_smallest_fitting_flavor_is_chosen(self) -> None:
+        assert boots(make_plan([demand()]))[0].flavor == "small"
+        assert boots(make_plan([demand(request=Resources(1, 2000, 1.0))]))[0].flavor == "medium"
+        assert boots(make_plan([demand(request=Resources(4, 2000, 1.0))]))[0].flavor == "large"
 
-    def test_the_memory_that_counts_is_what_the_worker_offers(self) -> None:
-        assert boots(made([demand(request=Resources(1, 1024, 1.0))]))[0].flavor == "medium"
+    def test_offered_memory_decides_not_flavor_memory(self) -> None:
+        assert boots(make_plan([demand(request=Resources(1, 1024, 1.0))]))[0].flavor == "medium"
         assert offered(FLAVORS[0].resources).ram_mib < 1024
 
-    def test_the_default_goes_before_the_smallest_and_the_jobs_own_before_both(self) -> None:
+    def test_job_flavor_then_default_then_smallest(self) -> None:
         clouds = [cloud(default_flavor="medium")]
-        assert boots(made([demand()], clouds=clouds))[0].flavor == "medium"
-        assert boots(made([demand(flavor="large")], clouds=clouds))[0].flavor == "large"
-        assert boots(made([demand(request=Resources(8, 100, 1.0))], clouds=clouds))[0].flavor == "large"
-        assert boots(made([demand()], groups=[group(default_flavor="large")]))[0].flavor == "large"
+        assert boots(make_plan([demand()], clouds=clouds))[0].flavor == "medium"
+        assert boots(make_plan([demand(flavor="large")], clouds=clouds))[0].flavor == "large"
+        assert boots(make_plan([demand(request=Resources(8, 100, 1.0))], clouds=clouds))[0].flavor == "large"
+        assert boots(make_plan([demand()], groups=[group(default_flavor="large")]))[0].flavor == "large"
 
-    def test_a_default_that_the_limit_has_no_room_for_gives_way(self) -> None:
-        assert boots(made([demand()], clouds=[cloud(default_flavor="large", limits=Limits(cores=4))]))[0].flavor == "small"
+    def test_default_flavor_beyond_limit_is_skipped(self) -> None:
+        assert boots(make_plan([demand()], clouds=[cloud(default_flavor="large", limits=Limits(cores=4))]))[0].flavor == "small"
 
-    def test_a_flavor_must_match_besides_fitting(self) -> None:
-        assert boots(made([demand(requirements="TARGET.Cpus >= 2")]))[0].flavor == "medium"
+    def test_flavor_must_match_requirements(self) -> None:
+        assert boots(make_plan([demand(requirements="TARGET.Cpus >= 2")]))[0].flavor == "medium"
 
-    def test_a_flavor_that_is_not_there_is_named(self) -> None:
-        answer = made([demand(flavor="huge")])
+    def test_missing_flavor_is_named(self) -> None:
+        answer = make_plan([demand(flavor="huge")])
         assert reasons(answer)["a"] is Reason.NO_FLAVOR
         assert "no flavor huge" in answer.verdicts[1].detail
-        answer = made([demand(request=Resources(64, 100, 1.0))])
+        answer = make_plan([demand(request=Resources(64, 100, 1.0))])
         assert "the largest, large offers 8 cores, 15729 MiB" in answer.verdicts[1].detail
 
-    def test_wishes_per_cloud(self) -> None:
-        assert per_cloud("x", "a") == "x"
-        assert per_cloud("a:x, b:y", "b") == "y"
-        assert per_cloud("a:x, z", "b") == "z"
-        assert per_cloud("a:x", "b") is None
-        assert per_cloud("cloud1:x", "cloud10") is None
-        assert per_cloud(None, "a") is None
-        answer = made(
+    def test_values_per_cloud(self) -> None:
+        assert value_for_cloud("x", "a") == "x"
+        assert value_for_cloud("a:x, b:y", "b") == "y"
+        assert value_for_cloud("a:x, z", "b") == "z"
+        assert value_for_cloud("a:x", "b") is None
+        assert value_for_cloud("cloud1:x", "cloud10") is None
+        assert value_for_cloud(None, "a") is None
+        answer = make_plan(
             [demand(2, image="a:old, b:new")], clouds=[cloud("a", images=frozenset({"old"})), cloud("b", images=frozenset({"new"}))]
         )
         assert {(boot.cloud, boot.image) for boot in boots(answer)} == {("a", "old"), ("b", "new")}
 
-    def test_broken_requirements_are_a_verdict(self) -> None:
-        answer = made([demand(requirements="((")])
+    def test_malformed_requirements_give_a_verdict(self) -> None:
+        answer = make_plan([demand(requirements="((")])
         assert reasons(answer)["a"] is Reason.REQUIREMENTS_MISMATCH
-        assert "no ClassAd expression" in answer.verdicts[0].detail
+        assert "not a valid ClassAd expression" in answer.verdicts[0].detail
 
 
-class TestHowMany:
-    def test_workers_on_their_way_count(self) -> None:
+class TestWorkerCount:
+    def test_booting_workers_count(self) -> None:
         for state in (S.REQUESTED, S.STARTING, S.UNREGISTERED):
-            assert boots(made([demand(1)], [vm(state=state, changed_at=NOW - 5)])) == []
-            assert len(boots(made([demand(2)], [vm(state=state, changed_at=NOW - 5)]))) == 1
+            assert boots(make_plan([demand(1)], [vm(state=state, changed_at=NOW - 5)])) == []
+            assert len(boots(make_plan([demand(2)], [vm(state=state, changed_at=NOW - 5)]))) == 1
 
-    def test_free_single_cores_do_not_serve_a_job_of_four(self) -> None:
+    def test_single_free_cores_do_not_fit_four_core_job(self) -> None:
         vms = [vm(number) for number in range(4)]
-        answer = made([demand(1, request=Resources(4, 500, 1.0))], vms, [slot(each) for each in vms])
+        answer = make_plan([demand(1, request=Resources(4, 500, 1.0))], vms, [slot(each) for each in vms])
         assert [boot.flavor for boot in boots(answer)] == ["large"]
 
     def test_several_jobs_share_a_worker(self) -> None:
-        answer = made([demand(8, request=Resources(1, 500, 1.0), flavor="large")])
+        answer = make_plan([demand(8, request=Resources(1, 500, 1.0), flavor="large")])
         assert len(boots(answer)) == 1
         assert "this worker takes 8" in boots(answer)[0].detail
 
-    def test_room_left_in_a_worker_just_ordered_serves_the_next_demand(self) -> None:
-        answer = made([demand(1, request=Resources(6, 500, 1.0)), demand(2, owner="bob", request=Resources(1, 500, 1.0))])
+    def test_rest_of_booted_worker_serves_next_demand(self) -> None:
+        answer = make_plan([demand(1, request=Resources(6, 500, 1.0)), demand(2, owner="bob", request=Resources(1, 500, 1.0))])
         assert [boot.flavor for boot in boots(answer)] == ["large"]
 
-    def test_a_draining_retiring_failed_or_leaving_worker_is_no_room(self) -> None:
+    def test_draining_or_removed_worker_has_no_capacity(self) -> None:
         draining = vm(1)
-        assert len(boots(made([demand()], [draining], [slot(draining, draining=True)]))) == 1
+        assert len(boots(make_plan([demand()], [draining], [slot(draining, draining=True)]))) == 1
         for state in (S.RETIRING, S.DELETING, S.ERROR):
-            assert len(boots(made([demand()], [vm(state=state, changed_at=NOW - 1)]))) == 1
+            assert len(boots(make_plan([demand()], [vm(state=state, changed_at=NOW - 1)]))) == 1
 
-    def test_a_worker_of_another_group_or_alias_is_no_room(self) -> None:
+    def test_worker_of_other_group_or_alias_has_no_capacity(self) -> None:
         other = vm(group="belle")
         clouds = [cloud(), cloud(group="belle")]
-        assert len(boots(made([demand()], [other], [slot(other)], clouds))) == 1
+        assert len(boots(make_plan([demand()], [other], [slot(other)], clouds))) == 1
         plain = vm()
         pinned = demand(alias="x", requirements='target_alias =?= "x"')
-        assert len(boots(made([pinned], [plain], [slot(plain)], groups=[group(aliases={"x": ("a",)})]))) == 1
+        assert len(boots(make_plan([pinned], [plain], [slot(plain)], groups=[group(aliases={"x": ("a",)})]))) == 1
         aliased = vm(alias="x")
-        assert boots(made([pinned], [aliased], [slot(aliased)], groups=[group(aliases={"x": ("a",)})])) == []
+        assert boots(make_plan([pinned], [aliased], [slot(aliased)], groups=[group(aliases={"x": ("a",)})])) == []
 
-    def test_a_job_that_has_a_claim_but_still_shows_as_idle_needs_no_worker(self) -> None:
+    def test_claimed_job_still_idle_in_queue_needs_no_worker(self) -> None:
         busy = vm(state=S.RUNNING)
         shown = slot(busy, offered(busy.resources), ("alice@distcloud.lab",))
-        assert boots(made([demand(1, running=0)], [busy], [shown])) == []
-        assert len(boots(made([demand(1, running=1)], [busy], [shown]))) == 1
-        assert len(boots(made([demand(1, owner="bob")], [busy], [shown]))) == 1
+        assert boots(make_plan([demand(1, running=0)], [busy], [shown])) == []
+        assert len(boots(make_plan([demand(1, running=1)], [busy], [shown]))) == 1
+        assert len(boots(make_plan([demand(1, owner="bob")], [busy], [shown]))) == 1
 
-    def test_claims_that_the_queue_has_not_seen_yet_are_jobs_that_start(self) -> None:
+    def test_claims_unknown_to_queue_are_starting_jobs(self) -> None:
         big = vm(state=S.RUNNING, flavor="large", resources=FLAVORS[2].resources)
         full = slot(big, offered(big.resources), ("alice@pool",) * 3)
-        assert boots(made([demand(3)], [big], [full])) == []
+        assert boots(make_plan([demand(3)], [big], [full])) == []
         mixed = replace(full, owners=("alice@pool", "bob@pool", "bob@pool"))
-        assert len(boots(made([demand(3, flavor="small")], [big], [mixed]))) == 2
-        unheard = made([demand(3, flavor="small")], [big], [full], hearing=Hearing(frozenset({"far"})))
-        assert len(boots(unheard)) == 3, "the claims may be for jobs of the queue that is not heard"
+        assert len(boots(make_plan([demand(3, flavor="small")], [big], [mixed]))) == 2
+        unreachable = make_plan([demand(3, flavor="small")], [big], [full], coverage=PoolCoverage(frozenset({"far"})))
+        assert len(boots(unreachable)) == 3, "the claims may belong to jobs of the unreachable queue"
 
-    def test_workers_that_show_less_than_computed_do_not_order_for_ever(self) -> None:
+    def test_smaller_observed_offer_selects_larger_flavor(self) -> None:
         small = vm(1, S.IDLE, idle_since=NOW - 10)
         poor = replace(slot(small), total=Resources(1, 300, 5.0), free=Resources(1, 300, 5.0))
-        answer = made([demand(request=Resources(1, 500, 1.0))], [small], [poor])
+        answer = make_plan([demand(request=Resources(1, 500, 1.0))], [small], [poor])
         assert [boot.flavor for boot in boots(answer)] == ["medium"]
 
     def test_throttles(self) -> None:
         usual = Policy()
-        assert len(boots(made([demand(99)], policy=usual))) == usual.max_new_per_cloud_and_cycle
+        assert len(boots(make_plan([demand(99)], policy=usual))) == usual.max_new_per_cloud_and_cycle
         starting = [vm(number, S.STARTING) for number in range(3)]
-        answer = made([demand(99)], starting, policy=usual)
+        answer = make_plan([demand(99)], starting, policy=usual)
         assert len(boots(answer)) == 2
         idle = [vm(number, S.IDLE, idle_since=NOW - 5) for number in range(6)]
-        answer = made([demand(99)], idle, [slot(each) for each in idle], policy=usual)
+        answer = make_plan([demand(99)], idle, [slot(each) for each in idle], policy=usual)
         assert answer.actions == ()
         assert reasons(answer) == {None: Reason.THROTTLED, "a": Reason.THROTTLED}
 
@@ -236,36 +236,36 @@ class TestHowMany:
         shared: dict[str, Any] = {"region": "r", "project": "p", "quota": Limits(vms=3)}
         clouds = [cloud("a", **shared), cloud("a", "belle", **shared)]
         running = [vm(1, S.STARTING, group="belle"), vm(2, S.STARTING, group="belle")]
-        assert len(boots(made([demand(9)], running, clouds=clouds, groups=[group(), group("belle")]))) == 1
+        assert len(boots(make_plan([demand(9)], running, clouds=clouds, groups=[group(), group("belle")]))) == 1
 
-    def test_every_vm_that_is_not_gone_uses_the_limit(self) -> None:
+    def test_every_vm_but_gone_counts_against_limit(self) -> None:
         for state in VmState:
-            room = made([demand(9)], [vm(state=state, manual=True, changed_at=NOW - 1)], clouds=[cloud(limits=Limits(vms=2))])
-            assert len(boots(room)) == (2 if state is S.GONE else 1)
+            answer = make_plan([demand(9)], [vm(state=state, manual=True, changed_at=NOW - 1)], clouds=[cloud(limits=Limits(vms=2))])
+            assert len(boots(answer)) == (2 if state is S.GONE else 1)
 
 
-class TestWhoFirst:
-    def test_owners_take_turns_the_least_served_first(self) -> None:
+class TestFairShare:
+    def test_owners_take_turns_least_served_first(self) -> None:
         clouds = [cloud(limits=Limits(vms=4))]
-        answer = made([demand(50), demand(50, owner="bob")], clouds=clouds)
+        answer = make_plan([demand(50), demand(50, owner="bob")], clouds=clouds)
         assert Counter(_owner(boot) for boot in boots(answer)) == {"alice": 2, "bob": 2}
-        answer = made([demand(50, running=3), demand(50, owner="bob")], clouds=clouds)
+        answer = make_plan([demand(50, running=3), demand(50, owner="bob")], clouds=clouds)
         assert [_owner(boot) for boot in boots(answer)] == ["bob", "bob", "bob", "alice"]
 
-    def test_among_equals_the_longest_waiting_first(self) -> None:
-        answer = made([demand(1), demand(1, owner="bob", waiting_since=NOW - 5000)], clouds=[cloud(limits=Limits(vms=1))])
+    def test_equal_owners_longest_waiting_first(self) -> None:
+        answer = make_plan([demand(1), demand(1, owner="bob", waiting_since=NOW - 5000)], clouds=[cloud(limits=Limits(vms=1))])
         assert _owner(boots(answer)[0]) == "bob"
 
-    def test_groups_share_a_project_before_owners_do(self) -> None:
+    def test_groups_share_a_project_before_owners(self) -> None:
         shared: dict[str, Any] = {"region": "r", "project": "p", "quota": Limits(vms=4)}
         clouds = [cloud("a", **shared), cloud("b", "belle", **shared)]
         wanted = [demand(9, owner=name) for name in ("alice", "bob", "carol")] + [demand(9, owner="dora", group="belle")]
-        answer = made(wanted, clouds=clouds, groups=[group(), group("belle")])
+        answer = make_plan(wanted, clouds=clouds, groups=[group(), group("belle")])
         assert Counter(boot.group for boot in boots(answer)) == {"atlas": 2, "belle": 2}
 
-    def test_a_job_priority_counts_among_the_owners_own_jobs_only(self) -> None:
+    def test_job_priority_applies_within_owner_only(self) -> None:
         wanted = [demand(1, priority=1000, flavor="medium"), demand(1, flavor="small"), demand(1, owner="bob", waiting_since=NOW - 999)]
-        answer = made(wanted, clouds=[cloud(limits=Limits(vms=2))])
+        answer = make_plan(wanted, clouds=[cloud(limits=Limits(vms=2))])
         assert [(_owner(boot), boot.flavor) for boot in boots(answer)] == [("bob", "small"), ("alice", "medium")]
 
 
@@ -273,23 +273,23 @@ def _owner(boot: Boot) -> str:
     return boot.detail.split(" of ")[1].split()[0]
 
 
-def test_boots_carry_what_the_ledger_needs() -> None:
+def test_boots_carry_fields_of_the_ledger() -> None:
     wanted = demand(keep_alive=77, network="a:netA")
-    (boot,) = boots(made([wanted], clouds=[cloud(network="usual")]))
+    (boot,) = boots(make_plan([wanted], clouds=[cloud(network="usual")]))
     assert (boot.group, boot.cloud, boot.image, boot.network, boot.keep_alive) == ("atlas", "a", IMAGE, "netA", 77)
     assert boot.resources == Flavor("small", Resources(1, 1024, 10.0)).resources
-    assert boots(made([demand()], clouds=[cloud(network="usual")]))[0].network == "usual"
+    assert boots(make_plan([demand()], clouds=[cloud(network="usual")]))[0].network == "usual"
 
 
 @pytest.mark.parametrize("first", [1, 2])
-def test_a_job_that_may_run_anywhere_leaves_the_worker_that_another_needs(first: int) -> None:
-    """Each was ordered a worker; the big one, which is packed first, would fit on both."""
+def test_flexible_job_leaves_worker_for_pinned_job(first: int) -> None:
+    """A worker is booting for each job; the big job is packed first and would fit on both."""
     big, pinned = demand(request=Resources(2, 100, 1.0)), Resources(1, 2000, 1.0)
     coming = {"flavor": "medium", "resources": FLAVORS[1].resources}
     west = demand(alias="west", requirements='target_alias =?= "west"', request=pinned)
     vms = [vm(first, VmState.REQUESTED, alias="west", **coming), vm(3 - first, VmState.REQUESTED, **coming)]
-    assert not boots(made([big, west], vms, groups=[group(aliases={"west": ("a",)})]))
+    assert not boots(make_plan([big, west], vms, groups=[group(aliases={"west": ("a",)})]))
 
     there = demand(requirements='DistcloudRegion == "r-a"', request=pinned)
     vms = [vm(first, VmState.REQUESTED, **coming), vm(3 - first, VmState.REQUESTED, cloud="b", **coming)]
-    assert not boots(made([big, there], vms, clouds=[cloud(), cloud("b")]))
+    assert not boots(make_plan([big, there], vms, clouds=[cloud(), cloud("b")]))

@@ -1,4 +1,4 @@
-"""What holds for every plan, whatever the world: properties over worlds that hypothesis draws."""
+"""Properties that hold for every plan, checked on scenes drawn by hypothesis."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from distcloud.scheduler.matching.matcher import Matcher
 from distcloud.scheduler.planning.planner import plan
 from distcloud.scheduler.worker.offer import offered
 
-from .strategies import FLAVORS, IMAGE, NOW, Scene, scenes, slot
+from .support.strategies import FLAVORS, IMAGE, NOW, Scene, scenes, slot
 
 MATCHER = Matcher()
 PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
-def made(scene: Scene) -> Plan:
+def make_plan(scene: Scene) -> Plan:
     return plan(scene.demand, scene.slots, scene.vms, scene.clouds, scene.groups, scene.policy, scene.now, matcher=MATCHER)
 
 
@@ -28,18 +28,18 @@ def boots(answer: Plan) -> list[Boot]:
     return [action for action in answer.actions if isinstance(action, Boot)]
 
 
-def leaves(answer: Plan) -> list[Retire | Delete]:
+def removals(answer: Plan) -> list[Retire | Delete]:
     return [action for action in answer.actions if not isinstance(action, Boot)]
 
 
 def applied(scene: Scene, answer: Plan) -> Scene:
-    """The ledger after the plan was carried out, at the same moment."""
+    """The scene after the plan was applied, at the same time."""
     by_id = {vm.id: vm for vm in scene.vms}
-    for leave in leaves(answer):
-        vm = by_id[leave.vm_id]
-        if isinstance(leave, Delete):
+    for removal in removals(answer):
+        vm = by_id[removal.vm_id]
+        if isinstance(removal, Delete):
             by_id[vm.id] = replace(vm, state=VmState.DELETING, changed_at=scene.now, delete_requested_at=scene.now)
-        elif leave.again:
+        elif removal.again:
             by_id[vm.id] = replace(vm, drain_requested_at=scene.now)
         else:
             by_id[vm.id] = replace(vm, state=VmState.RETIRING, changed_at=scene.now, drain_requested_at=scene.now)
@@ -62,10 +62,10 @@ def applied(scene: Scene, answer: Plan) -> Scene:
 
 @given(scenes(), st.randoms(use_true_random=False))
 @PROPERTY
-def test_the_order_of_the_inputs_changes_nothing(scene: Scene, chance: random.Random) -> None:
+def test_input_order_does_not_matter(scene: Scene, rng: random.Random) -> None:
     def shuffled(items: tuple[object, ...]) -> tuple[object, ...]:
         mixed = list(items)
-        chance.shuffle(mixed)
+        rng.shuffle(mixed)
         return tuple(mixed)
 
     clouds = tuple(replace(cloud, flavors=shuffled(cloud.flavors)) for cloud in scene.clouds)  # type: ignore[arg-type]
@@ -77,19 +77,19 @@ def test_the_order_of_the_inputs_changes_nothing(scene: Scene, chance: random.Ra
         shuffled(scene.groups),  # type: ignore[arg-type]
         scene.policy,
     )
-    assert made(mixed) == made(scene)
+    assert make_plan(mixed) == make_plan(scene)
 
 
 @given(scenes())
 @PROPERTY
-def test_no_boot_without_jobs_that_wait(scene: Scene) -> None:
+def test_no_boot_without_waiting_jobs(scene: Scene) -> None:
     quiet = replace(scene, demand=tuple(replace(each, idle=0) for each in scene.demand))
-    assert boots(made(quiet)) == []
+    assert boots(make_plan(quiet)) == []
     waiting: dict[str, int] = defaultdict(int)
     for each in scene.demand:
         waiting[each.group] += each.idle
     ordered: dict[str, int] = defaultdict(int)
-    for boot in boots(made(scene)):
+    for boot in boots(make_plan(scene)):
         ordered[boot.group] += 1
     assert all(count <= waiting[group] for group, count in ordered.items())
 
@@ -103,8 +103,8 @@ def _within(used: Usage, limits: Limits, others: Usage, boot: Boot) -> None:
 
 @given(scenes())
 @PROPERTY
-def test_no_boot_takes_a_cloud_over_a_limit(scene: Scene) -> None:
-    answer = made(scene)
+def test_no_boot_exceeds_a_limit(scene: Scene) -> None:
+    answer = make_plan(scene)
     by_key = {(cloud.group, cloud.name): cloud for cloud in scene.clouds}
 
     def usage(of: list[Cloud], upto: int) -> Usage:
@@ -128,11 +128,11 @@ def test_no_boot_takes_a_cloud_over_a_limit(scene: Scene) -> None:
 @given(scenes())
 @PROPERTY
 def test_throttles_hold_per_cloud(scene: Scene) -> None:
-    answer = made(scene)
+    answer = make_plan(scene)
     for cloud in scene.clouds:
         key = (cloud.group, cloud.name)
         new = [boot for boot in boots(answer) if (boot.group, boot.cloud) == key]
-        going = {leave.vm_id for leave in leaves(answer)}
+        going = {removal.vm_id for removal in removals(answer)}
         starting = [
             vm
             for vm in scene.vms
@@ -145,10 +145,10 @@ def test_throttles_hold_per_cloud(scene: Scene) -> None:
 
 @given(scenes())
 @PROPERTY
-def test_boots_go_only_where_they_may_and_fit_jobs_that_wait(scene: Scene) -> None:
+def test_boots_are_eligible_and_fit_waiting_jobs(scene: Scene) -> None:
     clouds = {(cloud.group, cloud.name): cloud for cloud in scene.clouds}
     groups = {group.name: group for group in scene.groups}
-    for boot in boots(made(scene)):
+    for boot in boots(make_plan(scene)):
         cloud = clouds[boot.group, boot.cloud]
         flavor = next(flavor for flavor in cloud.flavors if flavor.name == boot.flavor)
         assert cloud.enabled and not cloud.frozen and cloud.reachable
@@ -173,8 +173,8 @@ def _would_run(each: Demand, boot: Boot, cloud: Cloud, flavor: Flavor) -> bool:
 
 @given(scenes())
 @PROPERTY
-def test_manual_and_gone_vms_are_never_touched_and_no_vm_twice(scene: Scene) -> None:
-    touched = [leave.vm_id for leave in leaves(made(scene))]
+def test_manual_and_gone_vms_untouched_others_once(scene: Scene) -> None:
+    touched = [removal.vm_id for removal in removals(make_plan(scene))]
     untouchable = {vm.id for vm in scene.vms if vm.manual or vm.state is VmState.GONE}
     assert not untouchable & set(touched)
     assert len(touched) == len(set(touched))
@@ -182,43 +182,45 @@ def test_manual_and_gone_vms_are_never_touched_and_no_vm_twice(scene: Scene) -> 
 
 @given(scenes())
 @PROPERTY
-def test_nothing_is_deleted_that_may_run_jobs(scene: Scene) -> None:
-    """A worker that the pool shows with claims is deleted only when it failed, fell silent or drained too long."""
+def test_workers_with_claims_are_not_deleted(scene: Scene) -> None:
+    """A worker with claims is deleted only if it failed, is silent or drained for too long."""
     claimed = {each.vm_id for each in scene.slots if each.claimed_slots > 0}
-    for leave in leaves(made(scene)):
-        if isinstance(leave, Delete) and leave.vm_id in claimed and not leave.again:
-            assert leave.reason in (Reason.BUILD_FAILED, Reason.ERROR_TIMEOUT, Reason.SILENT, Reason.DRAIN_TIMEOUT)
+    for removal in removals(make_plan(scene)):
+        if isinstance(removal, Delete) and removal.vm_id in claimed and not removal.again:
+            assert removal.reason in (Reason.BUILD_FAILED, Reason.ERROR_TIMEOUT, Reason.SILENT, Reason.DRAIN_TIMEOUT)
 
 
 @given(scenes())
 @PROPERTY
-def test_a_plan_that_was_carried_out_is_not_ordered_again(scene: Scene) -> None:
-    """At the same moment no VM is taken a second time, and ordering comes to rest, as a rule with at most one worker a waiting job.
+def test_applied_plan_is_not_repeated(scene: Scene) -> None:
+    """At the same time no VM is removed twice, and booting ends, usually with at most one worker per waiting job.
 
-    (It may take another plan: a job that no cloud would order a worker for may still run on one ordered for another job.)
+    (It may take several plans: a job that no cloud boots a worker for may still run on one booted for another job.)
     """
-    first = made(scene)
+    first = make_plan(scene)
     after = applied(scene, first)
-    second = made(after)
-    assert {leave.vm_id for leave in leaves(first)}.isdisjoint(leave.vm_id for leave in leaves(second) if not isinstance(leave, Delete))
+    second = make_plan(after)
+    assert {removal.vm_id for removal in removals(first)}.isdisjoint(
+        removal.vm_id for removal in removals(second) if not isinstance(removal, Delete)
+    )
     policy = replace(scene.policy, max_new_per_cloud_and_cycle=999, max_starting_per_cloud=999, max_idle_per_cloud=999)
     world = replace(scene, policy=policy)
     waiting, ordered = sum(each.idle for each in scene.demand), 0
     for _ in range(waiting + 1):
-        answer = made(world)
+        answer = make_plan(world)
         if not boots(answer):
             break
         ordered += len(boots(answer))
         world = applied(world, answer)
-    assert boots(made(world)) == []
-    # Which job will take which worker is foretold greedily: where wishes overlap in odd ways, a further one may be ordered.
+    assert boots(make_plan(world)) == []
+    # Jobs are assigned to workers greedily: where demands overlap, an extra worker may be booted.
     assert ordered <= 2 * waiting
 
 
 @given(scenes())
 @PROPERTY
-def test_every_waiting_demand_gets_a_verdict_with_words(scene: Scene) -> None:
-    answer = made(scene)
+def test_every_waiting_demand_gets_a_verdict(scene: Scene) -> None:
+    answer = make_plan(scene)
     overall = [verdict for verdict in answer.verdicts if verdict.cloud is None]
     assert sorted(map(repr, (verdict.demand for verdict in overall))) == sorted(repr(each) for each in scene.demand if each.idle > 0)
     assert all(verdict.detail for verdict in answer.verdicts)
@@ -228,7 +230,7 @@ def test_every_waiting_demand_gets_a_verdict_with_words(scene: Scene) -> None:
 
 @st.composite
 def stable_scenes(draw: st.DrawFn) -> Scene:
-    """Busy workers, freshly idle ones, demand that they serve, and demand that nobody can: nothing is to be done."""
+    """Busy and recently idle workers, demand that they serve, and demand that no worker can serve: nothing to do."""
     cloud = Cloud("c0", "atlas", "r0", enabled=True, flavors=FLAVORS, images=frozenset({IMAGE}), default_image=IMAGE, limits=Limits(vms=99))
     vms, slots = [], []
     for number in range(draw(st.integers(0, 6))):
@@ -270,5 +272,5 @@ def stable_scenes(draw: st.DrawFn) -> Scene:
 
 @given(stable_scenes())
 @PROPERTY
-def test_a_stable_world_gives_an_empty_plan(scene: Scene) -> None:
-    assert made(scene).actions == ()
+def test_stable_scene_gives_empty_plan(scene: Scene) -> None:
+    assert make_plan(scene).actions == ()

@@ -1,4 +1,4 @@
-"""The planner in a world that moves: everything that can run runs, and nothing is left over at the end."""
+"""The planner in a simulation: every job that can run does, and nothing is left at the end."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from distcloud.scheduler.domain.model import Boot, Demand, Limits, Policy, Resources, VmState
 
-from .simulation import CYCLE, Simulation, jobs
-from .strategies import cloud, group
+from .support.simulation import CYCLE, Simulation, jobs
+from .support.strategies import cloud, group
 
 QUICK = Policy(
     registration_timeout=600,
@@ -23,7 +23,7 @@ QUICK = Policy(
 
 
 def run(world: Simulation, hours: float = 6.0) -> None:
-    """Until all is done, or the deadline; checks in every cycle what must hold in every cycle."""
+    """Run until everything is done or the deadline is reached; checks the invariants in every cycle."""
     for _ in range(int(hours * 3600 / CYCLE)):
         world.step()
         for each in world.clouds:
@@ -37,14 +37,14 @@ def run(world: Simulation, hours: float = 6.0) -> None:
     raise AssertionError(f"not done: {len(unfinished)} jobs, ledger {world.living()}, servers {list(world.servers)}")
 
 
-def test_all_jobs_run_and_all_workers_go() -> None:
+def test_all_jobs_run_and_all_workers_are_removed() -> None:
     world = Simulation([cloud("a"), cloud("b")], [group(keep_alive=60)], jobs(30, length=120.0), QUICK)
     run(world)
     assert {vm.state for vm in world.vms.values()} == {VmState.GONE}
     assert world.booted <= 30
 
 
-def test_two_users_beyond_each_limit_run_in_both_regions() -> None:
+def test_two_users_beyond_limits_use_both_regions() -> None:
     mine = jobs(12, length=300.0) + jobs(12, length=300.0, owner="bob")
     world = Simulation([cloud("a", limits=Limits(vms=3)), cloud("b", limits=Limits(vms=3))], [group(keep_alive=60)], mine, QUICK)
     where: dict[str, set[str]] = defaultdict(set)
@@ -60,8 +60,8 @@ def test_two_users_beyond_each_limit_run_in_both_regions() -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_faults_delay_but_lose_nothing(seed: int) -> None:
-    """A third of the creates is refused, lost, answered to nobody, fails, never joins or dies; deletions get lost too."""
+def test_faults_delay_but_lose_no_job(seed: int) -> None:
+    """A third of the creates are refused, lost, unanswered, fail, never join or die; deletes get lost too."""
     policy = Policy(**{**{name: getattr(QUICK, name) for name in QUICK.__slots__}, "freeze_after_failures": 0})
     world = Simulation(
         [cloud("a", limits=Limits(vms=4)), cloud("b", limits=Limits(vms=4))],
@@ -74,14 +74,14 @@ def test_faults_delay_but_lose_nothing(seed: int) -> None:
     run(world)
 
 
-def test_a_worker_is_kept_while_jobs_keep_coming_and_reused() -> None:
+def test_worker_is_reused_while_jobs_arrive() -> None:
     steady = [job for number in range(20) for job in jobs(1, length=50.0, submitted=1_000_000.0 + 60.0 * number)]
     world = Simulation([cloud("a")], [group(keep_alive=180)], steady, QUICK)
     run(world)
     assert world.booted <= 3
 
 
-def test_big_jobs_are_not_thought_served_by_small_pieces() -> None:
+def test_fragmented_capacity_does_not_serve_big_jobs() -> None:
     big = jobs(2, length=60.0, request=Resources(8, 8000, 5.0))
     small = jobs(8, length=400.0)
     world = Simulation([cloud("a", limits=Limits(vms=12))], [group(keep_alive=60)], small + big, QUICK)
@@ -89,22 +89,22 @@ def test_big_jobs_are_not_thought_served_by_small_pieces() -> None:
     assert any(vm.flavor == "large" for vm in world.vms.values())
 
 
-def test_no_more_is_ordered_than_there_are_jobs_while_claims_and_queue_disagree() -> None:
-    """Jobs start between the look at the queue and the look at the pool; that must not order workers a second time."""
+def test_stale_queue_does_not_boot_extra_workers() -> None:
+    """Jobs start between the queries of the queue and of the pool; that must not boot workers twice."""
     world = Simulation([cloud("a")], [group(keep_alive=60)], jobs(10, length=500.0), QUICK)
-    said: list[list[Demand]] = []
-    honest = world.demand
+    answers: list[list[Demand]] = []
+    current = world.demand
 
-    def late() -> list[Demand]:
-        said.append(honest())
-        return said[max(0, len(said) - 3)]
+    def delayed() -> list[Demand]:
+        answers.append(current())
+        return answers[max(0, len(answers) - 3)]
 
-    world.demand = late  # type: ignore[method-assign]
+    world.demand = delayed  # type: ignore[method-assign]
     run(world)
     assert world.booted == 10
 
 
-def test_the_same_seed_gives_the_same_history() -> None:
+def test_same_seed_gives_same_history() -> None:
     def history(seed: int) -> list[object]:
         world = Simulation([cloud("a"), cloud("b")], [group(keep_alive=60)], jobs(8), QUICK, seed, faults=0.3)
         for _ in range(200):

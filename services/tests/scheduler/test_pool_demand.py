@@ -1,4 +1,4 @@
-"""From the schedd's grouped answer to demand, and from slot ads to slots."""
+"""Conversion of the schedd's grouped rows to demand, and of slot ads to slots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from distcloud.scheduler.domain.model import Resources
 from distcloud.scheduler.pool import child
-from distcloud.scheduler.pool.demand import DEFAULT_REQUEST, attributes_of, demands, named_in, one
+from distcloud.scheduler.pool.demand import DEFAULT_REQUEST, compared_string, demand_from_row, demand_from_rows, referenced_attributes
 from distcloud.scheduler.pool.htcondor import slot_of
 
 VM = "vm-aaaaaaaaaaaaaaaa"
@@ -37,41 +37,41 @@ VM = "vm-aaaaaaaaaaaaaaaa"
         ("((((", None),
     ],
 )
-def test_the_group_that_requirements_name(requirements: str, group: str | None) -> None:
-    assert named_in(requirements, "group_name") == group
+def test_group_named_in_requirements(requirements: str, group: str | None) -> None:
+    assert compared_string(requirements, "group_name") == group
 
 
 @given(st.text(max_size=80))
-def test_any_text_is_survived(text: str) -> None:
-    named_in(text, "group_name")
-    attributes_of([("alice", text)])
+def test_any_requirements_text_is_accepted(text: str) -> None:
+    compared_string(text, "group_name")
+    referenced_attributes([("alice", text)])
 
 
-def test_attributes_that_may_be_the_jobs_own_are_found_and_bounded() -> None:
+def test_referenced_attributes_are_found_and_limited() -> None:
     text = '(TARGET.Arch == "MY.x y") && (MY.Site == siteWanted) && regexp("a", Project) && ProcId > 3 && 1.5e3 < Foo && a.b'
-    assert attributes_of([("alice", text)]) == ("Foo", "Project", "Site", "siteWanted")
-    assert len(attributes_of(("alice", f"A{number}") for number in range(1000))) <= 48
-    assert attributes_of([("alice", "A && " * 9999)]) == (), "what is too long matches nothing anyway"
+    assert referenced_attributes([("alice", text)]) == ("Foo", "Project", "Site", "siteWanted")
+    assert len(referenced_attributes(("alice", f"A{number}") for number in range(1000))) <= 48
+    assert referenced_attributes([("alice", "A && " * 9999)]) == (), "too long: matches nothing anyway"
 
 
 _JUNK = " && ".join(f"MY.aa{number:02}" for number in range(90))
 
 
-def test_what_one_job_names_hides_nothing_that_others_need() -> None:
+def test_one_job_cannot_displace_attributes_of_others() -> None:
     needed = "MY.MinMem > 5 && MY.zone == siteName"
-    found = attributes_of([("mallory", _JUNK), ("bob", needed)])
+    found = referenced_attributes([("mallory", _JUNK), ("bob", needed)])
     assert {"MinMem", "zone", "siteName"} < set(found) and len(found) == 48
-    assert {"MinMem", "zone"} < set(attributes_of([("pilot", _JUNK), ("pilot", needed)])), "nor a job of the same owner"
-    shared = attributes_of([("mallory", f"{_JUNK} && RequestGPUs > 0"), *((f"user{at}", f"X{at} && zone") for at in range(60))])
-    assert {"RequestGPUs", "zone"} < set(shared), "what HTCondor itself writes comes first, then what many name"
+    assert {"MinMem", "zone"} < set(referenced_attributes([("pilot", _JUNK), ("pilot", needed)])), "the same between jobs of one owner"
+    shared = referenced_attributes([("mallory", f"{_JUNK} && RequestGPUs > 0"), *((f"user{at}", f"X{at} && zone") for at in range(60))])
+    assert {"RequestGPUs", "zone"} < set(shared), "HTCondor's own attributes come first, then the most frequent ones"
 
 
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.lists(st.sampled_from([f"n{at}" for at in range(60)]), min_size=1))), st.integers(0, 200)
 )
-def test_no_owner_loses_to_the_mass_of_anothers_texts(named: list[tuple[str, list[str]]], many: int) -> None:
+def test_many_texts_cannot_displace_other_owners(named: list[tuple[str, list[str]]], many: int) -> None:
     texts = [(owner, " && ".join(names)) for owner, names in named]
-    found = set(attributes_of([*texts, *(("mallory", f"MY.a{at}") for at in range(many))]))
+    found = set(referenced_attributes([*texts, *(("mallory", f"MY.a{at}") for at in range(many))]))
     assert len(found) <= 48
     assert all(len(found & {name for whose, names in named if whose == owner for name in names}) > 0 for owner, _ in named)
 
@@ -84,40 +84,42 @@ def row(**more: Any) -> dict[str, Any]:
     }
 
 
-def test_rows_that_differ_in_status_alone_are_one_demand() -> None:
-    found = demands([row(), row(JobStatus=2, count=4), row(JobStatus=6, count=1), row(JobStatus=5, count=9), row(JobStatus=4)])
+def test_rows_differing_only_in_status_are_merged() -> None:
+    found = demand_from_rows([row(), row(JobStatus=2, count=4), row(JobStatus=6, count=1), row(JobStatus=5, count=9), row(JobStatus=4)])
     (demand,) = found
     assert (demand.group, demand.owner, demand.idle, demand.running) == ("atlas", "alice", 3, 5)
     assert demand.request == Resources(2, 1000, 1.0)
 
 
-def test_jobs_of_nobody_are_left_alone_and_the_schedds_word_comes_first() -> None:
-    assert demands([row(DistcloudGroup=None), row(DistcloudGroup="nogroup"), row(JobStatus=5)]) == []
+def test_jobs_without_group_skipped_schedd_group_wins() -> None:
+    assert demand_from_rows([row(DistcloudGroup=None), row(DistcloudGroup="nogroup"), row(JobStatus=5)]) == []
     named = 'group_name =?= "belle" && target_alias =?= "near"'
-    (demand,) = demands([row(DistcloudGroup=None, Requirements=named)])
+    (demand,) = demand_from_rows([row(DistcloudGroup=None, Requirements=named)])
     assert (demand.group, demand.alias) == ("belle", "near")
-    (demand,) = demands([row(Requirements=named)])
-    assert demand.group == "atlas", "what a user writes into requirements is not checked by anybody"
+    (demand,) = demand_from_rows([row(Requirements=named)])
+    assert demand.group == "atlas", "requirements are not verified by the schedd"
 
 
-def test_wishes_of_the_job_and_gaps_in_its_ad() -> None:
-    wished = one(row(VMInstanceType="big", VMImage="img", VMNetwork="net", VMKeepAlive=60, JobPrio=-5, attributes={"Site": '"x"'}))
-    assert wished is not None
-    assert (wished.flavor, wished.image, wished.network, wished.keep_alive, wished.priority) == ("big", "img", "net", 60, -5)
-    assert wished.attributes == {"Site": '"x"'}
-    bare = one({"DistcloudGroup": "atlas", "RequestCpus": True, "RequestMemory": None, "RequestDisk": -1})
+def test_job_attributes_and_defaults() -> None:
+    requested = demand_from_row(
+        row(VMInstanceType="big", VMImage="img", VMNetwork="net", VMKeepAlive=60, JobPrio=-5, attributes={"Site": '"x"'})
+    )
+    assert requested is not None
+    assert (requested.flavor, requested.image, requested.network, requested.keep_alive, requested.priority) == ("big", "img", "net", 60, -5)
+    assert requested.attributes == {"Site": '"x"'}
+    bare = demand_from_row({"DistcloudGroup": "atlas", "RequestCpus": True, "RequestMemory": None, "RequestDisk": -1})
     assert bare is not None and bare.request == DEFAULT_REQUEST and bare.requirements == "true" and bare.keep_alive is None
 
 
-def test_a_schedd_that_the_collector_does_not_know_is_not_taken_for_the_one_of_this_host() -> None:
+def test_unknown_schedd_is_not_replaced_by_local_one() -> None:
     client = child.Client.__new__(child.Client)
     client._schedd_name, client._schedd, client._collector = "far.pool.test", None, SimpleNamespace(locate=lambda kind, name: None)
-    with pytest.raises(LookupError, match=r"no schedd called far\.pool\.test"):
+    with pytest.raises(LookupError, match=r"no schedd named far\.pool\.test"):
         client._query("true", [], None)
 
 
 class _Schedd:
-    """Answers as a schedd does when it groups: the constraint counts for each job, and again for the grouped ad."""
+    """Behaves like a grouping schedd: applies the constraint to each job, and again to the grouped ad."""
 
     def __init__(self, *jobs: str) -> None:
         self.jobs = [classad2.ClassAd(f'[DistcloudGroup = "atlas"; Owner = "alice"; JobStatus = 1; ClusterId = 1; {job}]') for job in jobs]
@@ -143,41 +145,41 @@ def _client(*jobs: str) -> child.Client:
     return client
 
 
-def test_jobs_that_the_submit_node_runs_itself_are_no_demand() -> None:
+def test_jobs_run_by_submit_node_are_not_demand() -> None:
     universes = ("JobUniverse = 5", "", "JobUniverse = 7", "JobUniverse = 12", "JobUniverse = 9", "JobUniverse = 7; Requirements = MY.Junk")
-    (demand,) = demands(_client(*universes).demand())
-    assert demand.idle == 2, "those of the vanilla universe, and one that names none"
+    (demand,) = demand_from_rows(_client(*universes).demand())
+    assert demand.idle == 2, "vanilla universe, or no universe"
 
 
-def test_attributes_are_learned_from_jobs_that_are_ours_alone() -> None:
+def test_attributes_are_learned_from_our_jobs_only() -> None:
     client = _client(
         'Requirements = MY.MinMem > 5; MinMem = 9; DistcloudGroup = "atlas"', 'Requirements = MY.Junk; DistcloudGroup = "nogroup"'
     )
-    (demand,) = demands(client.demand())
+    (demand,) = demand_from_rows(client.demand())
     assert (demand.attributes, client._learned) == ({"MinMem": "9"}, ("MinMem",))
 
 
-def test_what_users_write_into_a_job_brings_nothing_down() -> None:
+def test_hostile_job_values_are_clamped() -> None:
     nested = "(a && " * 2500 + "b" + ")" * 2500
-    assert named_in(nested + ' && group_name =?= "x"', "group_name") == "x"
-    (demand,) = demands(
+    assert compared_string(nested + ' && group_name =?= "x"', "group_name") == "x"
+    (demand,) = demand_from_rows(
         [row(RequestCpus=float("inf"), RequestMemory=float("nan"), VMKeepAlive=10**30, JobPrio=10**30, VMNetwork="a\0" * 999)]
     )
     assert demand.request.cores == 1 and demand.request.ram_mib == DEFAULT_REQUEST.ram_mib
     assert (demand.keep_alive, demand.priority) == (2_592_000, 2**31 - 1)
     assert demand.network is not None and len(demand.network) == 255 and demand.network.isprintable()
-    (long,) = demands([row(Requirements="x" * 20_000)])
+    (long,) = demand_from_rows([row(Requirements="x" * 20_000)])
     assert long.requirements == "error"
 
 
-def test_what_cannot_be_evaluated_in_one_job_hides_no_other_job() -> None:
+def test_unevaluable_job_does_not_hide_others() -> None:
     deep = "+".join(["1"] * 1000)
     client = _client(f'VMImage = substr("é", 0, 1); RequestMemory = {deep}; VMKeepAlive = VMKeepAlive', 'VMImage = "worker"')
-    assert sorted(str(demand.image) for demand in demands(client.demand())) == ["None", "worker"]
+    assert sorted(str(demand.image) for demand in demand_from_rows(client.demand())) == ["None", "worker"]
 
 
-def test_the_oldest_job_that_waits_gives_the_time() -> None:
-    (demand,) = demands([row(QDate=500), row(QDate=400, JobStatus=2), row(QDate=450)])
+def test_waiting_since_is_that_of_oldest_idle_job() -> None:
+    (demand,) = demand_from_rows([row(QDate=500), row(QDate=400, JobStatus=2), row(QDate=450)])
     assert (demand.idle, demand.running, demand.waiting_since) == (6, 3, 450.0)
 
 
@@ -196,11 +198,11 @@ def test_a_slot_ad_becomes_a_slot() -> None:
     assert (slot.vm_id, slot.machine, slot.claimed_slots, slot.draining, slot.last_heard) == (VM, f"{VM}.pool.test", 2, False, 123.0)
     assert (slot.total, slot.free, slot.owners) == (Resources(4, 8000, 2.0), Resources(1, 2000, 1.0), ("a@d", "b@d"))
     alone = slot_of(ad(ChildRemoteOwner=["a@d", "a@d", None]), "pool.test")
-    assert alone is not None and alone.owners == ("a@d", "a@d"), "one entry a claim: the planner counts them"
+    assert alone is not None and alone.owners == ("a@d", "a@d"), "one entry per claim: the planner counts them"
     draining = slot_of(ad(Draining=True, ChildState=None), "pool.test")
     assert draining is not None and draining.draining and draining.claimed_slots == 3
     odd = slot_of(ad(TotalSlotCpus=float("inf"), Cpus=float("nan"), Disk=float("-inf")), "pool.test")
-    assert odd is not None and (odd.total.cores, odd.free.cores, odd.free.disk_gib) == (0, 0, 0), "whoever may advertise writes such an ad"
+    assert odd is not None and (odd.total.cores, odd.free.cores, odd.free.disk_gib) == (0, 0, 0), "ads are untrusted input"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_a_slot_ad_becomes_a_slot() -> None:
         {"Machine": "login.pool.test", "DistcloudVm": "login"},
     ],
 )
-def test_a_machine_that_only_claims_to_be_ours_is_nobodys(more: dict[str, Any]) -> None:
+def test_machine_with_wrong_identity_has_no_vm_id(more: dict[str, Any]) -> None:
     slot = slot_of(ad(**more), "pool.test")
     assert slot is not None and slot.vm_id is None
     assert slot_of(ad(Machine=None), "pool.test") is None

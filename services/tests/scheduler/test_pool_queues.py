@@ -1,6 +1,6 @@
-"""Several queues of one pool: who is asked, what is made of silence, and where a job is looked for.
+"""Several queues of one pool: which are queried, what happens if one is unreachable, and where a job is looked up.
 
-In place of HTCondor's bindings a child process answers with rows as two real schedds gave them.
+A child process replaces HTCondor's bindings, and answers with rows recorded from two real schedds.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ for line in sys.stdin:
 
 
 class Schedds:
-    """Two schedds, each of which can be away; and how often each was asked."""
+    """Two schedds that can be made unreachable, with a log of their queries."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,15 +78,15 @@ def play(folder: Path, script: Callable[[Schedds, HtcondorPool], Awaitable[None]
     asyncio.run(main())
 
 
-def test_the_demand_of_all_queues_is_one_and_silence_of_one_is_named(tmp_path: Path) -> None:
+def test_demand_is_merged_and_unreachable_queue_named(tmp_path: Path) -> None:
     async def script(schedds: Schedds, pool: HtcondorPool) -> None:
         queues = await pool.demand()
         (demand,) = queues.demand
-        assert (demand.idle, demand.waiting_since, queues.unheard) == (5, 1795276700.0, {})
+        assert (demand.idle, demand.waiting_since, queues.unreachable) == (5, 1795276700.0, {})
         schedds.away(FAR)
         queues = await pool.demand()
         (demand,) = queues.demand
-        assert demand.idle == 3 and list(queues.unheard) == [FAR] and "is away" in queues.unheard[FAR]
+        assert demand.idle == 3 and list(queues.unreachable) == [FAR] and "is away" in queues.unreachable[FAR]
         schedds.away(NEAR)
         with pytest.raises(PoolUnavailable, match=r"central\.pool\.test is away.*submit\.pool\.test is away"):
             await pool.demand()
@@ -94,7 +94,7 @@ def test_the_demand_of_all_queues_is_one_and_silence_of_one_is_named(tmp_path: P
     play(tmp_path, script)
 
 
-def test_a_queue_that_is_away_is_asked_less_often_until_it_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_queue_is_queried_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(htcondor, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
@@ -103,20 +103,20 @@ def test_a_queue_that_is_away_is_asked_less_often_until_it_answers(tmp_path: Pat
         asked = 0
         for _ in range(60):
             queues = await pool.demand()
-            assert list(queues.unheard) == [FAR] and "is away" in queues.unheard[FAR], "its reason is told in the breaks too"
+            assert list(queues.unreachable) == [FAR] and "is away" in queues.unreachable[FAR], "the error is kept while the breaker is open"
             asked += f"demand {FAR}" in schedds.asked()
             now[0] += 5
-        assert 8 <= asked <= 20, "three times at once, then every half a minute"
+        assert 8 <= asked <= 20, "three times in a row, then every 30 seconds"
         schedds.away(FAR, False)
         now[0] += 40
-        assert not (await pool.demand()).unheard
+        assert not (await pool.demand()).unreachable
         now[0] += 1
-        assert not (await pool.demand()).unheard
+        assert not (await pool.demand()).unreachable
 
     play(tmp_path, script)
 
 
-def test_a_job_is_looked_for_in_every_queue_or_in_the_one_that_is_named(tmp_path: Path) -> None:
+def test_job_lookup_in_all_or_named_queue(tmp_path: Path) -> None:
     async def script(schedds: Schedds, pool: HtcondorPool) -> None:
         found = await pool.job(f"{FAR}#7")
         assert found is not None and (found.id, found.status, found.hold_reason) == (f"{FAR}#7.0", 5, "via condor_hold (by user bob)")
@@ -126,7 +126,7 @@ def test_a_job_is_looked_for_in_every_queue_or_in_the_one_that_is_named(tmp_path
         found = await pool.job("8.1")
         assert found is not None and (found.id, found.universe) == (f"{FAR}#8.1", 5)
         found = await pool.job("9.0")
-        assert found is not None and found.universe == 7 and found.demand is not None, "of a group, which may ask about it"
+        assert found is not None and found.universe == 7 and found.demand is not None, "has a group, whose members may ask about it"
         assert await pool.job("10") is None
         assert await pool.job("elsewhere#7.0") is None
         assert await pool.job("seven") is None
@@ -134,6 +134,6 @@ def test_a_job_is_looked_for_in_every_queue_or_in_the_one_that_is_named(tmp_path
         found = await pool.job("7.0")
         assert found is not None and found.id == f"{NEAR}#7.0"
         with pytest.raises(PoolUnavailable, match="is away"):
-            await pool.job("8.1")  # it may well be there
+            await pool.job("8.1")  # the job may be there
 
     play(tmp_path, script)

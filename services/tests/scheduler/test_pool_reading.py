@@ -1,4 +1,4 @@
-"""Ads as users may write them, read with HTCondor's own bindings: what has no end, and what the library does not survive."""
+"""Hostile ads, read with HTCondor's own bindings: endless evaluations and crashes of the library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from distcloud.scheduler.matching.bindings import load
 from distcloud.scheduler.pool import demand as grouping
-from distcloud.scheduler.pool.reading import Reader, Row, evaluated, literal
+from distcloud.scheduler.pool.reading import Reader, Row, evaluate_attribute, read_literal
 
 NAMES = ("Owner", "RequestCpus", "JobStatus")
 
@@ -33,19 +33,19 @@ def endless(owner: str = "mallory") -> Any:
 
 
 def crash(found: Any) -> Row:
-    """In place of an expression on which the library crashes: which ones do differs between its versions."""
-    if literal(found, "Owner") == "mallory":
+    """Simulates a crash of the library: which expressions crash it differs between versions."""
+    if read_literal(found, "Owner") == "mallory":
         faulthandler.disable()
         os.kill(os.getpid(), signal.SIGSEGV)
     return values(found)
 
 
 def values(found: Any) -> Row:
-    return {name: evaluated(found, name) for name in NAMES}
+    return {name: evaluate_attribute(found, name) for name in NAMES}
 
 
 def texts(found: Any) -> Row:
-    return {name: literal(found, name) for name in NAMES}
+    return {name: read_literal(found, name) for name in NAMES}
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def texts(found: Any) -> Row:
         ('{1, Other, "b", {2}}', [1, None, "b", None]),
     ],
 )
-def test_what_evaluates_to_nothing_is_nothing(expression: str, value: object) -> None:
-    assert evaluated(ad(X=expression), "X") == value and evaluated(ad(X=expression), "Y") is None
+def test_undefined_and_error_become_none(expression: str, value: object) -> None:
+    assert evaluate_attribute(ad(X=expression), "X") == value and evaluate_attribute(ad(X=expression), "Y") is None
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ def test_what_evaluates_to_nothing_is_nothing(expression: str, value: object) ->
         ("Other", None),
     ],
 )
-def test_a_literal_is_read_without_evaluating_anything(expression: str, value: object) -> None:
-    found = literal(ad(X=expression), "X")
+def test_literals_are_read_without_evaluation(expression: str, value: object) -> None:
+    found = read_literal(ad(X=expression), "X")
     assert found == value and type(found) is type(value)
-    assert literal(ad(X=expression), "Y") is None
+    assert read_literal(ad(X=expression), "Y") is None
 
 
-def test_one_ad_without_end_costs_only_itself() -> None:
+def test_endless_ad_affects_only_itself() -> None:
     reader = Reader()
     ads = [honest(), endless(), honest("bob"), honest("carol", "MemoryUsage + 1")]
     assert reader.read(ads, values, texts, "Owner") == [
@@ -98,9 +98,9 @@ def test_one_ad_without_end_costs_only_itself() -> None:
     assert reader.read([], values, texts, "Owner") == []
 
 
-def test_whose_ads_end_it_again_and_again_is_read_by_text_for_a_while() -> None:
+def test_owner_of_fatal_ads_is_read_without_evaluation() -> None:
     now = [1000.0]
-    reader = Reader(monotonic=lambda: now[0], chance=lambda: 0.5)
+    reader = Reader(monotonic=lambda: now[0], jitter_sample=lambda: 0.5)
     ads = [ad(Owner='"mallory"', RequestCpus="2", JobStatus="1") for _ in range(50)] + [honest()]
     forks = [0]
     fork = os.fork
@@ -115,32 +115,32 @@ def test_whose_ads_end_it_again_and_again_is_read_by_text_for_a_while() -> None:
         assert rows == [{"Owner": "mallory", "RequestCpus": 2, "JobStatus": 1}] * 50 + [
             {"Owner": "alice", "RequestCpus": 2, "JobStatus": 1}
         ]
-        assert forks[0] == 4, "three that were lost, and the one for the others"
+        assert forks[0] == 4, "three that died, and one for the other ads"
         reader.read(ads, crash, texts, "Owner")
         assert forks[0] == 5
         now[0] += 61
         reader.read(ads, crash, texts, "Owner")
-        assert forks[0] == 7, "asked again once, in vain"
+        assert forks[0] == 7, "retried once, without success"
         now[0] += 61
         reader.read(ads, crash, texts, "Owner")
-        assert forks[0] == 8, "and then not for twice as long"
+        assert forks[0] == 8, "backs off for twice as long"
         now[0] += 61
         assert reader.read(ads, values, texts, "Owner")[0]["RequestCpus"] == 2
         reader.read(ads, crash, texts, "Owner")
-        assert forks[0] == 9 + 4, "forgiven: three times more"
+        assert forks[0] == 9 + 4, "after a success three attempts again"
 
 
-def test_nobody_fills_the_answer_alone() -> None:
+def test_rows_are_limited_per_owner() -> None:
     def row(owner: str, number: int, length: int) -> Row:
         return {"Owner": owner, "Requirements": "x" * length, "attributes": {"A": "y" * 10}, "QDate": number, "JobStatus": 1}
 
     many = [row("mallory", number, 10) for number in reversed(range(6000))]
     long = [row("eve", number, 16000) for number in range(400)]
-    kept = grouping.bounded([*many, *long, row("alice", 5, 100)])
+    kept = grouping.limit_per_owner([*many, *long, row("alice", 5, 100)])
     of = {owner: [each for each in kept if each["Owner"] == owner] for owner in ("mallory", "eve", "alice")}
     assert [each["QDate"] for each in of["mallory"]] == list(range(5000)), "the oldest"
     whole = [each for each in of["eve"] if each["Requirements"] != grouping.UNREADABLE]
     assert len(of["eve"]) == 400 and whole == of["eve"][: len(whole)] and 200 < len(whole) < 300
     assert of["eve"][-1]["attributes"] == {}
     assert of["alice"] == [row("alice", 5, 100)]
-    assert grouping.cut("x" * 16384) == "x" * 16384 and grouping.cut("x" * 16385) == grouping.UNREADABLE
+    assert grouping.limit_length("x" * 16384) == "x" * 16384 and grouping.limit_length("x" * 16385) == grouping.UNREADABLE

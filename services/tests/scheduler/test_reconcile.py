@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distcloud.scheduler.catalog.snapshot import CloudKey
-from distcloud.scheduler.domain.model import Resources, Vm, VmState
+from distcloud.scheduler.domain.model import CloudKey, Resources, Vm, VmState
 from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import META_CLOUD, META_GROUP, META_SCHEDULER, META_VM, Listing, Server
 from distcloud.scheduler.engine.reconcile import Reading, read_listing
 
-from .strategies import NOW, vm
+from .support.strategies import NOW, vm
 
 UUID = "the-scheduler"
 KEYS: tuple[CloudKey, ...] = (("atlas", "a"), ("atlas", "b"), ("belle", "a"))

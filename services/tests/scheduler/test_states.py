@@ -1,4 +1,4 @@
-"""The VM state machine: every state with every event, and what observations make of a VM."""
+"""The VM state machine: every state with every event, and the effect of observations."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import replace
 import pytest
 
 from distcloud.scheduler.domain.model import Policy, VmState
-from distcloud.scheduler.domain.states import TRANSITIONS, Event, Observation, ServerStatus, advance, order
+from distcloud.scheduler.domain.states import TRANSITIONS, Event, Observation, ServerStatus, advance, apply_event
 
-from .strategies import NOW, slot, vm
+from .support.strategies import NOW, slot, vm
 
 S, E = VmState, Event
 POLICY = Policy()
 LATER = NOW + 10
 
-# Row: state; columns in the order of COLUMNS. Written out once more, by hand, so that no change of the table goes unseen.
+# Row: state; columns in the order of COLUMNS. Repeated here by hand, so that every change of the table is noticed.
 COLUMNS = (
     E.CREATE_ANSWERED,
     E.CREATE_REFUSED,
-    E.RETIRE_ORDERED,
-    E.DELETE_ORDERED,
+    E.RETIRE_REQUESTED,
+    E.DELETE_REQUESTED,
     E.SERVER_BUILDING,
     E.SERVER_ACTIVE,
     E.SERVER_FAILED,
@@ -44,7 +44,7 @@ EXPECTED = {
 }
 
 
-def test_the_table_names_every_state_and_event() -> None:
+def test_table_covers_every_state_and_event() -> None:
     assert set(TRANSITIONS) == {(state, event) for state in VmState for event in Event}
     assert set(COLUMNS) == set(Event)
     assert set(EXPECTED) == set(VmState)
@@ -54,7 +54,7 @@ def test_the_table_names_every_state_and_event() -> None:
 @pytest.mark.parametrize("state", list(VmState))
 def test_every_state_with_every_event(state: VmState, event: Event) -> None:
     before = vm(state=state, reason="before")
-    after = order(before, event, LATER)
+    after = apply_event(before, event, LATER)
     expected = EXPECTED[state][COLUMNS.index(event)]
     assert after.state is expected
     assert TRANSITIONS[state, event] is expected
@@ -62,7 +62,7 @@ def test_every_state_with_every_event(state: VmState, event: Event) -> None:
         assert after == before
     else:
         assert after.changed_at == LATER
-        # Of a worker that is gone people ask why it was deleted, so that is kept.
+        # The reason for the deletion is kept: people ask for it when a worker is gone.
         kept = (state, event) == (VmState.DELETING, Event.SERVER_MISSING)
         assert after.reason and (after.reason == "before") is kept
 
@@ -70,22 +70,22 @@ def test_every_state_with_every_event(state: VmState, event: Event) -> None:
 @pytest.mark.parametrize("state", list(VmState))
 @pytest.mark.parametrize("status", list(ServerStatus))
 @pytest.mark.parametrize("shown", ["absent", "idle", "claimed", "draining"])
-def test_an_observation_seen_twice_changes_nothing_the_second_time(state: VmState, status: ServerStatus, shown: str) -> None:
+def test_repeated_observation_changes_nothing(state: VmState, status: ServerStatus, shown: str) -> None:
     before = vm(state=state)
     seen = (
         None
         if shown == "absent"
-        else slot(before, owners=("alice",) if shown == "claimed" else (), draining=shown == "draining", heard=NOW)
+        else slot(before, owners=("alice",) if shown == "claimed" else (), draining=shown == "draining", last_heard=NOW)
     )
     observation = Observation(status, before.server_id, "", NOW, seen)
     once = advance(before, observation, LATER, POLICY)
     twice = advance(once, replace(observation, listing_began_at=once.changed_at), LATER + 5, POLICY)
     if before.state is S.GONE or once.state is S.GONE:
-        return  # an adopted server is a new life, told of elsewhere
+        return  # adoption is tested separately
     assert twice == once
 
 
-def test_a_listing_older_than_the_request_proves_nothing() -> None:
+def test_listing_before_settle_time_proves_nothing() -> None:
     lost = vm(state=S.REQUESTED, server_id=None, requested_at=NOW, changed_at=NOW)
     missing = Observation(ServerStatus.MISSING, listing_began_at=NOW + POLICY.create_settle - 1)
     assert advance(lost, missing, NOW + 500, POLICY) == lost
@@ -96,25 +96,25 @@ def test_a_listing_older_than_the_request_proves_nothing() -> None:
 
 
 @pytest.mark.parametrize("state", [S.UNREGISTERED, S.IDLE, S.RUNNING, S.RETIRING, S.DELETING, S.ERROR])
-def test_only_a_listing_begun_after_the_last_change_proves_absence(state: VmState) -> None:
+def test_only_listing_after_last_change_proves_absence(state: VmState) -> None:
     known = vm(state=state, changed_at=NOW)
     assert advance(known, Observation(ServerStatus.MISSING, listing_began_at=NOW), LATER, POLICY) == known
     assert advance(known, Observation(ServerStatus.MISSING, listing_began_at=None), LATER, POLICY) == known
     assert advance(known, Observation(ServerStatus.MISSING, listing_began_at=NOW + 1), LATER, POLICY).state is S.GONE
 
 
-def test_a_deletion_that_overtakes_its_create_waits_for_the_listing_to_settle() -> None:
+def test_deletion_before_create_response_waits_for_listing() -> None:
     overtaken = vm(state=S.DELETING, server_id=None, requested_at=NOW, changed_at=NOW + 1)
     assert advance(overtaken, Observation(ServerStatus.MISSING, listing_began_at=NOW + 5), LATER, POLICY) == overtaken
 
 
-def test_a_lost_answer_is_found_in_the_listing() -> None:
+def test_lost_create_response_is_recovered_from_listing() -> None:
     lost = vm(state=S.REQUESTED, server_id=None)
     found = advance(lost, Observation(ServerStatus.BUILD, "server-x", listing_began_at=NOW), LATER, POLICY)
     assert (found.state, found.server_id) == (S.STARTING, "server-x")
 
 
-def test_a_server_that_appears_after_its_row_was_closed_is_adopted_and_drained() -> None:
+def test_late_server_of_closed_row_is_adopted_and_drained() -> None:
     closed = vm(state=S.GONE, server_id=None, drain_requested_at=NOW - 999, delete_requested_at=NOW - 99)
     adopted = advance(closed, Observation(ServerStatus.ACTIVE, "server-late", listing_began_at=NOW), LATER, POLICY)
     assert (adopted.state, adopted.server_id) == (S.RETIRING, "server-late")
@@ -122,13 +122,13 @@ def test_a_server_that_appears_after_its_row_was_closed_is_adopted_and_drained()
     assert "orphan" in adopted.reason
 
 
-def test_shutoff_that_we_did_not_order_is_a_failure_with_the_clouds_words() -> None:
+def test_unrequested_shutoff_is_an_error_with_fault() -> None:
     stopped = advance(vm(state=S.RUNNING), Observation(ServerStatus.SHUTOFF, fault="host powered off"), LATER, POLICY)
     assert stopped.state is S.ERROR
-    assert stopped.reason == "stopped without our order: host powered off"
+    assert stopped.reason == "stopped without our request: host powered off"
 
 
-def test_a_failed_server_that_runs_again_takes_up_where_it_was() -> None:
+def test_failed_server_recovers_when_active_again() -> None:
     failed = vm(state=S.ERROR, ever_used=True)
     assert advance(failed, Observation(ServerStatus.ACTIVE), LATER, POLICY).state is S.UNREGISTERED
     assert advance(failed, Observation(ServerStatus.ACTIVE, slot=slot(failed)), LATER, POLICY).state is S.IDLE
@@ -136,39 +136,39 @@ def test_a_failed_server_that_runs_again_takes_up_where_it_was() -> None:
     assert advance(draining, Observation(ServerStatus.ACTIVE), LATER, POLICY).state is S.RETIRING
 
 
-def test_the_pool_registers_a_worker_and_its_use() -> None:
+def test_pool_sets_registration_and_use() -> None:
     started = vm(state=S.STARTING)
-    joined = advance(started, Observation(ServerStatus.ACTIVE, slot=slot(started, heard=LATER)), LATER, POLICY)
+    joined = advance(started, Observation(ServerStatus.ACTIVE, slot=slot(started, last_heard=LATER)), LATER, POLICY)
     assert (joined.state, joined.registered_at, joined.idle_since, joined.ever_used) == (S.IDLE, LATER, LATER, False)
-    used = advance(joined, Observation(slot=slot(joined, owners=("alice",), heard=LATER + 5)), LATER + 5, POLICY)
+    used = advance(joined, Observation(slot=slot(joined, owners=("alice",), last_heard=LATER + 5)), LATER + 5, POLICY)
     assert (used.state, used.idle_since, used.ever_used, used.last_seen_in_pool) == (S.RUNNING, None, True, LATER + 5)
-    rest = advance(used, Observation(slot=slot(used, heard=LATER + 65)), LATER + 65, POLICY)
+    rest = advance(used, Observation(slot=slot(used, last_heard=LATER + 65)), LATER + 65, POLICY)
     assert (rest.state, rest.idle_since, rest.registered_at) == (S.IDLE, LATER + 65, LATER)
 
 
-def test_idle_time_is_not_counted_anew_by_each_sighting() -> None:
+def test_repeated_sighting_keeps_idle_since() -> None:
     resting = vm(state=S.IDLE, idle_since=NOW - 100)
-    seen = advance(resting, Observation(ServerStatus.ACTIVE, slot=slot(resting, heard=LATER)), LATER, POLICY)
+    seen = advance(resting, Observation(ServerStatus.ACTIVE, slot=slot(resting, last_heard=LATER)), LATER, POLICY)
     assert (seen.idle_since, seen.changed_at) == (NOW - 100, resting.changed_at)
 
 
-def test_a_worker_that_drains_by_itself_is_retiring() -> None:
+def test_worker_draining_by_itself_becomes_retiring() -> None:
     running = vm(state=S.RUNNING)
     assert advance(running, Observation(slot=slot(running, owners=("alice",), draining=True)), LATER, POLICY).state is S.RETIRING
 
 
-def test_an_unheard_cloud_and_a_silent_pool_change_nothing() -> None:
+def test_unreachable_cloud_and_pool_change_nothing() -> None:
     for state in VmState:
         before = vm(state=state)
         assert advance(before, Observation(), LATER, POLICY) == before
 
 
-def test_an_ad_that_outlives_its_server_revives_nothing() -> None:
+def test_stale_ad_does_not_revive_gone_vm() -> None:
     gone = vm(state=S.GONE)
     assert advance(gone, Observation(ServerStatus.MISSING, listing_began_at=LATER, slot=slot(gone)), LATER, POLICY) == gone
 
 
-WORDS = {
+STATUSES = {
     "active": "ACTIVE VERIFY_RESIZE",
     "build": "BUILD build REBUILD",
     "error": "ERROR",
@@ -178,6 +178,6 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize(("word", "status"), [(word, status) for status, words in WORDS.items() for word in words.split()])
-def test_words_of_the_compute_api(word: str, status: str) -> None:
-    assert ServerStatus.of_nova(word) == status
+@pytest.mark.parametrize(("nova", "status"), [(nova, status) for status, names in STATUSES.items() for nova in names.split()])
+def test_server_statuses_of_the_compute_api(nova: str, status: str) -> None:
+    assert ServerStatus.of_nova(nova) == status

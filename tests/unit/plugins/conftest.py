@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "modules"))  # harness.py
+sys.path.insert(0, str(HERE / "support"))
 
 # The machine is shared and may stand still at any moment: what an example takes says nothing.
 with contextlib.suppress(ImportError):
@@ -37,5 +37,5 @@ if not _importable():
     checkout = HERE.parents[2]
     root = checkout / ".collections"
     if not (root / "ansible_collections/hep/distcloud").exists():
-        root = checkout.parents[2]  # an unpacked artefact: .../ansible_collections/hep/distcloud
+        root = checkout.parents[2]  # an unpacked artifact: .../ansible_collections/hep/distcloud
     _AnsibleCollectionFinder(paths=[str(root)])._install()

@@ -93,7 +93,7 @@ def wrong_with(name: str, arguments: t.Any) -> list[str]:
     return list(ArgumentSpecValidator(spec, **rules).validate(filled).error_messages)
 
 
-def tasks_in(node: t.Any, defaults: t.Optional[dict[str, t.Any]] = None) -> t.Iterator[tuple[str, t.Any]]:
+def tasks_in(node: t.Any, defaults: dict[str, t.Any] | None = None) -> t.Iterator[tuple[str, t.Any]]:
     """Every use of a module of ours, in plays, blocks and lists of tasks, with the defaults that apply to it."""
     defaults = dict(defaults or {})
     if isinstance(node, list):
@@ -150,9 +150,9 @@ def documents() -> list[t.Any]:
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_has_tests(name):
     """A file of its own here; or, for what only a real host can show, a test on one that names the module."""
-    here = ROOT / "tests/unit/plugins/modules" / ("test_%s.py" % name)
+    here = ROOT / "tests/unit/plugins/modules" / (f"test_{name}.py")
     there = (ROOT / "tests/integration").rglob("test_*.py")
-    assert here.is_file() or any(re.search(r"\b%s\b" % name, path.read_text()) for path in there)
+    assert here.is_file() or any(re.search(rf"\b{name}\b", path.read_text()) for path in there)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -23,12 +23,12 @@ def entry(password: str, **auth: str) -> dict[str, Any]:
     # What comes after the entry asks a region that is not there.
     [("lab_openstack", "access", 0), ("region", "present", 2)],
 )
-def test_the_difference_is_shown_without_secrets(tmp_path: Path, role: str, tasks: str, code: int, arguments: tuple[str, ...]) -> None:
+def test_diff_hides_secrets(tmp_path: Path, role: str, tasks: str, code: int, arguments: tuple[str, ...]) -> None:
     path = tmp_path / "clouds.yaml"
     path.write_text(yaml.safe_dump({"clouds": {"x": entry("the-old-password"), "x-admin": entry("the-admins-password")}}))
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "x-site").write_text("the-new-password\n")
-    wishes = {
+    variables = {
         "lab_openstack_region": "after",
         "lab_openstack_address": "192.0.2.1",
         "lab_openstack_cloud": "x",
@@ -42,9 +42,9 @@ def test_the_difference_is_shown_without_secrets(tmp_path: Path, role: str, task
         "region_clouds_yaml": str(path),
         "region_state_dir": str(tmp_path),
     }
-    ended, said = play(tmp_path, role, tasks, wishes, *arguments)
-    assert ended == code, said
-    assert not [secret for secret in SECRETS if secret in said]
-    differences = [line[1:].split() for line in said.splitlines() if line[:1] in ("-", "+")]
-    assert ["username:", "u"] in differences, said
+    ended, output = play(tmp_path, role, tasks, variables, *arguments)
+    assert ended == code, output
+    assert not [secret for secret in SECRETS if secret in output]
+    differences = [line[1:].split() for line in output.splitlines() if line[:1] in ("-", "+")]
+    assert ["username:", "u"] in differences, output
     assert (yaml.safe_load(path.read_text())["clouds"]["x"]["auth"]["password"] == "the-new-password") == (not arguments)

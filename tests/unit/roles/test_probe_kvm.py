@@ -22,7 +22,7 @@ def probe() -> Any:
     return module
 
 
-def test_the_guest_is_one_boot_sector_whose_parts_do_not_overlap(probe: Any) -> None:
+def test_boot_sector_parts_do_not_overlap(probe: Any) -> None:
     sector = probe.boot_sector()
     assert len(sector) == 512 and sector[510:] == b"\x55\xaa"
     assert len(probe.REAL_MODE) <= 0x20 and len(probe.PROTECTED_MODE) <= 0x30 and 0x60 + len(probe.MARKER) + 2 <= 0xA0
@@ -36,17 +36,17 @@ def test_the_guest_shows_its_marker_under_emulation(probe: Any, monkeypatch: pyt
     assert probe.time_to_marker("tcg", 1) == math.inf, "another guest shows none"
 
 
-def test_without_the_device_nothing_is_tried(probe: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_device_skips_the_probe(probe: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(probe, "time_to_marker", lambda *_words: pytest.fail("a guest was started"))
     assert probe.answer(20, tmp_path / "kvm") == "qemu"
 
 
 @pytest.mark.parametrize(
-    ("emulated", "virtual", "said"),
+    ("emulated", "virtual", "expected"),
     [(0.5, 0.3, "kvm"), (0.5, 1.4, "kvm"), (0.5, 1.6, "qemu"), (0.5, math.inf, "qemu"), (math.inf, 3.0, "kvm"), (math.inf, 21.0, "qemu")],
 )
-def test_kvm_has_to_be_about_as_soon_as_emulation(
-    probe: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulated: float, virtual: float, said: str
+def test_kvm_must_be_as_fast_as_emulation(
+    probe: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulated: float, virtual: float, expected: str
 ) -> None:
     def time_to_marker(accelerator: str, seconds: float) -> float:
         needed = emulated if accelerator == "tcg" else virtual
@@ -54,7 +54,7 @@ def test_kvm_has_to_be_about_as_soon_as_emulation(
 
     monkeypatch.setattr(probe, "time_to_marker", time_to_marker)
     (tmp_path / "kvm").touch()
-    assert probe.answer(20, tmp_path / "kvm") == said
+    assert probe.answer(20, tmp_path / "kvm") == expected
 
 
 def test_without_qemu_there_is_no_kvm(probe: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

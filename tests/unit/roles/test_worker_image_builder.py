@@ -25,7 +25,7 @@ TOOL = packages.Package("tool", "all", "1:2.0~rc1-3", "bb" * 32, 20)
 MANIFEST = packages.Manifest("trixie", "amd64", 1700000000, (TOOL, BASH))
 
 
-def test_a_manifest_reads_back_and_does_not_depend_on_order(tmp_path: Path) -> None:
+def test_manifest_round_trip_ignores_order(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(MANIFEST.text())
     again = packages.read_manifest(path)
@@ -33,7 +33,7 @@ def test_a_manifest_reads_back_and_does_not_depend_on_order(tmp_path: Path) -> N
     assert set(again.packages) == {BASH, TOOL}
 
 
-def test_the_sources_of_a_manifest_are_the_images_wherever_a_rebuild_fetches_from(tmp_path: Path) -> None:
+def test_rebuild_keeps_the_manifests_sources(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(dataclasses.replace(MANIFEST, sources=("deb http://mirror.example.org/debian trixie main",)).text())
     again = packages.read_manifest(path)
@@ -41,7 +41,7 @@ def test_the_sources_of_a_manifest_are_the_images_wherever_a_rebuild_fetches_fro
     assert again.sources_list(["deb http://snapshot.example.org/ trixie main"]) == "deb http://mirror.example.org/debian trixie main\n"
 
 
-def test_a_manifest_without_sources_means_those_of_the_build(tmp_path: Path) -> None:
+def test_manifest_without_sources_uses_those_of_the_build(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(MANIFEST.text())
     assert json.loads(path.read_text())["format"] == 1 and packages.read_manifest(path).text() == path.read_text(), "its hash stays"
@@ -62,7 +62,7 @@ def test_an_epoch_is_escaped_in_file_names() -> None:
     assert TOOL.file == "tool_1%3a2.0~rc1-3_all.deb"
 
 
-def test_the_plan_of_apt_is_understood() -> None:
+def test_apt_plan_is_parsed() -> None:
     line = "Inst libc6 (2.41-12 Debian:13.1/stable, Debian-Security:13/stable-security [amd64]) []"
     match = packages.INSTALLED.match(line)
     assert match and match.groupdict() == {"name": "libc6", "version": "2.41-12", "architecture": "amd64"}
@@ -81,8 +81,8 @@ def test_the_time_of_a_package_is_in_its_header(tmp_path: Path) -> None:
 
 def test_differences_say_what_is_wrong() -> None:
     assert packages.differences(MANIFEST, {"bash": "5.2-1", "tool": "1:2.0~rc1-3"}) == []
-    said = packages.differences(MANIFEST, {"bash": "5.3", "more": "1"})
-    assert said == sorted(
+    found = packages.differences(MANIFEST, {"bash": "5.3", "more": "1"})
+    assert found == sorted(
         [
             "bash: the manifest has 5.2-1, 5.3 is installed",
             "more 1 is installed but not in the manifest",

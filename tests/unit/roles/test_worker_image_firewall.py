@@ -52,10 +52,10 @@ def chains(*files: Path) -> dict[str, list[str]]:
 
 
 @pytest.fixture
-def laid(tmp_path: Path) -> Any:
+def write_files(tmp_path: Path) -> Any:
     """Writes what the image holds with these variables, and the scheduler's file; answers the two that are loaded, first the image's."""
 
-    def lay(**variables: Any) -> tuple[Path, Path]:
+    def write(**variables: Any) -> tuple[Path, Path]:
         folder = tmp_path / "worker.nft.d"
         folder.mkdir()
         # Accounts of the image, which this machine may not have.
@@ -67,24 +67,24 @@ def laid(tmp_path: Path) -> Any:
         scheduler.write_text(SCHEDULERS.read_text().replace(FOLDER, str(folder)))
         return image, scheduler
 
-    return lay
+    return write
 
 
-def test_nothing_comes_in_unless_the_site_says_so(laid: Any) -> None:
-    found = chains(*laid())
+def test_inbound_is_closed_by_default(write_files: Any) -> None:
+    found = chains(*write_files())
     for chain in ("worker input", "distcloud_worker input"):
         assert any("policy drop" in rule for rule in found[chain])
         assert not any("tcp dport" in rule for rule in found[chain])
 
 
-def test_an_open_port_is_open_in_both(laid: Any) -> None:
-    found = chains(*laid(worker_image_inbound_tcp_ports=[22, 9100]))
+def test_open_port_is_open_in_both_firewalls(write_files: Any) -> None:
+    found = chains(*write_files(worker_image_inbound_tcp_ports=[22, 9100]))
     for chain in ("worker input", "distcloud_worker input"):
         assert "tcp dport { 22, 9100 } accept" in found[chain]
 
 
-def test_names_and_time_pass_both_and_jobs_pass_neither(laid: Any) -> None:
-    found = chains(*laid())
+def test_dns_and_ntp_pass_jobs_do_not(write_files: Any) -> None:
+    found = chains(*write_files())
     assert found["worker metadata"] == ["meta skuid 0 accept", *EXCEPTIONS, "reject with icmpx 3"]
     assert "ip daddr 169.254.169.254 jump metadata" in found["worker output"]
     output = found["distcloud_worker output"][1:]
@@ -93,8 +93,8 @@ def test_names_and_time_pass_both_and_jobs_pass_neither(laid: Any) -> None:
     assert not any("accept" in rule for rule in output[2:])
 
 
-def test_a_machine_without_our_image_needs_no_such_files(laid: Any, tmp_path: Path) -> None:
-    _image, scheduler = laid()
+def test_firewall_works_without_the_images_files(write_files: Any, tmp_path: Path) -> None:
+    _image, scheduler = write_files()
     shutil.rmtree(tmp_path / "worker.nft.d")
     found = chains(scheduler)
     assert [rule for rule in found["distcloud_worker input"] if "dport" in rule] == [

@@ -18,7 +18,7 @@ from typing import Any
 
 from _process import BuildError, run
 from disk import convert, make_raw
-from packages import Apt, Manifest, differences, lay_repository, newest, read_manifest
+from packages import Apt, Manifest, differences, newest, read_manifest, write_repository
 from tree import customise
 
 
@@ -58,14 +58,14 @@ def build(recipe: dict[str, Any], cache: Path, output: Path, pinned: Manifest | 
         (output / "result.json").unlink(missing_ok=True)
         shutil.move(image, output / "worker.qcow2")
         (output / "manifest.json").write_text(manifest.text())
-        # Last: whoever finds it finds the other two complete.
+        # Last: where it exists, the other two files are complete.
         (output / "result.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
     return result
 
 
 def make_tree(recipe: dict[str, Any], manifest: Manifest, apt: Apt, work: Path) -> Path:
     """Installs exactly the manifest's packages, applies the recipe, and returns the tree as a sorted tar file."""
-    source = lay_repository(work / "repository", apt.archives, manifest)
+    source = write_repository(work / "repository", apt.archives, manifest)
     tar, installed = work / "root.tar", work / "installed"
     (work / "recipe.json").write_text(json.dumps(recipe))
     (work / "manifest.json").write_text(manifest.text())
@@ -93,9 +93,9 @@ def make_tree(recipe: dict[str, Any], manifest: Manifest, apt: Apt, work: Path) 
         what="installing the packages",
         epoch=manifest.epoch,
     )
-    said = differences(manifest, dict(line.split(" ", 1) for line in installed.read_text().splitlines()))
-    if said:
-        raise BuildError("the image does not hold exactly the manifest's packages:\n" + "\n".join(said))
+    found = differences(manifest, dict(line.split(" ", 1) for line in installed.read_text().splitlines()))
+    if found:
+        raise BuildError("the image does not hold exactly the manifest's packages:\n" + "\n".join(found))
     return tar
 
 

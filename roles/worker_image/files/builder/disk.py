@@ -85,7 +85,7 @@ def write_boot_record(disk: Path, boot: bytes, core: bytes, sectors: int, signat
 
 
 def convert(disk: Path, image: Path, compression: str) -> None:
-    """Raw to compressed qcow2; one thread and in order, so that the clusters lie where they lay last time."""
+    """Raw to compressed qcow2; one thread and in order, so that the cluster order is reproducible."""
     run(
         ["qemu-img", "convert", "-q", "-m", "1", "-f", "raw", "-O", "qcow2", "-c", "-o", f"compression_type={compression}", disk, image],
         what="converting to qcow2",

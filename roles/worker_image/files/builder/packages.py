@@ -14,7 +14,7 @@ from typing import Any
 from _process import BuildError, run
 
 INSTALLED = re.compile(r"^Inst (?P<name>\S+) \((?P<version>\S+) .*\[(?P<architecture>\S+)\]\)")
-# Format 1, of images built before the sources were recorded, is read and written as it was: its hash names its set.
+# Format 1, of images built before sources were recorded, is read and written unchanged: its hash identifies the set.
 FORMATS = (1, 2)
 
 
@@ -120,7 +120,7 @@ class Apt:
         plan = run(["apt-get", *self.options, "-s", "install", *base, *wanted], what="choosing the packages")
         found = [match.groupdict() for line in plan.splitlines() if (match := INSTALLED.match(line))]
         if not found:
-            raise BuildError("choosing the packages: apt chose none; look at worker_image_apt_sources")
+            raise BuildError("choosing the packages: apt selected no package; check worker_image_apt_sources")
         return self.describe([(entry["name"], entry["architecture"], entry["version"]) for entry in found])
 
     def describe(self, wanted: Iterable[tuple[str, str, str]]) -> list[Package]:
@@ -216,7 +216,7 @@ def made_at(deb: Path) -> int:
     return int(header[24:36].decode("ascii").strip() or 0)
 
 
-def lay_repository(folder: Path, archives: Path, manifest: Manifest) -> str:
+def write_repository(folder: Path, archives: Path, manifest: Manifest) -> str:
     """Makes a repository of exactly the manifest's packages in `folder`; returns the line for sources.list.
 
     It is trusted because every file was compared with the manifest's hash before.
@@ -241,11 +241,11 @@ def lay_repository(folder: Path, archives: Path, manifest: Manifest) -> str:
 def differences(manifest: Manifest, installed: Mapping[str, Any]) -> list[str]:
     """How the installed packages (name -> version) differ from the manifest's, one sentence each."""
     recorded = {package.name: package.version for package in manifest.packages}
-    said = [f"{name} {version} is in the manifest but not installed" for name, version in recorded.items() if name not in installed]
-    said += [f"{name} {version} is installed but not in the manifest" for name, version in installed.items() if name not in recorded]
-    said += [
+    found = [f"{name} {version} is in the manifest but not installed" for name, version in recorded.items() if name not in installed]
+    found += [f"{name} {version} is installed but not in the manifest" for name, version in installed.items() if name not in recorded]
+    found += [
         f"{name}: the manifest has {version}, {installed[name]} is installed"
         for name, version in recorded.items()
         if name in installed and installed[name] != version
     ]
-    return sorted(said)
+    return sorted(found)

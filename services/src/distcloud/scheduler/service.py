@@ -21,7 +21,7 @@ from .engine.metrics import Meters
 from .engine.minter_client import MinterSocket
 from .engine.monitor import Pace
 from .engine.operations import WorkerContext
-from .matching.subprocess_matcher import OutlastingJudge
+from .matching.subprocess_matcher import SubprocessMatcher
 from .pool.htcondor import HtcondorPool, PoolAddress
 from .settings import SchedulerSettings
 
@@ -73,7 +73,7 @@ async def _run(settings: SchedulerSettings) -> None:
             token_directory=settings.pool.token_directory,
         )
     )
-    judge = OutlastingJudge()
+    ad_matcher = SubprocessMatcher()
     try:
         await database.migrate(PACKAGE)
         registry = CollectorRegistry()
@@ -89,15 +89,15 @@ async def _run(settings: SchedulerSettings) -> None:
             policy=settings.policy,
             pace=Pace(cycle=settings.cycle_seconds, listing=settings.cycle_seconds),
             meters=Meters(registry),
-            judge=judge,
+            ad_matcher=ad_matcher,
         )
-        app = create_app(settings, engine, Catalogue(database, box, on_change=engine.wake), registry=registry, judge=judge)
+        app = create_app(settings, engine, Catalogue(database, box, on_change=engine.wake), registry=registry, ad_matcher=ad_matcher)
         # A loop that is stuck cannot mend itself: the watchdog then hears nothing more, and systemd starts the service anew.
         watching = asyncio.create_task(watchdog(lambda: engine.status().stuck, stop))
         await _side_by_side(serve(app, settings.listen, stop), engine.run(stop), stop)
         await watching
     finally:
-        await asyncio.to_thread(judge.close)
+        await asyncio.to_thread(ad_matcher.close)
         await pool.close()
         await database.close()
 

@@ -11,7 +11,7 @@ from ansible_collections.hep.distcloud.plugins.filter.site import missing_names
 
 
 @pytest.mark.parametrize(
-    ("wished", "carried", "missing"),
+    ("desired", "carried", "missing"),
     [
         (["DNS:a.example.org", "IP:192.0.2.1"], ["IP:192.0.2.1", "DNS:other", "DNS:a.example.org"], []),
         (["DNS:a.example.org", "DNS:b.example.org"], ["DNS:b.example.org"], ["DNS:a.example.org"]),
@@ -33,5 +33,5 @@ from ansible_collections.hep.distcloud.plugins.filter.site import missing_names
         (["URI:urn:a", "email:a@example.org"], ["URI:urn:a", "email:A@example.org"], ["email:a@example.org"]),
     ],
 )
-def test_missing_names(wished, carried, missing):
-    assert missing_names(wished, carried) == missing
+def test_missing_names(desired, carried, missing):
+    assert missing_names(desired, carried) == missing

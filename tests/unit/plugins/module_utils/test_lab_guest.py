@@ -51,7 +51,7 @@ def test_a_link_laid_by_the_guest_leads_nowhere(tree: Tree, tmp_path: Path) -> N
     outside = tmp_path / "outside"
     outside.mkdir()
     (Path(tree.root) / "etc").symlink_to(outside)
-    with pytest.raises(Failure, match="is no folder"):
+    with pytest.raises(Failure, match="is not a folder"):
         drifted(tree, [GuestFile("/etc/hosts", "x")])
     with pytest.raises(OSError, match="etc"):
         tree.write("/etc/hosts", "x", 0o644)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 NET, GATEWAY = "10.203.0.0/24", "10.203.0.1"
 CONDITIONS = (plan.ABSENT, plan.STOPPED, plan.RUNNING, plan.ORPHANED, plan.STUCK)
-WISH = {"start": {"address": "10.203.0.10", "bridge": "b"}}
+SPEC = {"start": {"address": "10.203.0.10", "bridge": "b"}}
 LABS = st.from_regex(plan.LAB_NAME, fullmatch=True)
 HOSTS = st.from_regex(plan.HOST_NAME, fullmatch=True)
 
@@ -48,8 +48,8 @@ def follow(steps: list[plan.Step], condition: str, record: bool, links: str) -> 
         itertools.product(("started", "stopped", "absent"), CONDITIONS, (True, False), ("attached", "detached", "missing"), (True, False))
     ),
 )
-def test_every_situation_leads_to_the_wish_and_then_rests(state: str, condition: str, record: bool, links: str, recreate: bool) -> None:
-    steps = plan.plan_host(state, WISH if record else None, WISH, condition, links, recreate)
+def test_every_situation_leads_to_the_spec_and_then_rests(state: str, condition: str, record: bool, links: str, recreate: bool) -> None:
+    steps = plan.plan_host(state, SPEC if record else None, SPEC, condition, links, recreate)
     assert all(step.reason for step in steps)
     condition, record, links = follow(steps, condition, record, links)
     if state == "started":
@@ -57,19 +57,19 @@ def test_every_situation_leads_to_the_wish_and_then_rests(state: str, condition:
     else:
         assert condition in (plan.ABSENT, plan.STOPPED)
         assert not (state == "absent" and record)
-    assert plan.plan_host(state, WISH if record else None, WISH, condition, links) == []
+    assert plan.plan_host(state, SPEC if record else None, SPEC, condition, links) == []
 
 
 def test_changed_argument_of_the_start_restarts_and_is_named() -> None:
-    steps = plan.plan_host("started", {"start": {"address": "10.203.0.9", "bridge": "b"}}, WISH, plan.RUNNING, "attached")
+    steps = plan.plan_host("started", {"start": {"address": "10.203.0.9", "bridge": "b"}}, SPEC, plan.RUNNING, "attached")
     assert [tuple(step) for step in steps] == [("stop", "address changed"), ("start", "address changed")]
 
 
 @pytest.mark.parametrize(
     ("hosts", "message"),
     [
-        ({"Big": {"address": "10.203.0.9"}}, "hosts: 'Big' is no host name"),
-        ({"a": {}}, "hosts.a.address: '' is no IPv4 address"),
+        ({"Big": {"address": "10.203.0.9"}}, "hosts: 'Big' is not a valid host name"),
+        ({"a": {}}, "hosts.a.address: '' is not an IPv4 address"),
         ({"a": {"address": "10.204.0.9"}}, "hosts.a.address: 10.204.0.9 is outside of the lab's network"),
         ({"a": {"address": "10.203.0.1"}}, "hosts.a.address: 10.203.0.1 already belongs to the gateway"),
         ({"a": {"address": "10.203.0.9"}, "b": {"address": "10.203.0.9"}}, "hosts.b.address: 10.203.0.9 already belongs to a"),
@@ -78,9 +78,9 @@ def test_changed_argument_of_the_start_restarts_and_is_named() -> None:
         ({"a": None}, "hosts.a: expected a mapping"),
     ],
 )
-def test_impossible_wishes_name_host_and_field(hosts: dict, message: str) -> None:
-    with pytest.raises(plan.WishError, match=message.replace(".", r"\.")):
-        plan.normalise_hosts(hosts, NET, GATEWAY)
+def test_impossible_specs_name_host_and_field(hosts: dict, message: str) -> None:
+    with pytest.raises(plan.SpecError, match=message.replace(".", r"\.")):
+        plan.normalize_hosts(hosts, NET, GATEWAY)
 
 
 @given(LABS, HOSTS)
@@ -117,9 +117,9 @@ def test_labs_clash_by_bridge_or_network_and_never_with_themselves() -> None:
 
 
 def test_resolvers_on_the_loopback_do_not_help_a_guest() -> None:
-    assert plan.usable_resolvers("nameserver 192.0.2.1\n")
-    assert not plan.usable_resolvers("nameserver 127.0.0.53\n")
-    assert not plan.usable_resolvers("search example.org\n")
+    assert plan.has_usable_resolver("nameserver 192.0.2.1\n")
+    assert not plan.has_usable_resolver("nameserver 127.0.0.53\n")
+    assert not plan.has_usable_resolver("search example.org\n")
 
 
 def test_pip_configuration_follows_the_environment_and_the_guests_own_bundle() -> None:
@@ -136,7 +136,7 @@ def test_known_hosts_names_every_way_to_a_host_and_skips_those_without_a_key() -
 
 
 def test_secrets_among_the_files_are_marked() -> None:
-    wish = plan.normalise_hosts({"a": {"address": "10.203.0.9"}}, NET, GATEWAY)["a"]
+    spec = plan.normalize_hosts({"a": {"address": "10.203.0.9"}}, NET, GATEWAY)["a"]
     outer = {
         "network": NET,
         "gateway": GATEWAY,
@@ -145,7 +145,7 @@ def test_secrets_among_the_files_are_marked() -> None:
         "pip_conf": "[global]\n",
         "proxy": {"http_proxy": "http://user:word@proxy/"},
     }
-    files = {file.path: file for file in plan.guest_files("a", wish, outer, "", {"private": "p", "public": "q", "machine_id": "m"})}
+    files = {file.path: file for file in plan.guest_files("a", spec, outer, "", {"private": "p", "public": "q", "machine_id": "m"})}
     assert {path for path, file in files.items() if file.secret} == {
         "/etc/pip.conf",
         "/etc/environment",
@@ -156,10 +156,10 @@ def test_secrets_among_the_files_are_marked() -> None:
 
 
 def test_a_host_forgets_the_index_and_the_proxy_that_the_machine_no_longer_has() -> None:
-    wish = plan.normalise_hosts({"a": {"address": "10.203.0.9"}}, NET, GATEWAY)["a"]
+    spec = plan.normalize_hosts({"a": {"address": "10.203.0.9"}}, NET, GATEWAY)["a"]
     outer = {"network": NET, "gateway": GATEWAY, "resolv_conf": "", "authorized_keys": "k\n"}
     for gone in (outer, outer | {"pip_conf": "", "proxy": {"http_proxy": "", "no_proxy": ""}}):
-        files = {file.path: file for file in plan.guest_files("a", wish, gone, "", None)}
+        files = {file.path: file for file in plan.guest_files("a", spec, gone, "", None)}
         for path in ("/etc/pip.conf", "/etc/environment", "/etc/apt/apt.conf.d/91lab-proxy"):
             assert files[path].content == ""
 

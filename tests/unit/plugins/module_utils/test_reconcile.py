@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.hep.distcloud.plugins.module_utils._core.reconcile import (
     CREATE,
     DELETE,
-    MARK,
+    HIDDEN,
     NONE,
     REPLACE,
     UPDATE,
@@ -53,7 +53,7 @@ def test_every_action(current, desired, action, fields):
     assert plan.changed is (action != NONE)
 
 
-def test_a_field_the_wish_does_not_name_stays():
+def test_a_field_the_spec_does_not_name_stays():
     assert reconcile({"a": 1, "b": 2}, {"a": 3}).after == {"a": 3, "b": 2}
 
 
@@ -68,10 +68,10 @@ def test_a_whole_mapping_is_replaced_not_extended():
 
 
 def test_a_secret_is_neither_compared_nor_shown():
-    current = {"auth": {"user": "u", "password": MARK}}
-    wish = {"auth": {"password": "hunter2"}}
-    assert reconcile(current, wish, secrets=("auth.password",)).action == NONE
-    plan = reconcile(current, wish, secrets=("auth.password",), changed_secrets=("auth.password",))
+    current = {"auth": {"user": "u", "password": HIDDEN}}
+    spec = {"auth": {"password": "hunter2"}}
+    assert reconcile(current, spec, secrets=("auth.password",)).action == NONE
+    plan = reconcile(current, spec, secrets=("auth.password",), changed_secrets=("auth.password",))
     assert plan.action == UPDATE
     assert plan.fields == ("auth.password",)
     shown = shown_diff(plan, "it")
@@ -84,23 +84,23 @@ def test_what_was_not_said_is_dropped_at_every_depth():
 
 
 @hypothesis.given(states)
-def test_a_state_is_its_own_wish(state):
+def test_a_state_is_its_own_spec(state):
     assert reconcile(state, state).action == NONE
 
 
 @hypothesis.given(states, states)
-def test_a_plan_carried_out_leaves_nothing_to_do(current, wish):
-    plan = reconcile(current, wish)
-    assert reconcile(plan.after, wish).action == NONE
+def test_a_plan_carried_out_leaves_nothing_to_do(current, spec):
+    plan = reconcile(current, spec)
+    assert reconcile(plan.after, spec).action == NONE
     assert plan.changed is bool(difference(plan.before, plan.after))
 
 
 @hypothesis.given(states, states)
-def test_inputs_are_not_touched(current, wish):
-    before = json.dumps([current, wish])
-    merge(current, wish)
-    reconcile(current, wish, secrets=("a",))
-    assert json.dumps([current, wish]) == before
+def test_inputs_are_not_touched(current, spec):
+    before = json.dumps([current, spec])
+    merge(current, spec)
+    reconcile(current, spec, secrets=("a",))
+    assert json.dumps([current, spec]) == before
 
 
 @hypothesis.given(states)

@@ -63,9 +63,9 @@ def test_what_we_describe_is_ours(text: str, mark: str) -> None:
         ("http://h:9292/v2", "image", "http://h:9292/v2", "/v2/images", "/v2/images"),
     ],
 )
-def test_addresses_in_whatever_form_the_catalogue_has_them(base: str, service: str, url: str, asked: str, placed: str) -> None:
+def test_addresses_in_whatever_form_the_catalog_has_them(base: str, service: str, url: str, asked: str, placed: str) -> None:
     assert _openstack.endpoint_url(base, service) == url
-    assert _openstack.placed_path(base, asked) == placed
+    assert _openstack.path_behind(base, asked) == placed
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_addresses_in_whatever_form_the_catalogue_has_them(base: str, service: s
     ],
 )
 def test_the_words_of_every_service_are_found(body: t.Any, words: str) -> None:
-    assert _openstack.message_of(502, body) == words
+    assert _openstack.error_message(502, body) == words
 
 
 NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.timezone.utc)
-WISH = {"mark": "m", "path": "/f", "roles": None, "access_rules": [], "renew_before": 30}
+SPEC = {"mark": "m", "path": "/f", "roles": None, "access_rules": [], "renew_before": 30}
 NAMES = st.lists(st.integers(1, 9), unique=True, max_size=4)
 
 
@@ -100,12 +100,12 @@ def test_a_credential_in_force_is_never_removed_but_on_request(
     document = None if stored is None else {"application_credential_id": f"c{stored}", "name": f"m-s-{stored}", "generation": stored}
     unfinished = {"generation": 10} if pending else None
     try:
-        decision = _region_credential.decide(state, "s", own, document, unfinished, WISH, NOW)
+        decision = _region_credential.decide(state, "s", own, document, unfinished, SPEC, NOW)
     except _region_credential.Failure as failure:
         assert failure.code == "lost" and state in ("present", "pruned")
         return
     if decision.step == _region_credential.PRUNE:
-        assert document is not None and document["application_credential_id"] not in decision.doomed
+        assert document is not None and document["application_credential_id"] not in decision.to_remove
     if decision.step == _region_credential.MAKE:
         assert all(decision.generation > number for number in generations)
         assert state == "rotated" or (stored not in generations and not (stored is None and generations))
@@ -123,24 +123,24 @@ def test_a_credential_in_force_is_never_removed_but_on_request(
     ],
 )
 def test_times_in_every_form(text: str | None, moment: datetime.datetime | None) -> None:
-    assert _region_credential.moment(text) == moment
+    assert _region_credential.parse_time(text) == moment
 
 
 def test_a_warning_comes_before_the_end() -> None:
-    stored = {"name": "m-s-1", "expires_at": "2026-06-20T00:00:00Z", "access_rules_wished": []}
-    assert "expires on" in _region_credential.health("s", stored, WISH, NOW)[0]
+    stored = {"name": "m-s-1", "expires_at": "2026-06-20T00:00:00Z", "access_rules_requested": []}
+    assert "expires on" in _region_credential.health("s", stored, SPEC, NOW)[0]
     stored["expires_at"] = "2026-08-20T00:00:00Z"
-    assert _region_credential.health("s", stored, WISH, NOW) == ()
+    assert _region_credential.health("s", stored, SPEC, NOW) == ()
 
 
 @pytest.mark.parametrize(
     ("said", "advice"),
     [
         ("certificate verify failed: certificate has expired (_ssl.c:992)", "the region's admin has to renew it"),
-        ("certificate verify failed: certificate is not yet valid", "are the clocks right?"),
+        ("certificate verify failed: certificate is not yet valid", "check the clocks"),
         ("certificate verify failed: IP address mismatch, certificate is not valid for '192.0.2.1'", "use that name in auth_url"),
-        ("certificate verify failed: self-signed certificate", "give the CA's file as cacert"),
+        ("certificate verify failed: self-signed certificate", "set cacert in clouds.yaml to the CA's file"),
     ],
 )
 def test_a_certificate_that_is_refused_comes_with_what_to_do(said: str, advice: str) -> None:
-    assert advice in _openstack.distrust(said)
+    assert advice in _openstack.tls_advice(said)

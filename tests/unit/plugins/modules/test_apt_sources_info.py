@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 from ansible_collections.hep.distcloud.plugins.module_utils._core import apt_sources as apt
 from ansible_collections.hep.distcloud.plugins.modules import apt_sources_info
-from harness import Result, run_module
+from module_harness import Result, run_module
 
 ONE_LINE = """deb [signed-by=/k.gpg] http://mirror.example/debian bookworm main
 deb-src http://src.example/debian bookworm main
@@ -50,7 +50,7 @@ def ask(root: Path, files: dict[str, str], release: str = "trixie", check: bool 
         path = root / "etc/apt" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    with mock.patch.object(apt_sources_info, "sources_of_this_machine", lambda: apt.sources_of_this_machine(str(root))):
+    with mock.patch.object(apt_sources_info, "local_sources", lambda: apt.local_sources(str(root))):
         return run_module(apt_sources_info.AptSourcesInfo, {"release": release}, check=check)
 
 
@@ -77,4 +77,4 @@ def test_a_list_of_mirrors_stands_for_its_first(tmp_path: Path) -> None:
 
 def test_a_machine_that_names_no_source_is_told(tmp_path: Path) -> None:
     result = ask(tmp_path, {"sources.list.d/debian.sources": MIRRORS})
-    assert result.failed and result.data["msg"].startswith("release: /etc/apt on this host names no http source of Debian trixie")
+    assert result.failed and result.data["msg"].startswith("release: /etc/apt on this host has no http source of Debian trixie")

@@ -13,7 +13,7 @@ import stat
 import pytest
 import yaml
 from ansible_collections.hep.distcloud.plugins.modules import clouds_yaml
-from harness import run_module
+from module_harness import run_module
 
 ENTRY = {"auth": {"auth_url": "https://r.example.org:5000/v3", "username": "admin", "password": "verysecretword"}, "region_name": "r"}
 
@@ -68,7 +68,7 @@ def test_no_secret_is_in_any_output_and_all_else_is_readable(tmp_path, name):
 
 def test_writers_at_the_same_time_lose_nothing(tmp_path):
     path = tmp_path / "clouds.yaml"
-    names = ["cloud-%d" % number for number in range(4)]
+    names = [f"cloud-{number}" for number in range(4)]
     processes = multiprocessing.get_context("fork")
     writers = [processes.Process(target=call, args=(path, name, {"region_name": name})) for name in names]
     for writer in writers:

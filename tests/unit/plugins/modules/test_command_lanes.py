@@ -12,8 +12,8 @@ import time
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules import command_lanes
-from harness import run_module
 from lab_access import is_gone
+from module_harness import run_module
 
 
 def call(folder, *commands, **options):
@@ -21,7 +21,7 @@ def call(folder, *commands, **options):
 
 
 def step(folder, name, lane="one", script="true", **more):
-    return dict(lane=lane, name=name, argv=["sh", "-c", "echo %s >> %s; %s" % (name, folder / "ran", script)], **more)
+    return dict(lane=lane, name=name, argv=["sh", "-c", f"echo {name} >> {folder / 'ran'}; {script}"], **more)
 
 
 def ran(folder):
@@ -40,9 +40,9 @@ def test_each_runs_once_in_the_order_of_its_lane(tmp_path):
 
 
 def test_another_revision_or_environment_runs_it_again(tmp_path):
-    call(tmp_path, step(tmp_path, "a", revision="1", environment={"WORD": "alpha-secret"}))
-    assert call(tmp_path, step(tmp_path, "a", revision="2", environment={"WORD": "alpha-secret"})).changed
-    other = call(tmp_path, step(tmp_path, "a", revision="2", environment={"WORD": "other-secret"}), diff=True)
+    call(tmp_path, step(tmp_path, "a", revision="1", environment={"STRING": "alpha-secret"}))
+    assert call(tmp_path, step(tmp_path, "a", revision="2", environment={"STRING": "alpha-secret"})).changed
+    other = call(tmp_path, step(tmp_path, "a", revision="2", environment={"STRING": "other-secret"}), diff=True)
     assert other.changed and "other-secret" not in other.raw
 
 
@@ -131,7 +131,7 @@ def test_an_environment_that_no_command_can_have_is_a_failure_of_that_command(tm
 def test_whatever_goes_wrong_in_a_lane_is_a_failure_of_its_command(tmp_path):
     (tmp_path / "state" / "a.new").mkdir(parents=True)  # where the marker is written
     result = call(tmp_path, step(tmp_path, "a"), step(tmp_path, "b"))
-    assert result.failed and "a was broken off: IsADirectoryError" in result.data["msg"]
+    assert result.failed and "a was aborted: IsADirectoryError" in result.data["msg"]
     assert ran(tmp_path) == ["a"]
 
 
@@ -141,4 +141,4 @@ def test_an_error_that_nobody_thought_of_is_a_failure_of_its_command(tmp_path, m
 
     monkeypatch.setattr(command_lanes, "run_in_group", broken)
     result = call(tmp_path, step(tmp_path, "a"), step(tmp_path, "b", lane="two"))
-    assert result.failed and "was broken off: RuntimeError: can't start new thread" in result.data["msg"]
+    assert result.failed and "was aborted: RuntimeError: can't start new thread" in result.data["msg"]

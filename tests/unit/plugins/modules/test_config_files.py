@@ -13,14 +13,14 @@ import stat
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules import config_files
-from harness import run_module
+from module_harness import run_module
 
 OWN = {"owner": getpass.getuser(), "group": grp.getgrgid(os.getgid()).gr_name}
 
 
 def call(*files, **options):
-    wishes = [dict(OWN, **{key: str(value) for key, value in file.items()}) for file in files]
-    return run_module(config_files.ConfigFiles, {"files": wishes}, **options)
+    specs = [dict(OWN, **{key: str(value) for key, value in file.items()}) for file in files]
+    return run_module(config_files.ConfigFiles, {"files": specs}, **options)
 
 
 def test_create_update_and_nothing(tmp_path):
@@ -69,14 +69,14 @@ def test_a_refused_file_does_not_take_its_place(tmp_path):
     path = tmp_path / "a.conf"
     call({"path": path, "content": "good\n"})
     refused = call({"path": path, "content": "bad\n", "validate": "grep -q good %s"})
-    assert refused.failed and "stays as it was" in refused.data["msg"] and path.read_text() == "good\n"
+    assert refused.failed and "is unchanged" in refused.data["msg"] and path.read_text() == "good\n"
     assert os.listdir(tmp_path) == ["a.conf"]
     assert call({"path": path, "content": "as good\n", "validate": "grep -q good %s"}).changed
 
 
 @pytest.mark.parametrize(
     ("wrong", "word"),
-    [({"mode": "rw"}, "quoted octal"), ({"owner": "nobody-here"}, "no such user"), ({"validate": "true"}, "%s")],
+    [({"mode": "rw"}, "quoted octal"), ({"owner": "nobody-here"}, "unknown user"), ({"validate": "true"}, "%s")],
 )
 def test_errors_name_the_file_and_the_field(tmp_path, wrong, word):
     result = call(dict({"path": tmp_path / "a.conf", "content": "x\n"}, **wrong))

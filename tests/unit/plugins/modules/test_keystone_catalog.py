@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests_mock
 from ansible_collections.hep.distcloud.plugins.modules import keystone_catalog
-from harness import run_module
+from module_harness import run_module
 
 URL = "http://keystone.test:5000/v3"
 KINDS = ("projects", "roles", "users", "services", "endpoints", "regions")
@@ -37,7 +37,7 @@ class Keystone:
         self.down = False
 
     def add(self, kind, body):
-        number = body.get("id") or "%s-%d" % (kind, len(self.kinds[kind]))
+        number = body.get("id") or f"{kind}-{len(self.kinds[kind])}"
         self.kinds[kind][number] = dict(body, id=number)
         return self.kinds[kind][number]
 
@@ -57,7 +57,7 @@ class Keystone:
             shown = {"id": "u", "name": user["name"]}
             return {"token": {"methods": ["password"], "user": shown, "expires_at": "2099-01-01T00:00:00.000000Z"}}
         if request.method != "GET":
-            self.changes.append("%s %s" % (request.method, path))
+            self.changes.append(f"{request.method} {path}")
         if path == "/role_assignments":
             return {"role_assignments": [{"user": {"id": user}, "role": {"id": role}} for user, role in self.held]}
         given = re.match(r"/projects/[^/]+/users/([^/]+)/roles/(.+)", path)
@@ -70,10 +70,10 @@ class Keystone:
         if request.method == "GET":
             asked = parse_qs(urlsplit(request.url).query)
             return {kind: [one for one in self.kinds[kind].values() if all(one.get(key) == value[0] for key, value in asked.items())]}
-        wish = dict(body[single])
-        secret = wish.pop("password", None)
-        thing = self.kinds[kind][number] if number else self.add(kind, wish)
-        thing.update(wish)
+        spec = dict(body[single])
+        secret = spec.pop("password", None)
+        thing = self.kinds[kind][number] if number else self.add(kind, spec)
+        thing.update(spec)
         if secret:
             self.passwords[thing["name"]] = secret
         return {single: thing}

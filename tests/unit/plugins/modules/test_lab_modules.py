@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.hep.distcloud.plugins.module_utils._lab import image, outer
 from ansible_collections.hep.distcloud.plugins.modules import lab_hosts, lab_images, lab_network
-from harness import run_module
 from lab_access import is_gone
+from module_harness import run_module
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def bake_by(tmp_path, monkeypatch):
 def test_a_name_that_is_no_plain_word_is_refused_before_a_lock_is_named_after_it(module, name, check, tmp_path, monkeypatch):
     monkeypatch.setattr(outer, "LOCKS", str(tmp_path))
     result = run_module(module, {"lab": name, "state": "absent"}, check=check)
-    assert result.failed and result.data["failure"]["code"] == "wish"
-    assert result.data["msg"].startswith("lab: %r" % name)
+    assert result.failed and result.data["failure"]["code"] == "invalid"
+    assert result.data["msg"].startswith(f"lab: {name!r}")
     assert not list(tmp_path.iterdir())
 
 
@@ -52,16 +52,16 @@ def test_keys_are_told_to_the_callers_file_while_the_lab_is_held(tmp_path, monke
     record = {"address": "10.203.0.10", "image": "base", "aliases": []}
     monkeypatch.setattr(outer, "host_records", lambda lab: {"central": record})
     monkeypatch.setattr(lab_hosts.nspawn, "host_keys", lambda lab, name: {"public": key, "private": "", "machine_id": ""})
-    wish = {"lab": "site", "state": "absent", "hosts": {}, "known_hosts": str(caller / "known_hosts")}
+    spec = {"lab": "site", "state": "absent", "hosts": {}, "known_hosts": str(caller / "known_hosts")}
 
-    checked = run_module(lab_hosts.LabHosts, wish, check=True)
+    checked = run_module(lab_hosts.LabHosts, spec, check=True)
     assert checked.data["changed"] and not list(caller.iterdir())
-    told = run_module(lab_hosts.LabHosts, wish)
+    told = run_module(lab_hosts.LabHosts, spec)
     assert told.data["changed"] and told.data["diff"] == checked.data["diff"]
     assert (caller / "known_hosts").read_text() == "central,central.invalid,10.203.0.10 ssh-ed25519 AAAA\n"
     assert (caller / "known_hosts").stat().st_mode & 0o777 == 0o644
-    assert not run_module(lab_hosts.LabHosts, wish).data["changed"]
-    assert not run_module(lab_hosts.LabHosts, wish | {"known_hosts": str(tmp_path / "nowhere" / "known_hosts")}).data["changed"]
+    assert not run_module(lab_hosts.LabHosts, spec).data["changed"]
+    assert not run_module(lab_hosts.LabHosts, spec | {"known_hosts": str(tmp_path / "nowhere" / "known_hosts")}).data["changed"]
 
 
 def test_the_password_in_a_proxy_is_in_no_output(tmp_path):
@@ -78,10 +78,10 @@ def test_what_another_run_bakes_is_not_purged(tmp_path, monkeypatch):
     for entry in (".bake-0f3a/root", ".bake-77aa/root", "33bb/root"):
         (cache / entry).mkdir(parents=True)
     (cache / "bake-base-0f3a.log").write_text("")
-    wish = {"images": {}, "cache": str(cache), "purge": True}
+    spec = {"images": {}, "cache": str(cache), "purge": True}
 
     def purge(check=False):
-        result = run_module(lab_images.LabImages, wish, check=check)
+        result = run_module(lab_images.LabImages, spec, check=check)
         assert not result.failed
         return [path.removeprefix(str(cache) + "/") for path in result.data["diff"]["before"].split()]
 
@@ -113,8 +113,8 @@ def test_two_recipes_of_one_kind_that_are_baked_at_once_do_not_share_a_log(bake_
     bake_by('#!/bin/sh\ncase "$*" in *broken*) echo "E: $*"; exit 100;; esac\n')
 
     def bake(*packages):
-        wish = {"images": {"small": {"packages": list(packages)}}, "mirror": "http://mirror.example.org/debian", "cache": str(cache)}
-        return run_module(lab_images.LabImages, wish)
+        spec = {"images": {"small": {"packages": list(packages)}}, "mirror": "http://mirror.example.org/debian", "cache": str(cache)}
+        return run_module(lab_images.LabImages, spec)
 
     others = []
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.hep.distcloud.plugins.module_utils._lab import outer, plan
 from ansible_collections.hep.distcloud.plugins.modules.lab_network import LabNetwork
-from harness import Result, run_module
+from module_harness import Result, run_module
 
 PLACE = {"bridge": "dclab0", "network": "10.203.0.0/24", "gateway": "10.203.0.1", "domain": "distcloud.lab"}
 NAT = "net.ipv4.ip_forward = 1"
@@ -62,9 +62,9 @@ class OuterMachine:
             for name, bridge in self.bridges.items()
         }
 
-    def make_bridge(self, wished: dict[str, t.Any], wrong: list[str]) -> None:
-        assert ("absent" in wrong) == (wished["bridge"] not in self.bridges)
-        self.bridges[wished["bridge"]] = {"alias": plan.bridge_alias(wished["lab"]), "gateway": wished["gateway"]}
+    def make_bridge(self, desired: dict[str, t.Any], wrong: list[str]) -> None:
+        assert ("absent" in wrong) == (desired["bridge"] not in self.bridges)
+        self.bridges[desired["bridge"]] = {"alias": plan.bridge_alias(desired["lab"]), "gateway": desired["gateway"]}
 
     def reboot(self) -> None:
         self.boots += 1
@@ -72,22 +72,22 @@ class OuterMachine:
         self.tables.clear()
         self.forward.write_text("0")
 
-    def run(self, lab: str, **wish: t.Any) -> Result:
+    def run(self, lab: str, **spec: t.Any) -> Result:
         """A dry run, the run, and whether the run was as predicted."""
-        params = {"lab": lab, **(PLACE if wish.get("state", "present") == "present" else {}), **wish}
+        params = {"lab": lab, **(PLACE if spec.get("state", "present") == "present" else {}), **spec}
         predicted, done = run_module(LabNetwork, params, check=True, diff=True), run_module(LabNetwork, params, diff=True)
         assert not done.failed, done.data
         assert predicted.data == done.data, (predicted.data, done.data)
         return done
 
-    def up(self, lab: str, **wish: t.Any) -> list[str]:
+    def up(self, lab: str, **spec: t.Any) -> list[str]:
         """Bring a lab up; whatever was there, it is whole then and a second run finds nothing to do."""
-        done = self.run(lab, **wish)
-        place = {**PLACE, **wish}
+        done = self.run(lab, **spec)
+        place = {**PLACE, **spec}
         assert self.bridges[place["bridge"]] == {"alias": f"distcloud lab {lab}", "gateway": place["gateway"]}
         assert self.tables[lab] == place["network"]
         assert self.forward.read_text() == "1"
-        assert self.run(lab, **wish).data["actions"] == []
+        assert self.run(lab, **spec).data["actions"] == []
         actions: list[str] = done.data["actions"]
         return actions
 
@@ -122,7 +122,7 @@ def test_a_lab_that_takes_anothers_place_can_reach_the_world_and_so_can_the_othe
 def test_a_lab_in_the_way_is_named(machine: OuterMachine) -> None:
     machine.up("one")
     refused = run_module(LabNetwork, {"lab": "two", **PLACE, "bridge": "dclab1", "others": "fail"})
-    assert refused.failed and "another lab is in the way: one (bridge dclab0, network 10.203.0.0/24)" in refused.data["msg"]
+    assert refused.failed and "another lab conflicts with this one: one (bridge dclab0, network 10.203.0.0/24)" in refused.data["msg"]
     assert list(machine.bridges) == ["dclab0"]
 
 
@@ -143,12 +143,12 @@ def test_a_rebooted_lab_is_resumed(machine: OuterMachine) -> None:
 
 
 @pytest.mark.parametrize(
-    "wish", [{"gateway": "10.203.0.2"}, {"bridge": "dclab1"}, {"network": "10.204.0.0/24", "gateway": "10.204.0.1", "bridge": "dclab1"}]
+    "spec", [{"gateway": "10.203.0.2"}, {"bridge": "dclab1"}, {"network": "10.204.0.0/24", "gateway": "10.204.0.1", "bridge": "dclab1"}]
 )
-def test_a_lab_that_moves_is_whole_at_its_new_place(machine: OuterMachine, wish: dict[str, str]) -> None:
+def test_a_lab_that_moves_is_whole_at_its_new_place(machine: OuterMachine, spec: dict[str, str]) -> None:
     machine.up("one")
-    machine.up("one", **wish)
-    assert list(machine.bridges) == [wish.get("bridge", "dclab0")]
+    machine.up("one", **spec)
+    assert list(machine.bridges) == [spec.get("bridge", "dclab0")]
     machine.run("one", state="absent")
     assert machine.untouched
 
@@ -178,7 +178,7 @@ def test_a_bridge_of_somebody_else_is_left_alone(machine: OuterMachine, alias: s
     machine.bridges["dclab0"] = dict(theirs)
     for check in True, False:
         refused = run_module(LabNetwork, {"lab": "one", **PLACE}, check=check)
-        assert refused.failed and "dclab0 is a bridge of somebody else's; set another name" in refused.data["msg"]
+        assert refused.failed and "dclab0 is a foreign bridge; set another name" in refused.data["msg"]
     machine.run("one", state="absent")
     assert machine.bridges == {"dclab0": theirs} and not machine.tables and machine.forward.read_text() == "0"
     # One that the lab itself made, and was cut short before it wrote whose it is.

@@ -12,7 +12,7 @@ import types
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules import mariadb_accounts
-from harness import run_module
+from module_harness import run_module
 
 ACCOUNT = {"name": "nova", "password": "verysecretword", "databases": ["nova", "nova_api"]}
 
@@ -115,4 +115,4 @@ def test_without_a_server_check_mode_foretells_and_a_run_says_so(server):
 
 def test_a_name_that_is_no_name_is_refused(server):
     result = call(dict(ACCOUNT, databases=["a`b"]))
-    assert result.failed and "no plain name" in result.data["msg"]
+    assert result.failed and "not a valid name" in result.data["msg"]

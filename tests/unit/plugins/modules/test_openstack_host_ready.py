@@ -13,8 +13,8 @@ import time
 import pytest
 import requests_mock
 from ansible_collections.hep.distcloud.plugins.modules import openstack_host_ready
-from harness import run_module
 from lab_access import is_gone
+from module_harness import run_module
 
 KEYSTONE = "http://keystone.test:5000/v3"
 NOVA, NEUTRON, GLANCE, PLACEMENT = "http://nova.test/v2.1", "http://neutron.test", "http://glance.test", "http://placement.test"
@@ -40,13 +40,13 @@ def region(monkeypatch, tmp_path):
     state["discovery"].parent.mkdir()
     state["discovery"].write_text(f"#!/bin/sh\ntouch {state['discovered']}\n")
     state["discovery"].chmod(0o755)
-    monkeypatch.setenv("PATH", "%s:%s" % (tmp_path / "bin", os.environ["PATH"]))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setattr(openstack_host_ready.OpenstackHostReady, "started", lambda self, unit: time.time())
-    catalogue = [
+    catalog = [
         {"type": kind, "endpoints": [{"interface": "internal", "region_id": "r", "region": "r", "url": url}]}
         for kind, url in (("compute", NOVA), ("network", NEUTRON), ("image", GLANCE), ("placement", PLACEMENT))
     ]
-    token = {"token": {"methods": ["password"], "expires_at": "2099-01-01T00:00:00.000000Z", "catalog": catalogue, "user": {"id": "u"}}}
+    token = {"token": {"methods": ["password"], "expires_at": "2099-01-01T00:00:00.000000Z", "catalog": catalog, "user": {"id": "u"}}}
     with requests_mock.Mocker() as mocker:
         mocker.get(KEYSTONE, json={"version": {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": KEYSTONE}]}})
         mocker.post(KEYSTONE + "/auth/tokens", json=token, headers={"X-Subject-Token": "t"}, status_code=201)
@@ -103,5 +103,5 @@ def test_a_discovery_that_takes_too_long_is_ended_with_all_that_it_started_and_n
         result = call()
         if child.exists():
             break
-    assert result.failed and "discover_hosts was not finished after %d s" % patience in result.data["failure"]["details"]["missing"]
+    assert result.failed and f"discover_hosts was not finished after {patience} s" in result.data["failure"]["details"]["missing"]
     assert is_gone(child.read_text().strip())

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules.ovs_bridge import OvsBridge
-from harness import Result, run_module
+from module_harness import Result, run_module
 
 VSCTL = """#!%s
 import json, sys
@@ -53,7 +53,7 @@ else:
             state["manager"] = step[1]
 json.dump(state, open(path, "w"))
 """
-WISH = {
+SPEC = {
     "name": "br-ex",
     "datapath_type": "netdev",
     "ports": ["ex0"],
@@ -92,15 +92,15 @@ def switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Switch:
     program = tmp_path / "ovs-vsctl"
     program.write_text(VSCTL % (sys.executable, str(found.path)))
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", "%s:%s" % (tmp_path, os.environ["PATH"]))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     return found
 
 
 def call(**options: t.Any) -> Result:
-    return run_module(OvsBridge, WISH, diff=True, **options)
+    return run_module(OvsBridge, SPEC, diff=True, **options)
 
 
-def test_what_is_as_wished_is_left_alone(switch: Switch) -> None:
+def test_what_is_as_desired_is_left_alone(switch: Switch) -> None:
     for check in (True, False):
         assert not call(check=check).changed
     assert switch.state == GOOD
@@ -136,5 +136,5 @@ def test_a_switch_that_does_not_run_yet(switch: Switch) -> None:
 
 
 def test_a_port_of_another_bridge_is_named(switch: Switch) -> None:
-    result = run_module(OvsBridge, dict(WISH, ports=["taken"]))
+    result = run_module(OvsBridge, dict(SPEC, ports=["taken"]))
     assert result.failed and "taken because it is on bridge br-int" in result.data["msg"]

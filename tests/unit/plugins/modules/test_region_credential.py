@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.hep.distcloud.plugins.modules.region_credential import RegionCredential
-from harness import Result, run_module
-from region_http import LOGIN, Call, replay
+from module_harness import Result, run_module
+from region_replay import LOGIN, Call, replay
 
 PATH = "/users/user-1/application_credentials"
 RULES = [
@@ -79,7 +79,7 @@ def store(path: Path, generation: int = 1, **more: t.Any) -> dict[str, t.Any]:
         "expires_at": "2098-01-01T00:00:00Z",
         "roles": ["member"],
         "with_access_rules": True,
-        "access_rules_wished": RULES,
+        "access_rules_requested": RULES,
         "previous": [],
         **more,
     }
@@ -136,16 +136,16 @@ def test_the_request_carries_rules_roles_end_and_is_restricted(path: Path) -> No
     assert sent["expires_at"].endswith("T00:00:00.000000Z") and len(sent["secret"]) >= 48
 
 
-def test_rules_name_the_project_where_the_catalogue_has_it_in_the_addresses(path: Path) -> None:
-    """As in many older regions: the scheduler goes by the catalogue, and a rule without the project would refuse all its calls."""
+def test_rules_name_the_project_where_the_catalog_has_it_in_the_addresses(path: Path) -> None:
+    """As in many older regions: the scheduler goes by the catalog, and a rule without the project would refuse all its calls."""
     rules = [{**rule, "path": rule["path"].replace("/v2.1", "/v2.1/project-1")} for rule in RULES]
     tried = [Call("GET", "compute", "/project-1/limits", {}), Call("GET", "image", "/images", {})]
-    with replay(listing(), creation(), *tried, catalogue={"compute": "http://region.test:8774/v2.1/project-1"}) as region:
+    with replay(listing(), creation(), *tried, catalog={"compute": "http://region.test:8774/v2.1/project-1"}) as region:
         result = run(path)
         sent = next(said for said in region.mocker.request_history if said.method == "POST" and said.path.endswith("_credentials"))
     assert result.changed and sent.json()["application_credential"]["access_rules"] == rules
-    assert yaml.safe_load(path.read_text())["access_rules_wished"] == RULES
-    with replay(listing(entry()), catalogue={"compute": "http://region.test:8774/v2.1/project-1"}):
+    assert yaml.safe_load(path.read_text())["access_rules_requested"] == RULES
+    with replay(listing(entry()), catalog={"compute": "http://region.test:8774/v2.1/project-1"}):
         assert not run(path).changed
 
 
@@ -186,11 +186,11 @@ def test_expired_is_a_failure_and_vanished_is_not(path: Path, given: dict[str, t
     assert result.failed is (word == "expired") and word in result.raw
 
 
-def test_other_rules_wished_later_are_told_and_not_applied(path: Path) -> None:
+def test_other_rules_desired_later_are_told_and_not_applied(path: Path) -> None:
     store(path)
     with replay(listing(entry())):
         result = run(path, access_rules=RULES[:1])
-    assert not result.changed and "was made with other access_rules" in result.raw
+    assert not result.changed and "was created with other access_rules" in result.raw
 
 
 @pytest.mark.parametrize("check,diff", MODES)
@@ -217,7 +217,7 @@ def test_another_project_is_told(path: Path) -> None:
     store(path, project_id="project-0")
     with replay(listing(entry())):
         result = run(path)
-    assert not result.changed and "was made with other project" in result.raw
+    assert not result.changed and "was created with other project" in result.raw
 
 
 @pytest.mark.parametrize("refusing", ["compute", "image"])
@@ -237,7 +237,7 @@ def test_a_region_without_rules_gets_one_without_and_says_so(path: Path, refusin
     assert yaml.safe_load(path.read_text())["with_access_rules"] is False
     with replay(listing(entry())):  # and that is not taken for drift
         second = run(path)
-    assert not second.changed and "made with other" not in second.raw
+    assert not second.changed and "created with other" not in second.raw
 
 
 UNKNOWN = "Additional properties are not allowed ('%s' was unexpected)"
@@ -315,7 +315,7 @@ def test_an_account_that_may_not_make_any_is_told_why(path: Path) -> None:
 def test_an_account_that_does_not_exist_yet_can_be_checked(path: Path) -> None:
     with replay(login=401):
         result = run(path, check=True, login_pending=True)
-    assert result.changed and "only a check" in result.raw
+    assert result.changed and "check mode assumes" in result.raw
 
 
 @pytest.mark.parametrize(("check", "pending"), [(False, False), (True, False), (False, True)])

@@ -10,8 +10,8 @@ import typing as t
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules.region_credential_info import RegionCredentialInfo
-from harness import run_module
-from region_http import LOGIN, Call, replay
+from module_harness import run_module
+from region_replay import LOGIN, Call, replay
 
 ENTRIES = [
     {"id": "c2", "name": "distcloud-scheduler-2", "description": "x [distcloud]", "roles": [{"name": "member"}], "access_rules": None},

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules.region_image import RegionImage
-from harness import run_module
-from region_http import LOGIN, Call, replay
+from module_harness import run_module
+from region_replay import LOGIN, Call, replay
 
 CONTENT = b"an image"
 SHA512 = hashlib.sha512(CONTENT).hexdigest()
@@ -21,7 +21,7 @@ MODES = [(False, False), (True, False), (False, True), (True, True)]
 
 
 @pytest.fixture
-def wish(tmp_path: Path) -> dict[str, t.Any]:
+def spec(tmp_path: Path) -> dict[str, t.Any]:
     path = tmp_path / "worker.qcow2"
     path.write_bytes(CONTENT)
     return {
@@ -35,7 +35,7 @@ def wish(tmp_path: Path) -> dict[str, t.Any]:
 
 
 def image(**changes: t.Any) -> dict[str, t.Any]:
-    """An image as Glance shows it: what the wish asks for, with changes."""
+    """An image as Glance shows it: what the spec asks for, with changes."""
     base = {
         "id": "i1",
         "name": "worker",
@@ -83,9 +83,9 @@ def upload(*after: dict[str, t.Any]) -> list[Call]:
 
 
 @pytest.mark.parametrize("check,diff", MODES)
-def test_uploads_what_is_not_there(wish: dict[str, t.Any], check: bool, diff: bool) -> None:
+def test_uploads_what_is_not_there(spec: dict[str, t.Any], check: bool, diff: bool) -> None:
     with replay(listing(), *([] if check else upload(image(status="saving"), image()))) as region:
-        result = run_module(RegionImage, wish, check=check, diff=diff)
+        result = run_module(RegionImage, spec, check=check, diff=diff)
         sent = [one for one in region.mocker.request_history if one.method == "PUT"]
     assert result.changed and not result.failed, result.data
     assert result.data["diff"]["before"] == {}
@@ -95,67 +95,67 @@ def test_uploads_what_is_not_there(wish: dict[str, t.Any], check: bool, diff: bo
 
 
 @pytest.mark.parametrize("check,diff", MODES)
-def test_the_same_content_stays(wish: dict[str, t.Any], check: bool, diff: bool) -> None:
+def test_the_same_content_stays(spec: dict[str, t.Any], check: bool, diff: bool) -> None:
     with replay(listing(image())):
-        result = run_module(RegionImage, wish, check=check, diff=diff)
+        result = run_module(RegionImage, spec, check=check, diff=diff)
     assert not result.changed and not result.failed, result.data
     assert result.data["image"]["properties"]["others"] == "own"
 
 
 @pytest.mark.parametrize("check,diff", MODES)
-def test_changes_properties_in_place(wish: dict[str, t.Any], check: bool, diff: bool) -> None:
+def test_changes_properties_in_place(spec: dict[str, t.Any], check: bool, diff: bool) -> None:
     there = image(distcloud_build="6", min_disk=2)
     patch = [{"op": "replace", "path": "/distcloud_build", "value": "7"}, {"op": "replace", "path": "/min_disk", "value": 1}]
     calls = [] if check else [Call("PATCH", "image", "/images/i1", image(), body=patch), Call("GET", "image", "/images/i1", image())]
     with replay(listing(there), *calls):
-        result = run_module(RegionImage, wish, check=check, diff=diff)
+        result = run_module(RegionImage, spec, check=check, diff=diff)
     builds = [result.data["diff"][when]["properties"]["distcloud_build"] for when in ("before", "after")]
     assert result.changed and builds == ["6", "7"]
 
 
 @pytest.mark.parametrize("status", ["queued", "saving", "killed"])
 @pytest.mark.parametrize("check", [False, True])
-def test_replaces_what_an_upload_left_over(wish: dict[str, t.Any], status: str, check: bool) -> None:
+def test_replaces_what_an_upload_left_over(spec: dict[str, t.Any], status: str, check: bool) -> None:
     calls = [] if check else [Call("DELETE", "image", "/images/i0", status=204), *upload(image())]
     with replay(listing(image(id="i0", status=status, os_hash_value=None)), *calls):
-        result = run_module(RegionImage, wish, check=check)
+        result = run_module(RegionImage, spec, check=check)
     assert result.changed and not result.failed, result.data
 
 
-def test_an_image_of_another_project_is_not_ours(wish: dict[str, t.Any]) -> None:
+def test_an_image_of_another_project_is_not_ours(spec: dict[str, t.Any]) -> None:
     with replay(listing(image(id="foreign", owner="project-2")), *upload(image())):
-        assert run_module(RegionImage, wish).changed
+        assert run_module(RegionImage, spec).changed
 
 
-def test_takes_back_what_arrived_otherwise(wish: dict[str, t.Any]) -> None:
+def test_takes_back_what_arrived_otherwise(spec: dict[str, t.Any]) -> None:
     with replay(listing(), *upload(image(os_hash_value="00")), Call("DELETE", "image", "/images/i1", status=204)):
-        result = run_module(RegionImage, wish)
+        result = run_module(RegionImage, spec)
     assert result.failed and result.data["failure"]["code"] == "mismatch"
 
 
-def test_takes_back_what_was_refused(wish: dict[str, t.Any]) -> None:
+def test_takes_back_what_was_refused(spec: dict[str, t.Any]) -> None:
     refused = Call("PUT", "image", "/images/i1/file", {"error": {"message": "no room"}}, status=413)
     with replay(listing(), upload()[0], refused, Call("DELETE", "image", "/images/i1", status=204)):
-        result = run_module(RegionImage, wish)
+        result = run_module(RegionImage, spec)
     assert result.failed and result.data["failure"]["code"] == 413 and "no room" in result.data["msg"]
 
 
 PROTECT = Call("PATCH", "image", "/images/i1", image(protected=True), body=[{"op": "replace", "path": "/protected", "value": True}])
 
 
-def test_is_protected_only_once_it_is_active(wish: dict[str, t.Any]) -> None:
+def test_is_protected_only_once_it_is_active(spec: dict[str, t.Any]) -> None:
     """Glance would refuse to delete what an upload left over that was cut short, and every later run would fail there."""
     calls = [*upload(image(status="saving"), image()), PROTECT, Call("GET", "image", "/images/i1", image(protected=True))]
     with replay(listing(), *calls):
-        result = run_module(RegionImage, {**wish, "protected": True})
+        result = run_module(RegionImage, {**spec, "protected": True})
     assert result.changed and not result.failed, result.data
     assert result.data["image"]["protected"] is True
     with replay(listing(image(protected=True))):
-        assert not run_module(RegionImage, {**wish, "protected": True}).changed
+        assert not run_module(RegionImage, {**spec, "protected": True}).changed
 
 
-def test_a_failed_upload_of_a_protected_image_can_be_repeated(wish: dict[str, t.Any]) -> None:
-    protected = {**wish, "protected": True}
+def test_a_failed_upload_of_a_protected_image_can_be_repeated(spec: dict[str, t.Any]) -> None:
+    protected = {**spec, "protected": True}
     refused = Call("PUT", "image", "/images/i1/file", {"error": {"message": "no room"}}, status=413)
     with replay(listing(), upload()[0], refused, Call("DELETE", "image", "/images/i1", status=204)):
         assert run_module(RegionImage, protected).failed
@@ -167,8 +167,8 @@ def test_a_failed_upload_of_a_protected_image_can_be_repeated(wish: dict[str, t.
     assert result.changed and not result.failed, result.data
 
 
-def test_an_upload_that_was_cut_short_before_it_was_protected_is_protected_by_the_next_run(wish: dict[str, t.Any]) -> None:
-    protected = {**wish, "protected": True}
+def test_an_upload_that_was_cut_short_before_it_was_protected_is_protected_by_the_next_run(spec: dict[str, t.Any]) -> None:
+    protected = {**spec, "protected": True}
     busy = Call("PATCH", "image", "/images/i1", {"error": {"message": "too busy"}}, status=503)
     with replay(listing(), *upload(image()), busy):
         result = run_module(RegionImage, protected)
@@ -178,31 +178,31 @@ def test_an_upload_that_was_cut_short_before_it_was_protected_is_protected_by_th
     assert result.changed and result.data["image"]["protected"] is True
 
 
-def test_what_shall_not_be_protected_needs_no_request_for_that(wish: dict[str, t.Any]) -> None:
+def test_what_shall_not_be_protected_needs_no_request_for_that(spec: dict[str, t.Any]) -> None:
     with replay(listing(), *upload(image())):
-        assert run_module(RegionImage, {**wish, "protected": False}).changed
+        assert run_module(RegionImage, {**spec, "protected": False}).changed
 
 
-def test_the_same_name_with_other_content_is_refused(wish: dict[str, t.Any]) -> None:
+def test_the_same_name_with_other_content_is_refused(spec: dict[str, t.Any]) -> None:
     with replay(listing(image(os_hash_value="00"))):
-        result = run_module(RegionImage, wish)
+        result = run_module(RegionImage, spec)
     assert result.failed and result.data["failure"]["code"] == "immutable"
 
 
-def test_a_glance_that_hashes_otherwise(wish: dict[str, t.Any]) -> None:
+def test_a_glance_that_hashes_otherwise(spec: dict[str, t.Any]) -> None:
     with replay(listing(image(os_hash_algo="sha256", os_hash_value=hashlib.sha256(CONTENT).hexdigest()))):
-        assert not run_module(RegionImage, wish).changed
+        assert not run_module(RegionImage, spec).changed
 
 
-def test_a_changed_file_is_not_uploaded(wish: dict[str, t.Any]) -> None:
-    Path(wish["path"]).write_bytes(b"something else")
+def test_a_changed_file_is_not_uploaded(spec: dict[str, t.Any]) -> None:
+    Path(spec["path"]).write_bytes(b"something else")
     with replay(listing()):
-        result = run_module(RegionImage, wish)
+        result = run_module(RegionImage, spec)
     assert result.failed and result.data["failure"]["service"] == "file"
 
 
 @pytest.mark.parametrize("check,diff", MODES)
-def test_absent_removes_all_of_the_name(wish: dict[str, t.Any], check: bool, diff: bool) -> None:
+def test_absent_removes_all_of_the_name(spec: dict[str, t.Any], check: bool, diff: bool) -> None:
     calls = [] if check else [Call("DELETE", "image", f"/images/{name}", status=204) for name in ("i1", "i2")]
     with replay(listing(image(), image(id="i2", status="queued"), image(id="foreign", owner="other")), *calls):
         result = run_module(RegionImage, {**LOGIN, "name": "worker", "state": "absent"}, check=check, diff=diff)
@@ -214,7 +214,7 @@ def test_absent_twice() -> None:
         assert not run_module(RegionImage, {**LOGIN, "name": "worker", "state": "absent"}).changed
 
 
-def test_a_refused_log_in_is_structured(wish: dict[str, t.Any]) -> None:
+def test_a_refused_log_in_is_structured(spec: dict[str, t.Any]) -> None:
     with replay(login=401):
-        result = run_module(RegionImage, wish)
+        result = run_module(RegionImage, spec)
     assert result.failed and result.data["failure"]["code"] == 401 and "the-accounts-password" not in result.raw

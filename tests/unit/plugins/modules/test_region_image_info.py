@@ -10,8 +10,8 @@ import typing as t
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules.region_image_info import RegionImageInfo
-from harness import run_module
-from region_http import LOGIN, Call, replay
+from module_harness import run_module
+from region_replay import LOGIN, Call, replay
 
 IMAGES: list[dict[str, t.Any]] = [
     {

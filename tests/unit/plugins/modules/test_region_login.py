@@ -12,7 +12,7 @@ import pytest
 import requests
 import requests_mock
 from ansible_collections.hep.distcloud.plugins.modules.region_resources_info import RegionResourcesInfo
-from harness import run_module
+from module_harness import run_module
 
 ACCOUNT = {
     "username": "account-user",
@@ -28,10 +28,10 @@ UNTRUSTED = requests.exceptions.SSLError("certificate verify failed: unable to g
 @pytest.mark.parametrize(
     ("answer", "code", "words"),
     [
-        ({"exc": UNTRUSTED}, "tls", "give the CA's file as cacert"),
-        ({"exc": requests.exceptions.ConnectionError("refused")}, "unreachable", "is the region up"),
-        ({"exc": requests.exceptions.ConnectTimeout("late")}, "unreachable", "is the region up"),
-        ({"status_code": 503}, "unreachable", "is the region up"),
+        ({"exc": UNTRUSTED}, "tls", "set cacert in clouds.yaml to the CA's file"),
+        ({"exc": requests.exceptions.ConnectionError("refused")}, "unreachable", "check that the region is up"),
+        ({"exc": requests.exceptions.ConnectTimeout("late")}, "unreachable", "check that the region is up"),
+        ({"status_code": 503}, "unreachable", "check that the region is up"),
         ({"status_code": 504}, 504, "504"),
         ({"status_code": 404, "text": "<html>no such page</html>"}, "no_keystone", "check it in clouds.yaml"),
     ],

@@ -10,16 +10,16 @@ import copy
 import typing as t
 
 import pytest
-from region_http import Call, replay
-from region_resources_world import (
+from region_replay import Call, replay
+from region_world import (
     DOMAIN,
     EGRESS,
     FLAVOR,
-    FLAVOR_WISH,
-    GROUP_WISH,
+    FLAVOR_SPEC,
+    GROUP_SPEC,
     KEY,
     MODES,
-    NET_WISH,
+    NET_SPEC,
     NETWORK,
     NO_PROJECT,
     PASSWORD,
@@ -51,7 +51,7 @@ ROUTER_READS = [
 THEIRS = {"state": "absent", "project": {"name": "site", "existing": True}}
 OWN_FLAVOR = listed("/flavors/detail", "flavors", {**FLAVOR, "os-flavor-access:is_public": False}, service="compute")
 DHCP_PORT = {"id": "d1", "device_owner": "network:dhcp", "device_id": "dhcp-host"}
-# What is found first, what is done then, the wish, and the state: one line a case, run in all modes.
+# What is found first, what is done then, the spec, and the state: one line a case, run in all modes.
 CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
     "project created": (
         {"project": {"name": "site", "description": "ours"}},
@@ -101,7 +101,7 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
             Call("GET", "identity", "/role_assignments", {"role_assignments": []}),
         ],
     ),
-    # Whether its password is the wished one no log-in can tell, so it is set together with the other.
+    # Whether its password is the desired one no log-in can tell, so it is set together with the other.
     "user that somebody disabled": (
         USERS,
         [DOMAIN, PROJECT, *user_calls(["member"], None, enabled=False)],
@@ -111,7 +111,7 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
         ],
     ),
     "flavor created": (
-        {"project": {"name": "site"}, "flavors": [{**FLAVOR_WISH, "public": False, "extra_specs": {"a": 1}}]},
+        {"project": {"name": "site"}, "flavors": [{**FLAVOR_SPEC, "public": False, "extra_specs": {"a": 1}}]},
         [DOMAIN, PROJECT, listed("/flavors/detail", "flavors", service="compute")],
         [
             Call("POST", "compute", "/flavors", {"flavor": {"id": "f2"}}),
@@ -120,7 +120,7 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
         ],
     ),
     "flavor updated": (
-        {"project": {"name": "site"}, "flavors": [{**FLAVOR_WISH, "description": "new", "extra_specs": {}}]},
+        {"project": {"name": "site"}, "flavors": [{**FLAVOR_SPEC, "description": "new", "extra_specs": {}}]},
         [DOMAIN, PROJECT, listed("/flavors/detail", "flavors", {**FLAVOR, "extra_specs": {"old": "1"}}, service="compute")],
         [
             Call("PUT", "compute", "/flavors/f1", {}, body={"flavor": {"description": "new [distcloud]"}}),
@@ -128,7 +128,7 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
         ],
     ),
     "flavor that the project may not use": (
-        {"project": {"name": "site"}, "flavors": [{**FLAVOR_WISH, "public": False}]},
+        {"project": {"name": "site"}, "flavors": [{**FLAVOR_SPEC, "public": False}]},
         [DOMAIN, PROJECT, OWN_FLAVOR, Call("GET", "compute", "/flavors/f1/os-flavor-access", {"flavor_access": [{"tenant_id": "p2"}]})],
         [Call("POST", "compute", "/flavors/f1/action", {}, body={"addTenantAccess": {"tenant": "p1"}})],
     ),
@@ -146,7 +146,7 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
         ],
     ),
     "network created": (
-        {"networks": [NET_WISH]},
+        {"networks": [NET_SPEC]},
         [listed("/networks", "networks")],
         [
             Call("POST", "network", "/networks", {"network": NETWORK}, 201, {"network": {"name": "net", "description": "[distcloud]"}}),
@@ -156,7 +156,7 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
         ],
     ),
     "network updated": (
-        {"networks": [{**NET_WISH, "description": "ours", "shared": False, "mtu": 1400, "port_security_enabled": False}]},
+        {"networks": [{**NET_SPEC, "description": "ours", "shared": False, "mtu": 1400, "port_security_enabled": False}]},
         [OWN_NETWORK, listed("/subnets", "subnets", SUBNET)],
         [
             Call(
@@ -171,7 +171,7 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
         ],
     ),
     "subnet added": (
-        {"networks": [{"name": "net", "subnets": [*NET_WISH["subnets"], {"name": "six", "cidr": "fd00::/64"}]}]},
+        {"networks": [{"name": "net", "subnets": [*NET_SPEC["subnets"], {"name": "six", "cidr": "fd00::/64"}]}]},
         [OWN_NETWORK, listed("/subnets", "subnets", SUBNET)],
         [
             Call(
@@ -196,7 +196,7 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
         ],
     ),
     "security group created": (
-        {"security_groups": [GROUP_WISH]},
+        {"security_groups": [GROUP_SPEC]},
         [listed("/security-groups", "security_groups")],
         [
             Call("POST", "network", "/security-groups", {"security_group": {"id": "g1", "security_group_rules": EGRESS}}, 201),
@@ -204,7 +204,7 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
         ],
     ),
     "security group's description updated": (
-        {"security_groups": [{**GROUP_WISH, "description": "ours"}]},
+        {"security_groups": [{**GROUP_SPEC, "description": "ours"}]},
         [listed("/security-groups", "security_groups", GROUP)],
         [
             Call("PUT", "network", "/security-groups/g1", {}, body={"security_group": {"description": "ours [distcloud]"}}),
@@ -212,7 +212,7 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
         ],
     ),
     "a rule that somebody took away": (
-        {"security_groups": [GROUP_WISH]},
+        {"security_groups": [GROUP_SPEC]},
         [OWN_GROUP],
         [
             Call("GET", "network", "/security-groups/g1", {"security_group": {"id": "g1", "security_group_rules": EGRESS}}),
@@ -220,7 +220,7 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
         ],
     ),
     "a rule too many taken away": (
-        {"security_groups": [GROUP_WISH]},
+        {"security_groups": [GROUP_SPEC]},
         [
             listed(
                 "/security-groups",
@@ -291,12 +291,12 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
         [Call("DELETE", "identity", "/users/u1", status=204)],
     ),
     "flavor deleted": (
-        {**THEIRS, "flavors": [{**FLAVOR_WISH, "public": False}]},
+        {**THEIRS, "flavors": [{**FLAVOR_SPEC, "public": False}]},
         [OWN_FLAVOR, DOMAIN, PROJECT, Call("GET", "compute", "/flavors/f1/os-flavor-access", {"flavor_access": []})],
         [Call("DELETE", "compute", "/flavors/f1", status=202)],
     ),
     "network deleted": (
-        {"state": "absent", "networks": [NET_WISH]},
+        {"state": "absent", "networks": [NET_SPEC]},
         [OWN_NETWORK, listed("/ports", "ports", DHCP_PORT), OWN_NETWORK, listed("/subnets", "subnets", SUBNET)],
         [Call("DELETE", "network", "/networks/n1", status=204)],
     ),
@@ -328,9 +328,9 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
 @pytest.mark.parametrize("check,diff", MODES)
 @pytest.mark.parametrize("case", CASES)
 def test_changes(case: str, check: bool, diff: bool) -> None:
-    wish, reads, writes = CASES[case]
+    spec, reads, writes = CASES[case]
     with replay(*reads, *([] if check else writes)):
-        result = run(wish, check, diff)
+        result = run(spec, check, diff)
     assert result.changed and not result.failed, result.raw
     assert all(set(entry) >= {"before", "after"} for entry in result.data["diff"])
     assert PASSWORD not in result.raw
@@ -352,34 +352,34 @@ UNCHANGED: dict[str, tuple[dict[str, t.Any], list[Call]]] = {
         [DOMAIN, PROJECT, *user_calls(["admin", "member"], None)],
     ),
     "flavor": (
-        {"project": {"name": "site"}, "flavors": [FLAVOR_WISH]},
+        {"project": {"name": "site"}, "flavors": [FLAVOR_SPEC]},
         [DOMAIN, PROJECT, listed("/flavors/detail", "flavors", FLAVOR, service="compute")],
     ),
-    "network": ({"networks": [NET_WISH]}, [listed("/networks", "networks", NETWORK), listed("/subnets", "subnets", SUBNET)]),
+    "network": ({"networks": [NET_SPEC]}, [listed("/networks", "networks", NETWORK), listed("/subnets", "subnets", SUBNET)]),
     "existing network of others": (
         {"networks": [{"name": "net", "existing": True}]},
         [listed("/networks", "networks", {**NETWORK, "description": "", "subnets": []})],
     ),
-    "security group": ({"security_groups": [GROUP_WISH]}, [listed("/security-groups", "security_groups", GROUP)]),
+    "security group": ({"security_groups": [GROUP_SPEC]}, [listed("/security-groups", "security_groups", GROUP)]),
     "key pair": (
         {"key_pairs": [{"name": "site", "public_key": KEY}]},
         [Call("GET", "compute", "/os-keypairs/site", {"keypair": {"name": "site", "public_key": KEY + " [distcloud]\n"}})],
     ),
     "no user to remove": ({**THEIRS, "users": USERS["users"]}, [DOMAIN, Call("GET", "identity", "/users", {"users": []}), PROJECT]),
     "no flavor to remove": (
-        {**THEIRS, "flavors": [FLAVOR_WISH]},
+        {**THEIRS, "flavors": [FLAVOR_SPEC]},
         [listed("/flavors/detail", "flavors", service="compute"), DOMAIN, PROJECT],
     ),
-    "nothing to remove": ({"state": "absent", "networks": [NET_WISH]}, [listed("/networks", "networks")] * 2),
+    "nothing to remove": ({"state": "absent", "networks": [NET_SPEC]}, [listed("/networks", "networks")] * 2),
 }
 
 
 @pytest.mark.parametrize("check,diff", MODES)
 @pytest.mark.parametrize("case", UNCHANGED)
 def test_no_change(case: str, check: bool, diff: bool) -> None:
-    wish, reads = UNCHANGED[case]
+    spec, reads = UNCHANGED[case]
     with replay(*reads):
-        result = run(wish, check, diff)
+        result = run(spec, check, diff)
     assert not result.changed and not result.failed, result.raw
     assert "diff" not in result.data
 
@@ -404,9 +404,9 @@ def test_a_router_that_has_its_subnet_is_left_alone_whatever_sort_of_router_the_
 
 
 FOREIGN: dict[str, tuple[dict[str, t.Any], list[Call]]] = {
-    "network": ({"networks": [NET_WISH]}, [listed("/networks", "networks", {**NETWORK, "description": "theirs"})]),
+    "network": ({"networks": [NET_SPEC]}, [listed("/networks", "networks", {**NETWORK, "description": "theirs"})]),
     "security group": (
-        {"security_groups": [GROUP_WISH]},
+        {"security_groups": [GROUP_SPEC]},
         [listed("/security-groups", "security_groups", {"id": "g1", "name": "workers", "description": "", "security_group_rules": []})],
     ),
     "key pair": (
@@ -418,13 +418,13 @@ FOREIGN: dict[str, tuple[dict[str, t.Any], list[Call]]] = {
 
 @pytest.mark.parametrize("case", FOREIGN)
 def test_a_stranger_of_that_name_is_refused_and_never_removed(case: str) -> None:
-    wish, reads = FOREIGN[case]
+    spec, reads = FOREIGN[case]
     with replay(*copy.deepcopy(reads)):
-        result = run(wish)
+        result = run(spec)
     assert result.failed and result.data["failure"]["code"] == "foreign"
     assert "existing: true" in result.data["msg"]
     # Networks and groups are looked at twice: for what hangs on them, and for what is to be done.
-    with replay(*copy.deepcopy(reads if "key_pairs" in wish else reads * 2)):
-        result = run(wish, state="absent")
+    with replay(*copy.deepcopy(reads if "key_pairs" in spec else reads * 2)):
+        result = run(spec, state="absent")
     assert not result.failed and not result.changed
-    assert "left alone" in result.raw
+    assert "not removed" in result.raw

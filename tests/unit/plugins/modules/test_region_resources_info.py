@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules.region_resources_info import RegionResourcesInfo
-from harness import run_module
-from region_http import LOGIN, Call, replay
+from module_harness import run_module
+from region_replay import LOGIN, Call, replay
 
 CALLS = [
     Call("GET", "compute", "/flavors/detail", {"flavors": [{"name": "small", "id": "f1", "vcpus": 1, "ram": 512, "disk": 4, "links": []}]}),

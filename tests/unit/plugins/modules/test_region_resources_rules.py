@@ -11,13 +11,13 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from region_http import Call, replay
-from region_resources_world import (
+from region_replay import Call, replay
+from region_world import (
     DOMAIN,
     FLAVOR,
-    FLAVOR_WISH,
+    FLAVOR_SPEC,
     MODES,
-    NET_WISH,
+    NET_SPEC,
     NETWORK,
     PASSWORD,
     PROJECT,
@@ -73,7 +73,7 @@ def test_a_role_too_many_is_taken_away() -> None:
 @pytest.mark.parametrize("ours", [True, False])
 def test_roles_of_a_user_of_others_are_taken_back_only_in_a_project_of_ours(ours: bool, check: bool) -> None:
     project = {"id": "p1", "name": "site", "description": "[distcloud]" if ours else "of the institute", "enabled": True}
-    wish = {"state": "absent", "project": {"name": "site", "existing": True}, "users": [{"name": "site", "existing": True}]}
+    spec = {"state": "absent", "project": {"name": "site", "existing": True}, "users": [{"name": "site", "existing": True}]}
     writes = [
         Call("GET", "identity", "/roles", {"roles": [{"id": "m1", "name": "member"}]}),
         Call("DELETE", "identity", "/projects/p1/users/u1/roles/m1", status=204),
@@ -81,17 +81,17 @@ def test_roles_of_a_user_of_others_are_taken_back_only_in_a_project_of_ours(ours
     users, assignments = user_calls(["member", "admin"], None)
     projects = Call("GET", "identity", "/projects", {"projects": [project]})
     with replay(DOMAIN, users, projects, assignments, *(writes if ours and not check else [])):
-        result = run(wish, check)
+        result = run(spec, check)
     assert result.changed is ours
     assert ("user site keeps its roles (member) on project site" in result.raw) is not ours
 
 
 def test_a_password_file_that_is_not_there_yet_is_no_password(tmp_path: Path) -> None:
-    wish = {"project": {"name": "site"}, "users": [{"name": "site", "password_file": str(tmp_path / "none")}]}
+    spec = {"project": {"name": "site"}, "users": [{"name": "site", "password_file": str(tmp_path / "none")}]}
     with replay(DOMAIN, PROJECT, Call("GET", "identity", "/users", {"users": []})):
-        assert run(wish, check=True).changed
+        assert run(spec, check=True).changed
     with replay(DOMAIN, PROJECT, Call("GET", "identity", "/users", {"users": []})):
-        result = run(wish)
+        result = run(spec)
     assert result.failed and result.data["failure"]["details"]["field"] == "users.password"
 
 
@@ -113,7 +113,7 @@ HOLDINGS = [
 
 def test_a_project_that_holds_foreign_resources_is_not_removed_and_nothing_else_is() -> None:
     with replay(DOMAIN, PROJECT, *copy.deepcopy(HOLDINGS)):
-        result = run({"state": "absent", "project": {"name": "site"}, "networks": [NET_WISH]})
+        result = run({"state": "absent", "project": {"name": "site"}, "networks": [NET_SPEC]})
     assert result.failed and result.data["failure"]["details"]["holdings"] == [
         "server their-vm",
         "network theirs",
@@ -139,8 +139,8 @@ def test_a_tenant_whose_network_or_group_others_use_removes_nothing(check: bool)
     group = {"id": "g1", "name": "workers", "description": "[distcloud]", "security_group_rules": []}
     ours = {"id": "a5", "device_owner": "network:router_interface", "device_id": "q1"}
     in_group = {"id": "a6", "name": "their-port", "device_owner": "compute:nova", "device_id": "v9", "security_groups": ["g1"]}
-    wish = {
-        "networks": [NET_WISH],
+    spec = {
+        "networks": [NET_SPEC],
         "routers": [{"name": "out", "external_network": "public", "subnets": ["sub"]}],
         "security_groups": [{"name": "workers"}],
         "key_pairs": [{"name": "site", "public_key": "any key"}],
@@ -152,7 +152,7 @@ def test_a_tenant_whose_network_or_group_others_use_removes_nothing(check: bool)
         Call("GET", "network", "/ports", {"ports": [DHCP_PORT, ours, ELSEWHERE]}, query={"network_id": "n1"}),
         Call("GET", "network", "/ports", {"ports": [ours, ELSEWHERE, in_group]}, query={}),
     ):
-        result = run({"state": "absent", **wish}, check)
+        result = run({"state": "absent", **spec}, check)
     assert result.failed and not result.changed and result.data["failure"]["code"] == "not_empty"
     assert result.data["failure"]["details"]["holdings"] == ["port a4 (compute:nova)", "port their-port (compute:nova)"]
     assert "distcloud scheduler vms" in result.data["msg"]
@@ -197,7 +197,7 @@ def test_only_the_images_of_the_site_are_removed(check: bool) -> None:
 
 def test_a_flavor_of_another_size_is_refused() -> None:
     with replay(DOMAIN, PROJECT, listed("/flavors/detail", "flavors", {**FLAVOR, "ram": 1024}, service="compute")):
-        result = run({"project": {"name": "site"}, "flavors": [FLAVOR_WISH]})
+        result = run({"project": {"name": "site"}, "flavors": [FLAVOR_SPEC]})
     assert result.failed and result.data["failure"]["details"]["fields"] == ["ram"]
 
 
@@ -209,7 +209,7 @@ def test_a_network_in_use_is_named_with_advice() -> None:
         listed("/subnets", "subnets", SUBNET),
         Call("DELETE", "network", "/networks/n1", {"NeutronError": {"message": "ports still in use"}}, 409),
     ):
-        result = run({"state": "absent", "networks": [NET_WISH]})
+        result = run({"state": "absent", "networks": [NET_SPEC]})
     assert result.failed and "ports still in use" in result.data["msg"] and "retire" in result.data["msg"]
 
 
@@ -224,21 +224,21 @@ def test_pages_of_a_listing_are_followed() -> None:
         Call("GET", "network", "/networks", {"networks": [NETWORK]}, query={"name": "net", "marker": "m1", "limit": "1"}),
         listed("/subnets", "subnets", SUBNET),
     ):
-        assert not run({"networks": [NET_WISH]}).changed
+        assert not run({"networks": [NET_SPEC]}).changed
 
 
 @pytest.mark.parametrize(("check", "pending"), [(False, False), (True, False), (False, True)])
 def test_a_refused_log_in_is_a_failure_in_a_check_too(check: bool, pending: bool) -> None:
     with replay(login=401):
-        result = run({"networks": [NET_WISH]}, check, login_pending=pending)
+        result = run({"networks": [NET_SPEC]}, check, login_pending=pending)
     assert result.failed and result.data["failure"]["code"] == 401 and not result.changed
     assert "the-accounts-password" not in result.raw
 
 
 def test_an_account_that_an_earlier_task_would_make_has_an_empty_region_in_a_check() -> None:
     with replay(login=401):
-        result = run({"networks": [NET_WISH]}, check=True, login_pending=True)
-    assert result.changed and "only a check" in result.raw
+        result = run({"networks": [NET_SPEC]}, check=True, login_pending=True)
+    assert result.changed and "check mode assumes" in result.raw
     assert "the-accounts-password" not in result.raw
 
 
@@ -249,16 +249,16 @@ def test_an_entry_that_is_not_written_yet_is_an_empty_region_only_in_a_check(
     (tmp_path / "clouds.yaml").write_text("clouds: {}\n")
     monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(tmp_path / "clouds.yaml"))
     with replay():
-        result = run({"cloud": "new", "auth": None, "region_name": None, "networks": [NET_WISH]}, check)
+        result = run({"cloud": "new", "auth": None, "region_name": None, "networks": [NET_SPEC]}, check)
     assert (result.changed, result.failed) == (check, not check)
-    assert "only a check" in result.raw if check else result.data["failure"]["code"] == "unknown_cloud"
+    assert "check mode assumes" in result.raw if check else result.data["failure"]["code"] == "unknown_cloud"
 
 
-def test_a_service_that_the_catalogue_does_not_name_is_told_with_what_to_check() -> None:
+def test_a_service_that_the_catalog_does_not_name_is_told_with_what_to_check() -> None:
     with replay():
-        result = run({"networks": [NET_WISH]}, region_name="elsewhere")
+        result = run({"networks": [NET_SPEC]}, region_name="elsewhere")
     assert result.failed and result.data["failure"]["code"] == "no_endpoint"
-    assert "the catalogue names no network service in region elsewhere; check region_name and interface" in result.data["msg"]
+    assert "the catalog has no network service in region elsewhere; check region_name and interface" in result.data["msg"]
 
 
 BAD: dict[str, tuple[dict[str, t.Any], str]] = {
@@ -283,7 +283,7 @@ BAD: dict[str, tuple[dict[str, t.Any], str]] = {
         {"security_groups": [{"name": "g", "rules": [{"protocol": "tcp", "port_min": 70000}]}]},
         "security_groups[0].rules[0].port_min",
     ),
-    "flavor": ({"project": {"name": "p"}, "flavors": [{**FLAVOR_WISH, "vcpus": 0}]}, "flavors[0].vcpus"),
+    "flavor": ({"project": {"name": "p"}, "flavors": [{**FLAVOR_SPEC, "vcpus": 0}]}, "flavors[0].vcpus"),
     "twice": ({"networks": [{"name": "n"}, {"name": "n"}]}, "networks[1].name"),
     "key": ({"key_pairs": [{"name": "k", "public_key": "nokey"}]}, "key_pairs[0].public_key"),
     "quota": ({"project": {"name": "p"}, "quotas": {"compute": {"cores": "many"}}}, "quotas.compute.cores"),
@@ -294,9 +294,9 @@ BAD: dict[str, tuple[dict[str, t.Any], str]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_names_the_field_before_anything_is_asked(case: str) -> None:
-    wish, field = BAD[case]
+    spec, field = BAD[case]
     with replay() as region:
-        result = run(wish)
+        result = run(spec)
     assert result.failed and result.data["failure"]["details"]["field"] == field
     assert field in result.data["msg"] and not region.seen
 

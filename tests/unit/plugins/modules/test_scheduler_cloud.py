@@ -12,8 +12,8 @@ from urllib.error import URLError
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules.scheduler_cloud import SchedulerCloud
-from harness import run_module
-from replay import Call, problem, replay
+from api_replay import Call, problem, replay
+from module_harness import run_module
 from scheduler_cases import CONNECTION, MODES, Case, run_case
 
 PATH = "/v1/groups/atlas/clouds/victoria"

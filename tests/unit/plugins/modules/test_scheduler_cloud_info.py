@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules.scheduler_cloud_info import SchedulerCloudInfo
-from harness import run_module
-from replay import Call, problem, replay
+from api_replay import Call, problem, replay
+from module_harness import run_module
 from scheduler_cases import CONNECTION
 
 PATH = "/v1/groups/atlas/clouds"
@@ -28,7 +28,7 @@ def test_all_one_and_none(check):
         assert run_module(SchedulerCloudInfo, dict(OPTIONS, name="c"), check=check).data["clouds"] == []
 
 
-@pytest.mark.parametrize(("status", "kind"), [(401, "unauthorised"), (403, "other-group"), (404, "no-such-path"), (503, "database")])
+@pytest.mark.parametrize(("status", "kind"), [(401, "unauthorized"), (403, "other-group"), (404, "no-such-path"), (503, "database")])
 def test_a_refusal_is_a_failure(status, kind):
     with replay(Call("GET", PATH, problem(status, kind, "in words"), status=status)):
         result = run_module(SchedulerCloudInfo, OPTIONS)

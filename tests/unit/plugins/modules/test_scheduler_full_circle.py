@@ -20,7 +20,7 @@ from ansible_collections.hep.distcloud.plugins.modules.scheduler_group import Sc
 from ansible_collections.hep.distcloud.plugins.modules.scheduler_group_info import SchedulerGroupInfo
 from ansible_collections.hep.distcloud.plugins.modules.scheduler_metadata import SchedulerMetadata
 from ansible_collections.hep.distcloud.plugins.modules.scheduler_metadata_info import SchedulerMetadataInfo
-from harness import run_module
+from module_harness import run_module
 
 pytest.importorskip("distcloud.scheduler.api", reason="the engines are not installed in this environment")
 
@@ -78,14 +78,14 @@ def scheduler(tmp_path_factory):
     settings = check(data, SchedulerSettings, "test")
     socket = bind(settings.listen.model_copy(update={"port": 0}))
     ready = threading.Event()
-    found = types.SimpleNamespace(url="https://127.0.0.1:%d" % socket.getsockname()[1], ca=str(folder / "tls.crt"), woken=0)
+    found = types.SimpleNamespace(url=f"https://127.0.0.1:{socket.getsockname()[1]}", ca=str(folder / "tls.crt"), woken=0)
     status = types.SimpleNamespace(stuck="")
 
     def wake():
         found.woken += 1
 
     async def main():
-        database = Database("sqlite:///%s/x.db" % folder)
+        database = Database(f"sqlite:///{folder}/x.db")
         await database.migrate("distcloud.scheduler")
         found.stop, found.loop = asyncio.Event(), asyncio.get_running_loop()
         view = types.SimpleNamespace(status=lambda: status, last_plan=lambda: None, wake=wake)

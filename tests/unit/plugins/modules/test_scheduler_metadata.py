@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules.scheduler_metadata import SchedulerMetadata
-from harness import run_module
-from replay import Call, replay
+from api_replay import Call, replay
+from module_harness import run_module
 from scheduler_cases import CONNECTION, MODES, Case, run_case
 
 OLD = {"group": "atlas", "cloud": None, "name": "p", "content": "a: 1", "mime_type": "cloud-config", "priority": 0, "enabled": True}
@@ -33,7 +33,7 @@ def test_matrix_of_a_group(case, mode):
 @pytest.mark.parametrize("case", CASES)
 def test_matrix_of_a_cloud(case, mode):
     known = CASES[case]
-    of_cloud = Case(dict(known.options, cloud="victoria"), known.wish, known.before, known.after)
+    of_cloud = Case(dict(known.options, cloud="victoria"), known.spec, known.before, known.after)
     run_case(SchedulerMetadata, "/v1/groups/atlas/clouds/victoria/metadata/p", of_cloud, mode)
 
 

@@ -13,7 +13,7 @@ import time
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules import systemd_units
-from harness import run_module
+from module_harness import run_module
 
 # What is on disk and not read yet is under "disk": the unit's enablement, or null where its file has gone.
 SYSTEMCTL = """#!%s
@@ -106,7 +106,7 @@ def systemd(tmp_path, monkeypatch):
         program.parent.mkdir(exist_ok=True)
         program.write_text(text)
         program.chmod(0o755)
-    monkeypatch.setenv("PATH", "%s:%s" % (tmp_path / "bin", os.environ["PATH"]))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     return known
 
 
@@ -268,7 +268,7 @@ def test_check_mode_predicts_a_daemon_reload(systemd, known, on_disk, done):
     result = call({"name": "a"})
     assert checked.failed == result.failed == (done is None)
     if done is None:
-        assert checked.data["msg"] == result.data["msg"] and "there is no unit a.service" in result.data["msg"]
+        assert checked.data["msg"] == result.data["msg"] and "unit a.service does not exist" in result.data["msg"]
     else:
         assert checked.data["units"] == result.data["units"] == ({"a.service": done} if done else {})
         assert checked.data["diff"] == result.data["diff"] and not call({"name": "a"}).changed
@@ -297,6 +297,6 @@ def test_timeout_is_reported(systemd):
         assert result.failed
         if "show" not in result.data["msg"]:
             break
-    assert result.data["msg"] == "systemctl start a.service was not finished within %d s" % patience
+    assert result.data["msg"] == f"systemctl start a.service was not finished within {patience} s"
     assert result.data["failure"]["code"] == 124
     assert result.data["failure"]["details"]["units"] == {"a.service": "the last words\n"}

@@ -14,7 +14,7 @@ from ...common.logs import get_logger
 from ...common.problems import Problem
 from ..catalog.catalog import Catalogue
 from ..engine.view import EngineStatus, EngineView
-from ..matching.judgement import Judge
+from ..matching.ad_matcher import AdMatcher
 from ..matching.matcher import Matcher
 from ..settings import SchedulerSettings
 from .catalog_routes import catalogue_router
@@ -36,9 +36,9 @@ def create_app(
     catalogue: Catalogue,
     *,
     registry: CollectorRegistry | None = None,
-    judge: Judge | None = None,
+    ad_matcher: AdMatcher | None = None,
 ) -> FastAPI:
-    """The application; the engine's own metrics go into `registry`, `judge` answers whether a job matches (see `Matcher`)."""
+    """The application; the engine's own metrics go into `registry`, `ad_matcher` answers whether a job matches (see `Matcher`)."""
     app = create_base(
         "Cloud Scheduler",
         settings,
@@ -48,7 +48,7 @@ def create_app(
         registry=registry,
     )
     app.include_router(catalogue_router(catalogue))
-    app.include_router(engine_router(view, Matcher(settings.pool.domain, settings.condor_host, judge=judge)))
+    app.include_router(engine_router(view, Matcher(settings.pool.domain, settings.condor_host, ad_matcher=ad_matcher)))
     app.add_exception_handler(DatabaseError, _on_database_error)
     return app
 

@@ -14,7 +14,7 @@ from ..engine.view import EngineView, ExplainInputs, PlanRecord
 from ..matching.bindings import MatchingUnavailable
 from ..matching.matcher import Matcher
 from ..planning.explain import Explanation, explain, summary
-from ..planning.planner import plan_world
+from ..planning.planner import plan_from
 from ..pool.base import PoolUnavailable
 from ..pool.demand import GRID, LOCAL, SCHEDULER
 from . import responses as shapes
@@ -73,7 +73,7 @@ class Explainer:
                 unbegun = {boot.cloud: f"; but not begun: {why}" for boot, why in boots if boot.group == job.group}
         if judged is None:
             demand = replace(job, idle=max(1, job.idle))
-            judged = plan_world(replace(world, demand=(demand,)), self._matcher)
+            judged = plan_from(replace(world, demand=(demand,)), self._matcher)
         told = explain(demand, judged, world.clouds, world.groups, self._matcher)
         hindered = {each.cloud: unbegun[each.cloud] for each in told if each.reason is Reason.DEMAND and each.cloud in unbegun}
         told = [replace(each, sentence=each.sentence + hindered.get(each.cloud, "")) for each in told]

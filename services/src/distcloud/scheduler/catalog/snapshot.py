@@ -11,12 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from ...common.database import Database
 from ...common.secretbox import SecretBox, SecretError
-from ..domain.model import Cloud, Group, Limits
+from ..domain.model import Cloud, CloudKey, Group, Limits
 from ..drivers.base import Account
 from ..store.tables import CloudRow, GroupRow, MetadataRow
-from ..worker.contextualise import Part
-
-CloudKey = tuple[str, str]  # group, cloud
+from ..worker.user_data import MetadataPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +33,9 @@ class Wishes:
 
     groups: tuple[Group, ...] = ()
     clouds: Mapping[CloudKey, CloudWish] = field(default_factory=dict)
-    parts: Mapping[CloudKey, tuple[Part, ...]] = field(default_factory=dict)  # cloud "" holds the group's own
+    parts: Mapping[CloudKey, tuple[MetadataPart, ...]] = field(default_factory=dict)  # cloud "" holds the group's own
 
-    def parts_for(self, key: CloudKey) -> tuple[Part, ...]:
+    def parts_for(self, key: CloudKey) -> tuple[MetadataPart, ...]:
         return (*self.parts.get((key[0], ""), ()), *(self.parts.get(key, ()) if key[1] else ()))
 
 
@@ -47,10 +45,10 @@ async def read_wishes(database: Database, box: SecretBox) -> Wishes:
         groups = (await session.scalars(select(GroupRow).order_by(GroupRow.name))).all()
         clouds = (await session.scalars(select(CloudRow).order_by(CloudRow.group_name, CloudRow.name))).all()
         metadata = (await session.scalars(select(MetadataRow).order_by(MetadataRow.priority, MetadataRow.name))).all()
-    parts: dict[CloudKey, list[Part]] = {}
+    parts: dict[CloudKey, list[MetadataPart]] = {}
     for row in metadata:
         parts.setdefault((row.group_name, row.cloud), []).append(
-            Part(
+            MetadataPart(
                 name=row.name,
                 content=row.content,
                 mime_type=row.mime_type,

@@ -11,8 +11,8 @@ from cryptography import x509
 
 from ...common.config import UniqueKeyLoader, yaml_problem
 from ..worker.configuration import WorkerSettings
-from ..worker.contextualise import ContextError, Part, check_part, template_variables
-from ..worker.templating import fill_in
+from ..worker.templating import render_template
+from ..worker.user_data import MetadataPart, UserDataError, template_variables, validate_part
 
 SHORT_TYPES = ("cloud-config", "cloud-boothook", "x-shellscript")
 FURTHER_TYPES = (
@@ -58,10 +58,10 @@ def part(content: str, mime: str) -> str | None:
     if "x-shellscript" in mime and not content.startswith("#!"):
         return "should begin with an interpreter line such as #!/bin/sh"
     try:
-        check_part(Part("part", content, mime))
+        validate_part(MetadataPart("part", content, mime))
         if mime == "cloud-config":
-            yaml.load(fill_in(content, template_variables(_ANY_WORKER)), Loader=UniqueKeyLoader)  # noqa: S506  a subclass of SafeLoader
-    except ContextError as error:
+            yaml.load(render_template(content, template_variables(_ANY_WORKER)), Loader=UniqueKeyLoader)  # noqa: S506  a subclass of SafeLoader
+    except UserDataError as error:
         return str(error).removeprefix("metadata part of the group").removeprefix(": ").strip()
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         return f"is no YAML once filled in: {yaml_problem(error)}"

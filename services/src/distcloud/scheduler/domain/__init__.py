@@ -1,1 +1,1 @@
-"""Plain values of the scheduler: no I/O, no clock."""
+"""Value types of the scheduler: no I/O, no clock."""

@@ -1,4 +1,4 @@
-"""Ledger ids: the one name that a VM has in the ledger, in its cloud, as a host and in the pool."""
+"""Ledger ids: the name of a VM in the ledger and its cloud, as a host and in the pool."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The plain words of the scheduler: what is wanted, what is there, and what to do about it.
+"""The value types of the scheduler: demand, observed state, and the plan.
 
-Everything here is a frozen value without behaviour that reaches outside. The planner maps these values to these values;
-the ledger, the drivers and the pool translate them from and to the world.
+Everything here is frozen and free of I/O. The planner maps these values to these values; the ledger, the drivers and the pool
+translate them from and to the outside.
 
-Units, everywhere: cores are counts, memory is MiB, disk is GiB, times are seconds since the epoch (UTC), durations are seconds.
+Units: cores are counts, memory is MiB, disk is GiB, times are seconds since the epoch (UTC), durations are seconds.
 """
 
 from __future__ import annotations
@@ -12,25 +12,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+CloudKey = tuple[str, str]  # (group, cloud): names one cloud of the catalog
+
 
 class VmState(StrEnum):
     """States of a worker VM in the ledger; `states.py` holds the allowed transitions."""
 
-    REQUESTED = "requested"  # row written, the cloud not asked or not yet answered
-    STARTING = "starting"  # the cloud knows the server and builds it
-    UNREGISTERED = "unregistered"  # runs, but the pool has not seen it
+    REQUESTED = "requested"  # row written, create request not yet sent or not yet answered
+    STARTING = "starting"  # the cloud is building the server
+    UNREGISTERED = "unregistered"  # the server runs, but has not joined the pool
     IDLE = "idle"  # in the pool, no claimed slot
     RUNNING = "running"  # in the pool, at least one claimed slot
-    RETIRING = "retiring"  # drains: running jobs finish, no new ones start
-    DELETING = "deleting"  # the cloud was asked to delete it
-    ERROR = "error"  # failed, silent or stopped without our order; to be deleted
+    RETIRING = "retiring"  # draining: running jobs finish, no new jobs start
+    DELETING = "deleting"  # the cloud has been asked to delete it
+    ERROR = "error"  # failed, silent or stopped without our request; to be deleted
     GONE = "gone"  # the cloud no longer has it; final
 
 
 class Reason(StrEnum):
-    """Why something was or was not done: stable words that pages, logs and tests may rely on."""
+    """Why something was or was not done. The values are stable: the API, pages and logs rely on them."""
 
-    DEMAND = "demand"  # boot: jobs wait that this worker can run
+    DEMAND = "demand"  # boot: jobs are waiting that this worker can run
     NO_DEMAND = "no_demand"  # retire: idle longer than keep-alive
     NEVER_REGISTERED = "never_registered"
     NEVER_USED = "never_used"
@@ -41,8 +43,8 @@ class Reason(StrEnum):
     DRAIN_TIMEOUT = "drain_timeout"
     TOKEN_EXPIRING = "token_expiring"  # noqa: S105  maximum age reached: the pool token ends soon
     OVER_LIMIT = "over_limit"
-    ORPHAN = "orphan"  # carries our id, has no row
-    ORDERED = "ordered"  # a person asked
+    ORPHAN = "orphan"  # has our ownership tag but no ledger row
+    ORDERED = "ordered"  # requested by a person
     CLOUD_DISABLED = "cloud_disabled"
     CLOUD_FROZEN = "cloud_frozen"
     CLOUD_UNREACHABLE = "cloud_unreachable"
@@ -53,7 +55,7 @@ class Reason(StrEnum):
     NO_IMAGE = "no_image"
     NO_FLAVOR = "no_flavor"
     NO_NETWORK = "no_network"
-    REQUIREMENTS_MISMATCH = "requirements_mismatch"  # the classad match failed; detail names the clause
+    REQUIREMENTS_MISMATCH = "requirements_mismatch"  # the ClassAd match failed; detail names the clause
     LIMIT_REACHED = "limit_reached"
     THROTTLED = "throttled"
     ENOUGH_CAPACITY = "enough_capacity"
@@ -62,7 +64,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """An amount of a machine: cores (count), ram_mib (MiB), disk_gib (GiB, may be fractional)."""
+    """Resources of a machine or job: cores (count), ram_mib (MiB), disk_gib (GiB, may be fractional)."""
 
     cores: int = 0
     ram_mib: int = 0
@@ -77,13 +79,13 @@ class Resources:
     def times(self, count: int) -> Resources:
         return Resources(self.cores * count, self.ram_mib * count, self.disk_gib * count)
 
-    def fits_in(self, room: Resources) -> bool:
-        return self.cores <= room.cores and self.ram_mib <= room.ram_mib and self.disk_gib <= room.disk_gib
+    def fits_in(self, capacity: Resources) -> bool:
+        return self.cores <= capacity.cores and self.ram_mib <= capacity.ram_mib and self.disk_gib <= capacity.disk_gib
 
 
 @dataclass(frozen=True, slots=True)
 class Flavor:
-    """A size of server that a cloud offers."""
+    """A server size offered by a cloud."""
 
     name: str
     resources: Resources
@@ -101,7 +103,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What is used of a cloud's quota by servers that are not the scheduler's own."""
+    """Usage counted against a quota or limit, for example by servers that the scheduler does not own."""
 
     vms: int = 0
     cores: int = 0
@@ -110,7 +112,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A tenant of the scheduler: whose jobs it serves and with which defaults."""
+    """A tenant of the scheduler, with the defaults for its jobs."""
 
     name: str
     keep_alive: int = 300
@@ -121,14 +123,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """An account in a region as one group uses it, with what was last observed there.
+    """One group's account in a region, with its last observed state.
 
-    `quota` and `foreign` are what the cloud itself reported; `reachable` is false while its circuit breaker is open.
-    `images` are the names that the cloud has, `flavors` what it offers after exclusions; `networks` are the names and ids that
-    stand for one network each (None: it does not say).
-    `project` is the key of the quota within the region: clouds of several groups that share it share the quota (empty: this
-    cloud has a quota of its own). `soft_limits` bound what everybody uses of the project, foreign servers included.
-    `failures` counts the servers that failed in a row; enough of them freeze the cloud for a while.
+    `quota` and `foreign` are as reported by the cloud; `reachable` is false while its circuit breaker is open.
+    `images` are the image names in the cloud, `flavors` those left after exclusions; `networks` are the names and ids that each
+    identify exactly one network (None: not reported).
+    `project` is the key of the quota within the region: clouds of several groups with the same key share the quota (empty: this
+    cloud has its own quota). `soft_limits` bound the total usage of the project, foreign servers included.
+    `failures` counts consecutive failed servers; after `Policy.freeze_after_failures` of them the cloud is frozen for a while.
     """
 
     name: str
@@ -148,7 +150,7 @@ class Cloud:
     networks: frozenset[str] | None = None
     default_flavor: str | None = None
     default_image: str | None = None
-    attributes: Mapping[str, str] = field(default_factory=dict)  # extra slot attributes of its workers
+    attributes: Mapping[str, str] = field(default_factory=dict)  # extra slot attributes for its workers
     project: str = ""
     soft_limits: Limits = Limits()
     network: str | None = None
@@ -158,7 +160,7 @@ class Cloud:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Jobs that are alike for scheduling: one row of the schedd's grouped answer."""
+    """Jobs with identical scheduling properties: one row of the schedd's grouped query."""
 
     group: str
     owner: str
@@ -172,26 +174,26 @@ class Demand:
     flavor: str | None = None
     network: str | None = None
     keep_alive: int | None = None
-    attributes: Mapping[str, str] = field(default_factory=dict)  # further job attributes as ClassAd text, for matching
+    attributes: Mapping[str, str] = field(default_factory=dict)  # extra job attributes as ClassAd text, for matching
     waiting_since: float | None = None  # the oldest job's queue time
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What the pool shows of one worker: its partitionable slot and how much of it is claimed."""
+    """One worker as the pool reports it: its partitionable slot and how much of it is claimed."""
 
     machine: str  # full host name
-    vm_id: str | None  # ledger id that it advertises
+    vm_id: str | None  # ledger id that the slot advertises
     total: Resources
     free: Resources
     claimed_slots: int
     draining: bool
     last_heard: float
-    owners: tuple[str, ...] = ()  # of the claims, one entry a claim
+    owners: tuple[str, ...] = ()  # one entry per claim
 
 
-# A stamp further ahead than the clocks of two hosts differ was written before the clock was set back (seconds).
-AHEAD = 300.0
+# Seconds that the clocks of two hosts may differ. A timestamp further in the future was written before the clock was set back.
+MAX_CLOCK_SKEW = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,7 @@ class Vm:
     resources: Resources
     state: VmState
     requested_at: float
-    changed_at: float  # of the state
+    changed_at: float  # last state change
     server_id: str | None = None
     last_seen_in_pool: float | None = None
     ever_used: bool = False
@@ -215,57 +217,57 @@ class Vm:
     drain_requested_at: float | None = None
     alias: str | None = None
     reason: str = ""
-    manual: bool = False  # a person has taken it over: never touched
+    manual: bool = False  # under manual control: never touched
     registered_at: float | None = None  # first seen in the pool
     network: str | None = None
-    keep_alive: int | None = None  # of the job it was booted for; None: the group's
+    keep_alive: int | None = None  # from the job it was booted for; None: the group's value applies
     delete_requested_at: float | None = None  # when the cloud was last asked to delete it
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The scheduler's own bounds and patience; durations in seconds."""
+    """Throttles and timeouts of the scheduler; durations in seconds."""
 
     max_new_per_cloud_and_cycle: int = 5
     max_starting_per_cloud: int = 5
     max_idle_per_cloud: int = 5
     error_timeout: int = 300  # a failed worker that was in the pool may recover, with its jobs
-    build_error_timeout: int = 60  # one that never was there holds up its limit for nothing
-    late_timeout: int = 1200  # a server that is built, or runs without joining the pool, so long: no job is counted on it any more
-    build_timeout: int = 1800  # a cloud that lost a build in a crash says for ever that it goes on
+    build_error_timeout: int = 60  # one that never joined only blocks the limit
+    late_timeout: int = 1200  # building, or running outside the pool, for longer: its capacity is no longer counted
+    build_timeout: int = 1800  # a cloud that lost a build in a crash reports BUILD forever
     registration_timeout: int = 7200
     first_use_timeout: int = 1800
     minimum_keep_alive: int = 120
-    quiet_timeout: int = 300  # not heard for five updates: no waiting job is counted on it any more
-    silent_timeout: int = 900  # in the pool once, not heard since: deleted
+    quiet_timeout: int = 300  # five missed updates: its capacity is no longer counted
+    silent_timeout: int = 900  # was in the pool, no update since: deleted
     drain_timeout: int = 43200  # 12 h: a multi-core job may need that long
-    drain_repeat: int = 300  # the wish to drain is repeated this often
-    max_vm_age: int = 604800  # must stay below the life of the pool token, less drain_timeout
+    drain_repeat: int = 300  # a drain request is repeated this often
+    max_vm_age: int = 604800  # must stay below the lifetime of the pool token minus drain_timeout
     credential_margin: int = 86400
     freeze_after_failures: int = 3
     freeze_seconds: int = 900  # a cloud frozen by failures gets one probe this long after the last failure
-    create_settle: int = 120  # a server may be missing from listings this long after it was asked for
-    delete_repeat: int = 60  # an order to delete that had no effect is repeated this often
-    # A draining worker whose ad vanishes while the queue says jobs run unseen gets this long: it tells of itself every minute, and
-    # of these updates a collector that restarts swallows one, so that three must fit in.
+    create_settle: int = 120  # a new server may be missing from listings for this long after the request
+    delete_repeat: int = 60  # a delete request without effect is repeated this often
+    # Grace period for a draining worker whose ad vanishes while the queue reports running jobs without a visible claim. Workers send an
+    # update every minute and a collector that restarts loses one, so at least three updates must fit in.
     vanish_grace: int = 180
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
-    """How far the pool's answer goes.
+class PoolCoverage:
+    """How complete the pool data of one cycle is.
 
-    `unheard` names the queues that did not answer: what waits there is unknown, so nothing is taken for unneeded. `since` is
-    the time from which on the pool has been heard without a gap (None: always): silence before it is ours, not a worker's.
+    `unreachable` names the queues that did not answer: their demand is unknown, so no worker is considered unneeded. `since` is the
+    start of the current period without a failed pool query (None: always): silence before it says nothing about a worker.
     """
 
-    unheard: frozenset[str] = frozenset()
+    unreachable: frozenset[str] = frozenset()
     since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """Everything that `planner.plan` was, or would be, given."""
+class PlanInputs:
+    """All arguments of `planner.plan`."""
 
     demand: tuple[Demand, ...] = ()
     slots: tuple[Slot, ...] = ()
@@ -274,12 +276,12 @@ class World:
     groups: tuple[Group, ...] = ()
     policy: Policy = field(default_factory=Policy)
     now: float = 0.0
-    hearing: Hearing = field(default_factory=Hearing)
+    coverage: PoolCoverage = field(default_factory=PoolCoverage)
 
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """Order one worker."""
+    """Boot one worker."""
 
     group: str
     cloud: str
@@ -295,7 +297,7 @@ class Boot:
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """Let a worker finish its jobs and take no new ones; `again`: it was asked before and does not drain yet."""
+    """Let a worker finish its jobs and take no new ones; `again`: repeats a request that had no effect yet."""
 
     vm_id: str
     reason: Reason
@@ -305,7 +307,7 @@ class Retire:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Give the server back to the cloud; `again`: it was asked before and the server is still there."""
+    """Delete the server; `again`: repeats a request that had no effect yet."""
 
     vm_id: str
     reason: Reason
@@ -318,7 +320,7 @@ Action = Boot | Retire | Delete
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Why jobs of one demand do, or do not, get workers on one cloud (cloud None: anywhere)."""
+    """Why one demand does or does not get workers on one cloud (cloud None: the demand as a whole)."""
 
     demand: Demand
     cloud: str | None
@@ -330,7 +332,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The planner's answer: what to do, and every decision with its reason."""
+    """The planner's result: the actions, and a verdict for every decision."""
 
     actions: tuple[Action, ...] = ()
     verdicts: tuple[Verdict, ...] = ()

@@ -1,4 +1,4 @@
-"""Records of the ledger with what the planner does not need: history, pages and totals."""
+"""Ledger records beyond what the planner needs: history, pages and totals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class VmEvent:
 
 @dataclass(frozen=True, slots=True)
 class VmDetail:
-    """A ledger row with what the planner does not need: region, end and history (oldest first; empty in lists)."""
+    """A ledger row with region, times and history (oldest event first; empty in lists)."""
 
     vm: Vm
     region: str
@@ -31,7 +31,7 @@ class VmDetail:
 
 @dataclass(frozen=True, slots=True)
 class VmPage:
-    """Newest first; `cursor` is given back to get the next page, None at the end."""
+    """VMs, newest first; `cursor` requests the next page, None on the last page."""
 
     vms: tuple[VmDetail, ...]
     cursor: str | None
@@ -39,7 +39,7 @@ class VmPage:
 
 @dataclass(frozen=True, slots=True)
 class VmTotals:
-    """How many VMs a cloud has and had, by state; those that are gone count for ever."""
+    """Number of VMs that a cloud has and had, by state; gone VMs are never dropped from the count."""
 
     group: str
     cloud: str

@@ -1,7 +1,7 @@
-"""The life of a worker VM: which state follows which event, and how an observation of the world becomes events.
+"""State machine of a worker VM: which state follows which event, and which events follow from an observation.
 
-The table is total: every pair of state and event has an answer, most of them "stays as it is". Nothing here asks the
-world; the engine hands in what the cloud's listing and the pool showed, and writes down what comes back.
+The table is total: every pair of state and event has a next state, most often the same one. There is no I/O here: the engine
+passes in what the cloud's listing and the pool reported, and stores the result.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
-from .model import AHEAD, Policy, Slot, Vm, VmState
+from .model import MAX_CLOCK_SKEW, Policy, Slot, Vm, VmState
 
 S = VmState
 
 
 class ServerStatus(StrEnum):
-    """What one cloud says of one server, in words common to all drivers."""
+    """Status of one server, common to all drivers."""
 
     BUILD = "build"
     ACTIVE = "active"
     ERROR = "error"
     SHUTOFF = "shutoff"  # stopped, paused, suspended or shelved: no job can run there
-    MISSING = "missing"  # a complete listing of the cloud lacks it
-    UNKNOWN = "unknown"  # the cloud was not heard this time, or says nothing that can be used
+    MISSING = "missing"  # not in a complete listing of the cloud
+    UNKNOWN = "unknown"  # the cloud was unreachable, or reported a transient status
 
     @classmethod
-    def of_nova(cls, word: str) -> ServerStatus:
-        """Map a server status of the Compute API; words of a passing nature (REBOOT, RESIZE ...) are UNKNOWN: nothing changes."""
-        return _NOVA.get(word.upper(), cls.UNKNOWN)
+    def of_nova(cls, status: str) -> ServerStatus:
+        """Map a server status of the Compute API; transient ones (REBOOT, RESIZE ...) are UNKNOWN and change nothing."""
+        return _NOVA.get(status.upper(), cls.UNKNOWN)
 
 
 _NOVA: Final[Mapping[str, ServerStatus]] = MappingProxyType(
@@ -53,27 +53,27 @@ _NOVA: Final[Mapping[str, ServerStatus]] = MappingProxyType(
 
 
 class Event(StrEnum):
-    """What can happen to a VM: orders of ours, answers of the cloud, sightings in the pool."""
+    """What can happen to a VM: our requests, the cloud's responses, reports of the pool."""
 
-    CREATE_ANSWERED = "create_answered"  # the cloud gave the server an id
-    CREATE_REFUSED = "create_refused"  # the cloud said no: there is no server
-    RETIRE_ORDERED = "retire_ordered"
-    DELETE_ORDERED = "delete_ordered"
+    CREATE_ANSWERED = "create_answered"  # the cloud returned a server id
+    CREATE_REFUSED = "create_refused"  # the cloud refused: there is no server
+    RETIRE_REQUESTED = "retire_requested"
+    DELETE_REQUESTED = "delete_requested"
     SERVER_BUILDING = "server_building"
     SERVER_ACTIVE = "server_active"
     SERVER_FAILED = "server_failed"
     SERVER_STOPPED = "server_stopped"
     SERVER_MISSING = "server_missing"
-    SLOT_IDLE = "slot_idle"  # the pool shows it without a claim
+    SLOT_IDLE = "slot_idle"  # in the pool without a claim
     SLOT_CLAIMED = "slot_claimed"
-    SLOT_DRAINING = "slot_draining"  # the worker itself says that it drains
+    SLOT_DRAINING = "slot_draining"  # the worker reports that it drains
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What was seen of one VM: the cloud's word, and the pool's (`slot` None: the pool does not show it, or was not read).
+    """What the cloud and the pool reported about one VM (`slot` None: not in the pool, or the pool was not queried).
 
-    `listing_began_at` is when the listing was asked for that gave `server`; a listing proves the absence only of what
+    `listing_began_at` is when the listing that gave `server` was requested; a listing proves absence only for servers that
     existed before it began.
     """
 
@@ -84,21 +84,21 @@ class Observation:
     slot: Slot | None = None
 
 
-_ADOPTED = "orphan: the server appeared after the cloud had denied it"
+_ADOPTED = "orphan: the server appeared after the cloud had reported it missing"
 
-# (state, event) -> (next state, why). Pairs that are not here leave the state as it is; an empty why leaves the reason as it is.
+# (state, event) -> (next state, reason). Missing pairs keep the state; an empty reason keeps the reason.
 _MOVES: Final[Mapping[tuple[VmState, Event], tuple[VmState, str]]] = MappingProxyType(
     {
         (S.REQUESTED, Event.CREATE_ANSWERED): (S.STARTING, "the cloud accepted it"),
         (S.REQUESTED, Event.CREATE_REFUSED): (S.GONE, "the cloud refused it"),
         (S.REQUESTED, Event.SERVER_BUILDING): (S.STARTING, "found in the cloud, building"),
         (S.REQUESTED, Event.SERVER_ACTIVE): (S.UNREGISTERED, "found in the cloud, running"),
-        (S.REQUESTED, Event.SERVER_MISSING): (S.GONE, "the request was lost: the cloud does not have it"),
+        (S.REQUESTED, Event.SERVER_MISSING): (S.GONE, "the request was lost: the cloud does not have the server"),
         (S.STARTING, Event.SERVER_ACTIVE): (S.UNREGISTERED, "the server runs"),
-        # A server that was given up comes back when the cloud says it runs again.
+        # A failed server recovers when the cloud reports it active again.
         (S.ERROR, Event.SERVER_ACTIVE): (S.UNREGISTERED, "recovered: the server runs again"),
-        (S.RETIRING, Event.DELETE_ORDERED): (S.DELETING, "drained"),
-        # Jobs run wherever the pool says so, whatever we had thought of the server.
+        (S.RETIRING, Event.DELETE_REQUESTED): (S.DELETING, "drained"),
+        # The pool is authoritative: if it shows the worker, the worker runs, whatever the cloud reported.
         (S.REQUESTED, Event.SLOT_IDLE): (S.IDLE, "seen in the pool"),
         (S.STARTING, Event.SLOT_IDLE): (S.IDLE, "seen in the pool"),
         (S.UNREGISTERED, Event.SLOT_IDLE): (S.IDLE, "joined the pool"),
@@ -107,9 +107,9 @@ _MOVES: Final[Mapping[tuple[VmState, Event], tuple[VmState, str]]] = MappingProx
         (S.STARTING, Event.SLOT_CLAIMED): (S.RUNNING, "seen in the pool with a job"),
         (S.UNREGISTERED, Event.SLOT_CLAIMED): (S.RUNNING, "joined the pool with a job"),
         (S.IDLE, Event.SLOT_CLAIMED): (S.RUNNING, "a job started"),
-        **{(s, Event.RETIRE_ORDERED): (S.RETIRING, "ordered") for s in (S.REQUESTED, S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING)},
+        **{(s, Event.RETIRE_REQUESTED): (S.RETIRING, "ordered") for s in (S.REQUESTED, S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING)},
         **{
-            (s, Event.DELETE_ORDERED): (S.DELETING, "ordered")
+            (s, Event.DELETE_REQUESTED): (S.DELETING, "ordered")
             for s in (S.REQUESTED, S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING, S.ERROR)
         },
         **{
@@ -117,22 +117,22 @@ _MOVES: Final[Mapping[tuple[VmState, Event], tuple[VmState, str]]] = MappingProx
             for s in (S.REQUESTED, S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING, S.RETIRING)
         },
         **{
-            (s, Event.SERVER_STOPPED): (S.ERROR, "stopped without our order")
+            (s, Event.SERVER_STOPPED): (S.ERROR, "stopped without our request")
             for s in (S.REQUESTED, S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING, S.RETIRING)
         },
         **{
-            (s, Event.SERVER_MISSING): (S.GONE, "vanished: the cloud no longer has it")
+            (s, Event.SERVER_MISSING): (S.GONE, "vanished: the cloud no longer has the server")
             for s in (S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING, S.RETIRING, S.ERROR)
         },
-        # Why it was deleted is what people ask of a worker that is gone.
+        # Keep the reason for the deletion: that is what people want to know about a worker that is gone.
         (S.DELETING, Event.SERVER_MISSING): (S.GONE, ""),
         (S.RETIRING, Event.CREATE_REFUSED): (S.GONE, "the cloud refused it"),
         (S.DELETING, Event.CREATE_REFUSED): (S.GONE, "the cloud refused it"),
         **{
-            (s, Event.SLOT_DRAINING): (S.RETIRING, "it drains without our order")
+            (s, Event.SLOT_DRAINING): (S.RETIRING, "it drains without our request")
             for s in (S.REQUESTED, S.STARTING, S.UNREGISTERED, S.IDLE, S.RUNNING)
         },
-        # The create's answer came after its row was closed: nothing may leak, so it is adopted and drained.
+        # The create response arrived after the row was closed: adopt and drain the server, so that it does not leak.
         **{
             (S.GONE, e): (S.RETIRING, _ADOPTED)
             for e in (Event.CREATE_ANSWERED, Event.SERVER_BUILDING, Event.SERVER_ACTIVE, Event.SERVER_FAILED, Event.SERVER_STOPPED)
@@ -155,11 +155,11 @@ _SERVER_EVENTS: Final[Mapping[ServerStatus, Event]] = MappingProxyType(
 )
 
 
-def order(vm: Vm, event: Event, now: float, *, reason: str = "", detail: str = "", server_id: str | None = None) -> Vm:
-    """Apply one event at `now`; `reason` replaces the table's words, `detail` follows them, `server_id` comes with CREATE_ANSWERED.
+def apply_event(vm: Vm, event: Event, now: float, *, reason: str = "", detail: str = "", server_id: str | None = None) -> Vm:
+    """Apply one event at `now`; `reason` replaces the table's reason, `detail` is appended, `server_id` comes with CREATE_ANSWERED.
 
-    Returns the same value when nothing changes. The stamps that an order leaves (`drain_requested_at`, `delete_requested_at`)
-    are set by who carries it out, when it is carried out.
+    Returns the same object if nothing changes. `drain_requested_at` and `delete_requested_at` are not set here but by the caller,
+    once the request has been sent.
     """
     if server_id is not None and vm.server_id is None:
         vm = replace(vm, server_id=server_id)
@@ -168,7 +168,7 @@ def order(vm: Vm, event: Event, now: float, *, reason: str = "", detail: str = "
         return vm
     state, why = move
     why = reason or why or vm.reason
-    if vm.state is S.GONE:  # a second life: nothing of the first one's orders holds
+    if vm.state is S.GONE:  # adopted: earlier drain and delete requests no longer apply
         vm = replace(vm, drain_requested_at=None, delete_requested_at=None)
     return replace(
         vm,
@@ -180,24 +180,24 @@ def order(vm: Vm, event: Event, now: float, *, reason: str = "", detail: str = "
 
 
 def advance(vm: Vm, observation: Observation, now: float, policy: Policy) -> Vm:
-    """Follow what was observed: first the cloud's word, then the pool's. The same value comes back when nothing changed."""
-    vm = put_right(vm, now)
+    """Apply an observation: first the cloud's part, then the pool's. Returns the same object if nothing changed."""
+    vm = clamp_future_stamps(vm, now)
     event = _server_event(vm, observation, policy)
     if event is not None:
         was = vm.state
-        vm = order(vm, event, now, detail=observation.fault, server_id=observation.server_id)
+        vm = apply_event(vm, event, now, detail=observation.fault, server_id=observation.server_id)
         if was is S.ERROR and vm.state is S.UNREGISTERED and vm.drain_requested_at is not None:
-            vm = order(vm, Event.RETIRE_ORDERED, now, reason="recovered: its drain goes on")
-    return vm if observation.slot is None else _seen_in_pool(vm, observation.slot, now)
+            vm = apply_event(vm, Event.RETIRE_REQUESTED, now, reason="recovered: its drain continues")
+    return vm if observation.slot is None else _follow_pool(vm, observation.slot, now)
 
 
-def put_right(vm: Vm, now: float) -> Vm:
-    """Without stamps of a time yet to come: the clock was set back, and each wait would last as much longer. They begin anew instead.
+def clamp_future_stamps(vm: Vm, now: float) -> Vm:
+    """Replace timestamps in the future by `now`: the clock was set back, and every timeout would last that much longer.
 
-    What is proven by time (that a cloud does not have a server) is proven later, never sooner.
+    Conclusions drawn from elapsed time (that a cloud does not have a server) come later, never sooner.
     """
 
-    ahead: dict[str, Any] = {name: now for name in _STAMPS if (getattr(vm, name) or 0.0) > now + AHEAD}
+    ahead: dict[str, Any] = {name: now for name in _STAMPS if (getattr(vm, name) or 0.0) > now + MAX_CLOCK_SKEW}
     return replace(vm, **ahead) if ahead else vm
 
 
@@ -217,29 +217,29 @@ def _proves_absence(vm: Vm, listing_began_at: float | None, policy: Policy) -> b
     if listing_began_at is None:
         return False
     young = vm.state in (S.REQUESTED, S.STARTING) or vm.server_id is None
-    if young:  # the create may still be on its way, or not yet show in listings
+    if young:  # the create may still be in progress, or not yet visible in listings
         return listing_began_at >= vm.requested_at + policy.create_settle
     return listing_began_at > vm.changed_at
 
 
-def _seen_in_pool(vm: Vm, slot: Slot, now: float) -> Vm:
+def _follow_pool(vm: Vm, slot: Slot, now: float) -> Vm:
     if vm.state is S.GONE:
         return vm  # an ad that outlived its server
     claimed = slot.claimed_slots > 0
-    vm = order(vm, Event.SLOT_CLAIMED if claimed else Event.SLOT_IDLE, now)
+    vm = apply_event(vm, Event.SLOT_CLAIMED if claimed else Event.SLOT_IDLE, now)
     if slot.draining:
-        vm = order(vm, Event.SLOT_DRAINING, now)
+        vm = apply_event(vm, Event.SLOT_DRAINING, now)
     idle_since = vm.idle_since
     if claimed:
         idle_since = None
     elif idle_since is None:
         idle_since = now
-    # An ad from before the clock was set back says nothing of when the worker was heard by it.
-    heard = slot.last_heard if slot.last_heard <= now + AHEAD else vm.last_seen_in_pool or now
+    # An ad from before the clock was set back has no usable time.
+    seen = slot.last_heard if slot.last_heard <= now + MAX_CLOCK_SKEW else vm.last_seen_in_pool or now
     return replace(
         vm,
         registered_at=now if vm.registered_at is None else vm.registered_at,
-        last_seen_in_pool=heard if vm.last_seen_in_pool is None else max(vm.last_seen_in_pool, heard),
+        last_seen_in_pool=seen if vm.last_seen_in_pool is None else max(vm.last_seen_in_pool, seen),
         ever_used=vm.ever_used or claimed,
         idle_since=idle_since,
     )

@@ -18,14 +18,14 @@ import structlog
 from ...common.database import Database
 from ...common.locks import Exclusive
 from ...common.secretbox import SecretBox, SecretError
-from ..catalog.snapshot import CloudKey, Wishes, read_wishes, remember_projects
-from ..domain.model import AHEAD, Action, Boot, Delete, Policy, Reason, Retire, Vm, VmState, World
+from ..catalog.snapshot import Wishes, read_wishes, remember_projects
+from ..domain.model import MAX_CLOCK_SKEW, Action, Boot, CloudKey, Delete, PlanInputs, Policy, Reason, Retire, Vm, VmState
 from ..domain.records import VmDetail, VmPage, VmTotals
 from ..domain.states import Event, Observation
 from ..drivers.base import Server
-from ..matching.judgement import Judge
+from ..matching.ad_matcher import AdMatcher
 from ..matching.matcher import Matcher
-from ..planning.planner import plan_world
+from ..planning.planner import plan_from
 from ..pool.base import Pool, PoolUnavailable
 from ..store.ledger import Ledger, NotWanted
 from .metrics import Meters
@@ -75,7 +75,7 @@ class Engine:
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
         meters: Meters | None = None,
-        judge: Judge | None = None,
+        ad_matcher: AdMatcher | None = None,
     ) -> None:
         self._database = database
         self._box = box
@@ -89,7 +89,7 @@ class Engine:
         self._chance = chance
         self._meters = meters or Meters()
         self._ledger = Ledger(database, box, self._changed)
-        self._matcher = Matcher(domain=worker.domain, condor_host=worker.condor_host, judge=judge)
+        self._matcher = Matcher(domain=worker.domain, condor_host=worker.condor_host, ad_matcher=ad_matcher)
         self._state = _State(standing=Standing(monotonic()))
         self._watches = Watches(make_driver, pace=self._pace, clock=clock, on_news=self.wake, meters=self._meters)
         self._orders = Orders(clock=clock, chance=chance, on_done=self.wake)
@@ -174,7 +174,7 @@ class Engine:
         world = self._world(tuple(vms), now)
         if state.pool.reachable:
             # In a thread: it may take a second, in which the API must answer. Nobody changes the world; the matcher is used here alone.
-            made = await asyncio.to_thread(plan_world, world, self._matcher)
+            made = await asyncio.to_thread(plan_from, world, self._matcher)
             failures = [(action, why) for action in made.actions if (why := await self._order(action, vms, now))]
             state.record = PlanRecord(now, world, made, tuple(failures))
         self._show(vms)
@@ -182,9 +182,11 @@ class Engine:
         self._meters.cycled(seconds)
         state.standing.cycled(now, seconds, self._monotonic())
 
-    def _world(self, vms: tuple[Vm, ...], now: float) -> World:
+    def _world(self, vms: tuple[Vm, ...], now: float) -> PlanInputs:
         pool = self._state.pool
-        return World(pool.demand, pool.slots, vms, self._watches.clouds(), self._state.wishes.groups, self._policy, now, pool.hearing())
+        return PlanInputs(
+            pool.demand, pool.slots, vms, self._watches.clouds(), self._state.wishes.groups, self._policy, now, pool.coverage()
+        )
 
     # --- looking
 
@@ -205,11 +207,11 @@ class Engine:
             return
         if pool.error:
             log.info("pool_answers_again")
-        for name in sorted(set(queues.unheard) - set(pool.unheard)):
-            log.warning("queue_failed", schedd=name, error=queues.unheard[name])
-        for name in sorted(set(pool.unheard) - set(queues.unheard)):
+        for name in sorted(set(queues.unreachable) - set(pool.unreachable)):
+            log.warning("queue_failed", schedd=name, error=queues.unreachable[name])
+        for name in sorted(set(pool.unreachable) - set(queues.unreachable)):
             log.info("queue_answers_again", schedd=name)
-        pool.answered(queues.demand, queues.unheard, tuple(slots), self._clock(), self._monotonic())
+        pool.answered(queues.demand, queues.unreachable, tuple(slots), self._clock(), self._monotonic())
 
     def _settled(self, vm: Vm, listing_began_at: float) -> bool:
         """Whether a create of this VM was surely over long enough before the listing began.
@@ -226,7 +228,7 @@ class Engine:
         live = {vm.id for vm in vms}
 
         def right(at: float) -> float:
-            return at if at <= now + AHEAD else now  # the clock was set back
+            return at if at <= now + MAX_CLOCK_SKEW else now  # the clock was set back
 
         self._started_at = right(self._started_at)
         self._actor.create_ended = {vm_id: right(at) for vm_id, at in self._actor.create_ended.items() if vm_id in live}
@@ -373,7 +375,7 @@ class Engine:
         return await self._ledger.detail(vm_id)
 
     async def retire(self, vm_id: str, who: str) -> RetireAnswer:
-        before, after = await self._ledger.order(vm_id, Event.RETIRE_ORDERED, self._clock(), reason=f"{Reason.ORDERED.value}: by {who}")
+        before, after = await self._ledger.order(vm_id, Event.RETIRE_REQUESTED, self._clock(), reason=f"{Reason.ORDERED.value}: by {who}")
         self.wake()
         return RetireAnswer(before.state is not after.state, before.state, after.state)
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from ...common.breaker import Breaker, BreakerPolicy, BreakerState
-from ..catalog.snapshot import CloudKey, CloudWish
-from ..domain.model import Usage
+from ..catalog.snapshot import CloudWish
+from ..domain.model import CloudKey, Usage
 from ..drivers.base import CloudDriver, CloudError, ErrorKind, Inventory, Listing
 from .metrics import Meters
 from .unanswered import UnansweredCreates

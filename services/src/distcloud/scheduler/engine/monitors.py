@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from ..catalog.snapshot import CloudKey, Wishes
-from ..domain.model import Cloud, Usage, Vm
+from ..catalog.snapshot import Wishes
+from ..domain.model import Cloud, CloudKey, Usage, Vm
 from ..domain.states import Observation
 from ..drivers.base import META_VM, Account, CloudDriver, CloudError, Server
 from ..store.ledger import Ledger

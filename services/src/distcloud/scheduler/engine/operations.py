@@ -20,7 +20,7 @@ from ..drivers.base import META_CLOUD, META_GROUP, META_SCHEDULER, META_VM, Clou
 from ..pool.base import Pool, PoolUnavailable
 from ..store.ledger import Ledger
 from ..worker.configuration import SettingsError, settings_for
-from ..worker.contextualise import ContextError, render
+from ..worker.user_data import UserDataError, render
 from .metrics import Meters
 from .minter_client import Minter, MinterUnavailable, token_lifetime
 from .monitor import CloudWatch
@@ -81,7 +81,7 @@ class Actor:
         except MinterUnavailable as error:
             self.minter_breaker = self.minter_breaker.failed(self._clock(), self._chance(), str(error))
             return await self._refused(vm, str(error), reason="the cloud was not asked")
-        except (ContextError, SettingsError) as error:
+        except (UserDataError, SettingsError) as error:
             why = f"its configuration cannot be made: {error}"
             watch.server_failed(why)
             return await self._refused(vm, why, reason="the cloud was not asked")
@@ -135,7 +135,7 @@ class Actor:
 
         `idle`: the pool shows it without a job, so that one that cannot be told to drain may go at once.
         """
-        _, after = await self._ledger.order(vm.id, Event.RETIRE_ORDERED, self._clock(), reason=reason)
+        _, after = await self._ledger.order(vm.id, Event.RETIRE_REQUESTED, self._clock(), reason=reason)
         if after.state is not VmState.RETIRING:
             return ""
         try:
@@ -156,7 +156,7 @@ class Actor:
 
         `failed`: it never became a worker, which counts against its cloud, once: with the change of its state.
         """
-        before, after = await self._ledger.order(vm.id, Event.DELETE_ORDERED, self._clock(), reason=reason)
+        before, after = await self._ledger.order(vm.id, Event.DELETE_REQUESTED, self._clock(), reason=reason)
         if failed and watch is not None and before.state is not after.state:
             watch.server_failed(reason)
         if after.state is not VmState.DELETING:

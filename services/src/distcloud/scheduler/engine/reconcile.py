@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 
-from ..catalog.snapshot import CloudKey, CloudWish
-from ..domain.model import Cloud, Slot, Usage, Vm, VmState
+from ..catalog.snapshot import CloudWish
+from ..domain.model import Cloud, CloudKey, Slot, Usage, Vm, VmState
 from ..domain.states import Observation, ServerStatus
 from ..drivers.base import META_CLOUD, META_GROUP, META_SCHEDULER, META_VM, Inventory, Listing, Server
 

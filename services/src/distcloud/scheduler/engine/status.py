@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...common.database import DatabaseError
-from ..catalog.snapshot import CloudKey
-from ..domain.model import Cloud, Demand, Hearing, Policy, Slot
+from ..domain.model import Cloud, CloudKey, Demand, Policy, PoolCoverage, Slot
 from ..matching.bindings import MatchingUnavailable
-from ..planning.eligibility import credential_ending
+from ..planning.eligibility import credential_problem
 from .monitor import CloudWatch
 from .view import CloudStatus, PoolStatus
 
@@ -27,26 +26,26 @@ class PoolView:
     asked_at: float | None = None  # when it last answered
     since: float | None = None  # from when on it answered without a gap
     demand: tuple[Demand, ...] = ()
-    unheard: Mapping[str, str] = field(default_factory=dict)  # queues that did not answer, and why
+    unreachable: Mapping[str, str] = field(default_factory=dict)  # queues that did not answer, and why
     slots: tuple[Slot, ...] = ()
     _beat: float = 0.0  # of the clock that nobody sets, at the last answer
 
-    def answered(self, demand: tuple[Demand, ...], unheard: Mapping[str, str], slots: tuple[Slot, ...], at: float, beat: float) -> None:
+    def answered(self, demand: tuple[Demand, ...], unreachable: Mapping[str, str], slots: tuple[Slot, ...], at: float, beat: float) -> None:
         """`at` by the clock on the wall, `beat` by one that nobody sets: where the two disagree, the former was set."""
         if self.asked_at is None or not 0 <= at - self.asked_at <= _GAP or beat - self._beat > _GAP:
             self.since = at
         self.reachable, self.error, self.asked_at, self._beat = True, "", at, beat
-        self.demand, self.unheard, self.slots = demand, unheard, slots
+        self.demand, self.unreachable, self.slots = demand, unreachable, slots
 
     def failed(self, error: str) -> None:
         self.reachable, self.error = False, error
 
-    def hearing(self) -> Hearing:
-        return Hearing(frozenset(self.unheard), self.since)
+    def coverage(self) -> PoolCoverage:
+        return PoolCoverage(frozenset(self.unreachable), self.since)
 
     def status(self) -> PoolStatus:
         idle, running = sum(demand.idle for demand in self.demand), sum(demand.running for demand in self.demand)
-        return PoolStatus(self.reachable, self.error, self.asked_at, idle, running, len(self.slots), dict(self.unheard))
+        return PoolStatus(self.reachable, self.error, self.asked_at, idle, running, len(self.slots), dict(self.unreachable))
 
 
 @dataclass(slots=True)
@@ -92,7 +91,7 @@ def cloud_status(cloud: Cloud, watch: CloudWatch | None, vms: Mapping[CloudKey, 
         paused = cloud.last_failure_at + policy.freeze_seconds
     if paused is not None and paused <= now:
         paused = None
-    error = credential_ending(cloud, policy, now) if cloud.reachable else cloud.unreachable_reason
+    error = credential_problem(cloud, policy, now) if cloud.reachable else cloud.unreachable_reason
     if not error and paused is not None and watch is not None:
         error = f"no new server for a while: the last {cloud.failures} failed, the last one with: {watch.last_failure}"
     return CloudStatus(

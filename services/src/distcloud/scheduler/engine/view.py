@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..domain.model import Action, Demand, Plan, VmState, World
+from ..domain.model import Action, Demand, Plan, PlanInputs, VmState
 from ..domain.records import VmDetail, VmPage, VmTotals
 from ..pool.demand import VANILLA
 
@@ -19,7 +19,7 @@ class PlanRecord:
     """The last plan with the world it was made for; `failures` says which of its actions could not be begun, and why."""
 
     at: float
-    world: World
+    world: PlanInputs
     plan: Plan
     failures: tuple[tuple[Action, str], ...] = ()
 
@@ -100,7 +100,7 @@ class ExplainInputs:
     found: bool
     status: int | None
     demand: Demand | None
-    world: World
+    world: PlanInputs
     hold_reason: str = ""
     universe: int = VANILLA
 

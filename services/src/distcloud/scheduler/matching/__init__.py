@@ -1,1 +1,1 @@
-"""Whether a job would run on a worker, answered by HTCondor's ClassAd library in a child process."""
+"""ClassAd matching of jobs and workers by HTCondor's own library, in a child process."""

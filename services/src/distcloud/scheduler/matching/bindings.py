@@ -1,4 +1,4 @@
-"""HTCondor's ClassAd bindings: loaded so that they judge as the matchmaking does, with their differences evened out."""
+"""HTCondor's ClassAd bindings, loaded so that they evaluate as the negotiator does, with differences between versions hidden."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 
 class MatchingUnavailable(RuntimeError):
-    """HTCondor's Python bindings are not there, or are not what we know."""
+    """HTCondor's Python bindings are missing or unsupported, or the matching process cannot be started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bindings:
-    """What is used of `classad2`; `refusals` are the exceptions with which it refuses broken text, or gives up on text that refers to
-    itself or is nested too deeply."""
+    """What is used of `classad2`. `refusals` are the exceptions that it raises for malformed expressions, and for expressions that refer to
+    themselves or are nested too deeply."""
 
     ClassAd: Any
     ExprTree: Any
@@ -27,10 +27,10 @@ class Bindings:
 
 @cache
 def load() -> Bindings:
-    """The bindings, proven to follow the rules of matchmaking. Raises MatchingUnavailable.
+    """The bindings, checked to follow the rules of matchmaking. Raises MatchingUnavailable.
 
-    `classad2` alone knows neither HTCondor's functions (stringListMember ...) nor that a name without a scope may be the
-    other side's; importing `htcondor2` brings both. Nothing of it is called: it could block.
+    `classad2` alone has neither HTCondor's functions (stringListMember ...) nor the rule that an unscoped name may refer to the
+    other ad; importing `htcondor2` adds both. Nothing in it is called: it could block.
     """
     try:
         import htcondor2  # noqa: F401

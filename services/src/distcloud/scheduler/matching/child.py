@@ -1,9 +1,13 @@
-"""The process that asks HTCondor's ClassAd library: users write what it evaluates, and some of it ends the process or never ends.
+"""The child process that evaluates ClassAds: they are untrusted input, and some expressions crash the library or never finish.
 
-Says "ready" in one line, then reads lines of fields with tabs between them. `A`, number, text: from now on this number stands for this
-ad. `F`: no number stands for anything any more. `M`, the job's number, the worker's: answered with a line of JSON, whether they match. `W`
-likewise: why they do not. A question that takes too long ends the process by the kernel's own timer, which
-counts the time in which it really ran: a busy machine makes no question too long.
+Prints "ready", then reads tab-separated lines:
+
+- `A`, number, text: define the ad with this number.
+- `F`: forget all ads.
+- `M`, job number, worker number: whether they match. Answered with one line of JSON.
+- `W`, job number, worker number: why they do not match. Answered with one line of JSON.
+
+A question that uses too much CPU time ends the process by a kernel timer; time spent waiting on a busy machine does not count.
 """
 
 from __future__ import annotations
@@ -13,12 +17,12 @@ import sys
 from typing import BinaryIO, Final
 
 from ...common.rlimits import bound, within
-from .judgement import Judgement
+from .ad_matcher import InProcessMatcher
 
-SECONDS: Final = 1.0  # of a processor; thousands of times what requirements as people write them take
+CPU_SECONDS: Final = 1.0  # per question; thousands of times what ordinary requirements take
 
 
-def serve(judgement: Judgement, questions: BinaryIO, answers: BinaryIO) -> None:
+def serve(ad_matcher: InProcessMatcher, questions: BinaryIO, answers: BinaryIO) -> None:
     ads: dict[str, str] = {}
     for line in questions:
         kind, *fields = line.rstrip(b"\n").decode("ascii").split("\t")
@@ -30,22 +34,22 @@ def serve(judgement: Judgement, questions: BinaryIO, answers: BinaryIO) -> None:
             ads[first] = second
             continue
         answer: object
-        with within(SECONDS):
+        with within(CPU_SECONDS):
             if kind == "M":
-                answer = judgement.matches("", ads[first], ads[second])
+                answer = ad_matcher.matches("", ads[first], ads[second])
             else:
-                reasons = judgement.reasons("", ads[first], ads[second])
+                reasons = ad_matcher.reasons("", ads[first], ads[second])
                 answer = [reasons.error, [(each.clause, each.outcome, each.because) for each in reasons.failures]]
         answers.write(json.dumps(answer).encode("ascii") + b"\n")
         answers.flush()
 
 
 def main() -> None:
-    judgement = Judgement()
+    ad_matcher = InProcessMatcher()
     bound()
     sys.stdout.buffer.write(b"ready\n")
     sys.stdout.buffer.flush()
-    serve(judgement, sys.stdin.buffer, sys.stdout.buffer)
+    serve(ad_matcher, sys.stdin.buffer, sys.stdout.buffer)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Which jobs run on which workers: HTCondor's own match of a job ad with the slot ad that a worker would advertise.
+"""Which jobs run on which workers: HTCondor's match of a job ad with the slot ad that a worker would advertise.
 
-A judge puts the two to HTCondor's library (see `judging`). The slot ad comes from the template that configures the real worker.
-Answers are kept, because the same questions come every cycle.
+An `AdMatcher` evaluates the two ads. The slot ad comes from the template that configures the real worker. Answers are cached,
+because the same pairs are evaluated in every cycle.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from ..domain.model import Cloud, Demand, Flavor, Resources
 from ..worker.configuration import SettingsError, WorkerSettings
 from ..worker.offer import offered
 from ..worker.synthetic import IMAGE_CONSTANTS, slot_ad
+from .ad_matcher import AdMatcher, InProcessMatcher
 from .bindings import load
 from .clauses import Failure
-from .judgement import Judge, Judgement
 
-# Expressions whose value changes by itself cannot be kept from one cycle to the next.
-_PASSING: Final = re.compile(r"\b(time|currenttime|random|servertime)\b", re.IGNORECASE)
+# Answers that depend on these functions cannot be cached from one cycle to the next.
+_TIME_DEPENDENT: Final = re.compile(r"\b(time|currenttime|random|servertime)\b", re.IGNORECASE)
 _CACHE_SIZE: Final = 400_000
 _NO_ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType({})
 
-JobKey = tuple[object, ...]
-WorkerKey = tuple[object, ...]
+JobAdKey = tuple[object, ...]
+WorkerAdKey = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Whether the job would run there, and if not, why (one sentence)."""
+    """Whether the job would run on the worker, and if not, why (one sentence)."""
 
     ok: bool
     detail: str = ""
@@ -41,30 +41,30 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A demand prepared for matching; equal keys have equal answers."""
+class JobAd:
+    """The job ad of a demand; equal keys give equal answers."""
 
-    key: JobKey
+    key: JobAdKey
     owner: str
-    ad: str  # as JSON text: {attribute: expression}
-    passing: bool = False  # its requirements speak of the time: answers hold for one moment only
+    ad: str  # JSON text: {attribute: expression}
+    time_dependent: bool = False  # its requirements use the time: answers are valid for one `now` only
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
-    """A kind of worker prepared for matching, with its slot ad as JSON text; with `error` it can be none."""
+class WorkerAd:
+    """The slot ad of a kind of worker, as JSON text; if `error` is set, there is no ad and nothing matches."""
 
-    key: WorkerKey
+    key: WorkerAdKey
     label: str
     ad: str = ""
     error: str = ""
 
 
-_FITS: Final = Match(True)
+_MATCHES: Final = Match(True)
 
 
 class Matcher:
-    """Answers `would this job run on such a worker?`; keep one for the life of the process, it remembers."""
+    """Answers whether a job would run on a kind of worker, and caches the answers; create one per process."""
 
     def __init__(
         self,
@@ -72,30 +72,30 @@ class Matcher:
         condor_host: str = "central.distcloud.lab",
         constants: Mapping[str, str] = IMAGE_CONSTANTS,
         job_attributes: Mapping[str, str] = _NO_ATTRIBUTES,
-        judge: Judge | None = None,
+        ad_matcher: AdMatcher | None = None,
     ) -> None:
-        """`judge` answers; without one this very process does, which a job's ad can end. `constants` say what the worker image is;
-        `job_attributes` are what every job ad of the pool carries (ClassAd text)."""
+        """`ad_matcher` evaluates the ads; the default does so in this process, which a job ad can crash. `constants` describe the worker
+        image; `job_attributes` are added to every job ad (ClassAd text)."""
         self._domain = domain
         self._condor_host = condor_host
         self._constants = dict(constants)
         self._job_attributes = dict(job_attributes)
-        self._judge = judge or Judgement()
+        self._ad_matcher = ad_matcher or InProcessMatcher()
         self._quote = load().quote
-        self._jobs: dict[JobKey, Job] = {}
-        self._workers: dict[WorkerKey, Worker] = {}
+        self._jobs: dict[JobAdKey, JobAd] = {}
+        self._workers: dict[WorkerAdKey, WorkerAd] = {}
         self._answers: dict[tuple[int, int], bool] = {}
         self._details: dict[tuple[int, int], Match] = {}
-        self._kept: list[object] = []  # keeps the ids in `_answers` unique: what they name stays alive
+        self._keep_alive: list[object] = []  # objects whose id() is a key of `_answers`: they must not be freed
         self._now: float | None = None
-        self._passing_jobs: dict[JobKey, Job] = {}
-        self._passing_answers: dict[tuple[int, int], bool] = {}
+        self._time_dependent_jobs: dict[JobAdKey, JobAd] = {}
+        self._time_dependent_answers: dict[tuple[int, int], bool] = {}
         self.evaluations = 0
 
-    def job(self, demand: Demand, now: float | None = None) -> Job:
-        """The job ad of a demand. One with broken text matches nothing."""
+    def job(self, demand: Demand, now: float | None = None) -> JobAd:
+        """The job ad of a demand. One with a malformed expression matches nothing."""
         attributes = demand.attributes
-        key: JobKey = (
+        key: JobAdKey = (
             demand.requirements,
             demand.request,
             demand.group,
@@ -107,27 +107,27 @@ class Matcher:
         found = self._jobs.get(key)
         if found is not None:
             return found
-        if _PASSING.search(demand.requirements) or any(_PASSING.search(text) for text in attributes.values()):
-            return self._passing_job(demand, key, now)
+        if _TIME_DEPENDENT.search(demand.requirements) or any(_TIME_DEPENDENT.search(text) for text in attributes.values()):
+            return self._time_dependent_job(demand, key, now)
         if len(self._jobs) > _CACHE_SIZE // 10:
             self.forget()
         self._jobs[key] = job = self._make_job(demand, key)
         return job
 
-    def _passing_job(self, demand: Demand, key: JobKey, now: float | None) -> Job:
+    def _time_dependent_job(self, demand: Demand, key: JobAdKey, now: float | None) -> JobAd:
         if now is None or now != self._now:
             self._now = now
-            self._passing_jobs.clear()
-            self._passing_answers.clear()
-        job = self._passing_jobs.get(key)
+            self._time_dependent_jobs.clear()
+            self._time_dependent_answers.clear()
+        job = self._time_dependent_jobs.get(key)
         if job is None:
-            self._passing_jobs[key] = job = self._make_job(demand, key, passing=True)
+            self._time_dependent_jobs[key] = job = self._make_job(demand, key, time_dependent=True)
         return job
 
-    def worker(self, cloud: Cloud, flavor: Flavor, alias: str | None = None, image: str = "", offer: Resources | None = None) -> Worker:
-        """The kind of worker that a flavor of a cloud gives; `offer`: what it is known to offer, if that differs."""
+    def worker(self, cloud: Cloud, flavor: Flavor, alias: str | None = None, image: str = "", offer: Resources | None = None) -> WorkerAd:
+        """The slot ad for a flavor of a cloud; `offer`: the resources it is known to offer, if they differ from the computed ones."""
         attributes = tuple(sorted(cloud.attributes.items())) if cloud.attributes else ()
-        key: WorkerKey = (cloud.group, cloud.name, cloud.region, flavor.name, flavor.resources, alias, image, attributes, offer)
+        key: WorkerAdKey = (cloud.group, cloud.name, cloud.region, flavor.name, flavor.resources, alias, image, attributes, offer)
         found = self._workers.get(key)
         if found is None:
             if len(self._workers) > _CACHE_SIZE // 10:
@@ -135,34 +135,34 @@ class Matcher:
             self._workers[key] = found = self._make_worker(key, cloud, flavor, alias, image, offer or offered(flavor.resources))
         return found
 
-    def matches(self, job: Job, worker: Worker) -> bool:
-        """The bare answer, kept per pair."""
+    def matches(self, job: JobAd, worker: WorkerAd) -> bool:
+        """Whether the two match; cached per pair. False if the answer is not available now."""
         pair = (id(job), id(worker))
-        answers = self._passing_answers if job.passing else self._answers
+        answers = self._time_dependent_answers if job.time_dependent else self._answers
         answer = answers.get(pair)
         if answer is None:
             if len(self._answers) > _CACHE_SIZE:
                 self.forget()
-            answer = self._evaluate(job, worker)
+            answer = self._ask(job, worker)
             if answer is None:
-                return False  # for the moment
+                return False  # not cached
             answers[pair] = answer
-            if not job.passing:
-                self._kept.append((job, worker))
+            if not job.time_dependent:
+                self._keep_alive.append((job, worker))
         return answer
 
-    def _evaluate(self, job: Job, worker: Worker) -> bool | None:
+    def _ask(self, job: JobAd, worker: WorkerAd) -> bool | None:
         if worker.error:
             return False
         self.evaluations += 1
-        return self._judge.matches(job.owner, job.ad, worker.ad)
+        return self._ad_matcher.matches(job.owner, job.ad, worker.ad)
 
-    def why(self, job: Job, worker: Worker) -> Match:
-        """The answer with its reason."""
+    def why(self, job: JobAd, worker: WorkerAd) -> Match:
+        """Whether the two match, and why not."""
         if self.matches(job, worker):
-            return _FITS
+            return _MATCHES
         pair = (id(job), id(worker))
-        if pair not in self._answers:  # neither is an answer kept that does not hold, or is none
+        if pair not in self._answers:  # the answer is not cached, so its reason is not either
             return self._explain(job, worker)
         found = self._details.get(pair)
         if found is None:
@@ -170,15 +170,15 @@ class Matcher:
         return found
 
     def match(self, demand: Demand, cloud: Cloud, flavor: Flavor, alias: str | None = None, image: str = "") -> Match:
-        """One question from the outside: would jobs of this demand run on workers of this flavor of this cloud?"""
+        """Whether jobs of this demand would run on workers of this flavor of this cloud."""
         return self.why(self.job(demand), self.worker(cloud, flavor, alias, image))
 
     def forget(self) -> None:
-        """Drop all that is remembered."""
-        for memory in (self._jobs, self._workers, self._answers, self._details, self._kept):
+        """Clear all caches."""
+        for memory in (self._jobs, self._workers, self._answers, self._details, self._keep_alive):
             memory.clear()
 
-    def _make_job(self, demand: Demand, key: JobKey, passing: bool = False) -> Job:
+    def _make_job(self, demand: Demand, key: JobAdKey, time_dependent: bool = False) -> JobAd:
         quote = self._quote
         text = {
             "MyType": '"Job"',
@@ -203,9 +203,9 @@ class Matcher:
             "RequestDisk": str(math.ceil(demand.request.disk_gib * 1024 * 1024)),
             "Requirements": demand.requirements.strip() or "true",
         }
-        return Job(key, demand.owner, json.dumps(text), passing)
+        return JobAd(key, demand.owner, json.dumps(text), time_dependent)
 
-    def _make_worker(self, key: WorkerKey, cloud: Cloud, flavor: Flavor, alias: str | None, image: str, offer: Resources) -> Worker:
+    def _make_worker(self, key: WorkerAdKey, cloud: Cloud, flavor: Flavor, alias: str | None, image: str, offer: Resources) -> WorkerAd:
         label = f"{cloud.name}/{flavor.name}"
         settings = WorkerSettings(
             host="worker",
@@ -224,13 +224,13 @@ class Matcher:
         try:
             text = slot_ad(settings, offer, self._constants)
         except SettingsError as problem:
-            return Worker(key, label, error=f"the worker of cloud {cloud.name} cannot be configured: {problem}")
-        return Worker(key, label, json.dumps(text))
+            return WorkerAd(key, label, error=f"the worker of cloud {cloud.name} cannot be configured: {problem}")
+        return WorkerAd(key, label, json.dumps(text))
 
-    def _explain(self, job: Job, worker: Worker) -> Match:
+    def _explain(self, job: JobAd, worker: WorkerAd) -> Match:
         if worker.error:
             return Match(False, worker.error)
-        reasons = self._judge.reasons(job.owner, job.ad, worker.ad)
+        reasons = self._ad_matcher.reasons(job.owner, job.ad, worker.ad)
         if reasons.error:
             return Match(False, reasons.error)
         detail = "; ".join(f"{worker.label}: {each}" for each in reasons.failures) or f"{worker.label}: the match fails"

@@ -1,4 +1,4 @@
-"""Why a job waits: the planner's own verdicts, with the clauses of its requirements that fail on each cloud."""
+"""Why a job waits: the planner's verdicts, with the clauses of its requirements that fail on each cloud."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..domain.model import Cloud, Demand, Flavor, Group, Plan, Reason, Verdict
 from ..matching.clauses import Failure
 from ..matching.matcher import Matcher
-from .eligibility import per_cloud
+from .eligibility import value_for_cloud
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +17,12 @@ class FlavorMismatch:
 
     flavor: str
     failures: tuple[Failure, ...]
-    error: str = ""  # the requirements cannot be read at all
+    error: str = ""  # the requirements cannot be parsed
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One cloud's answer to a job: the planner's reason, a sentence for people and, for a mismatch, flavor by flavor what fails."""
+    """One cloud's verdict on a job: the planner's reason, a sentence for people and, for a mismatch, what fails on each flavor."""
 
     cloud: str
     reason: Reason
@@ -32,7 +32,7 @@ class Explanation:
 
 
 def explain(demand: Demand, plan: Plan, clouds: Iterable[Cloud], groups: Iterable[Group], matcher: Matcher) -> list[Explanation]:
-    """One explanation per cloud of the demand's group, by name. `plan` must have been made with this demand in it."""
+    """One explanation per cloud of the demand's group, by name. `plan` must have been computed with this demand."""
     mine = sorted((cloud for cloud in clouds if cloud.group == demand.group), key=lambda cloud: cloud.name)
     verdicts = {verdict.cloud: verdict for verdict in plan.verdicts if verdict.demand == demand}
     image = {group.name: group.default_image for group in groups}.get(demand.group)
@@ -40,10 +40,10 @@ def explain(demand: Demand, plan: Plan, clouds: Iterable[Cloud], groups: Iterabl
 
 
 def summary(demand: Demand, plan: Plan) -> str:
-    """One sentence on the whole."""
+    """The overall verdict in one sentence."""
     verdict = next((verdict for verdict in plan.verdicts if verdict.demand == demand and verdict.cloud is None), None)
     if verdict is None:
-        return "no job of this kind waits"
+        return "no such job is waiting"
     return verdict.detail
 
 
@@ -51,11 +51,11 @@ def _one(
     demand: Demand, cloud: Cloud, verdict: Verdict | None, overall: Verdict | None, image: str | None, matcher: Matcher
 ) -> Explanation:
     if verdict is None:
-        said = overall.detail if overall else "no job of this kind waits"
-        return Explanation(cloud.name, overall.reason if overall else Reason.ENOUGH_CAPACITY, f"{cloud.name}: not asked; {said}")
+        detail = overall.detail if overall else "no such job is waiting"
+        return Explanation(cloud.name, overall.reason if overall else Reason.ENOUGH_CAPACITY, f"{cloud.name}: not evaluated; {detail}")
     if verdict.reason is not Reason.REQUIREMENTS_MISMATCH:
         return Explanation(cloud.name, verdict.reason, verdict.detail, verdict.flavor)
-    image = per_cloud(demand.image, cloud.name) or cloud.default_image or image or ""
+    image = value_for_cloud(demand.image, cloud.name) or cloud.default_image or image or ""
     mismatches = tuple(_mismatches(demand, cloud, image, matcher))
     return Explanation(cloud.name, verdict.reason, verdict.detail, verdict.flavor, mismatches)
 

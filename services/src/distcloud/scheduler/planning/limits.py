@@ -1,12 +1,12 @@
-"""Bounds on a cloud: the own limit, the project's quota and its soft limit, each with what is left of it."""
+"""Limits of a cloud: its own, the project's quota and the project's soft limit, with the headroom below them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..domain.model import Cloud, Limits, Resources, Usage
-from .situation import CloudKey, ProjectKey, Situation, added, of_server, project_of
+from ..domain.model import Cloud, CloudKey, Limits, Resources, Usage
+from .situation import ProjectKey, Situation, add_usage, project_of, usage_of_server
 
 DIMENSIONS = (("vms", "VMs"), ("cores", "cores"), ("ram_mib", "MiB of memory"))
 _UNBOUNDED = Limits()
@@ -14,28 +14,28 @@ _UNBOUNDED = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One bound in one dimension: `limit` for our VMs (what others use is taken off already) and what ours `used`."""
+    """One limit in one dimension: `limit` for our VMs (usage by others already subtracted) and `used` by our VMs."""
 
-    name: str  # the bound's, for people
+    name: str  # for messages
     dimension: str  # field of Usage
     unit: str
-    stated: int  # as the cloud or the admin gave it
+    stated: int  # as set by the cloud or the admin
     limit: int
     used: int
     others: int
-    project: ProjectKey | None  # None: of the cloud alone
-    soft: bool  # keeps from ordering more, but is no reason to take away
+    project: ProjectKey | None  # None: applies to the cloud alone
+    soft: bool  # prevents boots, but never causes a removal
 
 
 def bounds(situation: Situation, cloud: Cloud, used: Usage, used_in_project: Usage) -> Iterator[Bound]:
-    """All bounds that hold for our VMs on the cloud; those that are unbounded are left out.
+    """All limits that apply to our VMs on the cloud; dimensions without a limit are left out.
 
-    A quota is the project's: what any cloud that shares it was told holds for all. A soft limit is the cloud's own
-    regard for the others in the project.
+    A quota belongs to the project: what any cloud of the project reports applies to all of them. A soft limit is set per cloud and
+    leaves capacity to the other users of the project.
     """
     yield from _of("limit of the cloud", cloud.limits, used, Usage(), None)
     for member in situation.members[project_of(cloud)]:
-        if member.reachable:  # else its quota and foreign servers are old news
+        if member.reachable:  # otherwise its quota and foreign usage are outdated
             yield from _of("quota of the project", member.quota, used_in_project, member.foreign, project_of(cloud))
     yield from _of("soft limit of the project", cloud.soft_limits, used_in_project, cloud.foreign, project_of(cloud), soft=True)
 
@@ -50,40 +50,43 @@ def _of(name: str, limits: Limits, used: Usage, others: Usage, project: ProjectK
             yield Bound(name, dimension, unit, stated, max(0, stated - other), getattr(used, dimension), other, project, soft)
 
 
-class Rooms:
-    """What may still be ordered, cloud by cloud, while a plan grows. Quotas that move by policy would be set here."""
+class Headroom:
+    """What may still be booted on each cloud while one plan is computed. Quotas set by policy would be added here.
+
+    Mutable: `take` counts each boot of the plan, so that the next one sees what is left. It lives for one call of `plan`."""
 
     def __init__(self, situation: Situation) -> None:
         self._situation = situation
         self._used = dict(situation.used)
         self._in_project = dict(situation.used_in_project)
-        self._said: dict[tuple[str, str, Resources], str] = {}  # until something is ordered, the answer stays
+        self._refusals: dict[tuple[str, str, Resources], str] = {}  # valid until the next `take`
 
     def refusal(self, cloud: Cloud, server: Resources) -> str:
-        """Why one more server of that size may not be ordered; empty if it may."""
+        """Why one more server of that size may not be booted; empty if it may."""
         question = (cloud.group, cloud.name, server)
-        said = self._said.get(question)
-        if said is None:
-            self._said[question] = said = self._refusal(cloud, server)
-        return said
+        refusal = self._refusals.get(question)
+        if refusal is None:
+            self._refusals[question] = refusal = self._refusal(cloud, server)
+        return refusal
 
     def _refusal(self, cloud: Cloud, server: Resources) -> str:
-        key, wanted = (cloud.group, cloud.name), of_server(server)
+        key, wanted = (cloud.group, cloud.name), usage_of_server(server)
         for bound in bounds(self._situation, cloud, self._used[key], self._in_project[project_of(cloud)]):
             more: int = getattr(wanted, bound.dimension)
             if bound.used + more > bound.limit:
-                others = f" and others {bound.others}" if bound.others else ""
-                used = f"ours use {bound.used}{others}, one more needs {more}"
+                others = f", others {bound.others}" if bound.others else ""
+                used = f"our VMs use {bound.used}{others}, one more needs {more}"
                 return f"{cloud.name}: the {bound.name} is {bound.stated} {bound.unit}; {used}"
         return ""
 
     def take(self, cloud: Cloud, server: Resources) -> None:
+        """Count one more server on the cloud."""
         key: CloudKey = (cloud.group, cloud.name)
         project = project_of(cloud)
-        self._said.clear()
-        self._used[key] = added(self._used[key], of_server(server))
-        self._in_project[project] = added(self._in_project[project], of_server(server))
+        self._refusals.clear()
+        self._used[key] = add_usage(self._used[key], usage_of_server(server))
+        self._in_project[project] = add_usage(self._in_project[project], usage_of_server(server))
 
     def servers(self, cloud: Cloud) -> int:
-        """Our servers there, those ordered by this plan included."""
+        """Number of our servers on the cloud, those booted by this plan included."""
         return self._used[cloud.group, cloud.name].vms

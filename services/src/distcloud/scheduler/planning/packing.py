@@ -1,4 +1,4 @@
-"""Jobs into workers: which of the waiting jobs fit into the free room of workers that are there or on their way."""
+"""Packing: which of the waiting jobs fit into the free capacity of workers that exist or are booting."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ from collections import defaultdict
 from collections.abc import Set
 from dataclasses import dataclass
 
-from ..domain.model import Resources, VmState
-from ..matching.matcher import Worker
-from .situation import IN_POOL, TO_COME, CloudKey, Situation, Wish
+from ..domain.model import CloudKey, Resources, VmState
+from ..matching.matcher import WorkerAd
+from .situation import BOOTING, IN_POOL, PendingDemand, Situation
 
-# Busy workers first, so that idle ones may go; then the nearest to being there.
+# Busy workers first, so that idle ones can be retired; then those that will join the pool soonest.
 _RANK = {VmState.RUNNING: 0, VmState.IDLE: 1, VmState.UNREGISTERED: 2, VmState.STARTING: 3, VmState.REQUESTED: 4}
 
 
 @dataclass(slots=True)
-class Bin:
-    """The free room of one worker; `vm_id` None: it is ordered by this plan."""
+class WorkerCapacity:
+    """The free capacity of one worker; `vm_id` None: the worker is booted by this plan.
 
-    worker: Worker
+    Mutable: `put` subtracts the jobs that this plan assigns, so that the next demand sees what is left. It lives for one call of `plan`."""
+
+    worker: WorkerAd
     cloud: CloudKey
     vm_id: str | None
     state: VmState
     cores: int
     ram_mib: int
     disk_gib: float
-    taken: int = 0  # jobs put here by this plan
+    taken: int = 0  # jobs assigned by this plan
 
     def put(self, request: Resources, count: int) -> int:
-        """Take as many of `count` such jobs as fit; the number taken."""
+        """Assign as many of `count` jobs as fit; returns their number."""
         fits = count
         if request.cores > 0:
             fits = min(fits, self.cores // request.cores)
@@ -45,15 +47,15 @@ class Bin:
         return fits
 
 
-def bins(situation: Situation, leaving: Set[str]) -> dict[str, list[Bin]]:
-    """The room of each group's workers, less those that leave (`leaving`: ids of VMs that this plan retires or deletes).
+def free_capacity(situation: Situation, removed_ids: Set[str]) -> dict[str, list[WorkerCapacity]]:
+    """Free capacity of the workers, by group, without those that this plan retires or deletes (`removed_ids`).
 
-    A worker of a disabled cloud that does not run a job yet counts for nothing: it will be retired as soon as it is idle. So does
-    one that is missing: the pool believes an ad long after its worker died, and jobs would wait for it while other clouds have room.
+    A worker of a disabled cloud without a running job is not counted: it will be retired as soon as it is idle. Nor is one that is
+    missing: its ad stays in the pool long after it died, and jobs would wait for it while other clouds have headroom.
     """
-    found: dict[str, list[Bin]] = defaultdict(list)
+    found: dict[str, list[WorkerCapacity]] = defaultdict(list)
     for vm in situation.vms:
-        if vm.id in leaving or vm.state not in TO_COME | IN_POOL:
+        if vm.id in removed_ids or vm.state not in BOOTING | IN_POOL:
             continue
         if situation.missing(vm):
             continue
@@ -62,48 +64,48 @@ def bins(situation: Situation, leaving: Set[str]) -> dict[str, list[Bin]]:
             continue
         if not cloud.enabled and vm.state is not VmState.RUNNING and not vm.manual:
             continue
-        room = situation.offer((vm.group, vm.cloud), vm.flavor, vm.resources) if slot is None else slot.free
-        if room.cores > 0 and room.ram_mib > 0:
-            found[vm.group].append(Bin(worker, (vm.group, vm.cloud), vm.id, vm.state, room.cores, room.ram_mib, room.disk_gib))
+        free = situation.offer((vm.group, vm.cloud), vm.flavor, vm.resources) if slot is None else slot.free
+        if free.cores > 0 and free.ram_mib > 0:
+            found[vm.group].append(WorkerCapacity(worker, (vm.group, vm.cloud), vm.id, vm.state, free.cores, free.ram_mib, free.disk_gib))
     for each in found.values():
-        each.sort(key=lambda bin: (_RANK[bin.state], bin.cores, bin.ram_mib, bin.disk_gib, bin.vm_id or ""))
+        each.sort(key=lambda capacity: (_RANK[capacity.state], capacity.cores, capacity.ram_mib, capacity.disk_gib, capacity.vm_id or ""))
     return found
 
 
-def pack(situation: Situation, wishes: list[Wish], rooms: dict[str, list[Bin]]) -> None:
-    """Put jobs into free room, the big ones first (small ones would break up what only a big one needs); notes it in both."""
-    for each in rooms.values():
-        _least_wanted_first(situation, wishes, each)
-    for wish in sorted(wishes, key=lambda wish: (-wish.demand.request.cores, -wish.demand.request.ram_mib)):
-        room = rooms.get(wish.demand.group)
-        if room:
-            wish.placed += fill(situation, wish, room)
-            rooms[wish.demand.group] = [bin for bin in room if bin.cores > 0 and bin.ram_mib > 0]
+def pack(situation: Situation, pending_demands: list[PendingDemand], by_group: dict[str, list[WorkerCapacity]]) -> None:
+    """Assign jobs to free capacity, big jobs first (small ones would fragment what a big one needs). Updates both arguments."""
+    for each in by_group.values():
+        _sort_least_wanted_first(situation, pending_demands, each)
+    for pending in sorted(pending_demands, key=lambda pending: (-pending.demand.request.cores, -pending.demand.request.ram_mib)):
+        workers = by_group.get(pending.demand.group)
+        if workers:
+            pending.placed += fill(situation, pending, workers)
+            by_group[pending.demand.group] = [capacity for capacity in workers if capacity.cores > 0 and capacity.ram_mib > 0]
 
 
-def _least_wanted_first(situation: Situation, wishes: list[Wish], room: list[Bin]) -> None:
-    """Among workers that are as near to being there, first those that the fewest wishes could use.
+def _sort_least_wanted_first(situation: Situation, pending_demands: list[PendingDemand], workers: list[WorkerCapacity]) -> None:
+    """Among workers of the same rank, put those first that the fewest pending demands can use.
 
-    A job that may run anywhere would else take the worker that was ordered for one that may not, for which a further one were ordered.
+    Otherwise a job that can run anywhere would take the worker that was booted for a job that cannot, and another worker would be booted.
     """
-    kinds = {id(bin.worker): bin.worker for bin in room}  # few: workers of one cloud, flavor, image and alias share it
+    kinds = {id(capacity.worker): capacity.worker for capacity in workers}  # few: workers of one cloud, flavor, image and alias share it
     if len(kinds) < 2:
         return
-    group = [wish.job for wish in wishes if wish.open > 0 and wish.demand.group == room[0].cloud[0]]
+    group = [pending.job for pending in pending_demands if pending.unplaced > 0 and pending.demand.group == workers[0].cloud[0]]
     wanted = {kind: sum(situation.matcher.matches(job, worker) for job in group) for kind, worker in kinds.items()}
-    room.sort(key=lambda bin: (_RANK[bin.state], wanted[id(bin.worker)]))
+    workers.sort(key=lambda capacity: (_RANK[capacity.state], wanted[id(capacity.worker)]))
 
 
-def fill(situation: Situation, wish: Wish, room: list[Bin]) -> int:
-    """Put jobs of one wish into bins, in their order; the number put."""
-    request, put = wish.demand.request, 0
-    for bin in room:
-        if wish.open <= 0:
+def fill(situation: Situation, pending: PendingDemand, workers: list[WorkerCapacity]) -> int:
+    """Assign jobs of one demand to the workers in the given order; returns the number of jobs assigned."""
+    request, assigned = pending.demand.request, 0
+    for capacity in workers:
+        if pending.unplaced <= 0:
             break
-        if bin.cores < request.cores or bin.ram_mib < request.ram_mib or bin.disk_gib < request.disk_gib:
+        if capacity.cores < request.cores or capacity.ram_mib < request.ram_mib or capacity.disk_gib < request.disk_gib:
             continue
-        if situation.matcher.matches(wish.job, bin.worker):
-            count = bin.put(request, wish.open)
-            wish.open -= count
-            put += count
-    return put
+        if situation.matcher.matches(pending.job, capacity.worker):
+            count = capacity.put(request, pending.unplaced)
+            pending.unplaced -= count
+            assigned += count
+    return assigned

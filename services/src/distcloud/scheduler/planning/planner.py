@@ -1,14 +1,17 @@
-"""The plan of one cycle: which workers to order, retire and delete for the jobs that wait, every decision with its reason.
+"""The plan of one cycle: which workers to boot, retire and delete for the waiting jobs, with a reason for every decision.
 
-`plan` is a function of its arguments and nothing else; the order of the inputs changes nothing. The steps:
+`plan` is a pure function: the same arguments, in any order, give the same plan. The steps:
 
-1. `retirement.compulsory`: failed, silent, aged, drained and excess VMs go, whatever the demand.
-2. `packing.pack`: waiting jobs are put into the free room of the workers that stay or are still to come.
-3. `retirement.idle`: idle workers that no job was put into go after their keep-alive.
-4. `placement.Placement`: for the jobs left over, workers are ordered within limits and throttles.
+1. `retirement.compulsory`: remove failed, silent, aged, drained and excess VMs, whatever the demand.
+2. `packing.pack`: assign waiting jobs to the free capacity of the workers that stay or are booting.
+3. `retirement.idle`: retire idle workers without an assigned job after their keep-alive.
+4. `placement.Placement`: boot workers for the unplaced jobs, within limits and throttles.
 
-Demand without a batch queue (backfill) enters as further `Demand` values; a simulator calls `plan` in a loop with a clock
-of its own; two schedulers on one database call it only on the one that leads.
+The planner keeps no state between calls. While it runs, `PendingDemand`, `WorkerCapacity`, `Headroom` and `Placement` are mutable, because
+every assignment and boot changes what the next decision may use; none of them outlives the call.
+
+Demand without a batch queue (backfill) enters as further `Demand` values; a simulator calls `plan` in a loop with its own clock;
+of two schedulers on one database only the leader calls it.
 """
 
 from __future__ import annotations
@@ -16,14 +19,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from ..domain.model import Action, Cloud, Demand, Group, Hearing, Plan, Policy, Retire, Slot, Vm, VmState, World
+from ..domain.model import Action, Cloud, CloudKey, Demand, Group, Plan, PlanInputs, Policy, PoolCoverage, Retire, Slot, Vm, VmState
 from ..matching.matcher import Matcher
 from . import packing, retirement
-from .packing import Bin
+from .packing import WorkerCapacity
 from .placement import Placement
-from .situation import CloudKey, Situation
+from .situation import Situation
 
-_WHOLE = Hearing()
+_WHOLE = PoolCoverage()
 
 
 def plan(
@@ -35,51 +38,50 @@ def plan(
     policy: Policy,
     now: float,
     *,
-    hearing: Hearing = _WHOLE,
+    coverage: PoolCoverage = _WHOLE,
     matcher: Matcher | None = None,
 ) -> Plan:
-    """What to do now. `slots` must be the whole pool; `vms` all that are not gone; `now` in seconds since the epoch.
+    """The plan for `now` (seconds since the epoch). `slots` must be the whole pool, `vms` all that are not gone.
 
-    `hearing` says which queues `demand` lacks, and since when the pool was listened to.
-
-    `matcher` remembers evaluations from cycle to cycle; without one a fresh one is made. Actions come as deletions,
-    retirements (both by VM id), then boots in the order in which owners were served.
+    `coverage` names the queues missing from `demand`, and since when the pool has been observed without a gap. `matcher` caches
+    matches between cycles; the default is a new one. Actions are sorted: deletions, retirements (both by VM id), then boots in the
+    order in which owners were served.
     """
-    situation = Situation(demand, slots, vms, clouds, groups, policy, now, hearing, matcher or Matcher())
-    leaves = retirement.compulsory(situation)
-    wishes = situation.wishes()
-    rooms = packing.bins(situation, leaves.keys())
-    everywhere = [bin for room in rooms.values() for bin in room]
-    packing.pack(situation, wishes, rooms)
-    needed = {bin.vm_id for bin in everywhere if bin.taken and bin.vm_id is not None}
-    for leave in retirement.idle(situation, leaves.keys(), needed):
-        leaves[leave.vm_id] = leave
-    placement = Placement(situation, wishes, set(leaves), _idle(everywhere, leaves.keys()))
+    situation = Situation(demand, slots, vms, clouds, groups, policy, now, coverage, matcher or Matcher())
+    removals = retirement.compulsory(situation)
+    pending_demands = situation.pending_demands()
+    by_group = packing.free_capacity(situation, removals.keys())
+    all_workers = [capacity for workers in by_group.values() for capacity in workers]
+    packing.pack(situation, pending_demands, by_group)
+    needed = {capacity.vm_id for capacity in all_workers if capacity.taken and capacity.vm_id is not None}
+    for removal in retirement.idle(situation, removals.keys(), needed):
+        removals[removal.vm_id] = removal
+    placement = Placement(situation, pending_demands, set(removals), _idle(all_workers, removals.keys()))
     placement.run()
-    ordered = sorted(leaves.values(), key=lambda leave: (isinstance(leave, Retire), leave.vm_id))
+    ordered = sorted(removals.values(), key=lambda removal: (isinstance(removal, Retire), removal.vm_id))
     actions: tuple[Action, ...] = (*ordered, *placement.boots)
     return Plan(actions, tuple(placement.verdicts()))
 
 
-def plan_world(world: World, matcher: Matcher) -> Plan:
-    """`plan` of a world as the engine saw it."""
+def plan_from(inputs: PlanInputs, matcher: Matcher) -> Plan:
+    """`plan` with its arguments in one value."""
     return plan(
-        world.demand,
-        world.slots,
-        world.vms,
-        world.clouds,
-        world.groups,
-        world.policy,
-        world.now,
-        hearing=world.hearing,
+        inputs.demand,
+        inputs.slots,
+        inputs.vms,
+        inputs.clouds,
+        inputs.groups,
+        inputs.policy,
+        inputs.now,
+        coverage=inputs.coverage,
         matcher=matcher,
     )
 
 
-def _idle(bins: Iterable[Bin], leaving: Iterable[str]) -> dict[CloudKey, list[Bin]]:
-    gone = set(leaving)
-    found: dict[CloudKey, list[Bin]] = defaultdict(list)
-    for bin in bins:
-        if bin.state is VmState.IDLE and bin.vm_id not in gone:
-            found[bin.cloud].append(bin)
+def _idle(free_capacity: Iterable[WorkerCapacity], removed_ids: Iterable[str]) -> dict[CloudKey, list[WorkerCapacity]]:
+    gone = set(removed_ids)
+    found: dict[CloudKey, list[WorkerCapacity]] = defaultdict(list)
+    for capacity in free_capacity:
+        if capacity.state is VmState.IDLE and capacity.vm_id not in gone:
+            found[capacity.cloud].append(capacity)
     return found

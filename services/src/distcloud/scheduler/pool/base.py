@@ -1,4 +1,4 @@
-"""What the engine asks of the batch pool."""
+"""The interface between the engine and the batch pool."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from .demand import VANILLA
 
 
 class PoolUnavailable(Exception):
-    """The pool (or one part of it) did not answer; the message says which part and why. It holds no secret."""
+    """The pool (or one part of it) did not answer; the message says which part and why. It contains no secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class Queues:
-    """What waits and runs in the queues that answered; `unheard` says of each of the others, by name, why it did not.
+    """The demand of all reachable queues; `unreachable` maps the name of each other queue to its error.
 
-    What waits in a queue that was not heard is unknown, which is not nothing.
+    The demand of an unreachable queue is unknown, not zero.
     """
 
     demand: tuple[Demand, ...]
-    unheard: Mapping[str, str] = field(default_factory=dict)
+    unreachable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One job: `status` and `universe` are HTCondor's JobStatus and JobUniverse; `demand` is None when it is not for this scheduler."""
+class QueuedJob:
+    """One job in a queue: `status` and `universe` are HTCondor's JobStatus and JobUniverse.
+
+    `demand` is None if the job has no group, so that it is not for this scheduler.
+    """
 
     id: str
     status: int
@@ -37,24 +40,24 @@ class Job:
 
 
 class Pool(Protocol):
-    """Every method may raise PoolUnavailable, and ends within its own time-outs."""
+    """Every method may raise PoolUnavailable, and has its own timeout."""
 
     async def demand(self) -> Queues:
-        """Raises PoolUnavailable when no queue answers."""
+        """Raises PoolUnavailable if no queue answers."""
         ...
 
     async def slots(self) -> list[Slot]: ...
 
-    async def job(self, job_id: str) -> Job | None:
-        """`job_id` is CLUSTER or CLUSTER.PROC, with SCHEDD# in front where several queues might know one."""
+    async def job(self, job_id: str) -> QueuedJob | None:
+        """`job_id` is CLUSTER or CLUSTER.PROC, prefixed with SCHEDD# if several queues may have such a job."""
         ...
 
     async def drain(self, vm_id: str, key: str) -> None:
-        """Running jobs finish, no new ones start, then the worker leaves. `key` is the VM's own, which alone it trusts."""
+        """Drain: running jobs finish, no new jobs start, then the worker shuts down. `key` is the VM's own key, the only one it trusts."""
         ...
 
     async def invalidate(self, vm_id: str) -> None:
-        """Takes the VM's slots out of the pool: after its deletion they would swallow matches until they expire."""
+        """Remove the VM's slot ads from the pool: after its deletion they would still be matched until they expire."""
         ...
 
     async def close(self) -> None: ...

@@ -1,7 +1,7 @@
-"""The process that talks to HTCondor: its bindings block and may hang, so they live here, where they can be killed.
+"""The child process that queries HTCondor: its bindings block and may hang, so they run where they can be killed.
 
-Reads one JSON request a line on standard input and answers each with one line on standard output; see `supervise.JsonChild`.
-Runs on HTCondor's own Python bindings (`htcondor2`, `classad2`), with the tokens and the configuration of its environment.
+Reads one JSON request per line on standard input and answers each with one line on standard output; see `supervise.JsonChild`.
+Uses HTCondor's Python bindings (`htcondor2`, `classad2`), with the tokens and the configuration of its environment.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import htcondor2
 
 from . import demand as grouping
-from .reading import Reader, Row, evaluated, literal
+from .reading import Reader, Row, evaluate_attribute, read_literal
 
 _SLOT_ATTRIBUTES = [
     *("Machine", "Name", "DistcloudVm", "TotalSlotCpus", "TotalSlotMemory", "TotalSlotDisk", "Cpus", "Memory", "Disk"),
@@ -24,49 +24,49 @@ _SLOT_ATTRIBUTES = [
 
 
 class Client:
-    """The pool's central manager and one schedd; where the schedd is, is asked once and again after a failure."""
+    """Queries the pool's collector and one schedd, whose address is looked up once and again after a failure."""
 
-    _CLUSTERS_KEPT = 200_000
+    _MAX_CLUSTERS = 200_000
 
     def __init__(self, collector: str, schedd: str) -> None:
         self._collector = htcondor2.Collector(collector)
         self._schedd_name = schedd
         self._schedd: Any = None
         self._learned: tuple[str, ...] = ()
-        self._queued: dict[int, int] = {}  # cluster -> when it was submitted, which never changes
+        self._submitted_at: dict[int, int] = {}  # cluster -> submission time, which never changes
         self._reader = Reader()
 
     def demand(self) -> list[Row]:
         rows = self._grouped()
         ours = (row for row in rows if grouping.group_of(row) is not None)
-        learned = grouping.attributes_of((str(row["Owner"]), str(row["Requirements"])) for row in ours)
+        learned = grouping.referenced_attributes((str(row["Owner"]), str(row["Requirements"])) for row in ours)
         if learned != self._learned:
-            # Requirements speak of attributes that were not asked for: ask again with them, they may be the jobs' own.
+            # Requirements refer to attributes outside the projection: query again with them, the jobs may define them.
             self._learned = learned
             rows = self._grouped()
-        self._date(rows)
-        return grouping.bounded(rows)
+        self._add_submission_times(rows)
+        return grouping.limit_per_owner(rows)
 
-    def _date(self, rows: list[Row]) -> None:
-        """Gives each row the submission time of its oldest job: the first one of its ids, for ids are given in order of time."""
+    def _add_submission_times(self, rows: list[Row]) -> None:
+        """Add to each row the submission time of its oldest job, the first one of its ids: ids are assigned in order of submission."""
         oldest = {id(row): int(str(row["ids"]).partition(".")[0]) for row in rows if str(row["ids"]).partition(".")[0].isdigit()}
-        missing = set(oldest.values()) - set(self._queued)
+        missing = set(oldest.values()) - set(self._submitted_at)
         if missing:
-            if len(self._queued) > self._CLUSTERS_KEPT:
-                self._queued.clear()
+            if len(self._submitted_at) > self._MAX_CLUSTERS:
+                self._submitted_at.clear()
             constraint = f"ClusterId >= {min(missing)} && ClusterId <= {max(missing)}"
             for ad in self._query(constraint, ["ClusterId", "QDate"], htcondor2.QueryOpts.GroupBy):
-                cluster, moment = literal(ad, "ClusterId"), literal(ad, "QDate")
+                cluster, moment = read_literal(ad, "ClusterId"), read_literal(ad, "QDate")
                 if isinstance(cluster, int) and isinstance(moment, int):
-                    self._queued[cluster] = moment
+                    self._submitted_at[cluster] = moment
         for row in rows:
-            row["QDate"] = self._queued.get(oldest.get(id(row), -1))
+            row["QDate"] = self._submitted_at.get(oldest.get(id(row), -1))
             del row["ids"]
 
     def _grouped(self) -> list[Row]:
         projection = [*grouping.GROUPING, *self._learned]
         found = self._query(grouping.NEEDS_WORKER, projection, htcondor2.QueryOpts.GroupBy)
-        counted = [{"count": _count(ad), "ids": literal(ad, "JobIds") or ""} for ad in found]
+        counted = [{"count": _count(ad), "ids": read_literal(ad, "JobIds") or ""} for ad in found]
         return [row | count for row, count in zip(self._rows(found, self._learned), counted, strict=True)]
 
     def job(self, cluster: int, process: int) -> Row | None:
@@ -74,12 +74,12 @@ class Client:
         found = self._query(constraint, [], htcondor2.QueryOpts.Default)
         if not found:
             return None
-        (row,) = self._rows(found, grouping.attributes_of([("", _requirements(found[0]))]))
-        return row | {name: literal(found[0], name) for name in ("HoldReason", "QDate", "JobUniverse")}
+        (row,) = self._rows(found, grouping.referenced_attributes([("", _requirements(found[0]))]))
+        return row | {name: read_literal(found[0], name) for name in ("HoldReason", "QDate", "JobUniverse")}
 
     def slots(self) -> list[Row]:
         found = self._collector.query(htcondor2.AdTypes.Startd, "PartitionableSlot =?= true", projection=_SLOT_ATTRIBUTES)
-        return self._reader.read(found, _slot, _slot_by_text, "Machine")
+        return self._reader.read(found, _slot, _literal_slot, "Machine")
 
     def _query(self, constraint: str, projection: list[str], options: Any) -> list[Any]:
         for attempt in (1, 2):
@@ -88,42 +88,42 @@ class Client:
                     self._schedd = htcondor2.Schedd(self._locate())
                 return list(self._schedd.query(constraint, projection, opts=options))
             except Exception:
-                self._schedd = None  # it may have moved (shared port ids change with a restart)
+                self._schedd = None  # its address may have changed (shared port ids change with a restart)
                 if attempt == 2:
                     raise
         raise AssertionError("unreachable")
 
     def _locate(self) -> Any:
         found = self._collector.locate(htcondor2.DaemonTypes.Schedd, self._schedd_name)
-        if found is None:  # which the bindings would take for the schedd of this host: its jobs would count for another's
-            raise LookupError(f"the collector knows no schedd called {self._schedd_name}")
+        if found is None:  # None would mean the schedd of this host to the bindings: its jobs would be counted for another one
+            raise LookupError(f"the collector has no schedd named {self._schedd_name}")
         return found
 
-    def _rows(self, ads: Sequence[Any], further: tuple[str, ...]) -> list[Row]:
-        """The attributes of GROUPING evaluated, Requirements and the `further` ones as text."""
+    def _rows(self, ads: Sequence[Any], extra: tuple[str, ...]) -> list[Row]:
+        """The attributes of GROUPING evaluated, Requirements and the `extra` ones as text."""
 
         def evaluate(ad: Any) -> Row:
-            attributes = {name: grouping.cut(str(ad.lookup(name))) for name in further if name in ad}
-            return {**_jobs(ad, evaluated), "Requirements": grouping.cut(_requirements(ad)), "attributes": attributes}
+            attributes = {name: grouping.limit_length(str(ad.lookup(name))) for name in extra if name in ad}
+            return {**_jobs(ad, evaluate_attribute), "Requirements": grouping.limit_length(_requirements(ad)), "attributes": attributes}
 
-        return self._reader.read(ads, evaluate, _job_by_text, "Owner")
+        return self._reader.read(ads, evaluate, _literal_job, "Owner")
 
 
 def _jobs(ad: Any, value: Callable[[Any, str], Any]) -> Row:
     return {name: value(ad, name) for name in grouping.GROUPING if name != "Requirements"}
 
 
-def _job_by_text(ad: Any) -> Row:
-    """A job whose ad cannot be evaluated is there, and matches nothing."""
-    return {**_jobs(ad, literal), "Requirements": grouping.UNREADABLE, "attributes": {}}
+def _literal_job(ad: Any) -> Row:
+    """A job whose ad cannot be evaluated still appears, but matches nothing."""
+    return {**_jobs(ad, read_literal), "Requirements": grouping.UNREADABLE, "attributes": {}}
 
 
 def _slot(ad: Any) -> Row:
-    return {name: evaluated(ad, name) for name in _SLOT_ATTRIBUTES}
+    return {name: evaluate_attribute(ad, name) for name in _SLOT_ATTRIBUTES}
 
 
-def _slot_by_text(ad: Any) -> Row:
-    return {name: literal(ad, name) for name in _SLOT_ATTRIBUTES}
+def _literal_slot(ad: Any) -> Row:
+    return {name: read_literal(ad, name) for name in _SLOT_ATTRIBUTES}
 
 
 def _requirements(ad: Any) -> str:
@@ -131,9 +131,9 @@ def _requirements(ad: Any) -> str:
 
 
 def _count(ad: Any) -> int:
-    """How many jobs a grouped ad stands for."""
+    """Number of jobs that a grouped ad stands for."""
     for name in ("JobCount", "Count"):
-        value = literal(ad, name)
+        value = read_literal(ad, name)
         if isinstance(value, int):
             return value
     return 1
@@ -162,7 +162,7 @@ def _answer(client: Client, request: Mapping[str, Any]) -> Any:
         case "job":
             return client.job(int(request["cluster"]), int(request["process"]))
         case other:
-            raise ValueError(f"no such question: {other}")
+            raise ValueError(f"unknown request: {other}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From the schedd's grouped answer to demand: which jobs are ours, for which group, and what they ask for. Pure."""
+"""Converts rows of the schedd's grouped query to demand: which jobs are ours, of which group, and what they request. No I/O."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from dataclasses import replace
 from typing import Any
 
 from ..domain.model import Demand, Resources
-from ..matching.conjunction import split
+from ..matching.conjunction import split_conjunction
 
 # JobStatus of HTCondor: 1 idle, 2 running, 6 transferring output (its slot is still claimed), 7 suspended.
 _IDLE = 1
 _RUNNING = (2, 6, 7)
 
-# JobUniverse of HTCondor: jobs of these never claim a slot, the submit node runs them or hands them to another system.
+# JobUniverse of HTCondor: jobs of these universes never claim a slot; the submit node runs them or passes them to another system.
 SCHEDULER, GRID, LOCAL = 7, 9, 12
 VANILLA = 5
-# Over the queue, so that such jobs cost nothing here. `=!=` is true of a job that names no universe, and true of the grouped ads, to
-# which the schedd puts the constraint again although they carry the attributes of the grouping alone.
+# Evaluated by the schedd, so that such jobs cost nothing here. `=!=` is true for a job without a universe, and for grouped ads: the schedd
+# applies the constraint to them again, although they only have the grouping attributes.
 NEEDS_WORKER = " && ".join(f"JobUniverse =!= {universe}" for universe in (SCHEDULER, GRID, LOCAL))
 
-# What HTCondor itself assumes for a job that says nothing (JOB_DEFAULT_REQUEST*).
+# HTCondor's own defaults for jobs without a request (JOB_DEFAULT_REQUEST*).
 DEFAULT_REQUEST = Resources(cores=1, ram_mib=128, disk_gib=0.01)
 
-# Attributes by which jobs are grouped: each names something that decides where a job may run or which worker it gets.
+# Attributes by which jobs are grouped: each affects where a job may run or which worker it gets.
 GROUPING = (
     "DistcloudGroup",
     "Owner",
@@ -41,83 +41,83 @@ GROUPING = (
     "VMNetwork",
     "VMKeepAlive",
 )
-# Never worth grouping by, or different for every job: groups would be as many as jobs.
-_NEVER = {
+# Never useful for grouping, or different for every job, so that each job would become a group.
+_NEVER_LEARNED = {
     *(name.lower() for name in GROUPING),
     *("clusterid", "procid", "globaljobid", "qdate", "jobid", "enteredcurrentstatus", "servertime", "currenttime", "time", "my", "target"),
     *("true", "false", "undefined", "error", "is", "isnt", "group_name", "target_alias"),
     *("imagesize", "diskusage", "memoryusage", "residentsetsize", "numjobstarts", "lastremotehost", "jobstartdate"),
 }
-_LEARNED_AT_MOST = 48
-# What condor_submit itself writes into requirements, so that many jobs cannot be matched without it.
+_MAX_LEARNED = 48
+# Attributes that condor_submit itself writes into requirements: many jobs cannot be matched without them.
 _STANDARD = frozenset(
     ("requestgpus", "requiregpus", "gpusmincapability", "gpusmaxcapability", "gpusminmemory", "gpusminruntime", "filesystemdomain")
 )
-# Users write job ads: nothing in one may be larger than what the scheduler's own tables and HTCondor's matching bear.
-_LONGEST_TEXT = 255
-_LONGEST_REQUIREMENTS = 16384
-_LARGEST = 2**31 - 1
-_LONGEST_KEEP_ALIVE = 30 * 86400
-UNREADABLE = "error"  # stands for requirements that are too long, or cannot be evaluated: as a ClassAd expression it matches nothing
-# What one owner may have of the answer, which has a limit for all: kinds of jobs, and characters of their expressions.
-_MOST_ROWS = 5000
-_MOST_TEXT = 4 * 1024 * 1024
+# Job ads are untrusted input: no value may exceed what the database columns and HTCondor's matching accept.
+_MAX_TEXT_LENGTH = 255
+_MAX_REQUIREMENTS_LENGTH = 16384
+_MAX_NUMBER = 2**31 - 1
+_MAX_KEEP_ALIVE = 30 * 86400
+UNREADABLE = "error"  # replaces requirements that are too long or cannot be evaluated; as a ClassAd expression it matches nothing
+# Limits per owner, as the size of the whole answer is limited: rows, and characters of their expressions.
+_MAX_ROWS_PER_OWNER = 5000
+_MAX_CHARACTERS_PER_OWNER = 4 * 1024 * 1024
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _NAME = re.compile(r"(?<![\w.])(?:(MY|TARGET)\s*\.\s*)?([A-Za-z_]\w*)(?!\s*\()(?![\w.])", re.IGNORECASE)
 
 
-def named_in(requirements: str, attribute: str) -> str | None:
-    """The string that `requirements` compares `attribute` with (`group_name =?= "x"`), in either order; None without one.
+def compared_string(requirements: str, attribute: str) -> str | None:
+    """The string that `requirements` compares `attribute` with (`group_name =?= "x"`), in either order; None if there is none.
 
-    Only a comparison that is not negated and stands in a conjunction is a promise; one inside `||` or `!` names nobody.
+    Only a clause of the top-level conjunction counts: a comparison inside `||` or `!` need not hold.
     """
     if attribute.lower() not in requirements.lower():
         return None
     name = re.escape(attribute)
-    literal = r'"((?:[^"\\]|\\.)*)"'
-    forward = re.compile(rf"(?<![\w.])(?:TARGET\s*\.\s*)?{name}\s*(?:=\?=|==|\bis\b)\s*{literal}", re.IGNORECASE)
-    backward = re.compile(rf"{literal}\s*(?:=\?=|==|\bis\b)\s*(?:TARGET\s*\.\s*)?{name}(?![\w.])", re.IGNORECASE)
-    for clause in split(requirements):
+    string_literal = r'"((?:[^"\\]|\\.)*)"'
+    forward = re.compile(rf"(?<![\w.])(?:TARGET\s*\.\s*)?{name}\s*(?:=\?=|==|\bis\b)\s*{string_literal}", re.IGNORECASE)
+    backward = re.compile(rf"{string_literal}\s*(?:=\?=|==|\bis\b)\s*(?:TARGET\s*\.\s*)?{name}(?![\w.])", re.IGNORECASE)
+    for clause in split_conjunction(requirements):
         found = forward.fullmatch(clause) or backward.fullmatch(clause)
         if found:
             return found.group(1).replace('\\"', '"').replace("\\\\", "\\")
     return None
 
 
-def attributes_of(requirements: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Further attributes that requirements speak of: they may be the job's own, so the matching needs their values.
+def referenced_attributes(requirements: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Attributes that requirements refer to: the jobs may define them, so matching needs their values.
 
-    `requirements`: owner and text of each. Bounded, because every attribute may split groups further; what one owner names, and what
-    one text names, pushes out none of the others', whose jobs would match nothing without it.
+    `requirements`: owner and text of each. The number is limited, because every attribute may split groups further. The limit is shared
+    fairly between owners and texts, as jobs match nothing without their attributes.
     """
     spelled: dict[str, str] = {}
     texts: dict[str, list[Sequence[str]]] = {}
     for owner, text in sorted(set(requirements)):
-        names = _own_names(text)
+        names = _job_attribute_names(text)
         texts.setdefault(owner, []).append([name.lower() for name in names])
         for name in names:
             spelled.setdefault(name.lower(), name)
-    of_owner = [_in_turns(named) for named in texts.values()]
+    of_owner = [_round_robin(named) for named in texts.values()]
     owners = Counter(name for names in of_owner for name in names)
-    # Each owner's turns begin with what others need as well, so that it is in even where there are more owners than places.
-    chosen = _in_turns(sorted(names, key=lambda name: -owners[name]) for names in of_owner)[:_LEARNED_AT_MOST]
+    # Each owner's list starts with what others need as well, so that those are included even with more owners than places.
+    chosen = _round_robin(sorted(names, key=lambda name: -owners[name]) for names in of_owner)[:_MAX_LEARNED]
     return tuple(spelled[key] for key in sorted(chosen))
 
 
-def _own_names(requirements: str) -> list[str]:
-    """What requirements speak of that may be the job's own; with `TARGET.` it is the slot's."""
-    if len(requirements) > _LONGEST_REQUIREMENTS:
+def _job_attribute_names(requirements: str) -> list[str]:
+    """Names in requirements that may be attributes of the job; those with `TARGET.` belong to the slot."""
+    if len(requirements) > _MAX_REQUIREMENTS_LENGTH:
         return []
     names: dict[str, str] = {}
     for scope, name in _NAME.findall(_STRING.sub('""', requirements)):
-        if scope.upper() != "TARGET" and name.lower() not in _NEVER:
+        if scope.upper() != "TARGET" and name.lower() not in _NEVER_LEARNED:
             names.setdefault(name.lower(), name)
     return list(names.values())
 
 
-def _in_turns(lists: Iterable[Sequence[str]]) -> list[str]:
-    """The lists as one: each gives its first entry, then each its second; among those of one turn, what most lists have comes first."""
+def _round_robin(lists: Iterable[Sequence[str]]) -> list[str]:
+    """Merge lists round-robin: the first entries of all lists, then the second ones; within a round, the most frequent entries first."""
     turn: dict[str, int] = {}
     count: Counter[str] = Counter()
     for entries in lists:
@@ -127,15 +127,15 @@ def _in_turns(lists: Iterable[Sequence[str]]) -> list[str]:
     return sorted(turn, key=lambda entry: (entry not in _STANDARD, turn[entry], -count[entry], entry))
 
 
-def demands(rows: Iterable[Mapping[str, Any]]) -> list[Demand]:
-    """Demand from the grouped rows; rows that differ in JobStatus alone become one. Jobs without a group are not ours.
+def demand_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Demand]:
+    """Demand from grouped rows; rows that differ only in JobStatus are merged. Jobs without a group are skipped.
 
-    A row has the attributes of GROUPING evaluated where they are numbers or strings, `Requirements` as text, `count`,
-    `attributes`: the further ones as ClassAd text, and `QDate`: when the oldest of its jobs was submitted.
+    A row has the attributes of GROUPING, evaluated to numbers or strings, `Requirements` as text, `count`, `attributes` (further ones
+    as ClassAd text), and `QDate`, the submission time of its oldest job.
     """
     merged: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
-        demand = one(row)
+        demand = demand_from_row(row)
         if demand is None:
             continue
         attributes = tuple(sorted(demand.attributes.items()))
@@ -157,63 +157,63 @@ def demands(rows: Iterable[Mapping[str, Any]]) -> list[Demand]:
     ]
 
 
-def one(row: Mapping[str, Any]) -> Demand | None:
-    """The demand of one job or row of like jobs, without counts; None when it is nobody's of ours."""
+def demand_from_row(row: Mapping[str, Any]) -> Demand | None:
+    """The demand of one job or grouped row, without counts; None if it has no group."""
     requirements, group = _requirements(row), group_of(row)
     if group is None:
         return None
-    since, keep_alive = _number(row.get("QDate")), _whole(row.get("VMKeepAlive"))
+    since, keep_alive = _number(row.get("QDate")), _integer(row.get("VMKeepAlive"))
     return Demand(
         group=group,
-        owner=_text(row.get("Owner")) or "",
+        owner=_printable_text(row.get("Owner")) or "",
         requirements=requirements,
         request=Resources(
-            cores=max(1, _whole(row.get("RequestCpus")) or DEFAULT_REQUEST.cores),
-            ram_mib=max(1, _whole(row.get("RequestMemory")) or DEFAULT_REQUEST.ram_mib),
+            cores=max(1, _integer(row.get("RequestCpus")) or DEFAULT_REQUEST.cores),
+            ram_mib=max(1, _integer(row.get("RequestMemory")) or DEFAULT_REQUEST.ram_mib),
             disk_gib=_disk(row.get("RequestDisk")),
         ),
         idle=0,
-        priority=_whole(row.get("JobPrio")) or 0,
-        alias=named_in(requirements, "target_alias"),
-        image=_text(row.get("VMImage")),
-        flavor=_text(row.get("VMInstanceType")),
-        network=_text(row.get("VMNetwork")),
-        keep_alive=None if keep_alive is None else max(0, min(keep_alive, _LONGEST_KEEP_ALIVE)),
+        priority=_integer(row.get("JobPrio")) or 0,
+        alias=compared_string(requirements, "target_alias"),
+        image=_printable_text(row.get("VMImage")),
+        flavor=_printable_text(row.get("VMInstanceType")),
+        network=_printable_text(row.get("VMNetwork")),
+        keep_alive=None if keep_alive is None else max(0, min(keep_alive, _MAX_KEEP_ALIVE)),
         attributes=dict(row.get("attributes") or {}),
         waiting_since=since if since is None else float(since),
     )
 
 
 def group_of(row: Mapping[str, Any]) -> str | None:
-    """The group of a job or row of like jobs; None when it is nobody's of ours.
+    """The group of a job or grouped row; None if it has none.
 
-    The schedd's own word comes first: it has checked that the owner is a member, which nobody has of the requirements' text.
+    DistcloudGroup takes precedence: the schedd has checked that the owner is a member, whereas the requirements are unchecked.
     """
-    group = _text(row.get("DistcloudGroup"))
+    group = _printable_text(row.get("DistcloudGroup"))
     if group is None:
-        group = named_in(_requirements(row), "group_name")
+        group = compared_string(_requirements(row), "group_name")
     return None if group == "nogroup" else group
 
 
 def universe_of(row: Mapping[str, Any]) -> int:
     """HTCondor's JobUniverse of one job."""
-    universe = _whole(row.get("JobUniverse"))
+    universe = _integer(row.get("JobUniverse"))
     return VANILLA if universe is None else universe
 
 
 def _requirements(row: Mapping[str, Any]) -> str:
-    return cut(str(row.get("Requirements") or "true"))
+    return limit_length(str(row.get("Requirements") or "true"))
 
 
-def cut(text: str) -> str:
-    """An expression, or in place of one that is too long one that matches nothing."""
-    return UNREADABLE if len(text) > _LONGEST_REQUIREMENTS else text
+def limit_length(text: str) -> str:
+    """The expression, or `UNREADABLE` if it is too long."""
+    return UNREADABLE if len(text) > _MAX_REQUIREMENTS_LENGTH else text
 
 
-def bounded(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, of every owner no more than what leaves room for others: the oldest, and beyond the most text without it.
+def limit_per_owner(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, limited per owner: the oldest ones, and without their expressions once the owner's text limit is reached.
 
-    A row without its requirements matches nothing until the older ones are gone.
+    A row without its requirements matches nothing until older rows are gone.
     """
     kept: list[dict[str, Any]] = []
     count: Counter[str] = Counter()
@@ -221,10 +221,10 @@ def bounded(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for row in sorted(rows, key=lambda row: _number(row.get("QDate")) or 0):
         owner = str(row.get("Owner"))
         count[owner] += 1
-        if count[owner] > _MOST_ROWS:
+        if count[owner] > _MAX_ROWS_PER_OWNER:
             continue
         size[owner] += len(str(row.get("Requirements"))) + sum(map(len, (row.get("attributes") or {}).values()))
-        over = {"Requirements": UNREADABLE, "attributes": {}} if size[owner] > _MOST_TEXT else {}
+        over = {"Requirements": UNREADABLE, "attributes": {}} if size[owner] > _MAX_CHARACTERS_PER_OWNER else {}
         kept.append({**row, **over})
     return kept
 
@@ -235,19 +235,19 @@ def _disk(value: Any) -> float:
 
 
 def _number(value: Any) -> float | None:
-    """A number between plus and minus `_LARGEST`; None for what is none (not a number, infinity)."""
+    """A number, clamped to plus or minus `_MAX_NUMBER`; None for any other value, including NaN and infinity."""
     if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
         return None
-    return max(-_LARGEST, min(value, _LARGEST))
+    return max(-_MAX_NUMBER, min(value, _MAX_NUMBER))
 
 
-def _whole(value: Any) -> int | None:
+def _integer(value: Any) -> int | None:
     number = _number(value)
     return None if number is None else int(number)
 
 
-def _text(value: Any) -> str | None:
-    """Text that can be stored and shown: in one line, without control characters, not longer than names are."""
+def _printable_text(value: Any) -> str | None:
+    """Text that can be stored and displayed: one line, without control characters, at most `_MAX_TEXT_LENGTH` characters."""
     if not isinstance(value, str) or not value:
         return None
-    return "".join(sign if sign.isprintable() else "?" for sign in value[:_LONGEST_TEXT])
+    return "".join(sign if sign.isprintable() else "?" for sign in value[:_MAX_TEXT_LENGTH])

@@ -1,7 +1,7 @@
-"""The HTCondor pool: queries by child processes that can be killed, orders by HTCondor's own commands, IDTOKENS only.
+"""The HTCondor pool: queries in child processes that can be killed, actions by HTCondor's commands, IDTOKENS only.
 
-The scheduler has no administrator's right on the central manager. A worker drains because the order is signed with a key that
-was made for this one VM, and that only this VM trusts.
+The scheduler has no ADMINISTRATOR authorization on the central manager. A worker accepts a drain because the token is signed with a
+key that was created for this VM, and that only this VM trusts.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from ...common.breaker import Breaker, BreakerPolicy
 from ...common.supervise import ChildError, Finished, JsonChild, run_command
 from ..domain.ids import is_vm_id
 from ..domain.model import Resources, Slot
-from .base import Job, PoolUnavailable, Queues
-from .demand import demands, one, universe_of
+from .base import PoolUnavailable, QueuedJob, Queues
+from .demand import demand_from_row, demand_from_rows, universe_of
 
 _JOB_ID = re.compile(r"(?:([^#]+)#)?(\d{1,9})(?:\.(\d{1,9}))?")
-# A queue that is away is asked again soon, but not in every cycle: waiting for it would slow the others down.
-_PATIENCE = BreakerPolicy(shortest=5.0, longest=30.0)
-# On the central manager FS would win, and its user name is not the identity that the pool's rules speak of.
+# An unreachable queue is queried again soon, but not in every cycle: waiting for it would slow the others down.
+_RETRY_POLICY = BreakerPolicy(shortest=5.0, longest=30.0)
+# On the central manager FS would take precedence, and its user name is not the identity that the pool authorizes.
 _METHODS = {"_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS"}
 _DRAIN_TOKEN_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
 class PoolAddress:
-    """Where the pool is; `schedds` are the names of the queues, as the collector knows them.
+    """Address of the pool; `schedds` are the names of the queues in the collector.
 
-    `token_directory` holds the scheduler's own tokens (0700, files 0600); `scratch` is a private folder
-    for the moments of a drain; `environment` is added to what HTCondor's tools see."""
+    `token_directory` holds the scheduler's own tokens (0700, files 0600); `scratch` is a private folder for temporary files of a
+    drain; `environment` is added to the environment of HTCondor's tools."""
 
     collector: str
     schedds: tuple[str, ...]
@@ -52,7 +52,7 @@ class PoolAddress:
 
 
 class HtcondorPool:
-    """One HTCondor pool with its queues. `seconds` bounds every question and every order."""
+    """One HTCondor pool with its queues. `seconds` is the timeout of every query and command."""
 
     def __init__(self, address: PoolAddress, *, seconds: float = 20.0) -> None:
         self._address = address
@@ -63,25 +63,25 @@ class HtcondorPool:
             "_CONDOR_SEC_TOKEN_DIRECTORY": str(address.token_directory),
         }
         command = [address.python, "-m", "distcloud.scheduler.pool.child"]
-        # One child each, so that a schedd that hangs keeps us neither from the others nor from seeing the slots.
+        # One child per daemon, so that a schedd that hangs blocks neither the other schedds nor the collector.
         self._queues = {name: _Queue(JsonChild(f"schedd {name}", command, self._environment)) for name in address.schedds}
         self._collector = JsonChild(f"collector {address.collector}", command, self._environment)
 
     async def demand(self) -> Queues:
         answers = await asyncio.gather(*(self._demand_of(name) for name in self._queues), return_exceptions=True)
         rows: list[Any] = []
-        unheard: dict[str, str] = {}
+        unreachable: dict[str, str] = {}
         for name, answer in zip(self._queues, answers, strict=True):
             if isinstance(answer, PoolUnavailable):
-                unheard[name] = str(answer)
+                unreachable[name] = str(answer)
             elif isinstance(answer, BaseException):
                 raise answer
             else:
                 rows += answer
-        if len(unheard) == len(self._queues):
-            raise PoolUnavailable("; ".join(unheard.values()))
-        # Thousands of rows with long requirements take a while to be read.
-        return Queues(tuple(await asyncio.to_thread(demands, rows)), unheard)
+        if len(unreachable) == len(self._queues):
+            raise PoolUnavailable("; ".join(unreachable.values()))
+        # Converting thousands of rows with long requirements takes a while.
+        return Queues(tuple(await asyncio.to_thread(demand_from_rows, rows)), unreachable)
 
     async def _demand_of(self, name: str) -> list[Any]:
         queue, now = self._queues[name], time.monotonic()
@@ -100,7 +100,7 @@ class HtcondorPool:
         found = (slot_of(row, self._address.domain) for row in rows)
         return [slot for slot in found if slot is not None]
 
-    async def job(self, job_id: str) -> Job | None:
+    async def job(self, job_id: str) -> QueuedJob | None:
         match = _JOB_ID.fullmatch(job_id)
         if match is None:
             return None
@@ -112,10 +112,12 @@ class HtcondorPool:
         for name, row in zip(names, answers, strict=True):
             if isinstance(row, Mapping):
                 found = f"{cluster}.{process}" if len(self._queues) == 1 else f"{name}#{cluster}.{process}"
-                return Job(found, int(row.get("JobStatus") or 0), one(row), str(row.get("HoldReason") or ""), universe_of(row))
+                return QueuedJob(
+                    found, int(row.get("JobStatus") or 0), demand_from_row(row), str(row.get("HoldReason") or ""), universe_of(row)
+                )
         for failure in answers:
             if isinstance(failure, BaseException):
-                raise failure  # it may well be in the queue that did not answer
+                raise failure  # the job may be in the queue that did not answer
         return None
 
     async def drain(self, vm_id: str, key: str) -> None:
@@ -123,7 +125,7 @@ class HtcondorPool:
             raise ValueError(f"{vm_id!r} is not a ledger id")
         with tempfile.TemporaryDirectory(prefix="drain-", dir=self._address.scratch) as name:  # mode 0700
             folder = _DrainFolder(Path(name), self._address.token_directory)
-            folder.lay_key(vm_id, key)
+            folder.write_key(vm_id, key)
             made = await self._command(
                 [
                     *("condor_token_create", "-key", vm_id, "-lifetime", str(_DRAIN_TOKEN_SECONDS)),
@@ -131,7 +133,7 @@ class HtcondorPool:
                 ],
                 {"_CONDOR_SEC_PASSWORD_DIRECTORY": str(folder.keys)},
             )
-            folder.lay_tokens(made.output.strip())
+            folder.write_tokens(made.output.strip())
             await self._command(
                 ["condor_drain", "-pool", self._address.collector, "-exit-on-completion", f"{vm_id}.{self._address.domain}"],
                 {"_CONDOR_SEC_TOKEN_DIRECTORY": str(folder.tokens)},
@@ -140,8 +142,8 @@ class HtcondorPool:
     async def invalidate(self, vm_id: str) -> None:
         if not is_vm_id(vm_id):
             raise ValueError(f"{vm_id!r} is not a ledger id")
-        # The slots alone, for they swallow matches. Taking out the master's ad as well would need ADVERTISE_MASTER, with which the
-        # scheduler could make every daemon of the pool disappear from view; nothing is matched with that ad, and it expires by itself.
+        # Only the slots, because they would still be matched. Removing the master's ad as well would need ADVERTISE_MASTER, with which
+        # the scheduler could hide every daemon of the pool; nothing is matched with that ad, and it expires by itself.
         # Without TARGET: with it the expression matches nothing.
         query = f'MyType = "Query"\nTargetType = "Machine"\nRequirements = Machine == "{vm_id}.{self._address.domain}"\n'
         with tempfile.NamedTemporaryFile("w", prefix="invalidate-", dir=self._address.scratch) as file:
@@ -169,24 +171,24 @@ class HtcondorPool:
         except ChildError as error:
             raise PoolUnavailable(f"HTCondor: {error}") from error
         if done.code != 0:
-            words = " ".join((done.errors or done.output).split())[:300]
-            raise PoolUnavailable(f"HTCondor: {command[0]} failed ({done.code}): {words}")
+            output = " ".join((done.errors or done.output).split())[:300]
+            raise PoolUnavailable(f"HTCondor: {command[0]} failed ({done.code}): {output}")
         return done
 
 
 @dataclass(slots=True)
 class _Queue:
-    """One schedd: who asks it, and how that went lately."""
+    """One schedd: the child that queries it, and its circuit breaker."""
 
     child: JsonChild
-    breaker: Breaker = field(default_factory=lambda: Breaker(_PATIENCE))
+    breaker: Breaker = field(default_factory=lambda: Breaker(_RETRY_POLICY))
 
 
 def slot_of(row: Mapping[str, Any], domain: str) -> Slot | None:
-    """A partitionable slot as the planner knows it; None for an ad without a machine.
+    """The planner's view of a partitionable slot; None for an ad without a machine.
 
-    The ledger id is taken from the machine's name, which the collector binds to the worker's identity; what the ad itself
-    claims to be (DistcloudVm) must agree, else it is nobody's.
+    The ledger id is taken from the machine name, which the collector binds to the worker's identity; `vm_id` is None unless the ad's
+    own DistcloudVm agrees.
     """
     machine = row.get("Machine")
     if not isinstance(machine, str):
@@ -195,7 +197,7 @@ def slot_of(row: Mapping[str, Any], domain: str) -> Slot | None:
     ours = is_vm_id(host) and rest == domain and row.get("DistcloudVm") == host
     states = row.get("ChildState")
     claimed = row.get("NumDynamicSlots")
-    if isinstance(states, list):  # an unclaimed dynamic slot is on its way back: nobody works in it
+    if isinstance(states, list):  # an unclaimed dynamic slot is about to be merged back: no job runs in it
         claimed = sum(1 for state in states if state in ("Claimed", "Preempting", "Matched"))
     owners = row.get("ChildRemoteOwner") or row.get("ChildRemoteUser")
     return Slot(
@@ -219,24 +221,24 @@ def _resources(row: Mapping[str, Any], prefix: str) -> Resources:
 
 
 class _DrainFolder:
-    """A private folder with one VM's key, and the tokens with which its drain is ordered."""
+    """A private folder with one VM's key, and the tokens that authorize its drain."""
 
     def __init__(self, folder: Path, own_tokens: Path) -> None:
         self.keys, self.tokens, self._own = folder / "keys", folder / "tokens", own_tokens
 
-    def lay_key(self, vm_id: str, key: str) -> None:
+    def write_key(self, vm_id: str, key: str) -> None:
         self.keys.mkdir(0o700)
-        _private(self.keys / vm_id, key)
+        _write_private(self.keys / vm_id, key)
 
-    def lay_tokens(self, token: str) -> None:
+    def write_tokens(self, token: str) -> None:
         self.tokens.mkdir(0o700)
-        _private(self.tokens / "drain", token + "\n")
-        # The collector, which says where the worker is, knows only the scheduler's own tokens.
+        _write_private(self.tokens / "drain", token + "\n")
+        # The collector, which is asked for the worker's address, accepts only the scheduler's own tokens.
         for own in self._own.iterdir():
             if own.is_file():
-                _private(self.tokens / f"own-{own.name}", own.read_text(encoding="ascii"))
+                _write_private(self.tokens / f"own-{own.name}", own.read_text(encoding="ascii"))
 
 
-def _private(path: Path, text: str) -> None:
+def _write_private(path: Path, text: str) -> None:
     path.touch(0o600)
     path.write_text(text, encoding="ascii")

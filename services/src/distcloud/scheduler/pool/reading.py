@@ -1,8 +1,8 @@
-"""Values of ads that users and workers wrote, evaluated where it does no harm when HTCondor's library does not survive it.
+"""Evaluates ClassAds of users and workers in a forked process, because HTCondor's library may crash on untrusted expressions.
 
-A fork of this process evaluates ad by ad and says each result in a line. Of an ad on which the fork ends only the literals are read, as
-text, and another fork goes on behind it. Whose ads end it again and again has them read as literals alone for a while, so that one
-user's jobs hold up nobody else's.
+A fork evaluates ad after ad and writes one line per result. If it dies on an ad, only the literals of that ad are read, as text, and
+another fork continues with the next one. If the ads of one owner kill the fork repeatedly, they are read without evaluation for a
+while, so that they do not delay those of others.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from ...common.rlimits import bound, within
 
 Row = dict[str, Any]
 
-SECONDS: Final = 0.5  # of a processor, for one ad; thousands of times what ads as people write them take
+CPU_SECONDS: Final = 0.5  # per ad; thousands of times what ordinary ads take
 _LITERAL: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+|-?\d+\.\d*(?:[eE][-+]?\d+)?|true|false', re.IGNORECASE)
 
 _ESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r"}
 
 
-def evaluated(ad: Any, name: str) -> Any:
-    """An attribute as JSON can carry it: evaluated; None when it is not there or evaluates to nothing."""
+def evaluate_attribute(ad: Any, name: str) -> Any:
+    """The value of an attribute as a JSON type; None if it is missing, undefined or an error."""
     if name not in ad:
         return None
     try:
         value = ad.eval(name)
-    except Exception:  # it refers to itself, or is nested too deeply: that of one job or worker must not hide all others
+    except Exception:  # self-reference or deep nesting: one job or worker must not hide all others
         return None
-    return [_plain(entry) for entry in value] if isinstance(value, list) else _plain(value)
+    return [_json_value(entry) for entry in value] if isinstance(value, list) else _json_value(value)
 
 
-def _plain(value: Any) -> Any:
-    """Undefined and error are numbers to Python, of an enumeration."""
+def _json_value(value: Any) -> Any:
+    """Undefined and Error are enumeration members, and therefore numbers to Python."""
     return value if isinstance(value, bool | int | float | str) and not isinstance(value, Enum) else None
 
 
-def literal(ad: Any, name: str) -> Any:
-    """An attribute that is a string, a number or a truth value as it stands; None for all that would have to be evaluated."""
+def read_literal(ad: Any, name: str) -> Any:
+    """The value of an attribute that is a literal (string, number or Boolean); None if it would have to be evaluated."""
     text = str(ad.lookup(name)) if name in ad else ""
     if not _LITERAL.fullmatch(text):
         return None
@@ -54,15 +54,17 @@ def literal(ad: Any, name: str) -> Any:
 
 
 class Reader:
-    """Reads ads, and remembers whose could not be evaluated."""
+    """Reads ads, and remembers the owners whose ads could not be evaluated."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic, chance: Callable[[], float] = random.random) -> None:
-        self._failing = Probation(monotonic, chance)
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, jitter_sample: Callable[[], float] = random.random) -> None:
+        self._failing = Probation(monotonic, jitter_sample)
 
-    def read(self, ads: Sequence[Any], evaluate: Callable[[Any], Row], by_text: Callable[[Any], Row], whose: str) -> list[Row]:
-        """One row for each ad: as `evaluate` gives it or, where that is not to be had, as `by_text` does, which must evaluate nothing.
+    def read(
+        self, ads: Sequence[Any], evaluate: Callable[[Any], Row], without_evaluation: Callable[[Any], Row], owner_attribute: str
+    ) -> list[Row]:
+        """One row per ad: from `evaluate` or, if that fails, from `without_evaluation`, which must evaluate nothing.
 
-        `whose` names the attribute that says whom an ad belongs to.
+        `owner_attribute` is the attribute that names the owner of an ad.
         """
         rows: dict[int, Row] = {}
         failed: set[str] = set()
@@ -70,25 +72,25 @@ class Reader:
         while left:
             if self._failing.known():
                 for index in left:
-                    if self._failing.wait(str(literal(ads[index], whose))):
-                        rows[index] = by_text(ads[index])
+                    if self._failing.wait(str(read_literal(ads[index], owner_attribute))):
+                        rows[index] = without_evaluation(ads[index])
                 left = [index for index in left if index not in rows]
-            done = _in_a_fork(lambda index: evaluate(ads[index]), left) if left else []
+            done = _evaluate_in_fork(lambda index: evaluate(ads[index]), left) if left else []
             rows.update(zip(left, done, strict=False))
             left = left[len(done) :]
             if left:
-                owner = str(literal(ads[left[0]], whose))
+                owner = str(read_literal(ads[left[0]], owner_attribute))
                 failed.add(owner)
                 self._failing.failed(owner)
-                rows[left[0]] = by_text(ads[left[0]])
+                rows[left[0]] = without_evaluation(ads[left[0]])
                 left = left[1:]
         for owner in self._failing.known() - failed:
             self._failing.passed(owner)
         return [rows[index] for index in range(len(ads))]
 
 
-def _in_a_fork(evaluate: Callable[[int], Row], indices: Sequence[int]) -> list[Row]:
-    """What `evaluate` gives for the first of the indices, up to the one on which the fork ended."""
+def _evaluate_in_fork(evaluate: Callable[[int], Row], indices: Sequence[int]) -> list[Row]:
+    """The results of `evaluate` for the indices in order, up to the one on which the fork died."""
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:
@@ -96,17 +98,17 @@ def _in_a_fork(evaluate: Callable[[int], Row], indices: Sequence[int]) -> list[R
             os.close(reading)
             bound()
             for index in indices:
-                with within(SECONDS):
+                with within(CPU_SECONDS):
                     line = json.dumps(evaluate(index)).encode("ascii") + b"\n"
                 _write(writing, line)
             os._exit(0)
         finally:
-            os._exit(1)  # without any of the parent's own farewells
+            os._exit(1)  # skips the parent's exit handlers
     os.close(writing)
     with os.fdopen(reading, "rb") as file:
-        said = file.read()
+        output = file.read()
     os.waitpid(process, 0)
-    return [json.loads(line) for line in said.splitlines(keepends=True) if line.endswith(b"\n")]
+    return [json.loads(line) for line in output.splitlines(keepends=True) if line.endswith(b"\n")]
 
 
 def _write(descriptor: int, line: bytes) -> None:

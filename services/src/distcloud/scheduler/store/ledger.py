@@ -15,7 +15,7 @@ from ...common.secretbox import SecretBox
 from ..domain.ids import is_vm_id, new_vm_id
 from ..domain.model import Boot, Policy, Reason, Resources, Vm, VmState
 from ..domain.records import VmDetail, VmEvent, VmPage, VmTotals
-from ..domain.states import Event, Observation, advance, order
+from ..domain.states import Event, Observation, advance, apply_event
 from ..drivers.base import META_VM, Server
 from .tables import CloudRow, SiteRow, VmEventRow, VmRow
 
@@ -139,7 +139,7 @@ class Ledger:
         async def write(session: AsyncSession) -> tuple[Vm, Vm]:
             row = await _row(session, vm_id)
             before = vm_of(row)
-            after = order(before, event, now, reason=reason, detail=detail, server_id=server_id)
+            after = apply_event(before, event, now, reason=reason, detail=detail, server_id=server_id)
             _store(session, row, before, after)
             return before, after
 

@@ -1,1 +1,1 @@
-"""What a worker VM is told at its birth: HTCondor's configuration, its credentials, cloud-init; and the slot ad that follows from it."""
+"""Configuration of a worker VM: HTCondor, credentials, cloud-init user data; and the slot ad that follows from it."""

@@ -1,7 +1,7 @@
-"""`python -m distcloud.scheduler.worker`: the worker's configuration for settings given as JSON on standard input.
+"""`python -m distcloud.scheduler.worker`: renders a worker's configuration from settings given as JSON on standard input.
 
-This is how a role renders the static worker's configuration on the control node: the same templates as for VMs. Without
-`--file` the answer is a JSON object, path to text; with it the text of that one file. No secret is read or written.
+A role uses it on the control node to configure static workers from the same templates as VMs. Without `--file` it prints a
+JSON object, path to text; with it the text of that one file. No secret is read or written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         files = configuration(read_settings(sys.stdin.read()))
     except SettingsError as problem:
-        sys.stderr.write(f"settings of the worker: {problem}\n")
+        sys.stderr.write(f"worker settings: {problem}\n")
         return 2
     if options.file is None:
         json.dump(files, sys.stdout, indent=1)
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     text = next((text for path, text in files.items() if PurePosixPath(path).name == options.file), None)
     if text is None:
-        sys.stderr.write(f"there is no file {options.file}; there are {', '.join(PurePosixPath(path).name for path in files)}\n")
+        sys.stderr.write(f"unknown file {options.file}; known: {', '.join(PurePosixPath(path).name for path in files)}\n")
         return 2
     sys.stdout.write(text)
     return 0

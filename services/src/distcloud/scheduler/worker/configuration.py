@@ -1,4 +1,4 @@
-"""The worker's HTCondor configuration: one set of templates for real workers, the static worker of a role, and the matching."""
+"""The worker's HTCondor configuration: one set of templates for VMs, static workers, and matching."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _OWN_ATTRIBUTES: Final = (
 
 
 class SettingsError(ValueError):
-    """A setting of a worker cannot be used; the message names the setting and what it may be."""
+    """Invalid worker setting; the message names the setting and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """All that the worker's configuration is made of; nothing here is secret.
+    """The input of the worker's configuration; nothing here is secret.
 
-    `host` is the short host name (of a VM its ledger id), `cores` and `memory_mib` what the worker shall offer
-    (None: what HTCondor detects). Durations are seconds.
+    `host` is the short host name (for a VM its ledger id), `cores` and `memory_mib` what the worker offers (None: what HTCondor
+    detects). Durations are in seconds.
     """
 
     host: str
@@ -78,16 +78,16 @@ class WorkerSettings:
 
     @property
     def scheduler(self) -> str:
-        """Who may drain this worker, besides its own root."""
+        """The identity that may drain this worker, besides its own root."""
         return self.scheduler_identity or f"scheduler@{self.domain}"
 
     @property
     def users(self) -> int:
-        """Slot users needed: each dynamic slot has one of its own."""
+        """Number of slot users: each dynamic slot needs its own."""
         return max(self.slot_users, self.cores or 0)
 
     def slot_attributes(self) -> dict[str, str]:
-        """The attributes that the slot advertises, in order: those of the cloud, then the scheduler's own."""
+        """The attributes that the slot advertises: those of the cloud, then the scheduler's own."""
         own = {
             "cs_host_id": self.ledger_id,
             "group_name": self.group,
@@ -113,7 +113,7 @@ def settings_for(
     policy: Policy | None = None,
     group_keep_alive: int = 0,
 ) -> WorkerSettings:
-    """The settings of one VM of the ledger on its cloud, for a group whose idle workers stay `group_keep_alive` seconds."""
+    """The settings of one VM of the ledger, for a group whose idle workers are kept for `group_keep_alive` seconds."""
     policy = policy or Policy()
     offer = offered(vm.resources)
     return WorkerSettings(
@@ -133,14 +133,14 @@ def settings_for(
         memory_mib=offer.ram_mib,
         attributes=cloud.attributes,
         retirement_seconds=policy.drain_timeout,
-        # The net inside the VM closes only long after the planner would have.
+        # Safety net inside the VM: it shuts down by itself only long after the planner would have retired it.
         noclaim_shutdown=2
         * max(policy.first_use_timeout, policy.registration_timeout, policy.minimum_keep_alive, group_keep_alive, vm.keep_alive or 0),
     )
 
 
 def configuration(settings: WorkerSettings) -> dict[str, str]:
-    """The files of a worker, path to text; none holds a secret. Raises SettingsError."""
+    """The configuration files of a worker, path to text; without secrets. Raises SettingsError."""
     check(settings)
     files = {
         f"{CONFIG_DIRECTORY}/{SECURITY_FILE}": _render(SECURITY_FILE, settings),
@@ -153,17 +153,17 @@ def configuration(settings: WorkerSettings) -> dict[str, str]:
 
 
 def worker_file(settings: WorkerSettings) -> str:
-    """Only the file that says what the worker offers and takes: what the synthetic slot ad is read from."""
+    """The file that defines the worker's slot; the synthetic slot ad is read from it. Raises SettingsError."""
     check(settings)
     return _render(WORKER_FILE, settings)
 
 
 def check(settings: WorkerSettings) -> None:
-    """Refuse what would change the meaning of a configuration file instead of filling it in."""
+    """Reject values that would change the meaning of a configuration file. Raises SettingsError."""
     for name in ("host", "domain", "condor_host"):
         value = getattr(settings, name)
         if not _HOST.fullmatch(value):
-            raise SettingsError(f"{name}: {value!r} is no host name; letters, digits, dots and hyphens only")
+            raise SettingsError(f"{name}: {value!r} is not a valid host name; use letters, digits, dots and hyphens")
     texts = {"group": settings.group, "scheduler_identity": settings.scheduler_identity, "central_address": settings.central_address or ""}
     texts |= {f"attribute {name}": value for name, value in settings.slot_attributes().items()}
     for name, value in texts.items():
@@ -172,12 +172,14 @@ def check(settings: WorkerSettings) -> None:
     if re.search(r"[\s,$]", settings.scheduler):
         raise SettingsError(f"scheduler_identity: {settings.scheduler!r} must be one identity, like scheduler@example.org")
     if settings.central_address and not re.fullmatch(r"[0-9A-Fa-f.:]+", settings.central_address):
-        raise SettingsError(f"central_address: {settings.central_address!r} is no address")
+        raise SettingsError(f"central_address: {settings.central_address!r} is not a valid IP address")
     for name in settings.attributes:
         if not _NAME.fullmatch(name):
-            raise SettingsError(f"attribute {name!r}: a name has letters, digits and underscores, and starts with a letter")
+            raise SettingsError(f"attribute {name!r}: invalid name; use letters, digits and underscores, starting with a letter")
         if name.lower() in _reserved():
-            raise SettingsError(f"attribute {name!r}: this name is the scheduler's own or a configuration variable of the worker")
+            raise SettingsError(
+                f"attribute {name!r}: reserved for the scheduler or a configuration variable of the worker; choose another name"
+            )
 
 
 @cache

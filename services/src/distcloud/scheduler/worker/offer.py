@@ -1,4 +1,4 @@
-"""What a server of a given size offers to jobs: the flavor less what the system on it needs."""
+"""What a server of a given size offers to jobs: the flavor minus what its operating system needs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from typing import Final
 
 from ..domain.model import Resources
 
-# The kernel, its page structures and the daemons take a fixed part and a share that grows with the machine (HTCondor's own
-# detection reads about 96 % of a flavor's memory); the worker's configuration sets MEMORY to this figure, so that what is
-# planned is what is advertised.
+# The kernel, its page tables and the daemons take a fixed amount plus a share of the memory (HTCondor's own detection reports
+# about 96 % of a flavor's memory). The worker's configuration sets MEMORY to the result, so that the plan equals the ad.
 RAM_FLOOR_MIB: Final = 64
 RAM_SHARE: Final = 0.04
-# The system on the root disk. Small disks keep at least half for jobs; HTCondor measures the real figure afterwards.
+# The operating system on the root disk. Small disks keep at least half for jobs; HTCondor measures the real value later.
 DISK_GIB: Final = 1.0
-# A flavor of disk 0 boots a disk of the image's own size, which the flavor does not tell.
+# A flavor with disk 0 boots a disk of the image's size, which is not known here.
 UNKNOWN_DISK_GIB: Final = 1.0
 
 

@@ -1,4 +1,4 @@
-"""The slot ad that a worker would advertise, read from the same configuration that the worker gets."""
+"""The slot ad that a worker would advertise, computed from the worker's own configuration."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Final
 from ..domain.model import Resources
 from .configuration import WorkerSettings, worker_file
 
-# What the worker image is (role worker_image builds it) and what its HTCondor says of itself, as ClassAd text: the ad of a
-# real worker of HTCondor 23.9.6 on Debian 13 without what only the running machine knows.
+# What the worker image (built by role worker_image) and its HTCondor advertise, as ClassAd text: recorded from a real worker
+# (HTCondor 23.9.6, Debian 13), without the attributes that depend on the running machine.
 IMAGE_CONSTANTS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "MyType": '"Machine"',
@@ -79,7 +79,7 @@ _ASSIGNMENT: Final = re.compile(r"([A-Za-z0-9_.]+)\s*=\s*(.*)")
 
 
 def slot_ad(settings: WorkerSettings, offer: Resources, constants: Mapping[str, str] = IMAGE_CONSTANTS) -> dict[str, str]:
-    """The partitionable slot's ad, attribute to ClassAd text; `offer` is what the slot has (memory MiB, disk GiB)."""
+    """The ad of the partitionable slot, attribute to ClassAd text; `offer` are the slot's resources. Raises SettingsError."""
     macros = parse(worker_file(settings))
     disk_kib = int(offer.disk_gib * 1024 * 1024)
     ad = dict(constants)
@@ -99,9 +99,10 @@ def slot_ad(settings: WorkerSettings, offer: Resources, constants: Mapping[str, 
 
 
 def parse(text: str) -> dict[str, str]:
-    """Read the assignments of a configuration file as HTCondor does: continued lines joined, the last one wins, names in any case.
+    """Read the assignments of a configuration file as HTCondor does: continuation lines joined, the last assignment wins, names
+    case-insensitive.
 
-    `use` lines bring no attribute of ours and are passed over. A name that refers to itself takes its earlier value.
+    `use` lines define none of our attributes and are skipped. A name that refers to itself takes its earlier value.
     """
     macros: dict[str, str] = {}
     for line in re.sub(r"\\\n", " ", text).splitlines():
@@ -117,7 +118,7 @@ def parse(text: str) -> dict[str, str]:
 
 
 def expand(text: str, macros: Mapping[str, str]) -> str:
-    """Put in the values of `$(NAME)`; a name without a value is empty, `$(DOLLAR)` is a dollar sign."""
+    """Replace each `$(NAME)` by its value; undefined names are empty, `$(DOLLAR)` is a dollar sign."""
     while (match := _MACRO.search(text)) is not None:
         if match[1].upper() == "DOLLAR":
             head, tail = text[: match.start()], text[match.end() :]

@@ -1,7 +1,7 @@
-"""Templates of metadata parts: Jinja's variables, conditions and a few filters, with nothing that could run or grow.
+"""Templates of metadata parts: Jinja variables, conditions and a few filters, nothing else.
 
-The people who write metadata are not the people who run the scheduler. Beside Jinja's sandbox, the language is cut down to
-what always ends, quickly, with output in proportion to the template: no loops, calls, attributes or arithmetic.
+Metadata is untrusted: group admins write it. In addition to Jinja's sandbox, the language is restricted to what always terminates
+quickly, with output proportional to the template: no loops, calls, attributes or arithmetic.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from jinja2 import StrictUndefined, TemplateError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-_NODES: Final = (
+_ALLOWED_NODES: Final = (
     nodes.Template,
     nodes.Output,
     nodes.TemplateData,
@@ -28,17 +28,17 @@ _NODES: Final = (
     nodes.Filter,
     nodes.Test,
 )
-_FILTERS: Final = ("default", "lower", "upper", "trim", "tojson")
-_TESTS: Final = ("defined", "undefined")
-_MOST_FILTERS: Final = 4  # one after the other: each may make its input a little longer
+_ALLOWED_FILTERS: Final = ("default", "lower", "upper", "trim", "tojson")
+_ALLOWED_TESTS: Final = ("defined", "undefined")
+_MAX_FILTERS: Final = 4  # in a row: each may lengthen its input
 
 
-class TemplateRefused(ValueError):
-    """The template cannot be used; the message says where and why."""
+class InvalidTemplate(ValueError):
+    """Invalid template; the message says where and why."""
 
 
-def fill_in(template: str, values: Mapping[str, str]) -> str:
-    """Put values into a template. Raises TemplateRefused for syntax, unknown names and all that the language leaves out."""
+def render_template(template: str, values: Mapping[str, str]) -> str:
+    """Render a template. Raises InvalidTemplate for syntax errors, unknown names and everything outside the restricted language."""
     try:
         tree = _ENVIRONMENT.parse(template)
         _check(tree, 0)
@@ -47,21 +47,23 @@ def fill_in(template: str, values: Mapping[str, str]) -> str:
         number = getattr(problem, "lineno", None)
         line = f" (line {number})" if number else ""
         known = f"; known: {', '.join(sorted(values))}" if "is undefined" in str(problem) else ""
-        raise TemplateRefused(f"template: {problem}{line}{known}") from problem
+        raise InvalidTemplate(f"template: {problem}{line}{known}") from problem
     except RecursionError as problem:
-        raise TemplateRefused("template: nested too deeply") from problem
+        raise InvalidTemplate("template: nested too deeply") from problem
 
 
 def _check(node: nodes.Node, filters: int) -> None:
-    if not isinstance(node, _NODES):
-        raise TemplateRefused(
-            f"template: {type(node).__name__.lower()} is not allowed (line {node.lineno}); there are variables, if, "
-            f"and the filters {', '.join(_FILTERS)}; write {{% raw %}} around text that only looks like a template"
+    if not isinstance(node, _ALLOWED_NODES):
+        raise InvalidTemplate(
+            f"template: {type(node).__name__.lower()} is not allowed (line {node.lineno}); use variables, if, "
+            f"and the filters {', '.join(_ALLOWED_FILTERS)}; put {{% raw %}} around text that only looks like a template"
         )
     if isinstance(node, nodes.Filter):
         filters += 1
-        if node.name not in _FILTERS or filters > _MOST_FILTERS:
-            raise TemplateRefused(f"template: filter {node.name} is not allowed here (line {node.lineno}); there are {', '.join(_FILTERS)}")
+        if node.name not in _ALLOWED_FILTERS or filters > _MAX_FILTERS:
+            raise InvalidTemplate(
+                f"template: filter {node.name} is not allowed here (line {node.lineno}); allowed: {', '.join(_ALLOWED_FILTERS)}"
+            )
     for child in node.iter_child_nodes():
         _check(child, filters)
 
@@ -69,8 +71,8 @@ def _check(node: nodes.Node, filters: int) -> None:
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
     environment.globals.clear()
-    environment.filters = {name: environment.filters[name] for name in _FILTERS}
-    environment.tests = {name: environment.tests[name] for name in _TESTS}
+    environment.filters = {name: environment.filters[name] for name in _ALLOWED_FILTERS}
+    environment.tests = {name: environment.tests[name] for name in _ALLOWED_TESTS}
     return environment
 
 

@@ -1,0 +1,1 @@
+"""Helpers of the scheduler tests: fakes, builders, strategies and the simulated site."""
