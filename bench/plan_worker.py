@@ -11,7 +11,10 @@ import importlib.util
 import json
 import logging
 import resource
+import statistics
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +32,16 @@ def load(checkout: Path) -> ModuleType:
     return module
 
 
+def seconds(work: Callable[[], Any], turns: int) -> float:
+    """Median CPU time of this process."""
+    taken = []
+    for _turn in range(turns):
+        begin = time.process_time()
+        work()
+        taken.append(time.process_time() - begin)
+    return statistics.median(taken)
+
+
 def main(checkout: str, *sizes: str) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     bench: Any = load(Path(checkout))
@@ -41,12 +54,12 @@ def main(checkout: str, *sizes: str) -> None:
     def cycle(slots: Any) -> Any:
         return bench.plan(demand, slots, vms, clouds, groups, policy, bench.NOW, matcher=matcher)
 
-    turns = 5 if jobs <= 10_000 else 3
-    result = {"first": bench.seconds(lambda: cycle(busy), 1)}
+    turns = max(3, min(15, 100_000 // jobs))
+    result = {"first": seconds(lambda: cycle(busy), 1)}
     assert cycle(busy).actions == ()
-    result["warm"] = bench.seconds(lambda: cycle(busy), turns)
+    result["warm"] = seconds(lambda: cycle(busy), turns)
     cycle(half)
-    result["packed"] = bench.seconds(lambda: cycle(half), turns)
+    result["packed"] = seconds(lambda: cycle(half), turns)
     result["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(result))
 
