@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -102,8 +103,11 @@ def try_playbook(collection: Path, home: Path, environment: Mapping[str, str]) -
 def try_metadata(told: str, collections: Path) -> None:
     """An execution environment gets what the control node runs with: the wheel of this collection, and versions that are pinned."""
     needs = yaml.safe_load(told)
-    lines = (ROOT / "requirements" / "control.txt").read_text("utf-8").splitlines()
-    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    pins = [
+        Requirement(line.rstrip(" \\"))
+        for line in re.findall(r"(?m)^[\w.-]+==.*", (ROOT / "requirements" / "control.txt").read_text("utf-8"))
+    ]
+    pinned = {pin.name: next(iter(pin.specifier)).version for pin in pins if pin.marker is None or pin.marker.evaluate()}
     wanted = [Requirement(line.partition("  # from")[0]) for line in needs["python"]]
     assert {one.name for one in wanted} == {"cryptography", "distcloud", "openstacksdk"}, needs
     for one in wanted:
