@@ -13,8 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SERVICES = HERE.parent / "services" / "pyproject.toml"
-ROLE = "engine" if (HERE.parent / "roles" / "engine").is_dir() else "distcloud"
-ENGINE = HERE.parent / "roles" / ROLE / "files" / "requirements-engine.txt"
+ENGINE = HERE.parent / "roles" / "engine" / "files" / "requirements-engine.txt"
 # The oldest Python of a control node (Debian 12), and that of the engines' hosts (Debian 13).
 CONTROL = ["--universal", "--python-version", "3.11"]
 HOSTS = ["--python-version", "3.13", "--python-platform", "x86_64-manylinux_2_28", "--only-binary", ":all:"]

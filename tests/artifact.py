@@ -34,7 +34,7 @@ def check(artifact: Path) -> None:
         names = archive.getnames()
     strays = [name for name in names if name.startswith(FORBIDDEN)]
     assert not strays, f"in the artifact, but not meant to be: {strays[:5]}"
-    assert any(name.startswith("roles/distcloud/files/distcloud-") and name.endswith(".whl") for name in names), "the wheel is missing"
+    assert any(name.startswith("roles/engine/files/distcloud-") and name.endswith(".whl") for name in names), "the wheel is missing"
 
 
 def try_installed(artifact: Path, home: Path) -> None:
@@ -64,8 +64,8 @@ def try_installed(artifact: Path, home: Path) -> None:
     playbook = home / "try.yml"
     playbook.write_text(
         "- hosts: localhost\n  gather_facts: true\n  tasks:\n"
-        "    - ansible.builtin.include_role: {name: hep.distcloud.distcloud, tasks_from: preflight}\n"
-        "    - ansible.builtin.assert: {that: '__distcloud_release is defined'}\n",
+        "    - ansible.builtin.include_role: {name: hep.distcloud.engine, tasks_from: preflight}\n"
+        "    - ansible.builtin.assert: {that: '__engine_release is defined'}\n",
         "utf-8",
     )
     call("ansible-playbook", "-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}", playbook)

@@ -162,7 +162,7 @@ def test_the_engines_declare_what_they_import_and_no_more() -> None:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.partition(".")[0])
     assert imported - set(sys.stdlib_module_names) - BESIDES == {IMPORTED_AS.get(name, name) for name in names - BY_NAME}
-    pins = (ROOT / "roles" / "distcloud" / "files" / "requirements-engine.txt").read_text("utf-8")
+    pins = (ROOT / "roles" / "engine" / "files" / "requirements-engine.txt").read_text("utf-8")
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in pins.splitlines() if "==" in line}
     assert names <= pinned
 
