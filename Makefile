@@ -16,23 +16,23 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 SOURCES := $(shell find services/src services/pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
 BECOME = $$([ "$$(id -u)" = 0 ] || sudo -kn true 2>/dev/null || echo --ask-become-pass)
 
-.PHONY: help site demo test test-fast test-long lint docs status lab lab-down bench requirements artefact clean
+.PHONY: help site demo test test-fast test-long lint docs status lab lab-down bench requirements artifact clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | while IFS='|' read -r verb what; do printf '  make %-14s %s\n' "$$verb" "$$what"; done
 
 site: $(VENV)/.ready ## stand up the lab and the whole site on it; ends with a page and a table
 	@ansible-playbook $(BECOME) playbooks/lab.yml playbooks/site.yml
-	distcloud site show build/$(DISTCLOUD_LAB)/summary.json
+	distcloud report show build/$(DISTCLOUD_LAB)/summary.json
 	echo 'The page: $(CURDIR)/build/$(DISTCLOUD_LAB)/index.html'
 
 demo: $(VENV)/.ready ## run the demonstration jobs again and show where they ran
 	@ansible-playbook $(BECOME) playbooks/demo.yml playbooks/status.yml -e demo_again=true
-	distcloud site show build/$(DISTCLOUD_LAB)/summary.json
+	distcloud report show build/$(DISTCLOUD_LAB)/summary.json
 
 status: $(VENV)/.ready ## the state of the running site, as tables
 	@mkdir -p build; ansible-playbook playbooks/status.yml >build/status.log 2>&1 || { cat build/status.log; exit 1; }
-	distcloud site show build/$(DISTCLOUD_LAB)/summary.json
+	distcloud report show build/$(DISTCLOUD_LAB)/summary.json
 
 lab: $(VENV)/.ready ## only the lab: regions and hosts
 	@ansible-playbook $(BECOME) playbooks/lab.yml
@@ -58,10 +58,10 @@ docs: $(VENV)/.ready-test ## check the documentation and build the reference int
 bench: $(VENV)/.ready-test ## measure: make bench NAME=site|plan [ARGS=...]
 	@mkdir -p build/bench; $(BIN)/python bench/$(NAME).py $(ARGS)
 
-artefact: $(VENV)/.ready ## the collection as a file to install elsewhere
+artifact: $(VENV)/.ready ## the collection as a file to install elsewhere
 	@mkdir -p build; ansible-galaxy collection build --force --output-path build
 
-requirements: $(VENV)/.ready ## resolve the pinned lists anew
+requirements: $(VENV)/.ready-test ## resolve the pinned lists anew
 	@$(BIN)/python requirements/resolve.py
 
 clean: ## remove what was built in this checkout (not the lab, not its caches)
@@ -75,7 +75,7 @@ $(VENV)/.system: requirements/system.txt
 
 $(VENV)/.control: $(VENV)/.system requirements/control.txt
 	@echo 'Installing the control node (Ansible and its collections) into $(VENV)'
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/control.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/control.txt
 	touch $@
 
 # The engines' wheel travels in the collection, and is installed here too: the control node matches ClassAds with it.
@@ -94,5 +94,5 @@ $(VENV)/.system-test: $(VENV)/.system requirements/system-test.txt
 
 $(VENV)/.ready-test: $(VENV)/.ready $(VENV)/.system-test requirements/test.txt
 	@echo 'Installing the test tools into $(VENV)'
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/test.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/control.txt -r requirements/test.txt
 	touch $@

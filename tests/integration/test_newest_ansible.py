@@ -29,7 +29,8 @@ def checkout() -> bytes:
     names = subprocess.run(["git", "-c", f"safe.directory={ROOT}", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     wheels = [str(path.relative_to(ROOT)) for path in ROOT.glob("roles/engine/files/distcloud-*.whl")]
     pins = "".join((ROOT / "requirements" / name).read_text("utf-8") for name in ("control.txt", "test.txt"))
-    constraints = re.sub(r"(?m)^ansible(-core)?==.*\n", "", pins).encode()
+    # Without hashes: pip wants all of them or none, and the wheel of this checkout has none.
+    constraints = "".join(re.findall(r"(?m)^(?!ansible(?:-core)?==)[\w.-]+==[^\\\n]*", pins.replace(" \\\n", "\n\n"))).encode()
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         for name in [*names.stdout.splitlines(), *wheels]:

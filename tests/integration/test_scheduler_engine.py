@@ -102,7 +102,7 @@ def test_driver_boots_lists_and_deletes_servers(lab: Any, region: str) -> None:
             await until(ordered, "its deletion is accepted")
             await until(gone, "the server is gone")
         await driver.delete(server_id)
-        await driver.sweep(server_id)
+        await driver.delete_leftovers(server_id)
         await driver.close()
 
     asyncio.run(main())
@@ -189,8 +189,8 @@ class DiesAfterCreate:
     async def delete(self, server_id: str) -> None:
         await self._driver.delete(server_id)
 
-    async def sweep(self, server_id: str) -> None:
-        await self._driver.sweep(server_id)
+    async def delete_leftovers(self, server_id: str) -> None:
+        await self._driver.delete_leftovers(server_id)
 
     async def close(self) -> None:
         await self._driver.close()
@@ -228,10 +228,10 @@ def test_killed_engine_adopts_its_new_server(lab: Any, tmp_path: Path) -> None:
             )
 
         async def turn(one: Engine) -> None:
-            for watch in one._watches:
-                await watch.look()
+            for monitor in one._monitors:
+                await monitor.refresh()
             await one.cycle()
-            await one.settle()
+            await one.wait_idle()
 
         first = engine(driver_that_dies)
         await first.start()

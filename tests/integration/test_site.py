@@ -13,7 +13,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import BIN, ROOT, Lab
+from running_lab import BIN, ROOT, Lab
 from site_jobs import REGIONS, agree, ever, history, living, nothing_left, printed, servers_ever, submit
 from site_listings import Seen
 from site_state import changes, whole_site
@@ -40,7 +40,7 @@ def test_status_page_and_table_list_all_addresses(lab: Lab) -> None:
     done = subprocess.run(["make", "status"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     folder = ROOT / "build" / lab.name
-    command = [str(BIN / "distcloud"), "site", "show", str(folder / "summary.json")]
+    command = [str(BIN / "distcloud"), "report", "show", str(folder / "summary.json")]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert shown in done.stdout
     assert "\x1b" not in done.stdout, "a pipe gets no colours"

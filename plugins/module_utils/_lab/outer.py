@@ -19,6 +19,7 @@ import subprocess
 import time
 import typing as t
 
+from .._core.files import replace_file
 from .._core.module import Failure
 from . import plan
 
@@ -64,7 +65,7 @@ def lock_path(name: str) -> str:
 
 
 def _take(path: str) -> int | None:
-    """The lock as a descriptor, None while somebody has it. A file that was removed by its last holder is no lock any more."""
+    """The lock as a descriptor, None while another process holds it. A file that its last holder removed no longer counts."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -132,12 +133,7 @@ def read_json(path: str) -> dict[str, t.Any] | None:
 
 def write_json(path: str, data: t.Mapping[str, t.Any]) -> None:
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as handle:
-        json.dump(data, handle, indent=1, sort_keys=True)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
+    replace_file(path, json.dumps(data, indent=1, sort_keys=True).encode("utf-8"), 0o644)
 
 
 def lab_folder(lab: str) -> str:

@@ -1,4 +1,4 @@
-"""The command `distcloud`: one sub-command per engine, loaded only when it is asked for."""
+"""The command `distcloud`: one subcommand per engine, imported only when it is used."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import typer
 
 from . import __version__
 
-ENGINES = {"scheduler": "distcloud.scheduler.cli", "site": "distcloud.report.cli"}
+ENGINES = {"scheduler": "distcloud.scheduler.cli", "report": "distcloud.report.cli"}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Engines of hep.distcloud.", pretty_exceptions_show_locals=False)
 
 
 @app.callback(invoke_without_command=True)
-def root(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     """Engines of hep.distcloud."""
     if version:
         typer.echo(__version__)
@@ -23,7 +23,7 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 
 def main() -> None:
-    """Entry point. Only the engine named first is imported: the others may need what is not installed here."""
+    """Entry point. Only the engine named by the first argument is imported: others may need packages that are not installed."""
     named = sys.argv[1] if len(sys.argv) > 1 else ""
     for name, module in ENGINES.items():
         if named == name or named not in ENGINES:

@@ -1,4 +1,4 @@
-"""The circuit breaker: opens after failures in a row, lets one probe through, waits longer each time, and never for ever."""
+"""The circuit breaker: opens after failures in a row, lets one probe through, waits longer each time, up to a maximum."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from distcloud.common.breaker import Breaker, BreakerPolicy, BreakerState
 
-POLICY = BreakerPolicy(threshold=3, shortest=5, longest=300, jitter=0.2)
+POLICY = BreakerPolicy(threshold=3, min_delay=5, max_delay=300, jitter=0.2)
 
 
-def test_opens_after_failures_in_a_row_and_closes_after_one_success() -> None:
+def test_opens_after_failures_closes_after_one_success() -> None:
     breaker = Breaker(POLICY)
     for _ in range(2):
         breaker = breaker.failed(0, 0.5)
@@ -22,16 +22,16 @@ def test_opens_after_failures_in_a_row_and_closes_after_one_success() -> None:
     assert breaker.succeeded() == Breaker(POLICY)
 
 
-def test_a_success_in_between_starts_the_count_anew() -> None:
+def test_success_resets_the_failure_count() -> None:
     breaker = Breaker(POLICY).failed(0, 0.5).failed(0, 0.5).succeeded().failed(0, 0.5).failed(0, 0.5)
     assert breaker.state(0) is BreakerState.CLOSED
 
 
 @given(st.lists(st.floats(0, 0.999), min_size=1, max_size=2000))
-def test_waits_grow_and_stay_within_bounds(chances: list[float]) -> None:
+def test_delays_grow_within_bounds(samples: list[float]) -> None:
     breaker, now = Breaker(POLICY), 0.0
-    for number, chance in enumerate(chances, 1):
-        breaker = breaker.failed(now, chance)
+    for number, sample in enumerate(samples, 1):
+        breaker = breaker.failed(now, sample)
         wait = breaker.wait(now)
         if number < POLICY.threshold:
             assert wait == 0

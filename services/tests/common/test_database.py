@@ -1,4 +1,4 @@
-"""The database layer on real SQLite and real PostgreSQL: migrations, transactions, one at a time, errors."""
+"""The database layer on real SQLite and real PostgreSQL: migrations, transactions, locks, errors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from distcloud.scheduler.store.tables import Base, GroupRow, SiteRow
 PACKAGE = "distcloud.scheduler"
 
 
-def test_migration_is_safe_when_several_start_at_once_and_makes_one_identity(database_url: str) -> None:
+def test_concurrent_migrations_create_one_identity(database_url: str) -> None:
     async def main() -> list[str]:
-        databases = [Database(database_url) for _ in range(4)]
+        databases = [Database(database_url, "scheduler") for _ in range(4)]
         await asyncio.gather(*(database.migrate(PACKAGE) for database in databases))
         seen = []
         for database in databases:
@@ -29,12 +29,12 @@ def test_migration_is_safe_when_several_start_at_once_and_makes_one_identity(dat
     assert len(set(asyncio.run(main()))) == 1
 
 
-def test_migrated_schema_is_what_the_tables_say(database_url: str) -> None:
+def test_migrated_schema_matches_the_tables(database_url: str) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
     async def main() -> list[object]:
-        database = Database(database_url)
+        database = Database(database_url, "scheduler")
         await database.migrate(PACKAGE)
         async with database._engine.connect() as connection:
             found = await connection.run_sync(lambda sync: compare_metadata(MigrationContext.configure(sync), Base.metadata))
@@ -44,9 +44,9 @@ def test_migrated_schema_is_what_the_tables_say(database_url: str) -> None:
     assert asyncio.run(main()) == []
 
 
-def test_a_failed_transaction_changes_nothing(database_url: str) -> None:
+def test_failed_transaction_changes_nothing(database_url: str) -> None:
     async def main() -> int | None:
-        database = Database(database_url)
+        database = Database(database_url, "scheduler")
         await database.migrate(PACKAGE)
         with pytest.raises(RuntimeError):
             async with database.begin() as session:
@@ -61,9 +61,9 @@ def test_a_failed_transaction_changes_nothing(database_url: str) -> None:
     assert asyncio.run(main()) == 0
 
 
-def test_writers_side_by_side_all_get_through(database_url: str) -> None:
+def test_concurrent_writers_all_succeed(database_url: str) -> None:
     async def main() -> int | None:
-        database = Database(database_url)
+        database = Database(database_url, "scheduler")
         await database.migrate(PACKAGE)
 
         async def work(number: int) -> None:
@@ -82,9 +82,9 @@ def test_writers_side_by_side_all_get_through(database_url: str) -> None:
     assert asyncio.run(main()) == 20
 
 
-def test_only_one_holds_the_right(database_url: str) -> None:
+def test_only_one_process_holds_the_lock(database_url: str) -> None:
     async def main() -> None:
-        first, second = Database(database_url), Database(database_url)
+        first, second = Database(database_url, "scheduler"), Database(database_url, "scheduler")
         await first.migrate(PACKAGE)
         async with first.exclusive("engine") as mine:
             assert mine is not None and await mine.held()
@@ -98,9 +98,9 @@ def test_only_one_holds_the_right(database_url: str) -> None:
     asyncio.run(main())
 
 
-def test_a_broken_connection_loses_the_right(postgres_url: str) -> None:
+def test_broken_connection_loses_the_lock(postgres_url: str) -> None:
     async def main() -> None:
-        database = Database(postgres_url)
+        database = Database(postgres_url, "scheduler")
         async with database.exclusive("engine") as mine:
             assert mine is not None and await mine.held()
             async with database.begin() as session:
@@ -111,9 +111,9 @@ def test_a_broken_connection_loses_the_right(postgres_url: str) -> None:
     asyncio.run(main())
 
 
-def test_a_held_sqlite_file_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_error_names_locked_sqlite_file(tmp_path: Path) -> None:
     async def main() -> None:
-        database = Database(f"sqlite:///{tmp_path}/x.db", busy_seconds=0.1)
+        database = Database(f"sqlite:///{tmp_path}/x.db", "scheduler", busy_seconds=0.1)
         await database.migrate(PACKAGE)
         other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -135,9 +135,9 @@ def test_a_held_sqlite_file_is_named_and_nothing_is_lost(tmp_path: Path) -> None
     asyncio.run(main())
 
 
-def test_a_full_disk_is_named_and_the_file_stays_whole(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_file_intact(tmp_path: Path) -> None:
     async def main() -> None:
-        database = Database(f"sqlite:///{tmp_path}/x.db")
+        database = Database(f"sqlite:///{tmp_path}/x.db", "scheduler")
         await database.migrate(PACKAGE)
         async with database.begin() as session:
             session.add(GroupRow(name="before", aliases={}))
@@ -149,7 +149,7 @@ def test_a_full_disk_is_named_and_the_file_stays_whole(tmp_path: Path) -> None:
                     session.add(GroupRow(name=f"g{number}", aliases={"filler": "x" * 500}))
                 await session.flush()
         await database.close()
-        again = Database(f"sqlite:///{tmp_path}/x.db")
+        again = Database(f"sqlite:///{tmp_path}/x.db", "scheduler")
         async with again.read() as session:
             assert (await session.scalars(select(GroupRow.name))).all() == ["before"]
             assert await session.scalar(text("PRAGMA integrity_check")) == "ok"
@@ -160,18 +160,18 @@ def test_a_full_disk_is_named_and_the_file_stays_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("url", "words"),
-    [("mysql://u:hidden@h/d", "not supported"), ("sqlite://", "needs a file"), ("nonsense", "is not a URL")],
+    [("mysql://u:hidden@h/d", "not supported"), ("sqlite://", "needs a file"), ("nonsense", "invalid URL")],
 )
-def test_bad_urls_are_explained_without_their_password(url: str, words: str) -> None:
+def test_url_errors_hide_the_password(url: str, words: str) -> None:
     with pytest.raises(DatabaseError, match=words) as caught:
         translate(url)
     assert "hidden" not in str(caught.value)
 
 
-def test_an_unreachable_server_and_a_missing_folder_are_named(tmp_path: Path) -> None:
+def test_error_names_unreachable_database(tmp_path: Path) -> None:
     async def main() -> None:
         for url in ("postgresql://u:hidden@127.0.0.1:1/d", f"sqlite:///{tmp_path}/missing/x.db"):
-            database = Database(url)
+            database = Database(url, "scheduler")
             with pytest.raises(DatabaseUnavailable) as caught:
                 await database.migrate(PACKAGE)
             assert "hidden" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What every service's HTTP side does whatever the service: problems, bounds, ids, health, metrics, logs without secrets."""
+"""The HTTP side of every service: problems, limits, request ids, probes, report, metrics, logs without secrets."""
 
 from __future__ import annotations
 
@@ -10,19 +10,25 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from httpx import ASGITransport, AsyncClient, Response
+from httpx2 import ASGITransport, AsyncClient, Response
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distcloud.common import gate
-from distcloud.common.app import CallerDep, Part, create_app
-from distcloud.common.auth import digest_of
+from distcloud.common.app import CallerDep, Dependency, create_app
+from distcloud.common.auth import Caller, digest_of
 from distcloud.common.config import LogSettings, RequestLimits, ServiceSettings, check
+from distcloud.common.database import DatabaseUnavailable
 from distcloud.common.gate import RateLimiter, strict_json
 from distcloud.common.logs import configure, get_logger
 from distcloud.common.problems import MEDIA_TYPE, Problem
+from distcloud.common.report import Report, ReportProblem
 
 TOKEN = "unmistakable-token"
+
+
+async def report(caller: Caller) -> Report:
+    return Report(title="Test", problems=[ReportProblem(name="disk", detail=f"full, {caller.name}")], tables=[], links=[])
 
 
 class Service:
@@ -35,10 +41,10 @@ class Service:
             "requests": {"per_second": 1e6, "burst": 1_000_000, "body_bytes": 2048, **requests},
         }
         self.problem = ""
-        self.parts: list[Part] = []
+        self.dependencies: list[Dependency] = []
         self.runner = runner
         checked = check(data, ServiceSettings, "test")
-        self.app = create_app("Test", checked, alive=lambda: self.problem, parts=lambda: self.parts)
+        self.app = create_app("Test", checked, stuck=lambda: self.problem, dependencies=lambda: self.dependencies, report=report)
         self._routes(self.app)
         transport = ASGITransport(app=self.app, raise_app_exceptions=False)
         self.client = AsyncClient(transport=transport, base_url="http://test", headers={"Authorization": f"Bearer {TOKEN}"})
@@ -56,6 +62,10 @@ class Service:
         async def broken() -> None:
             raise RuntimeError("unmistakable detail")
 
+        @app.get("/database")
+        async def database() -> None:
+            raise DatabaseUnavailable("database x: unavailable")
+
     def __call__(self, method: str, path: str, **options: Any) -> Response:
         return self.runner.run(self.client.request(method, path, **options))
 
@@ -72,18 +82,20 @@ def service() -> Iterator[Service]:
         ("GET", "/none", {}, 404, "no-such-path"),
         ("GET", "/who/", {}, 404, "no-such-path"),
         ("DELETE", "/who", {}, 405, "method-not-allowed"),
-        ("GET", "/who", {"headers": {"Authorization": "Bearer wrong"}}, 401, "unauthorised"),
-        ("GET", "/who", {"headers": {"Authorization": "Basic eDp5"}}, 401, "unauthorised"),
-        ("GET", "/who", {"headers": {"Authorization": "Bearer"}}, 401, "unauthorised"),
+        ("GET", "/who", {"headers": {"Authorization": "Bearer wrong"}}, 401, "unauthorized"),
+        ("GET", "/who", {"headers": {"Authorization": "Basic eDp5"}}, 401, "unauthorized"),
+        ("GET", "/who", {"headers": {"Authorization": "Bearer"}}, 401, "unauthorized"),
         ("PUT", "/echo/1", {"json": {"a": "x"}}, 422, "invalid"),
         ("PUT", "/echo/x", {"json": {"a": 1}}, 422, "invalid"),
         ("PUT", "/echo/1", {}, 422, "invalid"),
         ("PUT", "/echo/1", {"content": b"{}", "headers": {"Content-Type": "text/plain"}}, 415, "not-json"),
         ("PUT", "/echo/1", {"data": {"a": "1"}}, 415, "not-json"),
         ("GET", "/broken", {}, 500, "internal"),
+        ("GET", "/database", {}, 503, "database"),
+        ("GET", "/v1/report", {"headers": {"Authorization": "Bearer wrong"}}, 401, "unauthorized"),
     ],
 )
-def test_every_refusal_is_a_problem(service: Service, method: str, path: str, options: Any, status: int, kind: str) -> None:
+def test_every_error_is_a_problem_document(service: Service, method: str, path: str, options: Any, status: int, kind: str) -> None:
     answer = service(method, path, **options)
     assert answer.status_code == status
     assert answer.headers["content-type"] == MEDIA_TYPE
@@ -112,7 +124,7 @@ JSON = {"Content-Type": "application/json"}
         (b"[" * 2000, "nested"),
     ],
 )
-def test_a_body_that_a_careful_reader_would_not_accept(service: Service, raw: bytes, words: str) -> None:
+def test_ambiguous_json_is_rejected(service: Service, raw: bytes, words: str) -> None:
     answer = service("PUT", "/echo/1", content=raw, headers=JSON)
     assert answer.status_code in (400, 422)
     assert words in answer.json()["detail"]
@@ -150,7 +162,7 @@ def test_body_without_a_token_is_not_received(service: Service, monkeypatch: pyt
     assert sent < 2 * gate.UNAUTHORIZED_BODY_BYTES
 
 
-def test_a_body_is_bounded_whether_its_length_is_told_or_not(service: Service) -> None:
+def test_body_size_is_limited_with_or_without_length(service: Service) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(1000):
             yield b" " * 1000
@@ -161,7 +173,7 @@ def test_a_body_is_bounded_whether_its_length_is_told_or_not(service: Service) -
         assert "2048" in answer.json()["detail"]
 
 
-def test_a_client_that_never_ends_its_body_is_let_go(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_body_times_out(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "BODY_SECONDS", 0.05)
     never = asyncio.Event()
 
@@ -172,7 +184,7 @@ def test_a_client_that_never_ends_its_body_is_let_go(service: Service, monkeypat
     assert service("PUT", "/echo/1", content=drip(), headers=JSON).status_code == 408
 
 
-def test_too_many_requests_are_told_when_to_come_back() -> None:
+def test_rate_limit_sends_retry_after() -> None:
     with asyncio.Runner() as runner:
         service = Service(runner, per_second=0.001, burst=2)
         answers = [service("GET", "/who") for _ in range(3)]
@@ -182,7 +194,7 @@ def test_too_many_requests_are_told_when_to_come_back() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 5)), max_size=60))
 @settings(max_examples=50, deadline=None)
-def test_no_client_gets_more_than_its_rate(calls: list[tuple[str, float]]) -> None:
+def test_rate_limit_holds_for_each_client(calls: list[tuple[str, float]]) -> None:
     limiter, now = RateLimiter(2.0, 3), 0.0
     allowed = {"a": 0, "b": 0}
     for client, pause in calls:
@@ -191,21 +203,21 @@ def test_no_client_gets_more_than_its_rate(calls: list[tuple[str, float]]) -> No
     assert all(count <= 3 + 2.0 * now + 1e-6 for count in allowed.values())
 
 
-def test_the_limiter_forgets_clients_instead_of_growing() -> None:
+def test_rate_limiter_memory_is_bounded() -> None:
     limiter = RateLimiter(1.0, 1)
     for number in range(3 * gate.CLIENTS_REMEMBERED):
         limiter.wait(str(number), 0.0)
     assert len(limiter._buckets) <= gate.CLIENTS_REMEMBERED
 
 
-def test_a_number_of_absurd_length_is_refused() -> None:
+def test_overlong_number_is_rejected() -> None:
     with pytest.raises(Problem, match="too long"):
         strict_json(b"9" * 5000)
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=200, deadline=None)
-def test_strict_json_parses_or_refuses(raw: bytes) -> None:
+def test_strict_json_parses_or_rejects(raw: bytes) -> None:
     try:
         parsed = strict_json(raw)
     except Problem as problem:
@@ -214,29 +226,29 @@ def test_strict_json_parses_or_refuses(raw: bytes) -> None:
         assert parsed == json.loads(raw)
 
 
-def test_health_and_metrics_need_no_token(service: Service) -> None:
-    assert service("GET", "/healthz", headers={"Authorization": ""}).json() == {"status": "ok"}
+def test_probes_and_metrics_require_no_token(service: Service) -> None:
+    assert service("GET", "/healthz", headers={"Authorization": ""}).json() == {"status": "ok", "problem": ""}
     service.problem = "its loop is stuck"
     sick = service("GET", "/healthz")
     assert (sick.status_code, sick.json()["problem"]) == (503, "its loop is stuck")
-    for parts, status, code in (
-        ([Part("a"), Part("b", needed=False)], "ready", 200),
-        ([Part("a"), Part("b", "is away", needed=False)], "degraded", 200),
-        ([Part("a", "is away"), Part("b", needed=False)], "failing", 503),
+    for dependencies, status, code in (
+        ([Dependency("a"), Dependency("b", required=False)], "ready", 200),
+        ([Dependency("a"), Dependency("b", "unreachable", required=False)], "degraded", 200),
+        ([Dependency("a", "unreachable"), Dependency("b", required=False)], "failing", 503),
     ):
-        service.parts = parts
+        service.dependencies = dependencies
         answer = service("GET", "/readyz", headers={"Authorization": ""})
         assert (answer.status_code, answer.json()["status"]) == (code, status)
-    assert answer.json()["parts"][0] == {"name": "a", "ok": False, "needed": True, "problem": "is away"}
+    assert answer.json()["dependencies"][0] == {"name": "a", "ok": False, "required": True, "problem": "unreachable"}
     service("PUT", "/echo/1", json={"a": 1})
-    service("GET", "/never/heard/of")
+    service("GET", "/never/seen")
     text = service("GET", "/metrics").text
     assert 'distcloud_http_requests_total{method="PUT",route="/echo/{number}",status="200"} 1.0' in text
     assert "/never" not in text
     assert "/echo/1" not in text
 
 
-def test_the_page_of_the_api_needs_nothing_from_elsewhere(service: Service) -> None:
+def test_api_page_is_self_contained(service: Service) -> None:
     page = service("GET", "/docs")
     assert page.status_code == 200
     assert "/echo/{number}" in page.text
@@ -245,23 +257,23 @@ def test_the_page_of_the_api_needs_nothing_from_elsewhere(service: Service) -> N
     assert service("GET", "/openapi.json").json()["openapi"].startswith("3.")
 
 
-def test_the_description_tells_errors_as_they_come(service: Service) -> None:
+def test_openapi_declares_problem_documents(service: Service) -> None:
     paths = [service("GET", "/openapi.json").json()["paths"] for _ in range(2)][1]
-    told = paths["/echo/{number}"]["put"]["responses"]
-    assert list(told) == ["200", "default"] and list(told["default"]["content"]) == [MEDIA_TYPE]
+    declared = paths["/echo/{number}"]["put"]["responses"]
+    assert list(declared) == ["200", "default"] and list(declared["default"]["content"]) == [MEDIA_TYPE]
     refused = service("PUT", "/echo/one", json={})
     assert refused.status_code == 422 and refused.headers["content-type"] == MEDIA_TYPE
     for path in ("/healthz", "/readyz"):
         assert "503" in paths[path]["get"]["responses"]
 
 
-def test_a_request_id_is_taken_over_if_it_is_harmless(service: Service) -> None:
+def test_request_id_is_kept_if_valid(service: Service) -> None:
     assert service("GET", "/who", headers={"X-Request-Id": "run-2026-11-21.1"}).headers["x-request-id"] == "run-2026-11-21.1"
     for odd in ("short", "x" * 65, "semi;colon;in;it"):
         assert service("GET", "/who", headers={"X-Request-Id": odd}).headers["x-request-id"] != odd
 
 
-def test_the_log_says_who_did_what_and_no_secret(service: Service) -> None:
+def test_log_has_the_caller_but_no_secret(service: Service) -> None:
     stream = io.StringIO()
     configure(LogSettings(), stream)
     try:
@@ -283,3 +295,20 @@ def test_the_log_says_who_did_what_and_no_secret(service: Service) -> None:
 
 def test_limits_have_sane_defaults() -> None:
     assert RequestLimits().body_bytes == 1_048_576
+
+
+def test_report_requires_a_token_and_knows_its_caller(service: Service) -> None:
+    assert service("GET", "/v1/report").json() == {
+        "title": "Test",
+        "problems": [{"name": "disk", "detail": "full, me"}],
+        "tables": [],
+        "links": [],
+    }
+
+
+def test_openapi_describes_every_response(service: Service) -> None:
+    schema = service("GET", "/openapi.json").json()
+    for path in ("/healthz", "/readyz", "/v1/report"):
+        name = schema["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[-1]
+        declared = schema["components"]["schemas"][name]
+        assert sorted(declared["required"]) == sorted(declared["properties"])

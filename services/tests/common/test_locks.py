@@ -1,4 +1,4 @@
-"""A right that nobody got leaves nothing open."""
+"""File locks: timeouts, cancellation, and no leaked descriptors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def open_on(path: Path) -> int:
     return found
 
 
-def test_a_wait_that_is_cut_off_leaves_no_descriptor(tmp_path: Path) -> None:
+def test_cancelled_wait_leaves_no_descriptor(tmp_path: Path) -> None:
     path = tmp_path / "lock"
 
     async def main() -> None:
@@ -37,7 +37,7 @@ def test_a_wait_that_is_cut_off_leaves_no_descriptor(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_who_comes_second_is_told_or_goes_without(tmp_path: Path) -> None:
+def test_second_holder_times_out_or_goes_without(tmp_path: Path) -> None:
     path = tmp_path / "lock"
 
     async def main() -> None:
@@ -52,7 +52,7 @@ def test_who_comes_second_is_told_or_goes_without(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_file_that_cannot_be_locked_is_not_kept_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_lock_closes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(descriptor: int, operation: int) -> None:
         raise OSError(37, "No locks available")
 

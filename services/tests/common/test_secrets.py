@@ -1,4 +1,4 @@
-"""Secrets at rest: sealed, opened, compared, and never shown in an error."""
+"""Secrets at rest: encrypted, decrypted, compared, and never shown in an error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet
 from distcloud.common.secretbox import SecretBox, SecretError
 
 
-def test_what_is_sealed_opens_and_compares(tmp_path: Path) -> None:
+def test_secret_round_trip_and_comparison(tmp_path: Path) -> None:
     path = tmp_path / "key"
     SecretBox.create_file(path)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -25,7 +25,7 @@ def test_what_is_sealed_opens_and_compares(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_key_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_file_is_created_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def cut(_descriptor: int) -> None:
         assert not (tmp_path / "key").exists(), "nobody sees it before it is on the disk"
         raise OSError("cut off")
@@ -36,7 +36,7 @@ def test_a_key_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_new_key_on_top_still_opens_the_old(tmp_path: Path) -> None:
+def test_key_rotation_keeps_old_secrets_readable(tmp_path: Path) -> None:
     path = tmp_path / "key"
     old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
     token = SecretBox([old]).seal("x")
@@ -44,20 +44,20 @@ def test_a_new_key_on_top_still_opens_the_old(tmp_path: Path) -> None:
     path.chmod(0o640)
     box = SecretBox.from_file(path)
     assert box.open(token) == "x"
-    with pytest.raises(SecretError, match="does not open"):
+    with pytest.raises(SecretError, match="cannot be decrypted"):
         SecretBox([old]).open(box.seal("y"))
 
 
 @pytest.mark.parametrize(
     ("text", "mode", "words"),
     [
-        ("not a key\n", 0o600, "not a Fernet key"),
+        ("not a key\n", 0o600, "invalid Fernet key"),
         ("", 0o600, "no key"),
-        ("x", 0o644, "open to everybody"),
+        ("x", 0o644, "readable by everybody"),
         ("\udcff", 0o600, "cannot be read"),
     ],
 )
-def test_unusable_files_are_named(tmp_path: Path, text: str, mode: int, words: str) -> None:
+def test_error_names_unusable_key_file(tmp_path: Path, text: str, mode: int, words: str) -> None:
     path = tmp_path / "key"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     path.chmod(mode)
@@ -66,6 +66,6 @@ def test_unusable_files_are_named(tmp_path: Path, text: str, mode: int, words: s
     assert str(path) in str(caught.value)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_error_names_missing_key_file(tmp_path: Path) -> None:
     with pytest.raises(SecretError, match="missing"):
         SecretBox.from_file(tmp_path / "key")

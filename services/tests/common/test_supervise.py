@@ -32,7 +32,7 @@ def child() -> JsonChild:
     return JsonChild("child", [sys.executable, "-c", CHILD], {"SPECIAL": "yes"})
 
 
-def test_answers_one_after_the_other_in_one_process() -> None:
+def test_requests_are_served_by_one_process() -> None:
     async def main() -> None:
         one = child()
         answers = await asyncio.gather(*(one.ask({"do": str(number)}, 60) for number in range(20)))
@@ -51,7 +51,7 @@ def test_answers_one_after_the_other_in_one_process() -> None:
     ("what", "kind", "words"),
     [("hang", ChildTimeout, "no answer within"), ("die", ChildError, r"\(3\) last words"), ("nonsense", ChildError, "child: ")],
 )
-def test_a_child_that_hangs_dies_or_raves_is_replaced(what: str, kind: type[ChildError], words: str) -> None:
+def test_failing_child_is_replaced(what: str, kind: type[ChildError], words: str) -> None:
     async def main() -> None:
         one = child()
         pid = (await one.ask({"do": "x"}, 60))[0]
@@ -68,7 +68,7 @@ def test_a_child_that_hangs_dies_or_raves_is_replaced(what: str, kind: type[Chil
     asyncio.run(main())
 
 
-def test_a_program_that_is_not_there_is_named() -> None:
+def test_error_names_missing_program() -> None:
     async def main() -> None:
         with pytest.raises(ChildError, match="child"):
             await JsonChild("child", ["/nowhere/program"]).ask({}, 5)
@@ -78,7 +78,7 @@ def test_a_program_that_is_not_there_is_named() -> None:
     asyncio.run(main())
 
 
-def test_commands_are_cut_off_with_all_they_started() -> None:
+def test_timeout_kills_the_process_group() -> None:
     async def main() -> None:
         done = await run_command([sys.executable, "-c", "import sys; print(sys.stdin.read()); sys.exit(4)"], seconds=60, stdin=b"hello")
         assert (done.code, done.output.strip()) == (4, "hello")
@@ -90,7 +90,7 @@ def test_commands_are_cut_off_with_all_they_started() -> None:
     asyncio.run(main())
 
 
-def test_what_is_cancelled_while_it_starts_goes_with_all_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelled_start_kills_the_process_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = tmp_path / "child"
     script = f"sleep 600 & echo $! > {begun}.new; mv {begun}.new {begun}; wait"
     tasks: list[asyncio.Task[Any]] = []

@@ -1,4 +1,4 @@
-"""The site's summary: from collected facts to valid JSON, page and tables."""
+"""The site report: from collected facts to valid JSON, page and tables."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ JOBS = [
 ]
 
 
-def answer(name: str, said: Any) -> dict[str, Any]:
-    return {"name": name, "rc": 0, "stdout": json.dumps(said), "stderr": "", "msg": ""}
+def answer(name: str, output: Any) -> dict[str, Any]:
+    return {"name": name, "rc": 0, "stdout": json.dumps(output), "stderr": "", "msg": ""}
 
 
 def raw() -> dict[str, Any]:
@@ -95,7 +95,7 @@ def raw() -> dict[str, Any]:
     }
 
 
-def test_summary_has_exactly_the_promised_keys() -> None:
+def test_summary_has_exactly_the_documented_keys() -> None:
     made = summary.build(raw())
     assert {"regions", "images", "pool", "jobs", "vms", "addresses"} <= set(made)
     assert [job["id"] for job in made["jobs"]] == ["9.1", "10.0"]
@@ -115,28 +115,28 @@ def test_summary_has_exactly_the_promised_keys() -> None:
     assert [region["reachable"] for region in made["regions"]] == [True, False]
 
 
-def test_totals_are_those_of_the_ledger_however_many_are_listed() -> None:
+def test_totals_come_from_ledger_not_from_list() -> None:
     facts = raw()
     made = summary.build(facts)
     assert made["vms_ever"] == 4323 and [region["vms_ever"] for region in made["regions"]] == [4322, 0]
     text = page.render(made)
-    assert "<b>4323</b><span>workers ever</span>" in text and "the latest that have gone: 2 of 4323." in text
-    assert "<b>0 of 2</b><span>latest jobs done well</span>" in text and "workers so far: 4322" in text
+    assert "<b>4323</b><span>workers ever</span>" in text and "the latest that are gone: 2 of 4323." in text
+    assert "<b>0 of 2</b><span>latest jobs succeeded</span>" in text and "workers ever: 4322" in text
     out = io.StringIO()
     tables.show(made, Console(file=out, width=160))
     assert "Workers (4322 gone, 1 idle)" in out.getvalue() and "1 of the latest 2 done" in out.getvalue()
     assert "2 / 4322" in out.getvalue()
 
 
-def test_a_worker_that_goes_while_it_is_asked_stands_there_once() -> None:
+def test_worker_gone_during_collection_is_listed_once() -> None:
     facts = raw()
     facts["answers"][5] = answer("gone", {"vms": [*GONE, {**GONE[0], "id": "vm-a", "gone_at": 99.0}]})
     assert sorted((vm["id"], vm["state"]) for vm in summary.build(facts)["vms"]) == [("vm-a", "gone"), ("vm-b", "gone")]
 
 
-def test_problems_are_named_and_what_did_not_answer_is_unknown_not_none() -> None:
+def test_problems_are_named_and_missing_values_are_unknown() -> None:
     facts = raw()
-    silent: dict[str, dict[str, Any]] = {
+    unreachable: dict[str, dict[str, Any]] = {
         "machines": {"rc": 1, "stderr": "Error: communication error\nCEDAR:6001:Failed to connect to <10.0.0.1:9618>"},
         "jobs": {"rc": 124, "msg": "non-zero return code"},
         "status": {"rc": None, "msg": "Failed to connect to the host via ssh: timed out"},
@@ -144,7 +144,7 @@ def test_problems_are_named_and_what_did_not_answer_is_unknown_not_none() -> Non
         "gone": {"rc": None, "msg": "Failed to connect to the host via ssh: timed out"},
         "totals": {"rc": None, "msg": "Failed to connect to the host via ssh: timed out"},
     }
-    facts["answers"] = [{**given, **silent.get(given["name"], {})} for given in facts["answers"]]
+    facts["answers"] = [{**given, **unreachable.get(given["name"], {})} for given in facts["answers"]]
     facts["answers"][1] = answer("queue", [{"JobStatus": 5}])
     made = summary.build(facts)
     assert [(problem["kind"], problem["name"], problem["what"]) for problem in made["problems"]] == [
@@ -152,7 +152,7 @@ def test_problems_are_named_and_what_did_not_answer_is_unknown_not_none() -> Non
         ("pool", "pool", "Error: communication error CEDAR:6001:Failed to connect to <10.0.0.1:9618>"),
         ("pool", "pool", "no answer in time"),
         ("scheduler", "scheduler", "Failed to connect to the host via ssh: timed out"),
-        ("jobs", "jobs", "1 held: condor_q -hold -allusers on the submit node says why"),
+        ("jobs", "jobs", "1 held: run condor_q -hold -allusers on the submit node to see why"),
     ]
     assert made["pool"]["workers"] is None and made["pool"]["jobs_done"] is None and made["pool"]["jobs_held"] == 1
     text = page.render(made)
@@ -163,7 +163,7 @@ def test_problems_are_named_and_what_did_not_answer_is_unknown_not_none() -> Non
     assert "! region-b: connection refused" in out.getvalue() and "? workers" in out.getvalue()
 
 
-def test_several_submit_nodes_are_one_pool() -> None:
+def test_several_submit_nodes_are_merged() -> None:
     facts = raw()
     facts["answers"] += [
         {**answer("queue", [{"JobStatus": 1}]), "host": "submit-2"},
@@ -178,16 +178,16 @@ def test_several_submit_nodes_are_one_pool() -> None:
     assert {"kind": "pool", "name": "pool", "what": "submit-2: no schedd"} in made["problems"]
 
 
-def test_a_certificate_that_ends_soon_is_a_problem() -> None:
+def test_expiring_certificate_is_a_problem() -> None:
     facts = raw()
     ending = [{"host": "central", "path": "/etc/ssl/distcloud/condor.pem", "ends": 1_790_000_000}]
     facts["answers"] += [{**answer("certificates", ending), "host": "central"}, {**answer("certificates", ending), "host": "central"}]
     found = [problem for problem in summary.build(facts)["problems"] if problem["kind"] == "certificate"]
     assert [one["name"] for one in found] == ["central: /etc/ssl/distcloud/condor.pem"]
-    assert found[0]["what"].startswith("ends on 2026-09-21: playbook site renews")
+    assert found[0]["what"].startswith("expires on 2026-09-21: playbook site renews")
 
 
-def test_a_host_that_does_not_answer_hides_no_certificate_of_another() -> None:
+def test_unreachable_host_hides_no_other_certificate() -> None:
     facts = raw()
     ending = [{"host": "central", "path": "/etc/ssl/distcloud/condor.pem", "ends": None}]
     facts["answers"] += [
@@ -196,40 +196,40 @@ def test_a_host_that_does_not_answer_hides_no_certificate_of_another() -> None:
         {"name": "certificates", "host": "other", "rc": 1, "stdout": "", "stderr": "No such file or directory: 'openssl'", "msg": ""},
     ]
     found = [(one["name"], one["what"][:21]) for one in summary.build(facts)["problems"] if one["kind"] == "certificate"]
-    assert found == [("central: /etc/ssl/distcloud/condor.pem", "is no certificate (PE"), ("other", "not looked at: No suc")]
+    assert found == [("central: /etc/ssl/distcloud/condor.pem", "not a PEM certificate"), ("other", "not checked: No such ")]
 
 
-def test_an_engine_that_is_not_well_and_an_answer_that_is_no_json_are_problems() -> None:
+def test_unhealthy_engine_and_invalid_json_are_problems() -> None:
     facts = raw()
     facts["answers"][3] = answer("status", {"healthy": False, "problem": "the database is locked", "clouds": []})
     facts["answers"][0]["stdout"] = "Traceback (most recent call last)"
     assert [problem["what"] for problem in summary.build(facts)["problems"]] == [
         "connection refused",
-        "no JSON: Traceback (most recent call last)",
+        "not JSON: Traceback (most recent call last)",
         "the database is locked",
     ]
 
 
-def test_a_command_that_has_nothing_to_tell_prints_nothing() -> None:
+def test_command_without_output_is_an_empty_result() -> None:
     facts = raw()
     facts["answers"][2]["stdout"] = "\n"
     made = summary.build(facts)
     assert made["jobs"] == [] and made["pool"]["jobs_done"] == 0
 
 
-def test_an_empty_site_makes_a_page_too() -> None:
+def test_empty_site_renders_a_page() -> None:
     made = summary.build({"site": "new", "made_at": 0.0})
     assert "None yet" in page.render(made) and not made["problems"]
 
 
-def test_bad_facts_are_named() -> None:
+def test_invalid_facts_name_the_field() -> None:
     facts = raw()
     facts["regions"][0]["images"][0]["sha512"] = "short"
     with pytest.raises(summary.SummaryError, match=r"images\.0\.sha512"):
         summary.build(facts)
 
 
-def test_page_is_self_contained_and_escapes_what_users_wrote() -> None:
+def test_page_is_self_contained_and_escapes_user_input() -> None:
     text = page.render(summary.build(raw()))
     assert "<script" not in text and "&lt;script&gt;" in text
     assert 'href="javascript' not in text
@@ -237,8 +237,8 @@ def test_page_is_self_contained_and_escapes_what_users_wrote() -> None:
 
 
 @pytest.mark.parametrize("value", [5, -1, 1e18, float("nan"), True, [1], {"a": 1}, None, "/Expr(time())/", "x" * 5000])
-def test_no_job_of_a_user_spoils_the_page(value: Any) -> None:
-    """Whoever submits a job may give it these attributes, and remove it before it runs."""
+def test_malformed_job_does_not_break_page(value: Any) -> None:
+    """Any user can submit a job with these attributes and remove it before it runs."""
     names = ("QDate", "JobStartDate", "CompletionDate", "ExitCode", "MachineAttrDistcloudRegion0", "MachineAttrDistcloudVm0")
     for name in names:
         for job in JOBS:
@@ -257,27 +257,27 @@ def test_tables_are_plain_when_piped() -> None:
     assert "DOWN" in out.getvalue() and "! region-b: connection refused" in out.getvalue()
 
 
-def test_tables_obey_nothing_that_users_wrote() -> None:
+def test_tables_ignore_markup_in_user_input() -> None:
     out = io.StringIO()
     tables.show(summary.build(raw()), Console(file=out, width=160))
     assert "<script>[/bold]?[2J" in out.getvalue()
 
 
-def test_a_terminal_gets_the_latest_rows_and_every_living_worker() -> None:
+def test_terminal_shows_latest_rows_and_all_live_workers() -> None:
     facts = raw()
     facts["answers"][2] = answer("jobs", [{**JOBS[0], "ClusterId": cluster} for cluster in range(1, 51)])
     out = io.StringIO()
-    tables.show(summary.build(facts), Console(file=out, width=160), most=2)
+    tables.show(summary.build(facts), Console(file=out, width=160), limit=2)
     assert "the last 2 of 50" in out.getvalue() and "\n50.0 " in out.getvalue() and "\n48.0 " not in out.getvalue()
     assert "vm-a" in out.getvalue()
 
 
-def test_documented_schema_is_the_one_in_use() -> None:
+def test_documented_schema_equals_package_schema() -> None:
     documented = Path(__file__).parents[3] / "docs" / "site_summary.schema.json"
     assert json.loads(documented.read_text("utf-8")) == summary.schema()
 
 
-def test_command_line_writes_once(tmp_path: Path) -> None:
+def test_render_writes_only_changes(tmp_path: Path) -> None:
     runner = CliRunner()
     render = ["render", "-", str(tmp_path / "out")]
     assert runner.invoke(cli.app, render, input=json.dumps(raw())).output == "changed\n"

@@ -45,7 +45,7 @@ def ids(answer: dict[str, list[dict[str, str]]]) -> list[str]:
     return [row["id"] for row in answer["vms"]]
 
 
-def test_vms_come_in_pages_and_by_group(call: Client) -> None:
+def test_vms_are_paged_and_filtered_by_group(call: Client) -> None:
     everything = call("GET", "/v1/vms").json()
     assert ids(everything) == [vm(number).id for number in (7, 4, 3, 2, 1, 0)]
     assert everything["cursor"] is None
@@ -65,11 +65,11 @@ def test_vms_come_in_pages_and_by_group(call: Client) -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "state=lost", "cursor=not-ours", "cursor=%00", "cloud=a%2Fb"])
-def test_bad_questions_are_refused(call: Client, query: str) -> None:
+def test_invalid_queries_are_refused(call: Client, query: str) -> None:
     assert call("GET", f"/v1/vms?{query}").status_code == 422
 
 
-def test_totals_are_of_the_groups_that_the_token_sees(call: Client) -> None:
+def test_totals_cover_only_visible_groups(call: Client) -> None:
     alive = {"group": "atlas", "cloud": "victoria", "region": "Victoria", "vms": {"running": 5}}
     assert call("GET", "/v1/totals").json()["vms"] == [
         {**alive, "vms": {"gone": 1}},
@@ -80,7 +80,7 @@ def test_totals_are_of_the_groups_that_the_token_sees(call: Client) -> None:
     assert call("GET", "/v1/totals", who=None).status_code == 401
 
 
-def test_a_vm_of_another_group_looks_like_none(call: Client) -> None:
+def test_vm_of_another_group_is_not_found(call: Client) -> None:
     path = f"/v1/vms/{vm(7).id}"
     assert call("GET", path).json()["group"] == "belle2"
     for method, tail in (("GET", ""), ("POST", "/retire")):
@@ -90,7 +90,7 @@ def test_a_vm_of_another_group_looks_like_none(call: Client) -> None:
     assert call("GET", "/v1/vms/..%2F..%2Fetc").status_code in (404, 422)
 
 
-def test_retiring_needs_the_right_to_and_is_told_once(call: Client) -> None:
+def test_retire_requires_permission_and_is_idempotent(call: Client) -> None:
     path = f"/v1/vms/{vm(1).id}/retire"
     for who in ("viewer", "atlas-viewer"):
         assert call("POST", path, who=who).status_code == 403
@@ -99,7 +99,7 @@ def test_retiring_needs_the_right_to_and_is_told_once(call: Client) -> None:
     assert call("POST", path, who="atlas").json()["changed"] is False
 
 
-def test_a_whole_cloud_is_retired_by_those_who_manage_its_group(call: Client) -> None:
+def test_group_admin_retires_all_vms_of_cloud(call: Client) -> None:
     path = "/v1/groups/atlas/clouds/victoria/retire"
     for who in ("viewer", "atlas-viewer", "belle"):
         assert call("POST", path, who=who).status_code == 403
@@ -129,13 +129,13 @@ def failing(call: Client) -> tuple[int, str, list[str]]:
     return answer.status_code, answer.json()["status"], [part["name"] for part in answer.json()["parts"] if not part["ok"]]
 
 
-def test_readiness_names_what_fails_while_the_process_stays_alive(call: Client) -> None:
+def test_readyz_names_failed_dependencies_while_healthz_is_ok(call: Client) -> None:
     call.engine.clouds = (cloud("victoria"), cloud("toronto", reachable=False), cloud("off", reachable=False, enabled=False))
     assert failing(call) == (200, "degraded", ["cloud atlas/toronto"])
-    assert "Keystone" not in call("GET", "/readyz", who=None).text, "who asks is not known"
-    call.engine.pool = replace(call.engine.pool, unheard_queues={"far.pool.test": "no answer within 20 s"})
+    assert "Keystone" not in call("GET", "/readyz", who=None).text, "the caller is not authenticated"
+    call.engine.pool = replace(call.engine.pool, unreachable_queues={"far.pool.test": "no answer within 20 s"})
     assert failing(call) == (200, "degraded", ["queue far.pool.test", "cloud atlas/toronto"])
-    call.engine.pool = replace(call.engine.pool, reachable=False, error="collector: no answer within 20 s", unheard_queues={})
+    call.engine.pool = replace(call.engine.pool, reachable=False, error="collector: no answer within 20 s", unreachable_queues={})
     call.engine.clouds = (cloud("toronto", reachable=False),)
     assert failing(call) == (503, "failing", ["pool", "clouds", "cloud atlas/toronto"])
     call.engine.clouds, call.engine.pool = (), replace(call.engine.pool, reachable=True, error="")
@@ -146,7 +146,7 @@ def test_readiness_names_what_fails_while_the_process_stays_alive(call: Client) 
     assert call("GET", "/healthz", who=None).status_code == 200
 
 
-def test_the_plan_shows_each_group_its_own(call: Client) -> None:
+def test_plan_shows_only_visible_groups(call: Client) -> None:
     assert call("GET", "/v1/plan").json()["at"] is None
     actions = (
         Boot("atlas", "victoria", "m1", "worker", SMALL.resources, None, Reason.DEMAND),
@@ -167,7 +167,7 @@ def test_the_plan_shows_each_group_its_own(call: Client) -> None:
     assert atlas["failures"] == []
 
 
-def test_explain_names_the_clause_that_fails_on_each_cloud(call: Client) -> None:
+def test_explain_names_failing_clause_per_cloud(call: Client) -> None:
     job = replace(DEMAND, idle=1)
     call.engine.inputs = ExplainInputs("12.0", True, 1, job, WORLD)
     found = call("GET", "/v1/explain?job=12.0", who="atlas").json()
@@ -179,7 +179,7 @@ def test_explain_names_the_clause_that_fails_on_each_cloud(call: Client) -> None
     assert call("GET", "/v1/explain?job=12.0", who="belle").status_code == 404
 
 
-def test_explain_speaks_of_the_last_plan_when_that_knew_the_job(call: Client) -> None:
+def test_explain_uses_last_plan_if_it_covers_job(call: Client) -> None:
     call.engine.inputs = ExplainInputs("12.0", True, 1, replace(DEMAND, idle=1, waiting_since=5.0), WORLD)
     verdict = Verdict(DEMAND, "victoria", Reason.LIMIT_REACHED, "all 4 cores of the quota are used", "m1")
     call.engine.plan = PlanRecord(1000.0, WORLD, Plan((), (verdict,)))
@@ -187,8 +187,8 @@ def test_explain_speaks_of_the_last_plan_when_that_knew_the_job(call: Client) ->
     assert (cloud["reason"], cloud["sentence"]) == ("limit_reached", "all 4 cores of the quota are used")
 
 
-def test_explain_says_when_what_was_decided_could_not_be_begun(call: Client) -> None:
-    """The minter is away, for one: a worker is ordered in every plan, and none comes."""
+def test_explain_reports_boots_that_could_not_start(call: Client) -> None:
+    """For example without the minter: every plan boots a worker, but no boot can start."""
     call.engine.inputs = ExplainInputs("12.0", True, 1, replace(DEMAND, idle=1), WORLD)
     verdicts = (
         Verdict(DEMAND, None, Reason.DEMAND, "2 workers ordered"),
@@ -203,23 +203,23 @@ def test_explain_says_when_what_was_decided_could_not_be_begun(call: Client) -> 
     assert [cloud["sentence"] for cloud in answer["clouds"]] == ["victoria: 2 ordered; but not begun: no minter"]
 
 
-@pytest.mark.parametrize(("status", "word"), [(2, "running"), (4, "finished"), (5, "too hungry")])
-def test_explain_says_what_the_queue_already_knows(call: Client, status: int, word: str) -> None:
+@pytest.mark.parametrize(("status", "message"), [(2, "running"), (4, "finished"), (5, "too hungry")])
+def test_explain_reports_job_status_from_queue(call: Client, status: int, message: str) -> None:
     call.engine.inputs = ExplainInputs("12.0", True, status, DEMAND, WORLD, hold_reason="too hungry")
-    assert word in call("GET", "/v1/explain?job=12.0").json()["summary"]
+    assert message in call("GET", "/v1/explain?job=12.0").json()["summary"]
 
 
-@pytest.mark.parametrize(("universe", "words"), [(7, "submit node itself"), (12, "submit node itself"), (9, "another system")])
-def test_explain_says_that_a_job_needs_no_worker(call: Client, universe: int, words: str) -> None:
+@pytest.mark.parametrize(("universe", "message"), [(7, "on the submit node"), (12, "on the submit node"), (9, "another system")])
+def test_explain_reports_jobs_that_need_no_worker(call: Client, universe: int, message: str) -> None:
     call.engine.inputs = ExplainInputs("12.0", True, 1, DEMAND, WORLD, universe=universe)
     answer = call("GET", "/v1/explain?job=12.0", who="atlas").json()
-    assert words in answer["summary"] and "needs no worker" in answer["summary"] and answer["clouds"] == []
+    assert message in answer["summary"] and "needs no worker" in answer["summary"] and answer["clouds"] == []
     call.engine.inputs = replace(call.engine.inputs, status=5, hold_reason="too hungry")
     held = call("GET", "/v1/explain?job=12.0").json()["summary"]
-    assert "too hungry" in held and words in held
+    assert "too hungry" in held and message in held
 
 
-def test_explain_of_a_foreign_or_unknown_job(call: Client) -> None:
+def test_explain_hides_foreign_and_unknown_jobs(call: Client) -> None:
     assert call("GET", "/v1/explain?job=12.0").status_code == 404
     call.engine.inputs = ExplainInputs("12.0", True, 1, None, WORLD)
     assert call("GET", "/v1/explain?job=12.0").json()["clouds"] == []
@@ -229,7 +229,7 @@ def test_explain_of_a_foreign_or_unknown_job(call: Client) -> None:
         assert call("GET", "/v1/explain", params={"job": job}).status_code == 422
 
 
-def test_a_pool_that_does_not_answer(call: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_pool_returns_503(call: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     async def silent(job: str) -> ExplainInputs:
         raise PoolUnavailable("schedd: no answer within 10 s")
 
@@ -239,7 +239,7 @@ def test_a_pool_that_does_not_answer(call: Client, monkeypatch: pytest.MonkeyPat
     assert "schedd" in answer.json()["detail"]
 
 
-def test_a_database_that_is_gone(call: Client, tmp_path: Path) -> None:
+def test_unavailable_database_returns_503(call: Client, tmp_path: Path) -> None:
     (tmp_path / "api.db").rename(tmp_path / "away.db")
     call.runner.run(call.api.database.close())
     for method, path, body in (("GET", "/v1/groups", None), ("PUT", "/v1/groups/new", {})):
@@ -248,7 +248,7 @@ def test_a_database_that_is_gone(call: Client, tmp_path: Path) -> None:
         assert answer.headers["retry-after"]
 
 
-def test_every_v1_path_wants_a_token(call: Client) -> None:
+def test_every_v1_path_requires_a_token(call: Client) -> None:
     schema = call("GET", "/openapi.json", who=None).json()
     asked = 0
     for path, item in schema["paths"].items():

@@ -1,4 +1,4 @@
-"""Hostile input: whatever is sent, the API answers with a problem or does what was asked, and never fails itself."""
+"""Hostile input: the API either returns a problem or does what was requested; it never fails with an internal error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distcloud.scheduler.catalog.schemas import AuthBody, CloudBody, GroupBody, MetadataBody
+from distcloud.scheduler.catalog.schemas import AuthRequest, CloudRequest, GroupRequest, MetadataRequest
 
 from .support.api_world import Client, client, token
 
@@ -24,7 +24,7 @@ values: Any = st.recursive(
 
 
 def bodies(*models: Any) -> Any:
-    """Objects with the right keys, mostly, and the wrong values, mostly."""
+    """Objects with mostly valid keys and mostly invalid values."""
     names = sorted({name for model in models for name in model.model_fields})
     return st.dictionaries(st.sampled_from(names) | st.text(max_size=5), values, max_size=4) | values
 
@@ -45,15 +45,15 @@ def check(answer: Any, sent: str) -> None:
 
 
 PATHS = [
-    ("/v1/groups/atlas", (GroupBody,)),
-    ("/v1/groups/atlas/clouds/c", (CloudBody, AuthBody)),
-    ("/v1/groups/atlas/clouds/d", (CloudBody,)),
-    ("/v1/groups/atlas/metadata/m", (MetadataBody,)),
+    ("/v1/groups/atlas", (GroupRequest,)),
+    ("/v1/groups/atlas/clouds/c", (CloudRequest, AuthRequest)),
+    ("/v1/groups/atlas/clouds/d", (CloudRequest,)),
+    ("/v1/groups/atlas/metadata/m", (MetadataRequest,)),
 ]
 
 
 @pytest.mark.parametrize(("path", "models"), PATHS)
-def test_any_json(call: Client, path: str, models: Any) -> None:
+def test_arbitrary_json_never_causes_internal_error(call: Client, path: str, models: Any) -> None:
     @given(bodies(*models))
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
     def send(body: Any) -> None:
@@ -64,9 +64,9 @@ def test_any_json(call: Client, path: str, models: Any) -> None:
     send()
 
 
-@pytest.mark.parametrize("key", sorted(CloudBody.model_fields))
+@pytest.mark.parametrize("key", sorted(CloudRequest.model_fields))
 @pytest.mark.parametrize("value", [*NASTY, 10**400, -1, 1e308, [], {}, [[]], {"a": {"b": []}}, True], ids=repr)
-def test_every_field_of_a_cloud_for_real(call: Client, key: str, value: Any) -> None:
+def test_arbitrary_value_of_any_cloud_field(call: Client, key: str, value: Any) -> None:
     raw = json.dumps({key: value}).encode("utf-8")
     check(call("PUT", "/v1/groups/atlas/clouds/c", content=raw, headers={"Content-Type": "application/json"}), f"{key}={value!r}")
     shown = call("GET", "/v1/groups/atlas/clouds/c")
@@ -75,7 +75,7 @@ def test_every_field_of_a_cloud_for_real(call: Client, key: str, value: Any) -> 
 
 
 @pytest.mark.parametrize("name", ["a%00b", "%2e%2e", "a%2fb", "%F0%9F%92%A9", "-a", "a" * 64, "a%0a", "%ff", "a'b"])
-def test_names_that_are_none(call: Client, name: str) -> None:
+def test_invalid_names_are_refused(call: Client, name: str) -> None:
     for path in (f"/v1/groups/{name}", f"/v1/groups/atlas/clouds/{name}", f"/v1/groups/atlas/metadata/{name}"):
         for method in ("GET", "PUT", "DELETE"):
             answer = call(method, path, {} if method == "PUT" else None)
@@ -85,20 +85,20 @@ def test_names_that_are_none(call: Client, name: str) -> None:
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer  ", "Bearer \xff\xfe", "bearer " + token("admin") + " x", "Bearer " + "x" * 20_000, "Negotiate abc"]
 )
-def test_odd_authorisation_is_refused(call: Client, header: str) -> None:
+def test_malformed_authorization_header_is_refused(call: Client, header: str) -> None:
     answer = call("GET", "/v1/groups", who=None, headers={"Authorization": header.encode("latin-1")})
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_a_body_that_is_too_large(call: Client) -> None:
+def test_oversized_body_is_refused(call: Client) -> None:
     raw = b'{"content": "' + b"a" * 2_000_000 + b'"}'
     answer = call("PUT", "/v1/groups/atlas/metadata/m", content=raw, headers={"Content-Type": "application/json"})
     assert answer.status_code == 413
 
 
 @pytest.mark.parametrize("entry", ["{{<<: [{}]}}", "[{}]"], ids=["merges", "lists"])
-def test_a_part_that_a_few_lines_make_endless(call: Client, entry: str) -> None:
+def test_exponentially_expanding_part_is_refused(call: Client, entry: str) -> None:
     lines = ["a0: &a0 {k: v}", *(f"a{level}: &a{level} {entry.format(', '.join([f'*a{level - 1}'] * 9))}" for level in range(1, 7))]
     answer = call("PUT", "/v1/groups/atlas/metadata/m", {"content": "\n".join(lines)})
     assert answer.status_code == 422 and "aliases" in answer.json()["detail"]

@@ -1,4 +1,4 @@
-"""The command line: a real API over loopback, tables for people, JSON for programs, words for mistakes."""
+"""The command line against a real API over loopback: tables, JSON, error messages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VICTORIA = Cloud("victoria", "atlas", "Victoria", enabled=True, flavors=(SMALL,)
 
 @dataclass
 class Server:
-    """A running API and the environment in which the command finds it."""
+    """A running API, and the environment variables that configure the command for it."""
 
     url: str
     folder: Path
@@ -84,10 +84,10 @@ def test_tables_are_plain_lines_when_piped(server: Server) -> None:
     assert lines[0].split("\t")[:3] == ["ID", "STATE", "GROUP"]
     assert lines[1].split("\t")[:3] == [vm(1199).id, "running", "atlas"]
     assert "\x1b" not in done.stdout
-    assert "raise --limit" in done.stderr
+    assert "increase --limit" in done.stderr
 
 
-def test_json_is_the_apis_own(server: Server) -> None:
+def test_json_output_equals_api_response(server: Server) -> None:
     done = distcloud("scheduler", "vms", "--json", "--cloud", "victoria", "--state", "running", "--limit", "3", env=server.environment())
     answer = json.loads(done.stdout)
     assert [row["id"] for row in answer["vms"]] == [vm(number).id for number in (1199, 1198, 1197)]
@@ -101,9 +101,9 @@ def test_json_is_the_apis_own(server: Server) -> None:
     assert "HasGpu" in failure["clause"] and cloud["mismatches"][0]["flavor"] == "m1"
 
 
-def test_status_explain_and_retire_in_words(server: Server) -> None:
+def test_status_explain_and_retire_print_text(server: Server) -> None:
     status = distcloud("scheduler", "status", env=server.environment()).stdout
-    assert "Engine: well" in status
+    assert "Engine: healthy" in status
     assert "VMs: 1200 running" in status
     why = distcloud("scheduler", "explain", "12.0", env=server.environment()).stdout
     assert "victoria\trequirements_mismatch" in why
@@ -114,7 +114,7 @@ def test_status_explain_and_retire_in_words(server: Server) -> None:
     assert "already" in distcloud("scheduler", "retire", vm(5).id, env=server.environment()).stdout
 
 
-def test_a_refusal_is_the_servers_words_and_a_code(server: Server) -> None:
+def test_error_of_server_is_printed_with_exit_code(server: Server) -> None:
     done = distcloud("scheduler", "explain", "1;2", env=server.environment())
     assert done.returncode == 1
     assert "job" in done.stderr
@@ -123,7 +123,7 @@ def test_a_refusal_is_the_servers_words_and_a_code(server: Server) -> None:
     assert done.returncode == 1
     assert "token is not known" in done.stderr
     assert "a-wrong-token" not in done.stderr
-    for url in ("http://127.0.0.1:9", "http://central..lab:9"):  # the latter is no name, which only the resolver says
+    for url in ("http://127.0.0.1:9", "http://central..lab:9"):  # the latter is an invalid name, which only the resolver detects
         done = distcloud("scheduler", "status", env=server.environment(DISTCLOUD_URL=url))
         assert done.returncode == 1
         assert f"{url} cannot be reached" in done.stderr
@@ -133,7 +133,7 @@ def test_a_refusal_is_the_servers_words_and_a_code(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"DISTCLOUD_URL": ""}, "set DISTCLOUD_URL (or url in /etc/distcloud/cli.yml)"),
         ({"DISTCLOUD_URL": "https://central:port"}, "DISTCLOUD_URL (or url in /etc/distcloud/cli.yml): should be an address such as"),
@@ -141,16 +141,16 @@ def test_a_refusal_is_the_servers_words_and_a_code(server: Server) -> None:
         ({"DISTCLOUD_CA": "/nowhere/ca"}, "/nowhere/ca: is not a readable PEM file"),
     ],
 )
-def test_a_client_that_is_not_set_up(server: Server, change: dict[str, str], words: str) -> None:
+def test_missing_client_configuration_is_reported(server: Server, change: dict[str, str], message: str) -> None:
     if any(path.exists() for path in DEFAULT_PATHS):
         pytest.skip("this machine has a cli.yml of its own")
     done = distcloud("scheduler", "status", env=server.environment(**change))
     assert done.returncode == 2
-    assert words in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_who_may_not_read_the_services_own_file_takes_everybodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_engine_configuration_falls_back_to_public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own, everybodys = tmp_path / "distcloud" / "cli.yml", tmp_path / "public" / "cli.yml"
     for path in (own, everybodys):
         path.parent.mkdir()
@@ -158,14 +158,14 @@ def test_who_may_not_read_the_services_own_file_takes_everybodys(tmp_path: Path,
     for name in ("DISTCLOUD_URL", "DISTCLOUD_TOKEN_FILE", "DISTCLOUD_CA"):
         monkeypatch.delenv(name, raising=False)
     assert client_settings((own, everybodys)).token_file == own.parent / "cli.token"
-    # As root, whom no mode keeps out, the kernel's answer to another user is told.
+    # Root may read any file: simulate the kernel's response to another user.
     monkeypatch.setattr("distcloud.common.apiclient.os.access", lambda path, _: path != own)
     assert client_settings((own, everybodys)).token_file == everybodys.parent / "cli.token"
     monkeypatch.setenv("DISTCLOUD_TOKEN_FILE", "/mine")
     assert client_settings((own, everybodys)).token_file == Path("/mine")
 
 
-def test_check_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
+def test_check_reports_configuration_errors(tmp_path: Path) -> None:
     data = {"listen": {"port": 8443}, "pool": {"collector": "c", "schedds": ["s"], "domain": "d.lab"}, "condor_host": "c"}
     path = tmp_path / "scheduler.yml"
     path.write_text(yaml.safe_dump(data))
@@ -178,7 +178,7 @@ def test_check_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_run_without_a_key_says_which_file(tmp_path: Path) -> None:
+def test_run_without_key_names_missing_file(tmp_path: Path) -> None:
     data = {
         "listen": {"port": 8443},
         "pool": {"collector": "c", "schedds": ["s"], "domain": "d.lab"},
@@ -202,5 +202,5 @@ def test_version() -> None:
     assert distcloud("--version").stdout.strip() == __version__
 
 
-def test_what_users_wrote_cannot_steer_the_terminal() -> None:
+def test_user_input_cannot_control_the_terminal() -> None:
     assert harmless("a\x1b[2J\tb\r\nc\u202e") == "a?[2J b c?"

@@ -1,4 +1,4 @@
-"""The minter's client over a real Unix socket, and what a VM is trusted with."""
+"""The minter's client over a real Unix socket, and the credentials of a VM."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def served(folder: Path, reply: bytes | None, script: Callable[[MinterSocket, li
     asyncio.run(main())
 
 
-def test_asks_one_line_and_takes_the_token(tmp_path: Path) -> None:
+def test_mint_sends_one_line_and_returns_token(tmp_path: Path) -> None:
     async def script(minter: MinterSocket, asked: list[bytes]) -> None:
         assert await minter.mint(VM, 3600) == "a.b.c"
         assert json.loads(asked[0]) == {"verb": "mint", "worker": VM, "lifetime": 3600}
@@ -43,7 +43,7 @@ def test_asks_one_line_and_takes_the_token(tmp_path: Path) -> None:
     served(tmp_path, b'{"token": "a.b.c"}\n', script)
 
 
-def test_refuses_until_a_whole_second(tmp_path: Path) -> None:
+def test_refuse_rounds_time_up_to_seconds(tmp_path: Path) -> None:
     async def script(minter: MinterSocket, asked: list[bytes]) -> None:
         await minter.refuse(VM, 1000.2)
         assert json.loads(asked[0]) == {"verb": "refuse", "worker": VM, "until": 1001}
@@ -52,29 +52,29 @@ def test_refuses_until_a_whole_second(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "words"),
+    ("reply", "message"),
     [
         (b'{"error": "lifetime: too long"}\n', "too long"),
         (b"", "socket"),
         (b"{}\n", "without a token"),
-        (b"[]\n", "no JSON object"),
+        (b"[]\n", "response is not a JSON object"),
         (None, "no answer"),
     ],
 )
-def test_whatever_goes_wrong_is_said(tmp_path: Path, reply: bytes | None, words: str) -> None:
+def test_invalid_minter_responses_are_reported(tmp_path: Path, reply: bytes | None, message: str) -> None:
     async def script(minter: MinterSocket, asked: list[bytes]) -> None:
-        with pytest.raises(MinterUnavailable, match=words):
+        with pytest.raises(MinterUnavailable, match=message):
             await minter.mint(VM, 3600)
 
     served(tmp_path, reply, script)
 
 
-def test_a_minter_that_does_not_run_is_named(tmp_path: Path) -> None:
+def test_missing_minter_socket_is_named(tmp_path: Path) -> None:
     with pytest.raises(MinterUnavailable, match=r"distcloud-minter\.socket"):
         asyncio.run(MinterSocket(tmp_path / "none").mint(VM, 3600))
 
 
-def test_keys_are_text_of_48_random_bytes_and_tokens_outlive_the_drain() -> None:
+def test_drain_key_format_and_token_lifetime() -> None:
     keys = {new_drain_key() for _ in range(50)}
     assert len(keys) == 50 and all(len(base64.b64decode(key)) == 48 for key in keys)
     policy = Policy(max_vm_age=1000, drain_timeout=500)

@@ -1,4 +1,4 @@
-"""The engine from a waiting job to a deleted VM, and what it does when parts of the world fail. Fakes around a real database."""
+"""The engine from a waiting job to a deleted VM, and its handling of failures. Fakes around a real database."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def server_of_ours(
     )
 
 
-def test_a_waiting_job_gets_a_worker_and_the_worker_goes_afterwards(tmp_path: Path) -> None:
+def test_waiting_job_gets_worker_that_is_retired_afterwards(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob()])
 
     async def script(stage: Stage) -> None:
@@ -76,7 +76,7 @@ def test_a_waiting_job_gets_a_worker_and_the_worker_goes_afterwards(tmp_path: Pa
     play(tmp_path, world, script)
 
 
-def test_the_same_on_postgresql(tmp_path: Path, postgres_url: str) -> None:
+def test_waiting_job_gets_worker_on_postgresql(tmp_path: Path, postgres_url: str) -> None:
     world = FakeWorld(jobs=[FakeJob()])
 
     async def script(stage: Stage) -> None:
@@ -96,7 +96,7 @@ def test_the_same_on_postgresql(tmp_path: Path, postgres_url: str) -> None:
     play(tmp_path, world, script, url=postgres_url)
 
 
-def test_a_disabled_cloud_gets_nothing_and_an_enabled_one_at_once(tmp_path: Path) -> None:
+def test_disabled_cloud_boots_only_after_enabling(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob()])
 
     async def script(stage: Stage) -> None:
@@ -112,7 +112,7 @@ def test_a_disabled_cloud_gets_nothing_and_an_enabled_one_at_once(tmp_path: Path
     play(tmp_path, world, script, enabled=False)
 
 
-def test_a_worker_is_told_of_its_groups_keep_alive(tmp_path: Path) -> None:
+def test_worker_gets_keep_alive_of_its_group(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob()])
     month = 30 * 86400
 
@@ -120,13 +120,13 @@ def test_a_worker_is_told_of_its_groups_keep_alive(tmp_path: Path) -> None:
         async with stage.database.begin() as session:
             (await session.get_one(GroupRow, "atlas")).keep_alive = month
         await stage.turns(3)
-        (told,) = world.clouds["east"].user_data
-        assert f"STARTD_NOCLAIM_SHUTDOWN = {2 * month}" in gzip.decompress(told).decode()
+        (user_data,) = world.clouds["east"].user_data
+        assert f"STARTD_NOCLAIM_SHUTDOWN = {2 * month}" in gzip.decompress(user_data).decode()
 
     play(tmp_path, world, script)
 
 
-def test_a_dead_cloud_slows_nobody_and_its_vms_stay(tmp_path: Path) -> None:
+def test_dead_cloud_delays_no_other_and_keeps_vms(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(400) for _ in range(4)])
 
     async def script(stage: Stage) -> None:
@@ -138,7 +138,7 @@ def test_a_dead_cloud_slows_nobody_and_its_vms_stay(tmp_path: Path) -> None:
         status = {cloud.cloud: cloud for cloud in stage.engine.status().clouds}
         assert not status["west"].reachable and "is down" in status["west"].error and status["west"].breaker != "closed"
         assert status["east"].reachable
-        assert sum(status["west"].vms.values()) == 2, "its VMs are not given up"
+        assert sum(status["west"].vms.values()) == 2, "its VMs are kept"
         assert stage.engine.status().healthy
         world.clouds["west"].down = False
         await stage.turns(120)
@@ -148,7 +148,7 @@ def test_a_dead_cloud_slows_nobody_and_its_vms_stay(tmp_path: Path) -> None:
     play(tmp_path, world, script, clouds=("east", "west"), max_vms=2)
 
 
-def test_a_pool_that_does_not_answer_neither_boots_nor_retires(tmp_path: Path) -> None:
+def test_unreachable_pool_stops_boots_and_retirements(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(30)])
 
     async def script(stage: Stage) -> None:
@@ -156,7 +156,7 @@ def test_a_pool_that_does_not_answer_neither_boots_nor_retires(tmp_path: Path) -
         assert len(world.servers()) == 1
         world.pool_down = True
         world.jobs.append(FakeJob(30))
-        await stage.turns(60)  # long beyond keep-alive
+        await stage.turns(60)  # far beyond keep-alive
         assert len(world.servers()) == 1 and len(world.clouds["east"].created) == 1
         pool = stage.engine.status().pool
         assert not pool.reachable and "no answer" in pool.error
@@ -167,13 +167,13 @@ def test_a_pool_that_does_not_answer_neither_boots_nor_retires(tmp_path: Path) -
     play(tmp_path, world, script)
 
 
-def test_without_the_minter_nothing_is_asked_of_a_cloud(tmp_path: Path) -> None:
+def test_unreachable_minter_stops_boots(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(30)], minter_down=True)
 
     async def script(stage: Stage) -> None:
         await stage.turns(10)
         assert not world.clouds["east"].created
-        assert len(await stage.vms()) < 10, "the breaker keeps rows from piling up"
+        assert len(await stage.vms()) < 10, "the breaker limits the number of rows"
         record = stage.engine.last_plan()
         assert record is not None and any("minter" in why for _, why in record.failures)
         assert {vm.reason for vm in await stage.vms()} == {"the cloud was not asked: minter: no answer"}
@@ -184,7 +184,7 @@ def test_without_the_minter_nothing_is_asked_of_a_cloud(tmp_path: Path) -> None:
     play(tmp_path, world, script)
 
 
-def test_a_row_is_closed_only_after_its_farewell(tmp_path: Path) -> None:
+def test_row_is_closed_only_after_deregistration(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(30)])
 
     async def script(stage: Stage) -> None:
@@ -193,15 +193,15 @@ def test_a_row_is_closed_only_after_its_farewell(tmp_path: Path) -> None:
         world.minter_down = True
         await stage.turns(40)
         (vm,) = await stage.vms()
-        assert not world.servers() and vm.state is VmState.DELETING, "the server is gone, its identity is not refused yet"
+        assert not world.servers() and vm.state is VmState.DELETING, "the server is gone, its identity is not revoked yet"
         world.minter_down = False
-        await stage.turns(15)  # what failed rests for about a minute at most
+        await stage.turns(15)  # a failed task is retried after at most about a minute
         assert stage.at_rest() and vm.id in world.refused
 
     play(tmp_path, world, script)
 
 
-def test_an_orphan_is_adopted_and_goes(tmp_path: Path) -> None:
+def test_orphan_is_adopted_and_deleted(tmp_path: Path) -> None:
     world = FakeWorld()
 
     async def script(stage: Stage) -> None:
@@ -217,7 +217,7 @@ def test_an_orphan_is_adopted_and_goes(tmp_path: Path) -> None:
     play(tmp_path, world, script)
 
 
-def test_an_orphan_with_jobs_may_finish_them(tmp_path: Path) -> None:
+def test_orphan_finishes_its_jobs(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(60)])
 
     async def script(stage: Stage) -> None:
@@ -234,9 +234,9 @@ def test_an_orphan_with_jobs_may_finish_them(tmp_path: Path) -> None:
     play(tmp_path, world, script)
 
 
-def test_an_orphan_that_two_clouds_tell_of_is_adopted_once_and_may_finish_its_job(tmp_path: Path) -> None:
+def test_orphan_listed_by_two_clouds_is_adopted_once(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(60)])
-    world.cloud("west", servers=world.cloud("east").servers)  # one project
+    world.cloud("west", servers=world.cloud("east").servers)  # the same project
 
     async def script(stage: Stage) -> None:
         orphan = new_vm_id()
@@ -245,17 +245,17 @@ def test_an_orphan_that_two_clouds_tell_of_is_adopted_once_and_may_finish_its_jo
         world.clouds["east"].servers["srv"] = entry
         await stage.turns(8)
         assert [(vm.id, vm.server_id, vm.state) for vm in await stage.vms()] == [(orphan, "srv", VmState.RETIRING)]
-        assert world.jobs[0].machine == orphan, "its job runs on"
+        assert world.jobs[0].machine == orphan, "its job continues"
         await stage.turns(90)
         assert stage.at_rest() and not world.clouds["east"].created and not world.clouds["west"].created
 
     play(tmp_path, world, script, clouds=("east", "west"))
 
 
-def test_a_server_that_comes_back_after_its_cloud_was_deleted_goes(tmp_path: Path) -> None:
+def test_server_reappearing_after_cloud_deletion_is_deleted(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(30)])
     east = world.cloud("east")
-    world.cloud("west", servers=east.servers)  # one project
+    world.cloud("west", servers=east.servers)  # the same project
 
     async def script(stage: Stage) -> None:
         while not east.servers:
@@ -275,7 +275,7 @@ def test_a_server_that_comes_back_after_its_cloud_was_deleted_goes(tmp_path: Pat
     play(tmp_path, world, script, clouds=("east", "west"))
 
 
-def test_a_copy_under_a_taken_id_gets_a_row_of_its_own_and_goes(tmp_path: Path) -> None:
+def test_server_with_duplicate_id_tag_is_deleted(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(300)])
 
     async def script(stage: Stage) -> None:
@@ -290,49 +290,49 @@ def test_a_copy_under_a_taken_id_gets_a_row_of_its_own_and_goes(tmp_path: Path) 
     play(tmp_path, world, script)
 
 
-def test_strangers_are_counted_and_never_touched(tmp_path: Path) -> None:
+def test_foreign_servers_are_counted_and_never_touched(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(30), FakeJob(30)])
-    stranger = Server(
+    foreign_server = Server(
         "theirs",
         "vm-aaaaaaaaaaaaaaaa",
         ServerStatus.ACTIVE,
         {META_SCHEDULER: "another", META_VM: "vm-aaaaaaaaaaaaaaaa"},
         Resources(4, 8192, 20),
     )
-    world.cloud("east", foreign=[stranger], quota=Limits(2, 100, 100000))
+    world.cloud("east", foreign=[foreign_server], quota=Limits(2, 100, 100000))
 
     async def script(stage: Stage) -> None:
         await stage.turns(4)
-        assert len(world.clouds["east"].created) == 1, "the stranger takes half of the quota"
+        assert len(world.clouds["east"].created) == 1, "the foreign server uses half of the quota"
         (cloud,) = stage.engine.status().clouds
         assert (cloud.foreign_vms, cloud.quota_vms) == (1, 2)
         await stage.turns(60)
-        assert world.clouds["east"].foreign == [stranger]
-        assert all(vm.id != stranger.name for vm in await stage.vms())
+        assert world.clouds["east"].foreign == [foreign_server]
+        assert all(vm.id != foreign_server.name for vm in await stage.vms())
 
     play(tmp_path, world, script, max_vms=10)
 
 
-def test_a_listing_that_is_not_whole_proves_no_absence(tmp_path: Path) -> None:
+def test_incomplete_listing_proves_no_absence(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(30)])
 
     async def script(stage: Stage) -> None:
         await stage.turns(3)
         (entry,) = world.servers()
         entry.hidden_until = world.now + 300
-        world.clouds["east"].whole = False
+        world.clouds["east"].complete = False
         await stage.turns(50)
         assert len(world.clouds["east"].created) == 1
-        world.clouds["east"].whole = True
+        world.clouds["east"].complete = True
         await stage.turns(40)
         assert stage.at_rest()
 
     play(tmp_path, world, script)
 
 
-def test_a_quota_refusal_pauses_boots_there(tmp_path: Path) -> None:
+def test_quota_error_pauses_boots_on_cloud(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(30)])
-    refusal = CloudError(ErrorKind.QUOTA, "east", "Quota exceeded", undone=True)
+    refusal = CloudError(ErrorKind.QUOTA, "east", "Quota exceeded", no_effect=True)
     world.cloud("east", refuse_creates=refusal)
 
     async def script(stage: Stage) -> None:
@@ -346,7 +346,7 @@ def test_a_quota_refusal_pauses_boots_there(tmp_path: Path) -> None:
     play(tmp_path, world, script)
 
 
-def test_workers_that_never_join_pause_boots_there(tmp_path: Path) -> None:
+def test_workers_that_never_join_pause_boots(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(30)])
     world.cloud("east", workers_join=False)
 
@@ -362,7 +362,7 @@ def test_workers_that_never_join_pause_boots_there(tmp_path: Path) -> None:
     play(tmp_path, world, script)
 
 
-def test_a_person_retires_a_vm_and_an_unknown_one_is_an_error(tmp_path: Path) -> None:
+def test_manual_retire_and_unknown_vm(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(100)])
 
     async def script(stage: Stage) -> None:
@@ -372,15 +372,15 @@ def test_a_person_retires_a_vm_and_an_unknown_one_is_an_error(tmp_path: Path) ->
         assert (answer.changed, answer.before, answer.after) == (True, VmState.RUNNING, VmState.RETIRING)
         assert not (await stage.engine.retire(vm.id, "anna")).changed
         await stage.turns(40)
-        assert stage.at_rest() and len(world.clouds["east"].created) == 1, "its job could finish"
+        assert stage.at_rest() and len(world.clouds["east"].created) == 1, "its job finished"
         with pytest.raises(KeyError):
             await stage.engine.retire("vm-zzzzzzzzzzzzzzzz", "anna")
 
     play(tmp_path, world, script)
 
 
-def test_the_engine_turns_by_itself_alone_on_its_database_and_hands_over(tmp_path: Path) -> None:
-    """Two engines, real time: the second waits, and goes on with the first one's VMs when that ends."""
+def test_second_engine_waits_for_lock_and_takes_over(tmp_path: Path) -> None:
+    """Two engines in real time: the second waits, and takes over the VMs when the first stops."""
     world = FakeWorld(jobs=[FakeJob(30)])
     world.cloud("east")
 
@@ -416,5 +416,5 @@ def test_the_engine_turns_by_itself_alone_on_its_database_and_hands_over(tmp_pat
 
 async def until(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - a condition on fakes that have no events
+        while not condition():  # noqa: ASYNC110 - the fakes have no events to wait for
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The engine while its clouds' entries change: credentials that are refused, rotated or expired, clouds that are disabled."""
+"""The engine while the catalog changes: credentials that are refused, rotated or expired, clouds that are disabled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .support.stage import Stage
 PASSWORD = {"auth_url": "https://k/v3", "username": "u", "project_name": "p", "password": "right"}
 
 
-def test_a_refused_credential_is_named_and_mended_without_a_restart(tmp_path: Path) -> None:
+def test_refused_credential_is_reported_and_replaced_without_restart(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(400) for _ in range(4)])
     for name in ("east", "west"):
         world.cloud(name)
@@ -36,13 +36,13 @@ def test_a_refused_credential_is_named_and_mended_without_a_restart(tmp_path: Pa
         status = {cloud["cloud"]: cloud for cloud in (await call(stage, "GET", "/v1/status"))["clouds"]}
         assert not status["east"]["reachable"] and "Keystone at http://k refuses the credential" in status["east"]["error"]
         assert status["west"]["reachable"] and status["west"]["error"] == ""
-        told = {cloud["cloud"]: cloud for cloud in (await call(stage, "GET", "/v1/explain?job=6.0"))["clouds"]}
-        assert told["east"]["reason"] == "cloud_unreachable" and "refuses the credential" in told["east"]["sentence"]
-        await stage.turns(30)  # the breaker has opened, and its waits have grown
-        assert sum(status["east"]["vms"].values()) == 2, "its VMs are not given up"
+        explanations = {cloud["cloud"]: cloud for cloud in (await call(stage, "GET", "/v1/explain?job=6.0"))["clouds"]}
+        assert explanations["east"]["reason"] == "cloud_unreachable" and "refuses the credential" in explanations["east"]["sentence"]
+        await stage.turns(30)  # the breaker is open, and its delays have grown
+        assert sum(status["east"]["vms"].values()) == 2, "its VMs are kept"
         await call(stage, "PUT", "/v1/groups/atlas/clouds/east", {"auth": {"password": "right"}})
         await stage.turns(2)
-        assert len(world.clouds["east"].servers) == 3, "no restart, and no wait for the breaker"
+        assert len(world.clouds["east"].servers) == 3, "without a restart or a wait for the breaker"
         await stage.turns(120)
         assert stage.at_rest()
 
@@ -53,8 +53,8 @@ def credential(name: str) -> dict[str, Any]:
     return {"auth": {"auth_url": "https://k/v3", "application_credential_id": name, "application_credential_secret": "right"}}
 
 
-def test_a_group_admins_credential_of_another_project_moves_no_cloud(tmp_path: Path) -> None:
-    """Rotation within the project goes on; elsewhere nothing is listed, booted or deleted until a cloud admin has enabled it anew."""
+def test_credential_of_another_project_cannot_move_cloud(tmp_path: Path) -> None:
+    """Rotation within the project works; in another project nothing is listed, booted or deleted until a cloud admin enables it again."""
     world = FakeWorld(jobs=[FakeJob(300)])
     east, foreign = world.cloud("east"), world.cloud("foreign")
     path, project = "/v1/groups/atlas/clouds/east", "project of east"
@@ -69,23 +69,23 @@ def test_a_group_admins_credential_of_another_project_moves_no_cloud(tmp_path: P
         assert (await call(stage, "PUT", path, {"auth": {"application_credential_secret": "rotated"}}, "atlas"))["changed"]
         await call(stage, "PUT", path, credential("foreign"), "atlas")
         world.jobs.append(FakeJob(60))
-        for _ in range(2):  # also after a restart
+        for _ in range(2):  # the second time after a restart
             await stage.turns(30)
             assert f"belongs to project project of foreign, but the cloud was enabled for {'project ' + project}" in await error(stage)
             assert not foreign.created and len(east.servers) == 1
-            assert [vm.state for vm in await stage.vms() if vm.state is not VmState.GONE], "its VM is not taken for gone"
+            assert [vm.state for vm in await stage.vms() if vm.state is not VmState.GONE], "its VM is not considered gone"
             await stage.engine.close()
             await stage.database.close()
             await stage.begin()
         await call(stage, "PUT", path, credential("east"), "atlas")
         await stage.turns(150)
-        assert stage.at_rest() and await error(stage) == "", "the right credential mends it"
+        assert stage.at_rest() and await error(stage) == "", "the correct credential repairs it"
         await call(stage, "PUT", path, credential("foreign"), "atlas")
         world.jobs.append(FakeJob(60))
         await stage.turns(10)
         await call(stage, "PUT", path, {"enabled": True})
         await stage.turns(30)
-        assert not foreign.created, "it said nothing new"
+        assert not foreign.created, "nothing had changed"
         await call(stage, "PUT", path, {"enabled": False})
         await call(stage, "PUT", path, {"enabled": True})
         await stage.turns(30)
@@ -94,7 +94,7 @@ def test_a_group_admins_credential_of_another_project_moves_no_cloud(tmp_path: P
     play(tmp_path, world, script)
 
 
-def test_a_boot_that_waits_while_the_credential_is_rotated_is_given_anew(tmp_path: Path) -> None:
+def test_boot_waiting_during_credential_rotation_is_repeated(tmp_path: Path) -> None:
     world = FakeWorld()
     east = world.cloud("east")
     path = "/v1/groups/atlas/clouds/east"
@@ -103,17 +103,17 @@ def test_a_boot_that_waits_while_the_credential_is_rotated_is_given_anew(tmp_pat
         await call(stage, "PUT", path, {"region": "r", "auth": PASSWORD, "enabled": True})
         await stage.turns(2)
         world.jobs.append(FakeJob(30))
-        (watch,) = stage.engine._watches
-        for _ in range(stage.engine._pace.boots_at_once):  # others have every turn
-            await watch.boots.acquire()
+        (monitor,) = stage.engine._monitors
+        for _ in range(stage.engine._timing.boots_at_once):  # other boots hold every permit
+            await monitor.boots.acquire()
         await stage.engine.cycle()
         (first,) = await stage.vms()
         assert first.state is VmState.REQUESTED
         await call(stage, "PUT", path, {"auth": {"password": "rotated"}})
         await stage.engine.cycle()
         assert east.closed == 1
-        watch.boots.release()
-        await stage.engine.settle()
+        monitor.boots.release()
+        await stage.engine.wait_idle()
         (first,) = await stage.vms()
         assert first.state is VmState.GONE and "its account was changed" in first.reason and not east.created
         await stage.turns(2)
@@ -124,7 +124,7 @@ def test_a_boot_that_waits_while_the_credential_is_rotated_is_given_anew(tmp_pat
     play(tmp_path, world, script)
 
 
-def test_a_credential_that_expired_is_said_to_have(tmp_path: Path) -> None:
+def test_expired_credential_is_reported(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(60)])
     world.cloud("east")
 
@@ -132,10 +132,10 @@ def test_a_credential_that_expired_is_said_to_have(tmp_path: Path) -> None:
         body = {"region": "r", "auth": PASSWORD, "enabled": True, "credential_expires_at": world.now - 10}
         await call(stage, "PUT", "/v1/groups/atlas/clouds/east", body)
         await stage.turns(3)
-        (told,) = (await call(stage, "GET", "/v1/explain?job=1.0"))["clouds"]
-        assert told["reason"] == "credential_expiring" and "has expired" in told["sentence"] and not world.servers()
+        (explanations,) = (await call(stage, "GET", "/v1/explain?job=1.0"))["clouds"]
+        assert explanations["reason"] == "credential_expiring" and "has expired" in explanations["sentence"] and not world.servers()
         (cloud,) = (await call(stage, "GET", "/v1/status"))["clouds"]
-        assert cloud["reachable"] and cloud["error"] == told["sentence"] == "the credential of east has expired; renew it"
+        assert cloud["reachable"] and cloud["error"] == explanations["sentence"] == "the credential of east has expired; renew it"
         await call(stage, "PUT", "/v1/groups/atlas/clouds/east", {"credential_expires_at": None})
         await stage.turns(2)
         assert len(world.servers()) == 1
@@ -144,20 +144,20 @@ def test_a_credential_that_expired_is_said_to_have(tmp_path: Path) -> None:
     play(tmp_path, world, script)
 
 
-def test_disabled_outlives_restarts_and_redeployments(tmp_path: Path) -> None:
+def test_disabled_flag_survives_restarts_and_redeployments(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(60)])
     world.cloud("east")
-    path, wish = "/v1/groups/atlas/clouds/east", {"region": "r", "auth": PASSWORD}
+    path, spec = "/v1/groups/atlas/clouds/east", {"region": "r", "auth": PASSWORD}
 
     async def script(stage: Stage) -> None:
-        await call(stage, "PUT", path, wish)
+        await call(stage, "PUT", path, spec)
         for _ in range(3):
             await stage.turns(3)
             assert not (await call(stage, "GET", "/v1/status"))["clouds"][0]["enabled"]
             await stage.engine.close()
             await stage.database.close()
             await stage.begin()
-            assert not (await call(stage, "PUT", path, wish))["changed"], "a redeployment says nothing of enabled"
+            assert not (await call(stage, "PUT", path, spec))["changed"], "a redeployment does not set enabled"
         assert not world.clouds["east"].created and not world.minted and not await stage.vms()
         await call(stage, "PUT", path, {"enabled": True})
         await stage.turns(2)
@@ -165,7 +165,7 @@ def test_disabled_outlives_restarts_and_redeployments(tmp_path: Path) -> None:
         await call(stage, "PUT", path, {"enabled": False})
         await stage.engine.close()
         await stage.begin()
-        await call(stage, "PUT", path, wish)
+        await call(stage, "PUT", path, spec)
         world.jobs.append(FakeJob(60))
         await stage.turns(60)
         assert len(world.clouds["east"].created) == 1 and not world.servers()
@@ -173,7 +173,7 @@ def test_disabled_outlives_restarts_and_redeployments(tmp_path: Path) -> None:
     play(tmp_path, world, script)
 
 
-def test_a_cloud_disabled_while_the_plan_was_made_gets_nothing(tmp_path: Path) -> None:
+def test_cloud_disabled_during_planning_gets_no_boot(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(60)])
     world.cloud("east")
 

@@ -1,4 +1,4 @@
-"""The scheduler is killed at every step it takes, one after the other: nothing may leak, nothing may be doubled, jobs end."""
+"""The scheduler is killed at each of its steps in turn: no server leaks, none is created twice, jobs finish."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .support.fakes import FakeJob, FakeWorld
 from .support.stage import Stage, migrated
 
 TURNS = 60
-PARTS = 3  # each takes every third step, so that the processes of a test run share the work evenly
+PARTS = 3  # each covers every third step, so that parallel test processes share the work evenly
 
 
 def the_world(scenario: str) -> FakeWorld:
-    """One job, one cloud that takes one VM, and what goes wrong there besides the death."""
+    """One job, one cloud with room for one VM, and an additional failure."""
     world = FakeWorld(jobs=[FakeJob(seconds=30)])
     east = world.cloud("east")
     if scenario == "answers lost, server shown late":
@@ -37,9 +37,9 @@ async def play(folder: Path, scenario: str, kill_at: int | None) -> tuple[FakeWo
     stage = Stage(await migrated(folder), world)
     await stage.begin()
     quiet = turn = 0
-    while turn < TURNS and quiet < 4:  # a few turns beyond the end: nothing may come back
+    while turn < TURNS and quiet < 4:  # a few turns beyond the end: nothing may reappear
         if scenario == "refused once" and turn < 2:
-            world.clouds["east"].refuse_creates = CloudError(ErrorKind.QUOTA, "east", "quota exceeded", undone=True)
+            world.clouds["east"].refuse_creates = CloudError(ErrorKind.QUOTA, "east", "quota exceeded", no_effect=True)
         else:
             world.clouds["east"].refuse_creates = None
         await stage.turn(10.0)
@@ -51,10 +51,10 @@ async def play(folder: Path, scenario: str, kill_at: int | None) -> tuple[FakeWo
 async def check(world: FakeWorld, stage: Stage, expected_servers: int) -> None:
     assert all(job.done for job in world.jobs), "the job did not run"
     assert not world.servers(), f"leaked: {[entry.server.name for entry in world.servers()]}"
-    assert not world.workers, "a dead slot stays in the pool"
+    assert not world.workers, "a dead slot remains in the pool"
     assert not world.doubled
     created = world.clouds["east"].created
-    assert len(created) == len(set(created)) == expected_servers, f"{len(created)} servers were made"
+    assert len(created) == len(set(created)) == expected_servers, f"{len(created)} servers were created"
     vms = await stage.vms()
     assert {vm.state for vm in vms} == {VmState.GONE}
     assert set(created) <= {vm.id for vm in vms}, "a server never had a row"
@@ -75,8 +75,8 @@ async def check(world: FakeWorld, stage: Stage, expected_servers: int) -> None:
     [("nothing", 1), ("answers lost, server shown late", 1), ("failed build", 2), ("refused once", 1)],
 )
 @pytest.mark.parametrize("part", range(PARTS))
-def test_killed_at_every_step(scenario: str, servers: int, part: int) -> None:
-    # A folder in memory where there is one: the test writes some hundred small databases.
+def test_scheduler_killed_at_every_step(scenario: str, servers: int, part: int) -> None:
+    # In memory if possible: the test writes hundreds of small databases.
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         folder = Path(name)
 

@@ -1,4 +1,4 @@
-"""Clouds that answer and yet make no servers: they are paused, and the jobs go elsewhere; a cloud that was only away is not."""
+"""Clouds that respond but create no servers are paused, and jobs run elsewhere; a cloud that was only unreachable is not paused."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from .support.fakes import FakeCloud, FakeJob, FakeMinter, FakeWorld, Killed
 from .support.scripted import call, play
 from .support.stage import POLICY, Stage
 
-UNANSWERED = CloudError(ErrorKind.UNREACHABLE, "east", "POST compute servers: answered 500", undone=False)
+UNANSWERED = CloudError(ErrorKind.UNREACHABLE, "east", "POST compute servers: answered 500", no_effect=False)
 
 
 def status(stage: Stage, name: str = "east") -> CloudStatus:
     return next(cloud for cloud in stage.engine.status().clouds if cloud.cloud == name)
 
 
-@pytest.mark.parametrize("undone", [False, True])
-def test_a_cloud_that_fails_at_creates_alone_is_paused_and_the_job_runs_elsewhere(tmp_path: Path, undone: bool) -> None:
-    """`undone`: as after 429 (too many requests). Else as after 5xx or a time-out, when each row waits for its proof of absence."""
+@pytest.mark.parametrize("no_effect", [False, True])
+def test_cloud_with_failing_creates_is_paused(tmp_path: Path, no_effect: bool) -> None:
+    """`no_effect`: as after 429 (too many requests). Otherwise as after 5xx or a timeout: each row waits for proof of absence."""
     world = FakeWorld(jobs=[FakeJob(30)])
-    world.cloud("east", refuse_creates=CloudError(ErrorKind.UNREACHABLE, "east", "POST compute servers: answered", undone=undone))
+    world.cloud("east", refuse_creates=CloudError(ErrorKind.UNREACHABLE, "east", "POST compute servers: answered", no_effect=no_effect))
     west = world.cloud("west")
 
     async def script(stage: Stage) -> None:
@@ -52,12 +52,12 @@ def test_a_cloud_that_fails_at_creates_alone_is_paused_and_the_job_runs_elsewher
         assert status(stage, "west").error == "" and status(stage, "west").boots_paused_until is None
         await stage.turns(60)
         assert world.jobs[0].done and stage.at_rest()
-        assert [vm.cloud for vm in await stage.vms()].count("east") == 3, "one failure is one server"
+        assert [vm.cloud for vm in await stage.vms()].count("east") == 3, "each failure is one server"
 
     play(tmp_path, world, script, "east", "west")
 
 
-def test_a_paused_cloud_is_tried_again_and_a_worker_there_ends_it(tmp_path: Path) -> None:
+def test_successful_worker_ends_the_pause(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(30)])
     east = world.cloud("east", refuse_creates=UNANSWERED)
 
@@ -72,7 +72,7 @@ def test_a_paused_cloud_is_tried_again_and_a_worker_there_ends_it(tmp_path: Path
     play(tmp_path, world, script, "east")
 
 
-def test_servers_that_come_in_spite_of_lost_answers_are_no_failures(tmp_path: Path) -> None:
+def test_servers_created_despite_lost_responses_are_no_failures(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(30) for _ in range(5)])
     world.cloud("east", lose_create_answers=5)
 
@@ -85,9 +85,9 @@ def test_servers_that_come_in_spite_of_lost_answers_are_no_failures(tmp_path: Pa
     play(tmp_path, world, script, "east")
 
 
-@pytest.mark.parametrize("back", ["later", "before the next look"])
-def test_an_outage_of_a_whole_cloud_pauses_nothing(tmp_path: Path, back: str) -> None:
-    """Its listing fails as well: the breaker does what is to be done, and boots go on as soon as it answers again."""
+@pytest.mark.parametrize("back", ["later", "before the next refresh"])
+def test_outage_of_whole_cloud_causes_no_pause(tmp_path: Path, back: str) -> None:
+    """Its listing fails too: the breaker handles that, and boots continue as soon as it responds again."""
     world = FakeWorld(jobs=[FakeJob(30) for _ in range(5)])
     east = world.cloud("east")
     over = asyncio.Event()
@@ -101,15 +101,15 @@ def test_an_outage_of_a_whole_cloud_pauses_nothing(tmp_path: Path, back: str) ->
             asked.append(request.vm_id)
             if len(asked) < 5:
                 await over.wait()
-            elif back == "before the next look":
-                (watch,) = stage.engine._watches
-                await watch.look()  # the watch goes on while the creates wait for their answers
+            elif back == "before the next refresh":
+                (monitor,) = stage.engine._monitors
+                await monitor.refresh()  # the monitor continues while the creates wait for responses
                 east.down = False
             over.set()
             raise UNANSWERED
 
         east.create = times_out  # type: ignore[method-assign]
-        await stage.turns(2)  # the first one only begins to watch
+        await stage.turns(2)  # the first turn only starts the monitor
         assert len(await stage.vms()) == 5 and not east.created
         await stage.turns(5)
         east.down, east.create = False, usual  # type: ignore[method-assign]
@@ -121,7 +121,7 @@ def test_an_outage_of_a_whole_cloud_pauses_nothing(tmp_path: Path, back: str) ->
     play(tmp_path, world, script, "east")
 
 
-def test_requests_lost_by_a_death_before_the_cloud_was_asked_pause_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crash_before_create_call_causes_no_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = FakeWorld(jobs=[FakeJob(30) for _ in range(5)])
     world.cloud("east")
     mint = FakeMinter.mint
@@ -152,29 +152,29 @@ def test_requests_lost_by_a_death_before_the_cloud_was_asked_pause_nothing(tmp_p
     play(tmp_path, world, script, "east")
 
 
-def test_a_look_judges_only_creates_that_had_failed_before_it_began() -> None:
-    """It may have been answered before the cloud went away."""
+def test_listing_decides_only_creates_failed_before_it() -> None:
+    """The listing may have been answered before the cloud became unreachable."""
     creates = UnansweredCreates()
-    creates.add("early", "500", undone=True, failed_looks=0)
+    creates.add("early", "500", no_effect=True, failed_listings=0)
     before = creates.pending()
-    creates.add("late", "504", undone=True, failed_looks=0)
-    assert creates.look_succeeded(before) == ["500"] and creates.pending() == ("late",)
-    creates.look_failed()
-    assert creates.look_succeeded(creates.pending()) == [] and creates.pending() == ()
+    creates.add("late", "504", no_effect=True, failed_listings=0)
+    assert creates.listing_succeeded(before) == ["500"] and creates.pending() == ("late",)
+    creates.listing_failed()
+    assert creates.listing_succeeded(creates.pending()) == [] and creates.pending() == ()
 
 
-def test_a_suspected_create_is_told_once_and_forgotten_with_its_row() -> None:
+def test_suspected_create_is_returned_once() -> None:
     creates = UnansweredCreates()
     for vm_id in ("lost", "found"):
-        creates.add(vm_id, "504", undone=False, failed_looks=0)
-    assert creates.lost("lost") == "", "not judged yet"
-    assert creates.look_succeeded(creates.pending()) == []
+        creates.add(vm_id, "504", no_effect=False, failed_listings=0)
+    assert creates.lost("lost") == "", "not decided yet"
+    assert creates.listing_succeeded(creates.pending()) == []
     creates.forget({"lost"})
     assert [creates.lost(vm_id) for vm_id in ("lost", "lost", "found")] == ["504", "", ""]
 
 
 class HangingCloud(FakeCloud):
-    """Never ends a build."""
+    """Never finishes a build."""
 
     def tick(self) -> None:
         for entry in self.servers.values():
@@ -182,7 +182,7 @@ class HangingCloud(FakeCloud):
         super().tick()
 
 
-def test_a_cloud_that_hangs_in_every_build_is_paused(tmp_path: Path) -> None:
+def test_cloud_with_hanging_builds_is_paused(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(30)])
     east = world.clouds["east"] = HangingCloud(world, "east")
 
@@ -199,7 +199,7 @@ def test_a_cloud_that_hangs_in_every_build_is_paused(tmp_path: Path) -> None:
 
 
 class LosingCloud(FakeCloud):
-    """Accepts every server, and has forgotten it before it becomes a worker."""
+    """Accepts every server, but loses it before it becomes a worker."""
 
     lasts = 5.0
 
@@ -209,7 +209,7 @@ class LosingCloud(FakeCloud):
 
 
 @pytest.mark.parametrize("lasts", [5.0, 15.0], ids=["while it builds", "before it joins"])
-def test_a_cloud_that_loses_what_it_accepted_is_paused_and_each_server_counts_once(tmp_path: Path, lasts: float) -> None:
+def test_lost_servers_pause_cloud_and_count_once(tmp_path: Path, lasts: float) -> None:
     world = FakeWorld(jobs=[FakeJob(30)])
     east = world.clouds["east"] = LosingCloud(world, "east")
     east.lasts = lasts
@@ -220,9 +220,9 @@ def test_a_cloud_that_loses_what_it_accepted_is_paused_and_each_server_counts_on
             await stage.turn()
         (first,) = await stage.vms()
         assert first.cloud == "east"
-        world.minter_down = True  # its farewell cannot be said, so that it is missed again and again
+        world.minter_down = True  # it cannot be deregistered, so that every listing reports it missing
         await stage.turns(30)
-        assert [watch.failures for watch in stage.engine._watches] == [0, 0]
+        assert [monitor.failures for monitor in stage.engine._monitors] == [0, 0]
         world.minter_down = False
         for _ in range(200):
             await stage.turn()
@@ -236,7 +236,7 @@ def test_a_cloud_that_loses_what_it_accepted_is_paused_and_each_server_counts_on
     play(tmp_path, world, script, "east", "west", max_vms=1)
 
 
-def test_a_server_that_a_person_took_back_says_nothing_of_its_cloud(tmp_path: Path) -> None:
+def test_manually_retired_server_is_no_cloud_failure(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(30)])
     east = world.clouds["east"] = LosingCloud(world, "east")
 
@@ -246,13 +246,13 @@ def test_a_server_that_a_person_took_back_says_nothing_of_its_cloud(tmp_path: Pa
         await stage.engine.retire(vm.id, "admin")
         world.jobs.clear()
         await stage.turns(30)
-        assert stage.at_rest() and not east.servers and [watch.failures for watch in stage.engine._watches] == [0]
+        assert stage.at_rest() and not east.servers and [monitor.failures for monitor in stage.engine._monitors] == [0]
 
     play(tmp_path, world, script, "east", max_vms=1)
 
 
 @pytest.mark.parametrize("fails", ["the cloud's delete", "the ledger"])
-def test_a_hanging_build_counts_once_however_often_its_delete_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+def test_hanging_build_counts_once_despite_repeated_deletes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
     world = FakeWorld(jobs=[FakeJob(30)])
     east = world.clouds["east"] = HangingCloud(world, "east")
 
@@ -261,27 +261,27 @@ def test_a_hanging_build_counts_once_however_often_its_delete_is_tried(tmp_path:
         await stage.engine.close()
         await stage.begin()
         await stage.turns(3)
-        (watch,) = stage.engine._watches
+        (monitor,) = stage.engine._monitors
         with monkeypatch.context() as patched:
 
             async def refuses(*_: object, **__: object) -> None:
                 raise DatabaseUnavailable("away") if fails == "the ledger" else UNANSWERED
 
             if fails == "the ledger":
-                patched.setattr(stage.engine._ledger, "order", refuses)
+                patched.setattr(stage.engine._ledger, "apply_event", refuses)
             else:
                 patched.setattr(east, "delete", refuses)
             await stage.turns(30)
             assert {entry.server.status for entry in east.servers.values()} == {ServerStatus.BUILD} and len(east.servers) == 1
-            assert watch.failures == (0 if fails == "the ledger" else 1)
+            assert monitor.failures == (0 if fails == "the ledger" else 1)
         world.jobs.clear()
         await stage.turns(30)
-        assert not east.servers and watch.failures == 1
+        assert not east.servers and monitor.failures == 1
 
     play(tmp_path, world, script, "east", max_vms=1)
 
 
-def test_a_failed_build_counts_when_it_fails_and_not_again_when_it_is_deleted(tmp_path: Path) -> None:
+def test_failed_build_counts_once(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(30)])
     world.cloud("east", fail_builds=1)
 
@@ -289,7 +289,7 @@ def test_a_failed_build_counts_when_it_fails_and_not_again_when_it_is_deleted(tm
         most = 0
         for _ in range(60):
             await stage.turn()
-            most = max(most, *(watch.failures for watch in stage.engine._watches))
+            most = max(most, *(monitor.failures for monitor in stage.engine._monitors))
         assert most == 1 and stage.at_rest()
 
     play(tmp_path, world, script, "east", max_vms=1)

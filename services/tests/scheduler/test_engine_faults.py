@@ -1,4 +1,4 @@
-"""The engine when its surroundings fail in part: shared quotas, queues, disks, clocks, and a loop that hangs."""
+"""The engine when parts of its environment fail: shared quotas, queues, disks, clocks, and a hanging loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .support.scripted import add, call, play
 from .support.stage import POLICY, Stage
 
 
-def test_groups_in_one_project_share_its_quota(tmp_path: Path) -> None:
+def test_groups_in_one_project_share_quota(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(100, group=group) for group in ("atlas", "belle") for _ in range(4)])
     east = world.cloud("east", quota=Limits(vms=3))
 
@@ -30,7 +30,7 @@ def test_groups_in_one_project_share_its_quota(tmp_path: Path) -> None:
         for _ in range(40):
             await stage.turn()
             assert len(east.servers) <= 3
-        assert east.over_quota == 0, "it was asked for more than there is"
+        assert east.over_quota == 0, "the quota was exceeded"
         groups = {detail.vm.group for detail in (await stage.engine.vms(states=list(VmState))).vms}
         assert groups == {"atlas", "belle"}
         await stage.turns(120)
@@ -39,8 +39,8 @@ def test_groups_in_one_project_share_its_quota(tmp_path: Path) -> None:
     play(tmp_path, world, script)
 
 
-def test_a_quota_is_shared_with_a_cloud_that_has_not_answered_since_the_start(tmp_path: Path) -> None:
-    """The other group's credential is broken: its project is known by its servers, which use up the same quota."""
+def test_quota_is_shared_with_unobserved_cloud(tmp_path: Path) -> None:
+    """The other group's credential is broken: its project is inferred from its servers, which use the same quota."""
     world = FakeWorld(jobs=[FakeJob(1000, group="belle") for _ in range(2)])
     east = world.cloud("east", quota=Limits(vms=3))
 
@@ -61,7 +61,7 @@ def test_a_quota_is_shared_with_a_cloud_that_has_not_answered_since_the_start(tm
     play(tmp_path, world, script)
 
 
-def test_a_queue_that_is_not_heard_is_named_and_costs_no_worker(tmp_path: Path) -> None:
+def test_unreachable_queue_is_reported_and_retires_no_worker(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(30, queue="far")])
     world.cloud("east")
 
@@ -70,22 +70,22 @@ def test_a_queue_that_is_not_heard_is_named_and_costs_no_worker(tmp_path: Path) 
         assert len(world.servers()) == 1
         world.unreachable = {"far": "HTCondor: schedd far: no answer within 20 s"}
         world.jobs.append(FakeJob(60))
-        await stage.turns(60)  # both jobs are over by now, and the keep-alive long since
-        assert all(job.done for job in world.jobs), "the job of the other queue was served, by a worker of its own"
-        assert len(world.servers()) == 2, "nobody knows whether the queue that is away needs the workers"
+        await stage.turns(60)  # both jobs have finished, and the keep-alive has long expired
+        assert all(job.done for job in world.jobs), "the job of the other queue got a worker of its own"
+        assert len(world.servers()) == 2, "the unreachable queue may need the workers"
         pool = stage.engine.status().pool
-        assert pool.reachable and pool.unheard_queues == world.unreachable
-        assert (await call(stage, "GET", "/v1/status"))["pool"]["unheard_queues"] == world.unreachable
+        assert pool.reachable and pool.unreachable_queues == world.unreachable
+        assert (await call(stage, "GET", "/v1/status"))["pool"]["unreachable_queues"] == world.unreachable
         ready = await call(stage, "GET", "/readyz")
         assert ready["status"] == "degraded" and [part["name"] for part in ready["parts"] if not part["ok"]] == ["queue far"]
         world.unreachable = {}
         await stage.turns(30)
-        assert stage.at_rest() and stage.engine.status().pool.unheard_queues == {}
+        assert stage.at_rest() and stage.engine.status().pool.unreachable_queues == {}
 
     play(tmp_path, world, script, "east")
 
 
-def test_without_space_nothing_is_booted_that_has_no_row(tmp_path: Path) -> None:
+def test_full_disk_boots_nothing_without_row(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(600) for _ in range(40)])
     world.cloud("east")
 
@@ -106,7 +106,7 @@ def test_without_space_nothing_is_booted_that_has_no_row(tmp_path: Path) -> None
                 await stage.turn()
             except DatabaseError as error:
                 failures.append(str(error))
-                await stage.engine.settle()
+                await stage.engine.wait_idle()
             assert set(world.clouds["east"].created) <= {vm.id for vm in await stage.vms()}
         assert failures and "no space left" in failures[-1]
         assert len(world.clouds["east"].created) < 20
@@ -118,8 +118,8 @@ def test_without_space_nothing_is_booted_that_has_no_row(tmp_path: Path) -> None
     play(tmp_path, world, script, "east", max_vms=20)
 
 
-def test_hours_without_the_pool_cost_no_running_worker(tmp_path: Path) -> None:
-    """The machine slept, or the central manager was rebuilt: on return the collector is empty for a minute."""
+def test_long_pool_outage_retires_no_running_worker(tmp_path: Path) -> None:
+    """The machine was suspended, or the central manager was rebuilt: at first the collector is empty for a minute."""
     world = FakeWorld(jobs=[FakeJob(20_000) for _ in range(2)])
     world.cloud("east")
 
@@ -138,7 +138,7 @@ def test_hours_without_the_pool_cost_no_running_worker(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("jump", [-7200.0, 7200.0])
-def test_a_clock_that_is_set_neither_kills_nor_blinds(tmp_path: Path, jump: float) -> None:
+def test_changed_clock_deletes_nothing_and_blocks_nothing(tmp_path: Path, jump: float) -> None:
     world = FakeWorld(jobs=[FakeJob(900)])
     world.cloud("east")
 
@@ -154,17 +154,17 @@ def test_a_clock_that_is_set_neither_kills_nor_blinds(tmp_path: Path, jump: floa
         world.clouds["east"].down = False
         assert not stage.engine.status().stuck
         await stage.turns(3)
-        assert stage.engine.status().clouds[0].reachable, "asked again at once, not when the old time comes round"
+        assert stage.engine.status().clouds[0].reachable, "retried immediately, not at the time of the old clock"
         assert [vm.state for vm in await stage.vms()] == [VmState.RUNNING] and len(world.clouds["east"].created) == 1
         await stage.turns(200)
-        assert stage.at_rest() and len(world.clouds["east"].created) == 1, "its worker leaves in time, by the new clock"
+        assert stage.at_rest() and len(world.clouds["east"].created) == 1, "its worker is deleted in time by the new clock"
 
     play(tmp_path, world, script, "east")
 
 
 @pytest.mark.parametrize("state", ["asked", "building", "idle", "retiring", "failed", "going", "silent"])
-def test_no_wait_becomes_longer_when_the_clock_is_set_back(tmp_path: Path, state: str) -> None:
-    """By a day, while a worker waits for something in each of the ways in which it can."""
+def test_clock_set_back_extends_no_timeout(tmp_path: Path, state: str) -> None:
+    """By a day, in each state in which a worker waits for something."""
     world = FakeWorld(jobs=[FakeJob(60)])
     east = world.cloud("east")
 
@@ -199,7 +199,7 @@ def test_no_wait_becomes_longer_when_the_clock_is_set_back(tmp_path: Path, state
     play(tmp_path, world, script, "east")
 
 
-def test_what_nobody_thought_of_fails_a_turn_and_the_engine_goes_on(tmp_path: Path) -> None:
+def test_unexpected_error_fails_only_one_cycle(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(60)])
     world.cloud("east")
 
@@ -210,7 +210,7 @@ def test_what_nobody_thought_of_fails_a_turn_and_the_engine_goes_on(tmp_path: Pa
 
         def broken(of: Any, matcher: Any) -> Any:
             asked.set()
-            raise RuntimeError("nobody thought of it")
+            raise RuntimeError("unexpected")
 
         with patch.object(engine, "plan_from", broken):
             running = asyncio.create_task(stage.engine.run(stop))
@@ -218,8 +218,8 @@ def test_what_nobody_thought_of_fails_a_turn_and_the_engine_goes_on(tmp_path: Pa
             asked.clear()
             await asyncio.wait_for(asked.wait(), 60)
             status = stage.engine.status()
-            assert not status.healthy and status.problem == "the last cycle failed: RuntimeError; the log says where"
-        while not stage.engine.status().healthy:  # noqa: ASYNC110 - a status is asked for, it does not call
+            assert not status.healthy and status.problem == "the last cycle failed: RuntimeError; see the log"
+        while not stage.engine.status().healthy:  # noqa: ASYNC110 - the status has no event to wait for
             await asyncio.sleep(0.02)
         stop.set()
         await asyncio.wait_for(running, 60)
@@ -227,7 +227,7 @@ def test_what_nobody_thought_of_fails_a_turn_and_the_engine_goes_on(tmp_path: Pa
     play(tmp_path, world, script, "east")
 
 
-def test_a_loop_that_hangs_shows(tmp_path: Path) -> None:
+def test_hanging_loop_is_reported(tmp_path: Path) -> None:
     world = FakeWorld(hangs=True)
     world.cloud("east")
 
@@ -237,7 +237,7 @@ def test_a_loop_that_hangs_shows(tmp_path: Path) -> None:
         assert (await call(stage, "GET", "/healthz")) == {"status": "ok"}
         world.now += 61
         stuck = stage.engine.status()
-        assert stuck.stuck == "the engine's loop is stuck: it has not come round for 61 s" and not stuck.healthy
+        assert stuck.stuck == "the engine's loop is stuck: no turn for 61 s" and not stuck.healthy
         turning.cancel()
         await asyncio.wait([turning])
         world.hangs = False
@@ -247,7 +247,7 @@ def test_a_loop_that_hangs_shows(tmp_path: Path) -> None:
     play(tmp_path, world, script, "east")
 
 
-def test_a_token_lives_as_long_as_its_vm_may_and_is_refused_when_that_is_gone(tmp_path: Path) -> None:
+def test_token_outlives_vm_and_is_revoked_afterwards(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(30)])
     world.cloud("east")
 
@@ -257,7 +257,7 @@ def test_a_token_lives_as_long_as_its_vm_may_and_is_refused_when_that_is_gone(tm
         (vm,) = await stage.vms()
         assert world.minted == [vm.id]
         assert vm.token_expires_at == vm.requested_at + token_lifetime(POLICY)
-        assert world.refused == {vm.id: vm.token_expires_at}, "to its very end, and no longer"
+        assert world.refused == {vm.id: vm.token_expires_at}, "until it expires, and no longer"
 
     play(tmp_path, world, script, "east")
     assert token_lifetime(Policy(max_vm_age=7200, drain_timeout=3600)) == 7200 + 3600 + 3600

@@ -1,4 +1,4 @@
-"""The ledger on SQLite and PostgreSQL: rows before orders, events with every change, pages that neither skip nor repeat."""
+"""The ledger on SQLite and PostgreSQL: rows before requests, an event for every change, pages without gaps or duplicates."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from distcloud.common.auth import Caller
 from distcloud.common.database import Database
 from distcloud.common.problems import Problem
 from distcloud.common.secretbox import SecretBox
-from distcloud.scheduler.catalog.catalog import Catalogue
+from distcloud.scheduler.catalog.catalog import Catalog
 from distcloud.scheduler.domain.ids import is_vm_id
 from distcloud.scheduler.domain.model import Boot, Policy, Reason, Resources, Slot, VmState
 from distcloud.scheduler.domain.states import Event, Observation, ServerStatus
 from distcloud.scheduler.drivers.base import META_VM, Server
-from distcloud.scheduler.store.ledger import Ledger, NotWanted
+from distcloud.scheduler.store.ledger import Ledger, RequestRejected
 from distcloud.scheduler.store.tables import CloudRow, GroupRow, VmRow
 
 from .support.stage import KEY
@@ -47,7 +47,7 @@ async def request(ledger: Ledger, now: float = 100.0) -> str:
     return (await ledger.request(BOOT, region="r1", now=now, token_expires_at=now + 1000, drain_key="the-key")).id
 
 
-def test_a_request_is_a_whole_row_with_its_key_sealed(database_url: str) -> None:
+def test_request_stores_row_with_encrypted_key(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         vm_id = await request(ledger)
         assert is_vm_id(vm_id)
@@ -67,44 +67,44 @@ def test_a_request_is_a_whole_row_with_its_key_sealed(database_url: str) -> None
     on(database_url, script)
 
 
-def test_orders_and_sightings_change_the_row_with_an_event_each(database_url: str) -> None:
+def test_events_and_observations_change_row_and_history(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         vm_id = await request(ledger)
-        before, after = await ledger.order(vm_id, Event.CREATE_ANSWERED, 101, server_id="s1")
+        before, after = await ledger.apply_event(vm_id, Event.CREATE_ANSWERED, 101, server_id="s1")
         assert (before.state, after.state, after.server_id) == (VmState.REQUESTED, VmState.STARTING, "s1")
         slot = Slot(f"{vm_id}.d", vm_id, Resources(1, 2000, 9), Resources(0, 1000, 8), 1, False, 140.0)
         seen = Observation(ServerStatus.ACTIVE, "s1", listing_began_at=139, slot=slot)
-        ((_, after),) = await ledger.observe({vm_id: seen}, 141, POLICY)
+        ((_, after),) = await ledger.apply_observations({vm_id: seen}, 141, POLICY)
         assert (after.state, after.registered_at, after.ever_used) == (VmState.RUNNING, 141, True)
-        assert await ledger.observe({vm_id: seen}, 142, POLICY) == [], "the same again changes nothing"
-        assert (await ledger.order(vm_id, Event.CREATE_ANSWERED, 143))[0] == (await ledger.live())[0]
-        await ledger.stamp(vm_id, drain_requested_at=150)
-        await ledger.stamp(vm_id, delete_requested_at=160)
+        assert await ledger.apply_observations({vm_id: seen}, 142, POLICY) == [], "repeating it changes nothing"
+        assert (await ledger.apply_event(vm_id, Event.CREATE_ANSWERED, 143))[0] == (await ledger.live())[0]
+        await ledger.record_requests(vm_id, drain_requested_at=150)
+        await ledger.record_requests(vm_id, delete_requested_at=160)
         (vm,) = await ledger.live()
         assert (vm.drain_requested_at, vm.delete_requested_at) == (150, 160)
         detail = await ledger.detail(vm_id)
         assert detail is not None
         assert [event.to_state.value for event in detail.events] == ["requested", "starting", "running"]
         with pytest.raises(KeyError):
-            await ledger.order("vm-zzzzzzzzzzzzzzzz", Event.RETIRE_REQUESTED, 1)
+            await ledger.apply_event("vm-zzzzzzzzzzzzzzzz", Event.RETIRE_REQUESTED, 1)
 
     on(database_url, script)
 
 
-def test_a_row_is_closed_only_for_those_whose_farewell_is_said(database_url: str) -> None:
+def test_row_is_closed_only_if_deregistered(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         vm_id = await request(ledger)
         missing = {vm_id: Observation(ServerStatus.MISSING, listing_began_at=500)}
-        ((_, after),) = await ledger.observe(missing, 501, POLICY)
+        ((_, after),) = await ledger.apply_observations(missing, 501, POLICY)
         assert after.state is VmState.GONE
         assert (await ledger.live())[0].state is VmState.REQUESTED
-        await ledger.observe(missing, 502, POLICY, closing=frozenset({vm_id}))
+        await ledger.apply_observations(missing, 502, POLICY, closing=frozenset({vm_id}))
         assert await ledger.live() == []
         detail = await ledger.detail(vm_id)
         assert detail is not None and detail.gone_at == 502
         assert [vm.id for vm in await ledger.gone_among([vm_id, "vm-zzzzzzzzzzzzzzzz"])] == [vm_id]
         back = {vm_id: Observation(ServerStatus.ACTIVE, "s9", listing_began_at=600)}
-        ((_, after),) = await ledger.observe(back, 601, POLICY)
+        ((_, after),) = await ledger.apply_observations(back, 601, POLICY)
         assert after.state is VmState.RETIRING and after.server_id == "s9"
         detail = await ledger.detail(vm_id)
         assert detail is not None and detail.gone_at is None
@@ -112,7 +112,7 @@ def test_a_row_is_closed_only_for_those_whose_farewell_is_said(database_url: str
     on(database_url, script)
 
 
-def test_adopted_servers_keep_their_id_where_it_is_free(database_url: str) -> None:
+def test_adopted_server_keeps_id_if_free(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         taken = await request(ledger)
         for given, kept in (("vm-bbbbbbbbbbbbbbbb", True), (taken, False), ("nonsense", False), ("", False)):
@@ -125,8 +125,8 @@ def test_adopted_servers_keep_their_id_where_it_is_free(database_url: str) -> No
     on(database_url, script)
 
 
-def test_a_server_has_one_row_that_is_not_gone(database_url: str) -> None:
-    """Two clouds that share a project tell of the same server; and a server may come back after its row was closed."""
+def test_server_has_at_most_one_live_row(database_url: str) -> None:
+    """Two clouds that share a project list the same server; and a server may reappear after its row was closed."""
 
     async def script(ledger: Ledger, database: Database) -> None:
         server = Server("s1", "", ServerStatus.ACTIVE, {META_VM: "vm-bbbbbbbbbbbbbbbb"}, Resources(1, 2, 3.0))
@@ -135,17 +135,19 @@ def test_a_server_has_one_row_that_is_not_gone(database_url: str) -> None:
             return (await ledger.adopt(server, group="atlas", cloud="east", region="r1", now=5, token_expires_at=9)).id
 
         first = await adopt()
-        with pytest.raises(NotWanted, match=f"server s1 is not adopted: VM {first} of cloud atlas/east has it"):
+        with pytest.raises(RequestRejected, match=f"server s1 is not adopted: VM {first} of cloud atlas/east has it"):
             await adopt()
         assert [vm.id for vm in await ledger.live()] == [first]
-        await ledger.observe({first: Observation(ServerStatus.MISSING, listing_began_at=500)}, 501, POLICY, closing=frozenset({first}))
+        await ledger.apply_observations(
+            {first: Observation(ServerStatus.MISSING, listing_began_at=500)}, 501, POLICY, closing=frozenset({first})
+        )
         second = await adopt()
         assert second != first and [vm.id for vm in await ledger.live()] == [second]
 
     on(database_url, script)
 
 
-def test_pages_show_every_vm_once_newest_first(database_url: str) -> None:
+def test_pages_contain_every_vm_once_newest_first(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         ids = [await request(ledger, now=100.0 + number // 3) for number in range(10)]
         seen: list[str] = []
@@ -165,12 +167,12 @@ def test_pages_show_every_vm_once_newest_first(database_url: str) -> None:
     on(database_url, script)
 
 
-def test_totals_count_those_that_are_gone(database_url: str) -> None:
+def test_totals_include_gone_vms(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         assert await ledger.totals(None) == ()
         gone, _ = await request(ledger), await request(ledger)
         missing = Observation(ServerStatus.MISSING, listing_began_at=500)
-        await ledger.observe({gone: missing}, 501, POLICY, closing=frozenset({gone}))
+        await ledger.apply_observations({gone: missing}, 501, POLICY, closing=frozenset({gone}))
         (found,) = await ledger.totals(["atlas"])
         assert (found.group, found.cloud, found.region, found.vms) == ("atlas", "east", "r1", {"gone": 1, "requested": 1})
         assert await ledger.totals(["other"]) == ()
@@ -178,10 +180,10 @@ def test_totals_count_those_that_are_gone(database_url: str) -> None:
     on(database_url, script)
 
 
-def test_orders_side_by_side_make_one_change(database_url: str) -> None:
+def test_concurrent_events_make_one_change(database_url: str) -> None:
     async def script(ledger: Ledger, database: Database) -> None:
         vm_id = await request(ledger)
-        answers = await asyncio.gather(*(ledger.order(vm_id, Event.RETIRE_REQUESTED, 200.0 + number) for number in range(8)))
+        answers = await asyncio.gather(*(ledger.apply_event(vm_id, Event.RETIRE_REQUESTED, 200.0 + number) for number in range(8)))
         assert sum(before.state is not after.state for before, after in answers) == 1
         detail = await ledger.detail(vm_id)
         assert detail is not None and len(detail.events) == 2
@@ -190,12 +192,12 @@ def test_orders_side_by_side_make_one_change(database_url: str) -> None:
 
 
 async def meets(first: Callable[[AsyncSession], Awaitable[None]], second: Awaitable[object], database: Database) -> object:
-    """`first` in a transaction that ends only when `second` waits for its lock; gives what became of `second`."""
+    """Run `first` in a transaction that ends only when `second` waits for its lock; returns the result of `second`."""
     async with database.begin() as session:
         await first(session)
         task = asyncio.ensure_future(second)
         async with asyncio.timeout(60):
-            while not await blocked(database):  # noqa: ASYNC110 - the server tells nobody
+            while not await blocked(database):  # noqa: ASYNC110 - the server sends no event
                 await asyncio.sleep(0.01)
     return (await asyncio.gather(task, return_exceptions=True))[0]
 
@@ -205,12 +207,12 @@ async def blocked(database: Database) -> int:
         return await session.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")) or 0
 
 
-def test_an_order_is_not_overwritten_by_what_was_seen_meanwhile(postgres_url: str) -> None:
-    """On SQLite writers take turns anyway."""
+def test_observation_does_not_overwrite_concurrent_event(postgres_url: str) -> None:
+    """PostgreSQL only: SQLite serializes writers anyway."""
 
     async def script(ledger: Ledger, database: Database) -> None:
         vm_id = await request(ledger)
-        await ledger.order(vm_id, Event.CREATE_ANSWERED, 101, server_id="s1")
+        await ledger.apply_event(vm_id, Event.CREATE_ANSWERED, 101, server_id="s1")
 
         async def person_retires(session: AsyncSession) -> None:
             row = await session.get_one(VmRow, vm_id, with_for_update=True)
@@ -218,15 +220,15 @@ def test_an_order_is_not_overwritten_by_what_was_seen_meanwhile(postgres_url: st
             await session.flush()
 
         seen = {vm_id: Observation(ServerStatus.ACTIVE, "s1", listing_began_at=149.0)}
-        assert await meets(person_retires, ledger.observe(seen, 151, POLICY), database) == []
+        assert await meets(person_retires, ledger.apply_observations(seen, 151, POLICY), database) == []
         detail = await ledger.detail(vm_id)
         assert detail is not None and (detail.vm.state, detail.vm.reason) == (VmState.RETIRING, "ordered: by admin")
 
     on(postgres_url, script)
 
 
-def test_no_vm_is_left_without_its_cloud(postgres_url: str) -> None:
-    """On SQLite writers take turns anyway."""
+def test_cloud_cannot_be_deleted_during_vm_request(postgres_url: str) -> None:
+    """PostgreSQL only: SQLite serializes writers anyway."""
     orphan = Server("s1", "", ServerStatus.ACTIVE, {}, Resources(1, 2, 3.0))
 
     async def script(ledger: Ledger, database: Database) -> None:
@@ -241,12 +243,12 @@ def test_no_vm_is_left_without_its_cloud(postgres_url: str) -> None:
             await session.execute(delete(VmRow))
             await session.execute(delete(CloudRow))
 
-        catalogue = Catalogue(database, SecretBox([KEY]))
-        removal = catalogue.delete_cloud(Caller("admin", "cloud_admin"), "atlas", "east", dry_run=False)
+        catalog = Catalog(database, SecretBox([KEY]))
+        removal = catalog.delete_cloud(Caller("admin", "cloud_admin"), "atlas", "east", dry_run=False)
         refused = await meets(request_begins, removal, database)
         assert isinstance(refused, Problem) and refused.status == 409
-        assert isinstance(await meets(vms_left, request(ledger), database), NotWanted)
-        with pytest.raises(NotWanted, match="not there any more"):
+        assert isinstance(await meets(vms_left, request(ledger), database), RequestRejected)
+        with pytest.raises(RequestRejected, match="no longer in the catalog"):
             await ledger.adopt(orphan, group="atlas", cloud="east", region="r1", now=5, token_expires_at=9)
         async with database.read() as session:
             assert await session.scalar(select(func.count()).select_from(VmRow)) == 0

@@ -1,4 +1,4 @@
-"""The minter: what it grants, what it refuses, and that the list of refused workers is always one that HTCondor can read."""
+"""The minter: what it signs and refuses, and that HTCondor can always read the list of refused workers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from distcloud.minter.minter import MinterError, MinterSettings, answer, read_refused, read_settings, serve
+from distcloud.minter.minter import MinterError, MinterSettings, handle, read_refused, read_settings, serve
 
 WORKER, OTHER = "vm-aaaaaaaaaaaaaaaa", "vm-bbbbbbbbbbbbbbbb"
 NOW = 1_000_000.0
 
 
 class Tools:
-    """Stands for HTCondor's commands: keeps what is run, and reads the file as condor_config_val would."""
+    """Replaces HTCondor's commands: records the calls, and reads the file like condor_config_val."""
 
     def __init__(self, refused: Path, *, reads: str | None = None, fails: str = "") -> None:
         self.refused, self.reads, self.fails = refused, reads, fails
@@ -42,10 +42,10 @@ def settings(tmp_path: Path) -> MinterSettings:
 
 
 def ask(settings: MinterSettings, tools: Tools, **request: Any) -> dict[str, Any]:
-    return answer(json.dumps(request), settings, run=tools, now=NOW)
+    return handle(json.dumps(request), settings, run=tools, now=NOW)
 
 
-def test_a_worker_gets_a_token_to_join_and_no_more(settings: MinterSettings) -> None:
+def test_token_only_allows_joining(settings: MinterSettings) -> None:
     tools = Tools(settings.refused_file)
     assert ask(settings, tools, verb="mint", worker=WORKER, lifetime=7200) == {"token": "aaa.bbb-_1.ccc"}
     (command,) = tools.commands
@@ -55,7 +55,7 @@ def test_a_worker_gets_a_token_to_join_and_no_more(settings: MinterSettings) -> 
 
 
 @pytest.mark.parametrize(
-    ("request_", "words"),
+    ("request_", "message"),
     [
         ({"verb": "mint", "worker": WORKER, "lifetime": 7201}, "lifetime"),
         ({"verb": "mint", "worker": WORKER, "lifetime": 59}, "lifetime"),
@@ -73,20 +73,20 @@ def test_a_worker_gets_a_token_to_join_and_no_more(settings: MinterSettings) -> 
         ({}, "verb"),
     ],
 )
-def test_anything_else_is_refused_and_nothing_is_run(settings: MinterSettings, request_: dict[str, Any], words: str) -> None:
+def test_invalid_request_runs_no_command(settings: MinterSettings, request_: dict[str, Any], message: str) -> None:
     tools = Tools(settings.refused_file)
-    with pytest.raises(MinterError, match=words):
+    with pytest.raises(MinterError, match=message):
         ask(settings, tools, **request_)
     assert tools.commands == [] and not settings.refused_file.exists()
 
 
 @pytest.mark.parametrize("line", ["", "x", "[]", "null", '"mint"', "{"])
-def test_a_line_that_is_no_request(settings: MinterSettings, line: str) -> None:
+def test_malformed_line_is_refused(settings: MinterSettings, line: str) -> None:
     with pytest.raises(MinterError, match=r"JSON|verb"):
-        answer(line, settings, run=Tools(settings.refused_file), now=NOW)
+        handle(line, settings, run=Tools(settings.refused_file), now=NOW)
 
 
-def test_refusals_are_listed_until_the_token_has_expired(settings: MinterSettings) -> None:
+def test_refusals_are_listed_until_token_expires(settings: MinterSettings) -> None:
     tools = Tools(settings.refused_file)
     assert ask(settings, tools, verb="refuse", worker=WORKER, until=int(NOW) + 100) == {"refused": 1}
     assert ask(settings, tools, verb="refuse", worker=OTHER, until=int(NOW) + 10**9) == {"refused": 2}
@@ -97,14 +97,14 @@ def test_refusals_are_listed_until_the_token_has_expired(settings: MinterSetting
     tools.commands.clear()
     assert ask(settings, tools, verb="refuse", worker=OTHER, until=int(NOW) + 50) == {"refused": 2}
     assert tools.commands == [], "nothing new: the pool is left alone"
-    assert answer(json.dumps({"verb": "refuse", "worker": OTHER, "until": 0}), settings, run=tools, now=NOW + 101) == {"refused": 1}
+    assert handle(json.dumps({"verb": "refuse", "worker": OTHER, "until": 0}), settings, run=tools, now=NOW + 101) == {"refused": 1}
     assert read_refused(settings.refused_file) == {OTHER: NOW + 7200}
     assert settings.refused_file.stat().st_mode & 0o777 == 0o644
     assert [path.name for path in settings.refused_file.parent.iterdir()] == [settings.refused_file.name]
 
 
 @pytest.mark.parametrize("broken", [{"reads": "something else"}, {"fails": "condor_config_val"}])
-def test_a_list_that_htcondor_does_not_read_is_taken_back(settings: MinterSettings, broken: dict[str, str]) -> None:
+def test_unread_list_is_rolled_back(settings: MinterSettings, broken: dict[str, str]) -> None:
     with pytest.raises(MinterError):
         ask(settings, Tools(settings.refused_file, **broken), verb="refuse", worker=WORKER, until=int(NOW) + 100)
     assert not settings.refused_file.exists()
@@ -116,12 +116,12 @@ def test_a_list_that_htcondor_does_not_read_is_taken_back(settings: MinterSettin
 
 
 class Death(BaseException):
-    """The process is killed within one of its commands."""
+    """The process is killed while one of its commands runs."""
 
 
 @pytest.mark.parametrize("tool", ["condor_config_val", "condor_reconfig"])
 @pytest.mark.parametrize("end", [MinterError, Death])
-def test_what_the_running_pool_was_not_told_is_told_by_the_next_try(settings: MinterSettings, tool: str, end: type[BaseException]) -> None:
+def test_failed_reconfiguration_is_repeated(settings: MinterSettings, tool: str, end: type[BaseException]) -> None:
     def cut_off(command: Sequence[str]) -> str:
         if command[0] == tool:
             raise end("cut off")
@@ -129,19 +129,19 @@ def test_what_the_running_pool_was_not_told_is_told_by_the_next_try(settings: Mi
 
     for _ in range(2):  # and it stays so however often it fails
         with pytest.raises(end):
-            answer(json.dumps({"verb": "refuse", "worker": WORKER, "until": int(NOW) + 100}), settings, run=cut_off, now=NOW)
+            handle(json.dumps({"verb": "refuse", "worker": WORKER, "until": int(NOW) + 100}), settings, run=cut_off, now=NOW)
     tools = Tools(settings.refused_file)
     assert ask(settings, tools, verb="refuse", worker=WORKER, until=int(NOW) + 100) == {"refused": 1}
     assert [command[0] for command in tools.commands] == ["condor_config_val", "condor_reconfig"]
     assert read_refused(settings.refused_file) == {WORKER: NOW + 100}
     tools.commands.clear()
     assert ask(settings, tools, verb="refuse", worker=WORKER, until=int(NOW) + 100) == {"refused": 1}
-    assert tools.commands == [], "told once, it is known"
+    assert tools.commands == [], "already reloaded"
     assert [path.name for path in settings.refused_file.parent.iterdir()] == [settings.refused_file.name]
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         ("{", "cannot be read"),
         ("{}", "exactly the keys"),
@@ -150,15 +150,15 @@ def test_what_the_running_pool_was_not_told_is_told_by_the_next_try(settings: Mi
         ('{"domain": "d", "max_lifetime": 600, "refused_file": "x"}', "refused_file"),
     ],
 )
-def test_settings_errors_name_file_and_key(tmp_path: Path, content: str, words: str) -> None:
+def test_settings_errors_name_file_and_key(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "minter.json"
     path.write_text(content)
-    with pytest.raises(MinterError, match=words) as caught:
+    with pytest.raises(MinterError, match=message) as caught:
         read_settings(path)
     assert str(path) in str(caught.value)
 
 
-def test_errors_are_answers_too(tmp_path: Path) -> None:
+def test_errors_are_sent_as_responses(tmp_path: Path) -> None:
     sink = io.StringIO()
     assert serve(io.StringIO('{"verb": "mint"}\n'), sink, tmp_path / "missing.json") == 1
     assert "missing.json" in json.loads(sink.getvalue())["error"]

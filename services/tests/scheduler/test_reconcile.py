@@ -1,4 +1,4 @@
-"""What holds for every listing: no server of ours is nobody's, none has two keepers, and each one is counted somewhere."""
+"""Properties of every listing: each of our servers has exactly one owner, and every server is counted once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from distcloud.scheduler.domain.model import CloudKey, Resources, Vm, VmState
 from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import META_CLOUD, META_GROUP, META_SCHEDULER, META_VM, Listing, Server
-from distcloud.scheduler.engine.reconcile import Reading, read_listing
+from distcloud.scheduler.engine.reconcile import ReconciledListing, reconcile_listing
 
 from .support.strategies import NOW, vm
 
@@ -21,29 +21,29 @@ LIVE = tuple(state for state in VmState if state is not VmState.GONE)
 
 @dataclass(frozen=True)
 class Project:
-    """One project that all clouds of the catalogue share, with one server in it; `rows` are given as the watches give them."""
+    """One project that all clouds of the catalog share, with one server; `rows` are passed as the monitors pass them."""
 
     known: frozenset[CloudKey]
     server: Server
     rows: tuple[Vm, ...]
     settled: frozenset[str]
-    whole: bool
+    complete: bool
 
     @property
     def ours(self) -> bool:
         return self.server.metadata[META_SCHEDULER] == UUID
 
-    def read(self, key: CloudKey) -> Reading:
-        listing = Listing((self.server,), self.whole)
-        return read_listing(key, listing, NOW, self.rows, scheduler_uuid=UUID, known_clouds=self.known, settled=self.settled)
+    def read(self, key: CloudKey) -> ReconciledListing:
+        listing = Listing((self.server,), self.complete)
+        return reconcile_listing(key, listing, NOW, self.rows, scheduler_uuid=UUID, known_clouds=self.known, settled=self.settled)
 
-    def readings(self) -> dict[CloudKey, Reading]:
+    def readings(self) -> dict[CloudKey, ReconciledListing]:
         return {key: self.read(key) for key in sorted(self.known)}
 
 
 @st.composite
 def projects(draw: st.DrawFn) -> Project:
-    """A cloud with live rows cannot be deleted from the catalogue; with closed ones it can."""
+    """A cloud with live rows cannot be deleted from the catalog; one with only closed rows can."""
     known = draw(st.frozensets(st.sampled_from(KEYS), min_size=1))
     live: list[Vm] = []
     for number in range(draw(st.integers(0, 3))):
@@ -68,25 +68,25 @@ def projects(draw: st.DrawFn) -> Project:
     return Project(known, server, rows, settled, draw(st.booleans()))
 
 
-def observed(reading: Reading) -> list[str]:
+def observed(reading: ReconciledListing) -> list[str]:
     return [vm_id for vm_id, seen in reading.observations.items() if seen.server_id == "s"]
 
 
 @given(projects())
 def test_every_listed_server_is_counted_once_by_every_cloud(project: Project) -> None:
     for reading in project.readings().values():
-        as_what = [bool(observed(reading)), bool(reading.orphans), bool(reading.foreign.vms), bool(reading.neighbours)]
+        as_what = [bool(observed(reading)), bool(reading.orphans), bool(reading.foreign.vms), bool(reading.neighbors)]
         assert as_what.count(True) == 1, reading
 
 
 @given(projects())
-def test_a_server_of_ours_is_looked_after_by_some_cloud(project: Project) -> None:
+def test_our_server_has_an_owning_cloud(project: Project) -> None:
     kept = [key for key, reading in project.readings().items() if observed(reading) or reading.orphans]
     assert kept or not project.ours
 
 
 @given(projects())
-def test_a_server_with_a_live_row_is_no_orphan_and_its_own_cloud_alone_speaks_of_it(project: Project) -> None:
+def test_server_with_live_row_is_observed_only_by_its_cloud(project: Project) -> None:
     keeper = next((row for row in project.rows if row.server_id == "s" and row.state is not VmState.GONE), None)
     if keeper is None:
         return
@@ -96,7 +96,7 @@ def test_a_server_with_a_live_row_is_no_orphan_and_its_own_cloud_alone_speaks_of
 
 
 @given(projects())
-def test_an_orphan_that_was_adopted_is_one_no_more(project: Project) -> None:
+def test_adopted_orphan_is_not_orphan_again(project: Project) -> None:
     key = next((key for key, reading in project.readings().items() if reading.orphans), None)
     if key is None:
         return
@@ -107,11 +107,11 @@ def test_an_orphan_that_was_adopted_is_one_no_more(project: Project) -> None:
 
 
 @given(projects())
-def test_every_live_row_of_a_cloud_is_told_of_and_absence_only_where_it_is_proven(project: Project) -> None:
+def test_every_live_row_is_observed(project: Project) -> None:
     for key, reading in project.readings().items():
         mine = {row.id: row for row in project.rows if (row.group, row.cloud) == key}
         live = {row.id for row in mine.values() if row.state is not VmState.GONE}
         assert live <= reading.observations.keys() <= mine.keys()
         for vm_id in live.difference(observed(reading)):
-            proven = project.whole and vm_id in project.settled
+            proven = project.complete and vm_id in project.settled
             assert reading.observations[vm_id].server is (ServerStatus.MISSING if proven else ServerStatus.UNKNOWN)

@@ -1,51 +1,87 @@
-"""The web application that every service starts from: health, metrics, problems, OpenAPI, and who may call."""
+"""The web application that every service starts from: health, metrics, report, problems, OpenAPI, and authentication."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import Response as HttpResponse
 
 from .. import __version__
 from . import problems
 from .apipage import render
 from .auth import Authenticator, Caller
 from .config import ServiceSettings
+from .database import DatabaseError
 from .gate import Gate
+from .logs import get_logger
 from .metrics import ServiceMetrics
 from .problems import Problem, ProblemBody
+from .report import Report
+from .schemas import Response
+
+log = get_logger(__name__)
 
 _bearer = HTTPBearer(auto_error=False, description="A token from the service's configuration")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Something that the service stands on. `problem` is empty when it is well; without a `needed` one the service is not ready,
-    without another it does its work in part."""
+class Dependency:
+    """A dependency shown by /readyz; `problem` is empty when it is healthy.
+
+    A failing *required* one makes the service not ready, a failing optional one degraded.
+    """
 
     name: str
     problem: str = ""
-    needed: bool = True
+    required: bool = True
+
+
+class Liveness(Response):
+    """The response of /healthz."""
+
+    status: Literal["ok", "failing"]
+    problem: str
+
+
+class DependencyStatus(Response):
+    """One dependency in the response of /readyz."""
+
+    name: str
+    ok: bool
+    required: bool
+    problem: str
+
+
+class Readiness(Response):
+    """The response of /readyz."""
+
+    status: Literal["ready", "degraded", "failing"]
+    dependencies: list[DependencyStatus]
+
+
+ReportSource = Callable[[Caller], Awaitable[Report]]
 
 
 class _Application(FastAPI):
-    """Describes errors with the media type that they have: FastAPI knows only that of the routes."""
+    """Declares errors with their media type: FastAPI knows only that of the routes."""
 
     def openapi(self) -> dict[str, Any]:
-        made_before = self.openapi_schema is not None
+        cached = self.openapi_schema is not None
         schema = super().openapi()
-        if not made_before:
+        if not cached:
             for item in schema["paths"].values():
                 for operation in item.values():
-                    content = operation["responses"]["default"]["content"]
-                    content[problems.MEDIA_TYPE] = content.pop("application/json")
+                    default = operation["responses"]["default"]
+                    default["content"] = {problems.MEDIA_TYPE: next(iter(default["content"].values()))}
         return schema
 
 
@@ -53,15 +89,16 @@ def create_app(
     title: str,
     settings: ServiceSettings,
     *,
-    alive: Callable[[], str],
-    parts: Callable[[], Sequence[Part]],
+    stuck: Callable[[], str],
+    dependencies: Callable[[], Sequence[Dependency]],
+    report: ReportSource,
     description: str = "",
     registry: CollectorRegistry | None = None,
 ) -> FastAPI:
     """A FastAPI application with everything services share; the service adds its routers.
 
-    `alive` says for /healthz why the process should be started anew (empty: it should not), `parts` for /readyz what the service
-    stands on. Neither may wait: anybody may ask. Metrics of the service's other parts go into `registry`.
+    `stuck` returns why the process should be restarted (empty: it should not), `dependencies` the state of all dependencies. Neither
+    may block: anybody may call /healthz and /readyz. Metrics of the service's other parts go into `registry`.
     """
     metrics = ServiceMetrics(registry)
     app = _Application(
@@ -71,7 +108,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        responses={"default": {"model": ProblemBody, "description": "What was refused, and why."}},
+        responses={"default": {"model": ProblemBody, "description": "The request was rejected or failed."}},
     )
     authenticator = Authenticator(settings.tokens)
     app.state.authenticator = authenticator
@@ -79,36 +116,17 @@ def create_app(
     app.add_exception_handler(Problem, problems.on_problem)
     app.add_exception_handler(HTTPException, problems.on_http_exception)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
+    app.add_exception_handler(DatabaseError, _on_database_error)
     app.add_middleware(Gate, limits=settings.requests, metrics=metrics, authenticate=authenticator.authenticate)
+    _add_probes(app, stuck, dependencies)
 
-    @app.get(
-        "/healthz",
-        tags=["service"],
-        summary="Whether the process lives and its loop turns, whatever the outside does",
-        responses={503: {"description": "it should be started anew: `problem` says why"}},
-    )
-    async def healthz() -> JSONResponse:
-        problem = alive()
-        if problem:
-            return JSONResponse({"status": "failing", "problem": problem}, status_code=503)
-        return JSONResponse({"status": "ok"})
+    @app.get("/metrics", tags=["service"], summary="Prometheus metrics", response_class=_Metrics)
+    async def show_metrics() -> _Metrics:
+        return _Metrics(metrics.render())
 
-    @app.get(
-        "/readyz",
-        tags=["service"],
-        summary="Whether the service can do its work, and what it lacks",
-        responses={503: {"description": "it cannot: the parts of `parts` that are needed and not ok"}},
-    )
-    async def readyz() -> JSONResponse:
-        found = parts()
-        failing = any(part.problem and part.needed for part in found)
-        status = "failing" if failing else "degraded" if any(part.problem for part in found) else "ready"
-        told = [{"name": part.name, "ok": not part.problem, "needed": part.needed, "problem": part.problem} for part in found]
-        return JSONResponse({"status": status, "parts": told}, status_code=503 if failing else 200)
-
-    @app.get("/metrics", tags=["service"], summary="Prometheus metrics")
-    async def show_metrics() -> Response:
-        return Response(metrics.render(), media_type=metrics.content_type)
+    @app.get("/v1/report", tags=["service"], summary="The engine's section of the site report")
+    async def get_report(caller: CallerDep) -> Report:
+        return await report(caller)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
@@ -117,8 +135,59 @@ def create_app(
     return app
 
 
+def _add_probes(app: FastAPI, stuck: Callable[[], str], dependencies: Callable[[], Sequence[Dependency]]) -> None:
+    @app.get(
+        "/healthz",
+        tags=["service"],
+        summary="Liveness probe",
+        description="Fails when the service's loop is stuck and a restart is needed, never because of a dependency.",
+        response_model=Liveness,
+        responses={503: {"model": Liveness, "description": "The service should be restarted; `problem` has the reason."}},
+    )
+    async def healthz() -> HttpResponse:
+        problem = stuck()
+        return model_response(Liveness(status="failing" if problem else "ok", problem=problem), 503 if problem else 200)
+
+    @app.get(
+        "/readyz",
+        tags=["service"],
+        summary="Readiness probe",
+        description="Lists the service's dependencies; without an optional one the service is degraded.",
+        response_model=Readiness,
+        responses={503: {"model": Readiness, "description": "Not ready: a required dependency fails."}},
+    )
+    async def readyz() -> HttpResponse:
+        found = dependencies()
+        failing = any(each.problem and each.required for each in found)
+        body = Readiness(
+            status="failing" if failing else "degraded" if any(each.problem for each in found) else "ready",
+            dependencies=[
+                DependencyStatus(name=each.name, ok=not each.problem, required=each.required, problem=each.problem) for each in found
+            ],
+        )
+        return model_response(body, 503 if failing else 200)
+
+
+class _Metrics(HttpResponse):
+    media_type = ServiceMetrics.content_type
+
+
+def model_response(model: BaseModel, status: int = 200) -> HttpResponse:
+    """A response from a model that is valid already: FastAPI would validate and convert it once more.
+
+    Use with `response_model` in the route, which then only describes the response in the OpenAPI document.
+    """
+    return HttpResponse(model.model_dump_json(by_alias=True), status, media_type="application/json")
+
+
+async def _on_database_error(_: Request, error: Exception) -> JSONResponse:
+    log.error("database_failed", error=str(error))
+    detail = f"the database is unavailable, nothing was changed: {error}"
+    return problems.response(Problem(503, "database", detail, headers={"Retry-After": "10"}))
+
+
 async def authenticated(request: Request, _: Annotated[Any, Depends(_bearer)]) -> Caller:
-    """The caller of a request; 401 when there is none. Use as `caller: CallerDep`."""
+    """The caller of a request; Problem 401 when there is none. Use as `caller: CallerDep`."""
     authenticator: Authenticator = request.app.state.authenticator
     caller = authenticator.authenticate(request.headers)
     request.state.caller = caller.name

@@ -1,7 +1,6 @@
-"""Bearer tokens with scopes. A service knows digests only; a request is judged by who its token makes it.
+"""Bearer tokens with scopes. A service knows only digests; a request is authorized by the scope and groups of its token.
 
-Scopes, each including the one before: `viewer` reads, `group_admin` changes its groups' things, `cloud_admin` does everything.
-A viewer may be bound to groups as well, and then sees these alone.
+Each engine declares its scopes (`Scope` in `config`); routes name the scopes that they accept.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from .problems import Problem
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever holds the token. `groups` None: not bound to any."""
+    """The holder of a token. `groups` is None for a token that is not bound to groups."""
 
     name: str
     scope: str
@@ -28,31 +27,21 @@ class Caller:
     def sees(self, group: str) -> bool:
         return self.groups is None or group in self.groups
 
-    def must_see(self, group: str) -> None:
-        """Raises 403 where the token is bound to other groups."""
+    def require_group(self, group: str) -> None:
+        """Raises Problem 403 if the token is bound to other groups."""
         if not self.sees(group):
-            raise Problem(403, "other-group", f"token {self.name} is bound to {self._bound_to()}; group {group} is not for it")
+            bound_to = "groups " + ", ".join(sorted(self.groups or ())) if self.groups else "no group"
+            raise Problem(403, "other-group", f"token {self.name} is bound to {bound_to}; it has no access to group {group}")
 
-    def must_manage(self, group: str) -> None:
-        """Raises 403 unless the token may change the things of this group."""
-        if self.scope == "viewer":
-            raise Problem(403, "scope", f"token {self.name} has scope viewer and only reads; use one of scope group_admin or cloud_admin")
-        self.must_see(group)
-
-    @property
-    def is_cloud_admin(self) -> bool:
-        return self.scope == "cloud_admin"
-
-    def must_be_cloud_admin(self, what: str) -> None:
-        if not self.is_cloud_admin:
-            raise Problem(403, "scope", f"{what} needs a token of scope cloud_admin; token {self.name} has scope {self.scope}")
-
-    def _bound_to(self) -> str:
-        return "groups " + ", ".join(sorted(self.groups or ())) if self.groups else "no group"
+    def require_scope(self, action: str, *scopes: str) -> None:
+        """Raises Problem 403 unless the token has one of the scopes; `action` is the subject of the message."""
+        if self.scope not in scopes:
+            needed = " or ".join(scopes)
+            raise Problem(403, "scope", f"{action} requires a token of scope {needed}; token {self.name} has scope {self.scope}")
 
 
 class Authenticator:
-    """Knows the digests of all tokens and tells who a request comes from."""
+    """Identifies the caller of a request by the digests of all tokens."""
 
     def __init__(self, tokens: Iterable[TokenSettings]) -> None:
         self._known = [(bytes.fromhex(token.sha256), _caller(token)) for token in tokens]
@@ -61,13 +50,13 @@ class Authenticator:
         """The caller of a request with these headers. Raises Problem 401 for a token that is missing, malformed or unknown."""
         header = headers.get("authorization")
         if header is None:
-            raise _unauthorised("no token was sent; send the header 'Authorization: Bearer TOKEN'")
+            raise _unauthorized("no token was sent; send the header 'Authorization: Bearer TOKEN'")
         kind, _, token = header.partition(" ")
         if kind.lower() != "bearer" or not token.strip():
-            raise _unauthorised("the Authorization header is not of the form 'Bearer TOKEN'")
+            raise _unauthorized("the Authorization header is malformed; it should be 'Bearer TOKEN'")
         caller = self.identify(token.strip())
         if caller is None:
-            raise _unauthorised("the token is not known here; it may have been replaced")
+            raise _unauthorized("unknown token; it may have been replaced")
         return caller
 
     def identify(self, token: str) -> Caller | None:
@@ -81,7 +70,7 @@ class Authenticator:
 
 
 def digest_of(token: str) -> str:
-    """What the configuration file holds for a token."""
+    """The digest of a token, as the configuration file has it."""
     return hashlib.sha256(token.encode("utf-8")).hexdigest()
 
 
@@ -89,5 +78,5 @@ def _caller(token: TokenSettings) -> Caller:
     return Caller(token.name, token.scope, frozenset(token.groups) if token.groups else None)
 
 
-def _unauthorised(detail: str) -> Problem:
-    return Problem(401, "unauthorised", detail, headers={"WWW-Authenticate": "Bearer"})
+def _unauthorized(detail: str) -> Problem:
+    return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})

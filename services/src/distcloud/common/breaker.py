@@ -1,7 +1,7 @@
-"""A circuit breaker with back-off and jitter, as a value: every method gives the next breaker, none looks at a clock.
+"""A circuit breaker with back-off and jitter, as a value: every method returns the next breaker, none reads a clock.
 
 Closed: calls pass. After `threshold` failures in a row it opens for a while; then one probe may pass (half open): if that
-succeeds the breaker closes, if it fails the breaker opens for longer, up to `longest`.
+succeeds the breaker closes, if it fails the breaker opens for longer, up to `max_delay`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ class BreakerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
-    """Durations in seconds; `jitter` 0.2 spreads a wait over 80 % to 120 % of its length."""
+    """Durations in seconds; `jitter` 0.2 spreads a delay over 80 % to 120 % of its length."""
 
     threshold: int = 3
-    shortest: float = 5.0
-    longest: float = 300.0
+    min_delay: float = 5.0
+    max_delay: float = 300.0
     jitter: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """What has lately become of one kind of call."""
+    """The recent failures of one kind of call."""
 
     policy: BreakerPolicy = BreakerPolicy()
     failures: int = 0  # in a row
@@ -44,20 +44,20 @@ class Breaker:
         return self.state(now) is not BreakerState.OPEN
 
     def wait(self, now: float) -> float:
-        """Seconds until the next call may pass. A wait longer than any that is ever set means that the clock was set back: it is over."""
+        """Seconds until the next call may pass. A longer wait than any that is ever set means that the clock was set back: it is over."""
         left = 0.0 if self.opened_until is None else max(0.0, self.opened_until - now)
-        return left if left <= self.policy.longest * (1.0 + self.policy.jitter) + 1.0 else 0.0
+        return left if left <= self.policy.max_delay * (1.0 + self.policy.jitter) + 1.0 else 0.0
 
     def succeeded(self) -> Breaker:
         return Breaker(self.policy)
 
-    def failed(self, now: float, chance: float, error: str = "") -> Breaker:
-        """`chance` is a random number in [0, 1): the caller's, so that this stays a function of its arguments."""
+    def failed(self, now: float, jitter_sample: float, error: str = "") -> Breaker:
+        """`jitter_sample` is a random number in [0, 1), supplied by the caller so that this stays a pure function."""
         failures = self.failures + 1
         if failures < self.policy.threshold:
             return replace(self, failures=failures, error=error)
         # The exponent is bounded: thousands of failures in a row must not overflow a float.
         doublings = min(failures - self.policy.threshold, 32)
-        wait = min(self.policy.longest, self.policy.shortest * 2.0**doublings)
-        spread = 1.0 + self.policy.jitter * (2.0 * chance - 1.0)
+        wait = min(self.policy.max_delay, self.policy.min_delay * 2.0**doublings)
+        spread = 1.0 + self.policy.jitter * (2.0 * jitter_sample - 1.0)
         return replace(self, failures=failures, opened_until=now + wait * spread, error=error)

@@ -6,18 +6,20 @@ An error names the file, the key and what was expected there. It never repeats t
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class ConfigError(Exception):
-    """A configuration file cannot be used; the message has a line for each thing that is wrong."""
+    """A configuration file is invalid; the message has one line per error."""
 
 
 class Settings(BaseModel):
@@ -44,44 +46,59 @@ class ListenSettings(Settings):
 
 
 class TokenSettings(Settings):
-    """One bearer token: who holds it, what it may do, and the SHA-256 digest of its text (never the text)."""
+    """One bearer token: its holder, its scope, its groups, and the SHA-256 digest of its text (never the text)."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
-    scope: Literal["viewer", "group_admin", "cloud_admin"]
+    scope: str = Field(max_length=64)
     groups: tuple[str, ...] = ()
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
-    @model_validator(mode="after")
-    def _groups_belong_to_group_admins(self) -> TokenSettings:
-        if self.scope == "group_admin" and not self.groups:
-            raise ValueError("a token of scope group_admin names its groups")
-        if self.scope == "cloud_admin" and self.groups:
-            raise ValueError("a token of scope cloud_admin is not bound to groups; leave groups out")
-        return self
-
 
 class LogSettings(Settings):
-    """How much is logged and in which form."""
+    """Level and format of the log."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "console"] = "json"
 
 
 class RequestLimits(Settings):
-    """Bounds on what clients may send: bytes of a body, requests per second of one client (and how many in a burst)."""
+    """Limits on clients: bytes of a body, requests per second and burst size of one client."""
 
     body_bytes: int = Field(default=1_048_576, ge=1024, le=104_857_600)
     per_second: float = Field(default=50.0, gt=0)
     burst: int = Field(default=200, ge=1)
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A token scope that an engine declares: whether tokens of it may be bound to groups (`forbidden`, `optional`, `required`)."""
+
+    name: str
+    groups: Literal["forbidden", "optional", "required"] = "forbidden"
+
+
 class ServiceSettings(Settings):
-    """What the configuration of every service has."""
+    """The settings of every service. A service declares the scopes of its tokens in `SCOPES`."""
+
+    SCOPES: ClassVar[tuple[Scope, ...]] = (Scope("viewer"),)
 
     listen: ListenSettings
     tokens: Annotated[tuple[TokenSettings, ...], Field(max_length=1000)] = ()
     log: LogSettings = LogSettings()
     requests: RequestLimits = RequestLimits()
+
+    @field_validator("tokens", mode="wrap")
+    @classmethod
+    def _scopes_are_declared(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> tuple[TokenSettings, ...]:
+        tokens: tuple[TokenSettings, ...] = handler(value)
+        errors = [
+            InitErrorDetails(type=PydanticCustomError("scope", "{problem}", {"problem": problem}), loc=(index, key), input=None)
+            for index, token in enumerate(tokens)
+            for key, problem in _scope_problems(token, cls.SCOPES)
+        ]
+        if errors:
+            raise ValidationError.from_exception_data("tokens", errors)
+        return tokens
 
     @model_validator(mode="after")
     def _tokens_are_distinct(self) -> ServiceSettings:
@@ -90,6 +107,60 @@ class ServiceSettings(Settings):
             if len(set(values)) != len(values):
                 raise ValueError(f"two tokens have the same {what}; every token needs its own")
         return self
+
+
+class DatabaseSettings(Settings):
+    """Where an engine keeps its data: sqlite:////absolute/path or postgresql://user:password@host/name."""
+
+    url: str
+
+    @field_validator("url")
+    @classmethod
+    def _known_backend(cls, url: str) -> str:
+        if not url.startswith(("sqlite:///", "postgresql://")):
+            raise ValueError("should begin with sqlite:/// (then an absolute path) or postgresql://")
+        return url
+
+
+class EngineSettings(ServiceSettings):
+    """The settings of every engine; an engine sets `ENGINE` and its own `SCOPES`. Durations are in seconds."""
+
+    ENGINE: ClassVar[str]
+
+    database: DatabaseSettings
+    state_directory: Path
+    encryption_key_file: Path
+    cycle_seconds: float = Field(default=5.0, ge=0.1, le=3600, description="time between two cycles of the engine's loop")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_paths(cls, data: Any) -> Any:
+        """Defaults that are named after the engine."""
+        if not isinstance(data, dict):
+            return data
+        state = data.get("state_directory", f"/var/lib/distcloud/{cls.ENGINE}")
+        defaults = {
+            "state_directory": state,
+            "database": {"url": f"sqlite:///{state}/{cls.ENGINE}.db"},
+            "encryption_key_file": f"/etc/distcloud/{cls.ENGINE}/encryption.key",
+        }
+        return {**defaults, **data}
+
+
+def config_path(engine: str) -> Path:
+    """The default path of an engine's configuration."""
+    return Path(f"/etc/distcloud/{engine}/{engine}.yml")
+
+
+def _scope_problems(token: TokenSettings, scopes: tuple[Scope, ...]) -> Iterator[tuple[str, str]]:
+    """Field and problem of each token setting that the declared scopes do not allow."""
+    scope = next((scope for scope in scopes if scope.name == token.scope), None)
+    if scope is None:
+        yield "scope", f"should be one of {', '.join(scope.name for scope in scopes)}"
+    elif scope.groups == "required" and not token.groups:
+        yield "groups", f"is required for a token of scope {scope.name}"
+    elif scope.groups == "forbidden" and token.groups:
+        yield "groups", f"a token of scope {scope.name} is not bound to groups; leave it out"
 
 
 def is_loopback(host: str) -> bool:
@@ -122,22 +193,22 @@ def load(path: Path | str, model: type[Model]) -> Model:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise ConfigError(f"{file}: there is no such file; write one or name another with --config") from error
+        raise ConfigError(f"{file}: no such file; create it or name another with --config") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: is not UTF-8 text (byte {error.start})") from error
+        raise ConfigError(f"{file}: not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
     try:
         data = yaml.load(text, Loader=UniqueKeyLoader)  # noqa: S506  a subclass of SafeLoader
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{file}: is not valid YAML: {yaml_problem(error)}") from error
+        raise ConfigError(f"{file}: not valid YAML: {yaml_problem(error)}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{file}: expected a mapping of keys at the top, found {_kind(data)}")
     return check(data, model, str(file))
 
 
 def check(data: dict[Any, Any], model: type[Model], source: str) -> Model:
-    """Check data against a model; `source` stands in front of every line of the error."""
+    """Validate data against a model; `source` is the prefix of every line of the error."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -172,7 +243,7 @@ def expectation(item: Any) -> str:
 
 
 def yaml_problem(error: Exception) -> str:
-    """Place and nature of a YAML error in one line, without quoting the text."""
+    """Position and kind of a YAML error in one line, without quoting the text."""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""

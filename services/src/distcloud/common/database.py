@@ -1,4 +1,6 @@
-"""The database of a service: SQLite by default, PostgreSQL by URL, migrated by Alembic from the service's own package data.
+"""The database of an engine: SQLite by default, PostgreSQL by URL, migrated by Alembic from the engine's own package data.
+
+Engines may share one PostgreSQL database: the version table and every lock carry the engine's name.
 
 One writer at a time in SQLite (`BEGIN IMMEDIATE`), so that a transaction never fails half-way because another one wrote first.
 """
@@ -23,7 +25,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemy
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from .locks import Exclusive, FileLock, PostgresLock
+from .locks import Exclusive, FileLock, PostgresLock, lock_key
+from .logs import MASK
 
 T = TypeVar("T")
 
@@ -31,15 +34,14 @@ _BUSY_SECONDS = 30.0
 _BUSY_CODES = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
 _FULL_CODES = {"53100", "53200"}
 _ATTEMPTS = 5
-_MIGRATION_LOCK = 7_310_583_105_311_771
 
 
 class DatabaseError(Exception):
-    """The database cannot do what was asked; nothing was changed. The message names it and says what to do."""
+    """The database operation failed and nothing was changed. The message names the database and the remedy."""
 
 
 class DatabaseBusy(DatabaseError):
-    """Another process held the database for too long; the same transaction may be tried again."""
+    """Another process held the database for too long; the same transaction may be retried."""
 
 
 class DatabaseFull(DatabaseError):
@@ -55,13 +57,11 @@ def translate(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
-        raise DatabaseError(
-            "database.url: is not a URL; write sqlite:////absolute/path.db or postgresql://user:password@host/name"
-        ) from error
+        raise DatabaseError("database.url: invalid URL; use sqlite:////absolute/path.db or postgresql://user:password@host/name") from error
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
-            raise DatabaseError("database.url: SQLite needs a file, for example sqlite:////var/lib/distcloud/scheduler/scheduler.db")
+            raise DatabaseError("database.url: SQLite needs a file, for example sqlite:////var/lib/distcloud/ENGINE/ENGINE.db")
         return parsed.set(drivername="sqlite+aiosqlite")
     if backend in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+psycopg")
@@ -69,10 +69,11 @@ def translate(url: str) -> URL:
 
 
 class Database:
-    """Sessions, migrations and the one-at-a-time locks of one database."""
+    """Sessions, migrations and exclusive locks of one engine on one database."""
 
-    def __init__(self, url: str, *, busy_seconds: float = _BUSY_SECONDS) -> None:
+    def __init__(self, url: str, engine: str, *, busy_seconds: float = _BUSY_SECONDS) -> None:
         self._url = translate(url)
+        self._owner = engine
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self._name = self._url.database if self.is_sqlite else f"{self._url.host or 'local socket'}/{self._url.database}"
         self._engine = self._make_engine(busy_seconds)
@@ -86,13 +87,13 @@ class Database:
 
         @event.listens_for(engine.sync_engine, "connect")
         def _connected(connection: Any, _record: ConnectionPoolEntry) -> None:
-            # The driver's own implicit BEGIN is switched off: we say BEGIN ourselves, IMMEDIATE where we are going to write.
+            # The driver's own implicit BEGIN is switched off: we issue BEGIN ourselves, IMMEDIATE for a write.
             connection.isolation_level = None
             cursor = connection.cursor()
             cursor.execute(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
             cursor.execute("PRAGMA journal_mode = WAL")
             cursor.execute("PRAGMA foreign_keys = ON")
-            cursor.execute("PRAGMA synchronous = FULL")  # a row that was committed outlives a power cut: the ledger depends on it
+            cursor.execute("PRAGMA synchronous = FULL")  # a committed row survives a power failure: a ledger depends on it
             cursor.close()
 
         @event.listens_for(engine.sync_engine, "begin")
@@ -111,7 +112,7 @@ class Database:
         except IntegrityError:
             raise
         except (SQLAlchemyError, OSError) as error:
-            raise self._explained(error) from error
+            raise self._translate_error(error) from error
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -122,10 +123,10 @@ class Database:
                     await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
                 yield session
         except (SQLAlchemyError, OSError) as error:
-            raise self._explained(error) from error
+            raise self._translate_error(error) from error
 
     async def run(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-        """`work` in one write transaction, repeated with back-off while the database is busy. `work` must have no other effects."""
+        """`work` in one write transaction, retried with back-off while the database is busy. `work` must have no other effects."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 async with self.begin() as session:
@@ -137,45 +138,51 @@ class Database:
         raise AssertionError("unreachable")
 
     async def migrate(self, package: str) -> None:
-        """Brings the schema to the newest version in `package`'s `migrations`; when two processes start at once, one waits."""
+        """Migrates the schema to the latest version in `package`'s `migrations`; concurrent calls wait for each other."""
         location = resources.files(package).joinpath("migrations")
 
         def upgrade(connection: Connection) -> None:
             if not self.is_sqlite:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock_key(f"{self._owner}/migrations")})
             config = Config()
             config.set_main_option("script_location", str(location).replace("%", "%%"))
             config.attributes["connection"] = connection
+            config.attributes["version_table"] = f"alembic_version_{self._owner}"
             command.upgrade(config, "head")
 
-        logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each of its plug-ins
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs each of its plug-ins
         self._check_folder()
-        # Two processes that open a new SQLite file at once disturb each other already by switching it to WAL.
+        # Two processes that open a new SQLite file at once conflict already when they switch it to WAL.
         lock = FileLock(Path(f"{self._url.database}.migrating"), wait=_BUSY_SECONDS) if self.is_sqlite else nullcontext()
         try:
             async with lock, self._engine.begin() as connection:
                 await connection.run_sync(upgrade)
         except (SQLAlchemyError, OSError) as error:
-            raise self._explained(error) from error
+            raise self._translate_error(error) from error
 
     @asynccontextmanager
     async def exclusive(self, name: str) -> AsyncIterator[Exclusive | None]:
-        """The right to be the only one called `name` on this database, or None when another process has it.
+        """The engine's exclusive lock `name` on this database, or None when another process holds it.
 
-        It ends with the process, however that dies. `held()` says whether it still holds (a PostgreSQL connection can break).
+        It ends with the process, however that dies. `held()` checks it again (a PostgreSQL connection can break).
         """
         if self.is_sqlite:
             self._check_folder()
-            async with FileLock(Path(f"{self._url.database}.{name}"), wait=0.0) as file_lock:
+            async with FileLock(Path(f"{self._url.database}.{self._owner}.{name}"), wait=0.0) as file_lock:
                 yield file_lock if await file_lock.held() else None
             return
         try:
             async with self._engine.connect() as connection:
-                postgres = PostgresLock(connection, name)
-                yield postgres if await postgres.take() else None
-                await postgres.give_back()
+                lock = PostgresLock(connection, f"{self._owner}/{name}")
+                if not await lock.take():
+                    yield None
+                    return
+                try:
+                    yield lock
+                finally:
+                    await lock.release()
         except (SQLAlchemyError, OSError) as error:
-            raise self._explained(error) from error
+            raise self._translate_error(error) from error
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -185,24 +192,24 @@ class Database:
             folder = Path(self._url.database).absolute().parent
             raise DatabaseUnavailable(f"database {self._name}: folder {folder} does not exist; create it for the service's user")
 
-    def _explained(self, error: BaseException) -> Exception:
-        """Our own error for a driver's one: what it means and what to do, without the URL (it may hold a password)."""
+    def _translate_error(self, error: BaseException) -> Exception:
+        """Our own error for a driver's: its meaning and the remedy, without the URL (which may hold a password)."""
         if isinstance(error, DatabaseError):
             return error
         original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        words = re.sub(r"\s+", " ", str(original)).strip()[:300]
+        message = re.sub(r"\s+", " ", str(original)).strip()[:300]
         if self._url.password:
-            words = words.replace(str(self._url.password), "********")
+            message = message.replace(str(self._url.password), MASK)
         code = str(getattr(original, "sqlstate", None) or "")
-        low = words.lower()
+        low = message.lower()
         where = f"database {self._name}"
         if code in _BUSY_CODES or "is locked" in low or "database is busy" in low:
-            return DatabaseBusy(f"{where}: held by another process for too long ({words}); tried again by itself")
+            return DatabaseBusy(f"{where}: held by another process for too long ({message}); it is retried automatically")
         if code in _FULL_CODES or "disk is full" in low or "no space left" in low:
-            return DatabaseFull(f"{where}: no space left ({words}); free some, nothing was changed")
+            return DatabaseFull(f"{where}: no space left ({message}); free some space, nothing was changed")
         if code.startswith(("08", "57P", "28", "3D")) or any(
             sign in low
             for sign in ("unable to open", "i/o error", "readonly", "connection", "could not connect", "timeout", "permission denied")
         ):
-            return DatabaseUnavailable(f"{where}: cannot be used ({words}); check that it runs, its rights and its space")
-        return DatabaseError(f"{where}: {type(original).__name__}: {words}")
+            return DatabaseUnavailable(f"{where}: unavailable ({message}); check that it runs, its permissions and its free space")
+        return DatabaseError(f"{where}: {type(original).__name__}: {message}")

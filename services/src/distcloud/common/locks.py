@@ -1,9 +1,8 @@
-"""One-at-a-time rights that end with the process that holds them: a locked file, or a session lock of PostgreSQL."""
+"""Exclusive locks that end with the process that holds them: a locked file, or a session-level lock of PostgreSQL."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import hashlib
 import os
@@ -16,17 +15,19 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+_SECONDS = 10.0
+
 
 class Exclusive(Protocol):
-    """A right that was granted."""
+    """A lock that was acquired."""
 
     async def held(self) -> bool:
-        """Whether it is still ours: asked before anything is done that two must never do."""
+        """Whether we still hold it; checked before anything that two processes must never do at the same time."""
         ...
 
 
 class FileLock:
-    """`flock` on a file, with a wait. The file stays: removing it would let two processes lock two files of one name."""
+    """`flock` on a file, with a timeout. The file stays: removing it would let two processes lock two files of one name."""
 
     def __init__(self, path: Path, *, wait: float) -> None:
         self._path = path
@@ -38,7 +39,7 @@ class FileLock:
         try:
             if await self._take(descriptor):
                 self._descriptor = descriptor
-        finally:  # also when the wait is cut off
+        finally:  # also when the wait is cancelled
             if self._descriptor is None:
                 os.close(descriptor)
         return self
@@ -67,11 +68,11 @@ class FileLock:
 
 
 class PostgresLock:
-    """A session-level advisory lock on a connection of its own; PostgreSQL drops it when that connection ends."""
+    """A session-level advisory lock on a connection of its own; PostgreSQL releases it when that connection ends."""
 
     def __init__(self, connection: AsyncConnection, name: str) -> None:
         self._connection = connection
-        self._key = int.from_bytes(hashlib.sha256(name.encode("utf-8")).digest()[:8], "big", signed=True)
+        self._key = lock_key(name)
 
     async def take(self) -> bool:
         taken = await self._connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": self._key})
@@ -79,20 +80,34 @@ class PostgresLock:
         return bool(taken)
 
     async def held(self) -> bool:
+        # pg_locks shows a 64-bit key as two unsigned halves, with objsubid 1.
+        unsigned = self._key % 2**64
+        query = text(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted AND objsubid = 1"
+            " AND CAST(classid AS bigint) = :high AND CAST(objid AS bigint) = :low"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
         try:
-            async with asyncio.timeout(10):
-                count = await self._connection.scalar(
-                    text(
-                        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted"
-                        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-                    )
-                )
+            async with asyncio.timeout(_SECONDS):
+                count = await self._connection.scalar(query, {"high": unsigned >> 32, "low": unsigned % 2**32})
                 await self._connection.commit()
         except (SQLAlchemyError, OSError):
             return False
         return bool(count)
 
-    async def give_back(self) -> None:
-        with contextlib.suppress(SQLAlchemyError, OSError):
-            await self._connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": self._key})
-            await self._connection.commit()
+    async def release(self) -> None:
+        """Call only after `take` returned True: PostgreSQL logs a warning for a lock that is not held."""
+        try:
+            async with asyncio.timeout(_SECONDS):
+                await self._connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": self._key})
+                await self._connection.commit()
+        except BaseException as error:
+            # A pooled connection would keep the lock until the process ends; closing the connection releases it.
+            await self._connection.invalidate(error)
+            if not isinstance(error, SQLAlchemyError | OSError):
+                raise
+
+
+def lock_key(name: str) -> int:
+    """The signed 64-bit key of a named advisory lock."""
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8")).digest()[:8], "big", signed=True)

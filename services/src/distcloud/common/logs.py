@@ -11,33 +11,33 @@ import structlog
 
 from .config import LogSettings
 
-HIDDEN = "********"
-SECRET_WORDS = ("password", "secret", "token", "authorization", "credential_key", "private_key", "drain_key")
-HARMLESS = ("token_expires_at", "token_directory", "token_name", "changed_secrets")
+MASK = "********"
+SECRET_KEYS = ("password", "secret", "token", "authorization", "credential_key", "private_key", "drain_key")
+NOT_SECRET = ("token_expires_at", "token_directory", "token_name", "changed_secrets")
 
 
 def hide_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Blank every value whose name says that it is a secret, at any depth: the last guard, not the first."""
+    """Mask every value whose key looks like a secret, at any depth: the last line of defense, not the first."""
     for key in event:
         if key != "event":
-            event[key] = _hidden(key, event[key])
+            event[key] = _masked(key, event[key])
     return event
 
 
-def _hidden(key: str, value: Any) -> Any:
+def _masked(key: str, value: Any) -> Any:
     lowered = key.lower()
-    if lowered not in HARMLESS and any(word in lowered for word in SECRET_WORDS):
-        return HIDDEN if value else value
+    if lowered not in NOT_SECRET and any(word in lowered for word in SECRET_KEYS):
+        return MASK if value else value
     if isinstance(value, dict):
-        return {name: _hidden(str(name), item) for name, item in value.items()}
+        return {name: _masked(str(name), item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        items = [_hidden(key, item) for item in value]
+        items = [_masked(key, item) for item in value]
         return items if isinstance(value, list) else tuple(items)
     return value
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
-    """Send structlog and the standard library's loggers the same way; call once at the start of a service."""
+    """Route structlog and the standard library's loggers to one stream; call once at the start of a service."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -49,7 +49,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     if settings.format == "json":
         final: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(sort_keys=True, default=str)]
     else:
-        # The renderer's own choice, where rich is installed, is a traceback with the values of all variables: secrets among them.
+        # The renderer's default, where rich is installed, is a traceback with the values of all variables, which may be secrets.
         final = [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
@@ -61,7 +61,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.level.upper())
-    for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access", "httpx", "httpcore", "aiosqlite", "keystoneauth"):
+    for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access", "httpx2", "httpcore2", "aiosqlite", "keystoneauth"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -72,6 +72,6 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger whose methods take an event and fields: `log.info("booted", vm="vm-...")`."""
+    """A module's logger (`get_logger(__name__)`); its methods take an event and fields: `log.info("booted", vm="vm-...")`."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger

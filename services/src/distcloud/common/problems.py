@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problems: one shape for everything that a service refuses or fails at."""
+"""Errors as RFC 9457 problems: one schema for every rejection and failure of a service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FieldError:
 
 
 class Problem(Exception):
-    """A refusal that the client is told about. `kind` is a stable word that programs may rely on."""
+    """An error response. `kind` is a stable identifier that programs may rely on."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class FieldProblemBody(BaseModel):
 
 
 class ProblemBody(BaseModel):
-    """The shape of every error, for the OpenAPI page."""
+    """The schema of every error, for the OpenAPI document."""
 
     type: str
     title: str
@@ -76,8 +76,8 @@ def response(problem: Problem) -> JSONResponse:
 
 
 def internal(request_id: str) -> Problem:
-    """Something broke on our side: nothing of it is shown but the id under which the log has it."""
-    return Problem(500, "internal", f"the service failed on this request; its log has the reason under request id {request_id}")
+    """An internal error: the response has only the request id under which the log has the details."""
+    return Problem(500, "internal", f"internal error; the service's log has the details under request id {request_id}")
 
 
 async def on_problem(_: Request, error: Exception) -> JSONResponse:
@@ -86,14 +86,14 @@ async def on_problem(_: Request, error: Exception) -> JSONResponse:
 
 
 async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
-    """What the router itself refuses: unknown paths and methods."""
+    """What the router itself rejects: unknown paths and methods."""
     assert isinstance(error, HTTPException)
     match error.status_code:
         case 404:
-            problem = Problem(404, "no-such-path", f"there is nothing at {request.url.path}; /openapi.json lists what there is")
+            problem = Problem(404, "no-such-path", f"no such path: {request.url.path}; /openapi.json lists all paths")
         case 405:
             allowed = (error.headers or {}).get("Allow", "")
-            detail = f"{request.method} is not possible here; allowed: {allowed}"
+            detail = f"{request.method} is not allowed on this path; allowed: {allowed}"
             problem = Problem(405, "method-not-allowed", detail, headers=error.headers)
         case status:
             problem = Problem(status, "http", str(error.detail), headers=error.headers)
@@ -101,7 +101,7 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
 
 
 async def on_invalid_request(_: Request, error: Exception) -> JSONResponse:
-    """A path, query or body that does not fit the schema."""
+    """A path, query or body that does not match the schema."""
     assert isinstance(error, RequestValidationError)
     return response(invalid(list(error.errors())))
 

@@ -1,27 +1,27 @@
-"""Secrets at rest: sealed with Fernet keys from a file that only the service's user can read.
+"""Secrets at rest, encrypted with Fernet keys from a file that only the service's user can read.
 
-The first key of the file seals; every key opens. So a key is changed by putting a new one on top and taking the old one away
-once everything has been sealed again.
+The first key of the file encrypts; every key decrypts. To rotate a key, put a new one on top and remove the old one
+once everything has been encrypted again.
 """
 
 from __future__ import annotations
 
 import hmac
-import os
 import stat
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
+from .files import write_atomic
+
 
 class SecretError(Exception):
-    """A key file or a sealed secret cannot be used; the message says which and what to do, never the secret."""
+    """A key file or an encrypted secret is unusable; the message says which and what to do, never the secret."""
 
 
 class SecretBox:
-    """Seals and opens texts. A sealed text is safe to store; it names neither its content nor its key."""
+    """Encrypts and decrypts texts."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         if not keys:
@@ -29,7 +29,7 @@ class SecretBox:
         try:
             self._fernet = MultiFernet([Fernet(key) for key in keys])
         except ValueError as error:
-            raise SecretError("a key is not a Fernet key (32 bytes, URL-safe base64, 44 characters)") from error
+            raise SecretError("invalid Fernet key; it should be 32 bytes in URL-safe base64 (44 characters)") from error
 
     @classmethod
     def from_file(cls, path: Path | str) -> SecretBox:
@@ -39,11 +39,11 @@ class SecretBox:
             mode = stat.S_IMODE(file.stat().st_mode)
             text = file.read_text(encoding="ascii")
         except FileNotFoundError as error:
-            raise SecretError(f"{file}: key file is missing; restore it, or the secrets in the database cannot be opened") from error
+            raise SecretError(f"{file}: key file is missing; restore it, or the secrets in the database cannot be decrypted") from error
         except (OSError, UnicodeDecodeError) as error:
             raise SecretError(f"{file}: key file cannot be read: {error}") from error
         if mode & 0o007:
-            raise SecretError(f"{file}: key file is open to everybody (mode {mode:04o}); make it 0600 or 0640")
+            raise SecretError(f"{file}: key file is readable by everybody (mode {mode:04o}); make it 0600 or 0640")
         keys = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
         try:
             return cls(keys)
@@ -52,17 +52,8 @@ class SecretBox:
 
     @staticmethod
     def create_file(path: Path | str) -> None:
-        """Writes a new key with mode 0600, whole or not at all; an existing file is an error, because losing a key loses what it sealed."""
-        target = Path(path)
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(Fernet.generate_key().decode("ascii") + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(name, target)  # unlike a rename it never replaces a file
-        finally:
-            Path(name).unlink()
+        """Writes a new key with mode 0600, atomically. Raises FileExistsError: without its key a stored secret is lost."""
+        write_atomic(path, Fernet.generate_key().decode("ascii") + "\n", mode=0o600, replace=False)
 
     def seal(self, text: str) -> str:
         return self._fernet.encrypt(text.encode("utf-8")).decode("ascii")
@@ -71,7 +62,7 @@ class SecretBox:
         try:
             return self._fernet.decrypt(token.encode("ascii")).decode("utf-8")
         except (InvalidToken, UnicodeEncodeError) as error:
-            raise SecretError("a stored secret does not open with the keys of this service; was the key file replaced?") from error
+            raise SecretError("a stored secret cannot be decrypted with the keys of this service; was the key file replaced?") from error
 
     def same(self, token: str | None, candidate: str) -> bool:
         """Whether `candidate` is what `token` holds; takes the same time whatever the difference."""

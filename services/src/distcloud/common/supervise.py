@@ -1,6 +1,6 @@
-"""Child processes that may hang: asked by lines of JSON, killed and replaced when they do not answer in time.
+"""Child processes that may hang: requests are lines of JSON; a child that does not respond in time is killed and replaced.
 
-Libraries that block without a time-out (HTCondor's bindings) run in such a child; the service itself never blocks.
+Libraries that block without a timeout (HTCondor's bindings) run in such a child; the service itself never blocks.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any
 _ANSWER_LIMIT = 64 * 1024 * 1024  # one line: ten thousand grouped jobs are a few MiB
 _LINE_LIMIT = 64 * 1024  # of a command whose output is read as a whole: asyncio's own
 _ERROR_KEPT = 4096
-_WORDS_SHOWN = 300
+_ERROR_SHOWN = 300
 
 
 class ChildError(Exception):
-    """The child answered with an error, died, or did not answer in time; the message says which."""
+    """The child returned an error, died, or did not respond in time; the message says which."""
 
 
 class ChildTimeout(ChildError):
-    """No answer within the time allowed; the child has been killed."""
+    """No response within the time allowed; the child has been killed."""
 
 
 class JsonChild:
-    """One child process that answers one request line with one answer line: {"result": ...} or {"error": "..."}.
+    """One child process that answers each request line with one response line: {"result": ...} or {"error": "..."}.
 
-    Requests are served one after the other. The child is started when first asked and again after it died or was killed.
+    Requests are served one after the other. The child is started on the first request and again after it died or was killed.
     """
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
@@ -40,18 +40,18 @@ class JsonChild:
         self._environment = dict(environment or {})
         self._process: asyncio.subprocess.Process | None = None
         self._errors: asyncio.Task[None] | None = None
-        self._last_words = bytearray()
-        self._turn = asyncio.Lock()
+        self._stderr_tail = bytearray()
+        self._lock = asyncio.Lock()
         self.starts = 0
 
     async def ask(self, request: Mapping[str, Any], seconds: float) -> Any:
-        """Raises ChildTimeout or ChildError. `seconds` bounds the whole call, waiting for one's turn included."""
+        """Raises ChildTimeout or ChildError. `seconds` bounds the whole call, including the wait for earlier requests."""
         try:
-            async with asyncio.timeout(seconds), self._turn:
+            async with asyncio.timeout(seconds), self._lock:
                 try:
                     return await self._exchange(request)
                 except (asyncio.CancelledError, OSError, ValueError):
-                    # A half-finished exchange would make the next answer belong to the wrong request.
+                    # After a half-finished exchange the next response would belong to the wrong request.
                     self._kill()
                     raise
         except TimeoutError as error:
@@ -71,8 +71,8 @@ class JsonChild:
             await process.wait()
             if errors is not None:
                 await asyncio.wait([errors])
-            words = " ".join(self._last_words.decode("utf-8", "replace").split())[-_WORDS_SHOWN:]
-            raise ChildError(f"{self.name}: the child process ended ({process.returncode}) {words}".rstrip())
+            message = " ".join(self._stderr_tail.decode("utf-8", "replace").split())[-_ERROR_SHOWN:]
+            raise ChildError(f"{self.name}: the child process ended ({process.returncode}) {message}".rstrip())
         answer = json.loads(line)
         if "error" in answer:
             raise ChildError(f"{self.name}: {answer['error']}")
@@ -81,21 +81,21 @@ class JsonChild:
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is None:
             return self._process
-        self._last_words.clear()
+        self._stderr_tail.clear()
         self.starts += 1
         self._process = await _start(self._command, self._environment, stdin=asyncio.subprocess.PIPE, limit=_ANSWER_LIMIT)
-        self._errors = asyncio.create_task(self._listen(self._process))
+        self._errors = asyncio.create_task(self._read_stderr(self._process))
         return self._process
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
-        """Keeps the last words on stderr, so that a full pipe never blocks the child and a death can be explained."""
+    async def _read_stderr(self, process: asyncio.subprocess.Process) -> None:
+        """Keeps the end of stderr, so that a full pipe never blocks the child and its death can be explained."""
         assert process.stderr is not None
         while chunk := await process.stderr.read(4096):
-            self._last_words.extend(chunk)
-            del self._last_words[:-_ERROR_KEPT]
+            self._stderr_tail.extend(chunk)
+            del self._stderr_tail[:-_ERROR_KEPT]
 
     def _kill(self) -> None:
-        """Kills the child and forgets it at once: until it is reaped it would still pass for running."""
+        """Kills the child and drops it at once: until it is reaped it would still look alive."""
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             _kill_group(process)
@@ -112,7 +112,7 @@ class JsonChild:
 async def _start(
     command: Sequence[str], environment: Mapping[str, str], *, stdin: int, limit: int = _LINE_LIMIT
 ) -> asyncio.subprocess.Process:
-    """Starts a command in a process group of its own: what it may start dies with it, also when we are cancelled on the way."""
+    """Starts a command in its own process group, so that its children die with it, also when the start is cancelled."""
     starting = asyncio.ensure_future(
         asyncio.create_subprocess_exec(
             *command,
@@ -127,8 +127,8 @@ async def _start(
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
-        # asyncio would end the command alone and leave what the command began in the meantime.
-        with contextlib.suppress(OSError):  # it could not be started: nothing is to be ended
+        # asyncio would kill the command alone and leave the processes that it started.
+        with contextlib.suppress(OSError):  # it could not be started, so there is nothing to kill
             process = await starting
             _kill_group(process)
             await process.wait()
@@ -142,7 +142,7 @@ def _kill_group(process: asyncio.subprocess.Process) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A command that ran to its end."""
+    """A completed command."""
 
     code: int
     output: str

@@ -1,8 +1,39 @@
-"""Text on a terminal."""
+"""Text and tables on a terminal; plain lines with tabs where the output is a pipe."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from typing import Any
 
-def harmless(text: str) -> str:
-    """In one line and without control characters: some of it was written by users, and a terminal obeys such characters."""
-    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .text import printable
+
+
+def console() -> Console:
+    """Standard output: as wide as the terminal, or unbounded and plain when piped."""
+    if sys.stdout.isatty():
+        return Console()
+    return Console(file=sys.stdout, width=10_000, no_color=True, highlight=False, soft_wrap=True)
+
+
+def print_rows(out: Console, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table, or tab-separated lines with the headings first."""
+    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+    if not out.is_terminal:
+        for row in [headings, *cells]:
+            out.file.write("\t".join(row) + "\n")
+        return
+    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
+    for row in cells:
+        # As Text: in a plain string rich would interpret its markup.
+        table.add_row(*[Text(cell) for cell in row])
+    out.print(table)
+
+
+def print_line(out: Console, text: str) -> None:
+    """A line of text, without rich's markup."""
+    out.print(Text(printable(text)), soft_wrap=True)

@@ -1,7 +1,7 @@
-"""The minter: the one program that may use the pool's signing key, and it signs nothing but worker tokens of bounded life.
+"""The minter: the only program that may use the pool's signing key. It signs only worker tokens of limited lifetime.
 
 Started by systemd as root for one connection (`Accept=yes`: standard input and output are the socket), it reads one line of
-JSON and answers with one. Only the Python standard library, so that what runs as root is small enough to be read.
+JSON and responds with one. It uses only the Python standard library, so that the code that runs as root is small.
 
     {"verb": "mint", "worker": "vm-...", "lifetime": SECONDS}   -> {"token": "..."}
     {"verb": "refuse", "worker": "vm-...", "until": EPOCH}      -> {"refused": NUMBER}
@@ -28,21 +28,21 @@ from typing import Any, TextIO
 SETTINGS = Path("/etc/distcloud/minter.json")
 _WORKER = re.compile(r"vm-[a-z2-7]{16}")
 _DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-_LINE_AT_MOST = 4096
-_SECONDS = 10
-_SHORTEST = 60
+_MAX_LINE = 4096
+_TIMEOUT_SECONDS = 10
+_MIN_LIFETIME = 60
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 Run = Callable[[Sequence[str]], str]
 
 
 class MinterError(Exception):
-    """The request cannot be granted; the message goes to the caller."""
+    """The request is refused; the message is sent to the caller."""
 
 
 @dataclass(frozen=True)
 class MinterSettings:
-    """What the minter may do."""
+    """Limits of what the minter signs."""
 
     domain: str
     max_lifetime: int
@@ -50,7 +50,7 @@ class MinterSettings:
 
 
 def read_settings(path: Path) -> MinterSettings:
-    """Raises MinterError naming the file, the key and what was expected."""
+    """Read the settings. Raises MinterError with the file, the key and what was expected."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -59,18 +59,18 @@ def read_settings(path: Path) -> MinterSettings:
         raise MinterError(f"{path}: should have exactly the keys domain, max_lifetime and refused_file")
     if not isinstance(raw["domain"], str) or not _DOMAIN.fullmatch(raw["domain"]):
         raise MinterError(f"{path}: domain: should be the pool's domain in lower case")
-    if type(raw["max_lifetime"]) is not int or raw["max_lifetime"] < _SHORTEST:
-        raise MinterError(f"{path}: max_lifetime: should be a number of seconds, {_SHORTEST} or more")
+    if type(raw["max_lifetime"]) is not int or raw["max_lifetime"] < _MIN_LIFETIME:
+        raise MinterError(f"{path}: max_lifetime: should be a number of seconds, {_MIN_LIFETIME} or more")
     if not isinstance(raw["refused_file"], str) or not raw["refused_file"].startswith("/"):
         raise MinterError(f"{path}: refused_file: should be an absolute path")
     return MinterSettings(raw["domain"], raw["max_lifetime"], Path(raw["refused_file"]))
 
 
 def run(command: Sequence[str]) -> str:
-    """One of HTCondor's tools, with nothing of the caller's in its environment."""
+    """Run an HTCondor tool in an environment that does not depend on the caller."""
     environment = {"PATH": _PATH, "LC_ALL": "C", **{key: os.environ[key] for key in ("CONDOR_CONFIG",) if key in os.environ}}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False, env=environment)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False, env=environment)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MinterError(f"{command[0]}: {error}") from error
     if done.returncode != 0:
@@ -78,12 +78,12 @@ def run(command: Sequence[str]) -> str:
     return done.stdout
 
 
-def answer(line: str, settings: MinterSettings, *, run: Run = run, now: float | None = None) -> dict[str, Any]:
-    """The answer to one request line. Raises MinterError."""
+def handle(line: str, settings: MinterSettings, *, run: Run = run, now: float | None = None) -> dict[str, Any]:
+    """Process one request line and return the response. Raises MinterError."""
     try:
         request = json.loads(line)
     except ValueError as error:
-        raise MinterError("the request is not a line of JSON") from error
+        raise MinterError("the request is not valid JSON") from error
     if not isinstance(request, dict):
         raise MinterError("the request is not a JSON object")
     moment = time.time() if now is None else now
@@ -107,10 +107,10 @@ def _fields(request: Mapping[str, Any], number: str) -> tuple[str, int]:
     return worker, value
 
 
-def _mint(wish: tuple[str, int], settings: MinterSettings, run: Run) -> str:
-    worker, lifetime = wish
-    if not _SHORTEST <= lifetime <= settings.max_lifetime:
-        raise MinterError(f"lifetime: should be between {_SHORTEST} and {settings.max_lifetime} seconds")
+def _mint(request: tuple[str, int], settings: MinterSettings, run: Run) -> str:
+    worker, lifetime = request
+    if not _MIN_LIFETIME <= lifetime <= settings.max_lifetime:
+        raise MinterError(f"lifetime: should be between {_MIN_LIFETIME} and {settings.max_lifetime} seconds")
     token = run(
         [
             *("condor_token_create", "-identity", f"worker-{worker}@{settings.domain}", "-lifetime", str(lifetime)),
@@ -118,16 +118,16 @@ def _mint(wish: tuple[str, int], settings: MinterSettings, run: Run) -> str:
         ]
     ).strip()
     if not re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", token):
-        raise MinterError("condor_token_create gave no token; is the pool's signing key there?")
+        raise MinterError("condor_token_create returned no token; check that the pool's signing key exists")
     return token
 
 
-def _refuse(wish: tuple[str, int], settings: MinterSettings, run: Run, now: float) -> int:
-    worker, until = wish
-    # A token cannot outlive what we sign: a later end would only keep the entry for ever.
+def _refuse(request: tuple[str, int], settings: MinterSettings, run: Run, now: float) -> int:
+    worker, until = request
+    # No token outlives max_lifetime: a later end would only keep the entry longer.
     until = min(until, int(now) + settings.max_lifetime)
     path = settings.refused_file
-    lock = os.open(path.parent, os.O_RDONLY)  # a folder can be locked too, and needs no file that HTCondor would read
+    lock = os.open(path.parent, os.O_RDONLY)  # lock the directory: a lock file in it would be read by HTCondor
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         refused = read_refused(path)
@@ -135,7 +135,7 @@ def _refuse(wish: tuple[str, int], settings: MinterSettings, run: Run, now: floa
         refused = {name: end for name, end in refused.items() if end > now}
         if until > now:
             refused[worker] = max(until, refused.get(worker, 0))
-        # Stays behind when we fail or die half-way: the file may then be right, and yet not be what the running daemons know.
+        # Remains after a failure or crash: the file may then be correct, but the running daemons may not have read it.
         unfinished = path.with_name(f".{path.name}.unfinished")
         if refused != before or not path.exists() or unfinished.exists():
             unfinished.touch(mode=0o600)
@@ -148,7 +148,7 @@ def _refuse(wish: tuple[str, int], settings: MinterSettings, run: Run, now: floa
 
 
 def read_refused(path: Path) -> dict[str, int]:
-    """Worker -> end of its refusal, from the comments that `render_refused` writes."""
+    """Worker -> end of its refusal, parsed from the comments that `render_refused` writes."""
     try:
         text = path.read_text(encoding="ascii")
     except FileNotFoundError:
@@ -157,7 +157,7 @@ def read_refused(path: Path) -> dict[str, int]:
 
 
 def render_refused(refused: Mapping[str, int], domain: str) -> str:
-    """The file that HTCondor reads: the list that COLLECTOR_REQUIREMENTS consults. The first name keeps it from being empty."""
+    """The HTCondor configuration file with the list that COLLECTOR_REQUIREMENTS uses. The name `none` keeps it from being empty."""
     ends = "".join(f"# {name} until {refused[name]}\n" for name in sorted(refused))
     names = ",".join(f"worker-{name}@{domain}" for name in ["none", *sorted(refused)])
     head = "# Identities of deleted workers whose tokens have not expired yet. Written by distcloud-minter.\n"
@@ -165,13 +165,13 @@ def render_refused(refused: Mapping[str, int], domain: str) -> str:
 
 
 def _replace(path: Path, text: str, run: Run) -> None:
-    """Puts the new file in place in one step, asks HTCondor whether it reads it, and puts the old one back when it does not."""
+    """Replace the file atomically, and restore the old one unless HTCondor reads the new one."""
     old = path.read_bytes() if path.exists() else None
     _write(path, text.encode("ascii"))
     try:
         read = run(["condor_config_val", "REVOKED_WORKERS"]).strip()
         if f"REVOKED_WORKERS = {read}" not in text.splitlines():
-            raise MinterError(f"{path} is not what HTCondor reads for REVOKED_WORKERS; is the name set again in a later file?")
+            raise MinterError(f"HTCondor does not read REVOKED_WORKERS from {path}; check whether a later file sets it again")
     except MinterError:
         if old is None:
             path.unlink()
@@ -181,11 +181,11 @@ def _replace(path: Path, text: str, run: Run) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    # HTCondor reads every file in config.d except those with such names (LOCAL_CONFIG_DIR_EXCLUDE_REGEXP: leading dot).
+    # HTCondor reads every file in config.d except names with a leading dot (LOCAL_CONFIG_DIR_EXCLUDE_REGEXP).
     temporary = path.with_name(f".{path.name}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, 0o644)  # whatever the umask: every tool of HTCondor reads this folder, as whoever runs it
+        os.fchmod(descriptor, 0o644)  # regardless of the umask: every HTCondor tool reads this directory, as the user who runs it
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -193,19 +193,19 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def serve(source: TextIO, sink: TextIO, settings_path: Path) -> int:
-    """One request from `source`, one answer to `sink`. Errors are answers too; the exit status is for the journal."""
+    """Read one request from `source` and write one response to `sink`, even for an error; returns the exit status."""
     try:
-        reply = answer(source.readline(_LINE_AT_MOST), read_settings(settings_path))
+        response = handle(source.readline(_MAX_LINE), read_settings(settings_path))
     except MinterError as error:
-        reply = {"error": str(error)}
-    sink.write(json.dumps(reply) + "\n")
+        response = {"error": str(error)}
+    sink.write(json.dumps(response) + "\n")
     sink.flush()
-    return 1 if "error" in reply else 0
+    return 1 if "error" in response else 0
 
 
 def main() -> None:
     settings_path = Path(sys.argv[1]) if len(sys.argv) > 1 else SETTINGS
-    # A caller that connects and says nothing must not keep a root process.
+    # A caller that connects and sends nothing must not keep a root process running.
     signal.alarm(60)
     sys.exit(serve(sys.stdin, sys.stdout, settings_path))
 

@@ -1,1 +1,1 @@
-"""What a person sees of a site: one summary, shown as a page and as tables."""
+"""The site report: one summary, shown as a page and as tables."""

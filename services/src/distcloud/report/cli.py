@@ -1,4 +1,4 @@
-"""Command line of the site's summary: `distcloud site render` writes it, `distcloud site show` prints it."""
+"""Command line of the site report: `distcloud report render` writes it, `distcloud report show` prints it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from . import page, summary, tables
 
 _LATEST = 20
 
-app = typer.Typer(no_args_is_help=True, help="The summary of a site: as a page, as JSON, as tables.")
+app = typer.Typer(no_args_is_help=True, help="The site report: as a page, as JSON, as tables.")
 
 
 @app.callback()
-def site() -> None:
-    """Keep `render` and `show` as sub-commands."""
+def report() -> None:
+    """The site report: as a page, as JSON, as tables."""
 
 
 @app.command()
 def render(
     raw: Annotated[
-        typer.FileText, typer.Argument(help="What was collected, as JSON (see distcloud.report.summary.build); - is standard input.")
+        typer.FileText, typer.Argument(help="Collected facts as JSON (see distcloud.report.summary.build); - is standard input.")
     ],
-    out: Annotated[Path, typer.Argument(help="Directory that gets summary.json and index.html.")],
+    out: Annotated[Path, typer.Argument(help="Directory to write summary.json and index.html to.")],
 ) -> None:
-    """Write the summary and its page; a file that would not change is left alone."""
+    """Write summary and page; an unchanged file is not rewritten."""
     try:
         made = summary.build(_parsed(raw.read(), raw.name))
     except summary.SummaryError as error:
@@ -44,19 +44,19 @@ def render(
 
 @app.command()
 def show(
-    made: Annotated[Path, typer.Argument(help="A summary.json.")],
-    everything: Annotated[bool, typer.Option("--all", help="Every finished job and worker, also on a terminal.")] = False,
+    made: Annotated[Path, typer.Argument(help="Path of a summary.json.")],
+    show_all: Annotated[bool, typer.Option("--all", help="Print every finished job and worker, even on a terminal.")] = False,
 ) -> None:
-    """Print the summary as tables; on a terminal only the latest of many rows."""
+    """Print the summary as tables; a terminal gets only the latest of many rows."""
     loaded = _load(made)
     try:
         summary.check(loaded)
     except summary.SummaryError as error:
-        raise typer.BadParameter(f"{made} was written by another version ({error}); `make status` writes it anew") from None
+        raise typer.BadParameter(f"{made} was written by another version ({error}); run `make status` to write it again") from None
     if sys.stdout.isatty():
-        tables.show(loaded, Console(), most=None if everything else _LATEST)
+        tables.show(loaded, Console(), limit=None if show_all else _LATEST)
     else:
-        # A pipe has no width to fit into: lines stay whole for grep.
+        # A pipe has no width: lines stay unbroken for grep.
         tables.show(loaded, Console(width=10_000))
 
 
@@ -64,7 +64,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         return _parsed(path.read_text("utf-8"), str(path))
     except FileNotFoundError:
-        raise typer.BadParameter(f"{path} does not exist; `make site` or `make status` makes it") from None
+        raise typer.BadParameter(f"{path} does not exist; run `make site` or `make status` to write it") from None
 
 
 def _parsed(text: str, name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Renders a site's summary as one self-contained page: no JavaScript, light and dark, phone and desktop."""
+"""Render a site's summary as one self-contained page: no JavaScript, light and dark, phone and desktop."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .formatting import count, duration, size
 
 
 def render(summary: Mapping[str, Any]) -> str:
-    """Answer the page as HTML text."""
+    """Return the page as HTML text."""
     environment = Environment(
         loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    silent = {problem["kind"] for problem in summary["problems"]}
+    unreachable = {problem["kind"] for problem in summary["problems"]}
     environment.filters |= {"clock": _clock, "count": count, "duration": duration, "size": size}
-    return environment.get_template("page.html.j2").render(**summary, silent=silent)
+    return environment.get_template("page.html.j2").render(**summary, unreachable=unreachable)
 
 
 def _clock(at: float | None) -> str:

@@ -1,6 +1,6 @@
-"""Turns what was collected from a site (plain JSON) into its summary: pure, no I/O.
+"""Build the summary of a site from collected facts (plain JSON): pure, no I/O.
 
-The shape of a summary is `summary.schema.json`. Times in it are seconds since the epoch (UTC), durations are seconds.
+The schema of a summary is `summary.schema.json`. Times in it are seconds since the epoch (UTC), durations are seconds.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ import jsonschema
 
 Json = Mapping[str, Any]
 
-# Whom a site is asked, and by which commands.
-QUESTIONS = {"pool": ("machines", "queue", "jobs"), "scheduler": ("status", "vms", "gone", "totals")}
-_TIMED_OUT = 124  # the exit code of timeout(1)
-_LATEST = 253_402_300_799  # the last second of the year 9999, which calendars still name
+# Source -> names of the commands that collect its facts.
+COMMANDS = {"pool": ("machines", "queue", "jobs"), "scheduler": ("status", "vms", "gone", "totals")}
+_TIMEOUT_EXIT_CODE = 124  # the exit code of timeout(1)
+_LATEST = 253_402_300_799  # the last second of the year 9999, the maximum of datetime
 
 
 class SummaryError(ValueError):
-    """The collected facts do not make a valid summary; the message names the field."""
+    """The collected facts do not form a valid summary; the message names the field."""
 
 
 def schema() -> dict[str, Any]:
-    """Answer the JSON Schema of a summary."""
+    """Return the JSON Schema of a summary."""
     loaded: dict[str, Any] = json.loads(resources.files(__package__).joinpath("summary.schema.json").read_text("utf-8"))
     return loaded
 
 
 def check(summary: Json) -> None:
-    """Raise SummaryError naming the first field that is not as the schema says."""
+    """Raise SummaryError for a summary that does not match the schema; the message names the field."""
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(summary))
     if error is not None:
         where = ".".join(str(step) for step in error.absolute_path) or "(top)"
@@ -43,13 +43,13 @@ def check(summary: Json) -> None:
 
 
 def build(raw: Json) -> dict[str, Any]:
-    """Make the summary of what was collected.
+    """Build the summary of collected facts.
 
     `raw` has: site, made_at, regions [{name, auth_url, error, images}], answers [{name, host, rc, stdout, stderr, msg}] of the commands
-    named in QUESTIONS, pool {collector, schedd, domain}, addresses [{name, url, what}]. A command that failed makes a problem, not an
-    error. Several submit nodes answer the same question; their lists are one.
+    named in QUESTIONS, pool {collector, schedd, domain}, addresses [{name, url, what}]. A failed command is listed as a
+    problem of the site. The results of several submit nodes for the same command are merged.
     """
-    answers = _answers(raw.get("answers") or ())
+    answers = _results(raw.get("answers") or ())
     facts = {name: answer.facts for name, answer in answers.items()}
     living, gone = ((facts.get(name) or {}).get("vms", ()) for name in ("vms", "gone"))
     vms = {vm["id"]: _vm(vm) for vm in (*living, *gone)}
@@ -72,79 +72,79 @@ def build(raw: Json) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """What a command said: facts, or why there are none."""
+class _CommandResult:
+    """The result of a command: facts, or an error."""
 
     facts: Any
     error: str
 
     @classmethod
-    def of(cls, answer: Json) -> _Answer:
+    def of(cls, answer: Json) -> _CommandResult:
         if answer.get("rc") == 0:
             text = answer.get("stdout") or ""
             try:
-                # HTCondor prints nothing at all where there is nothing to tell.
+                # HTCondor prints nothing at all for an empty result.
                 return cls(json.loads(text) if text.strip() else [], "")
             except ValueError:
-                return cls(None, f"no JSON: {_line(text)}")
-        if answer.get("rc") == _TIMED_OUT:
+                return cls(None, f"not JSON: {_one_line(text)}")
+        if answer.get("rc") == _TIMEOUT_EXIT_CODE:
             return cls(None, "no answer in time")
-        return cls(None, _line(answer.get("stderr") or answer.get("msg") or answer.get("stdout") or "no answer"))
+        return cls(None, _one_line(answer.get("stderr") or answer.get("msg") or answer.get("stdout") or "no answer"))
 
 
-def _answers(given: Iterable[Json]) -> dict[str, _Answer]:
-    """The answer to each question. Where one of several hosts failed to answer, the whole is unknown: a part of a sum is a wrong sum."""
+def _results(given: Iterable[Json]) -> dict[str, _CommandResult]:
+    """The result of each command. If one of several hosts did not answer, the result is unknown: a partial sum would be wrong."""
     asked: dict[str, list[Json]] = {}
     for answer in given:
         asked.setdefault(answer["name"], []).append(answer)
-    return {name: _merged(some) if len(some) > 1 else _Answer.of(some[0]) for name, some in asked.items()}
+    return {name: _merged(some) if len(some) > 1 else _CommandResult.of(some[0]) for name, some in asked.items()}
 
 
-def _merged(given: Iterable[Json]) -> _Answer:
-    answers = [(answer.get("host") or "", _Answer.of(answer)) for answer in given]
+def _merged(given: Iterable[Json]) -> _CommandResult:
+    answers = [(answer.get("host") or "", _CommandResult.of(answer)) for answer in given]
     if errors := [f"{host}: {answer.error}" for host, answer in answers if answer.error]:
-        return _Answer(None, "; ".join(errors))
-    return _Answer([ad for _, answer in answers for ad in answer.facts], "")
+        return _CommandResult(None, "; ".join(errors))
+    return _CommandResult([ad for _, answer in answers for ad in answer.facts], "")
 
 
-def _line(text: str) -> str:
-    words = " ".join(text.split())
-    return words if len(words) <= 300 else words[:299] + "\N{HORIZONTAL ELLIPSIS}"
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 300 else line[:299] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _certificates(given: Iterable[Json]) -> Iterable[tuple[str, str, str]]:
-    """What is to be said of certificates. Each host speaks for itself: where one does not answer, those of the others still end."""
-    for said in (answer for answer in given if answer["name"] == "certificates"):
-        answer = _Answer.of(said)
-        # A host that is not there at all is told by its other answers.
-        if answer.error and said.get("rc") is not None:
-            yield "certificate", said.get("host") or "certificates", f"not looked at: {answer.error}"
+    """The problems with certificates, per host: a host that does not answer does not hide the certificates of others."""
+    for entry in (answer for answer in given if answer["name"] == "certificates"):
+        answer = _CommandResult.of(entry)
+        # An unreachable host is already reported by its other commands.
+        if answer.error and entry.get("rc") is not None:
+            yield "certificate", entry.get("host") or "certificates", f"not checked: {answer.error}"
         for certificate in answer.facts or ():
             if certificate["ends"] is None:
-                what = "is no certificate (PEM): playbook site makes those of the site's own CA anew, others are yours to bring"
+                what = "not a PEM certificate: playbook site regenerates those of the site's own CA, replace others yourself"
             else:
                 day = datetime.fromtimestamp(certificate["ends"], UTC).date().isoformat()
-                what = f"ends on {day}: playbook site renews those of the site's own CA, others are yours to renew"
+                what = f"expires on {day}: playbook site renews those of the site's own CA, renew others yourself"
             yield "certificate", f"{certificate['host']}: {certificate['path']}", what
 
 
 def _problems(
-    regions: Iterable[Json], answers: Mapping[str, _Answer], status: Json, certificates: Iterable[tuple[str, str, str]]
+    regions: Iterable[Json], answers: Mapping[str, _CommandResult], status: Json, certificates: Iterable[tuple[str, str, str]]
 ) -> list[dict[str, str]]:
-    """Whatever a person has to look at, each once."""
+    """Everything that needs attention, without duplicates."""
     found = [("region", region["name"], region["error"]) for region in regions if region["error"]]
-    found += [(kind, kind, answers[name].error) for kind, names in QUESTIONS.items() for name in names if name in answers]
+    found += [(kind, kind, answers[name].error) for kind, names in COMMANDS.items() for name in names if name in answers]
     if status and not status.get("healthy", True):
-        found.append(("scheduler", "scheduler", status.get("problem") or "not well"))
+        found.append(("scheduler", "scheduler", status.get("problem") or "unhealthy"))
     found += certificates
     queue = answers["queue"].facts if "queue" in answers else None
     if held := _in_state(queue, 5):
-        found.append(("jobs", "jobs", f"{held} held: condor_q -hold -allusers on the submit node says why"))
-    return [{"kind": kind, "name": name, "what": _line(what)} for kind, name, what in dict.fromkeys(found) if what]
+        found.append(("jobs", "jobs", f"{held} held: run condor_q -hold -allusers on the submit node to see why"))
+    return [{"kind": kind, "name": name, "what": _one_line(what)} for kind, name, what in dict.fromkeys(found) if what]
 
 
 def _vms_ever(totals: Json | None) -> Counter[str] | None:
-    """How many workers each region has had, those that live among them; None where nobody said so."""
+    """The number of workers each region has ever had, live ones included; None if unknown."""
     if not totals:
         return None
     ever: Counter[str] = Counter()
@@ -160,7 +160,7 @@ def _region(region: Json, status: Json, ever: Mapping[str, int] | None) -> dict[
         "name": name,
         "auth_url": region.get("auth_url") or "",
         "reachable": not region.get("error"),
-        "error": _line(region.get("error") or "; ".join(dict.fromkeys(filter(None, (cloud.get("error", "") for cloud in clouds))))),
+        "error": _one_line(region.get("error") or "; ".join(dict.fromkeys(filter(None, (cloud.get("error", "") for cloud in clouds))))),
         "clouds": [
             {
                 "group": cloud["group"],
@@ -201,7 +201,7 @@ def _in_state(ads: Iterable[Json] | None, state: int) -> int | None:
 
 
 def _job(ad: Json) -> dict[str, Any]:
-    """One finished job. Users may write most attributes of their jobs: what is of another kind than HTCondor's own is left out."""
+    """One finished job. Users may set most attributes of their jobs: values of an unexpected type are ignored."""
     submitted, started = _moment(ad.get("QDate")), _moment(ad.get("JobStartDate"))
     ended = "removed" if ad.get("JobStatus") != 4 else "signal" if ad.get("ExitBySignal", False) else "exit"
     return {
@@ -217,7 +217,7 @@ def _job(ad: Json) -> dict[str, Any]:
 
 
 def _text(value: object) -> str | None:
-    return _line(value) if isinstance(value, str) else None
+    return _one_line(value) if isinstance(value, str) else None
 
 
 def _number(value: object) -> int | None:
@@ -225,7 +225,7 @@ def _number(value: object) -> int | None:
 
 
 def _moment(value: object) -> int | None:
-    """Whole seconds since the epoch, as HTCondor has them."""
+    """Whole seconds since the epoch, as in HTCondor."""
     number = _number(value)
     return number if number is not None and 0 <= number <= _LATEST else None
 
@@ -244,7 +244,7 @@ def _vm(vm: Json) -> dict[str, Any]:
 
 
 def _epoch(at: str | float | None) -> float | None:
-    """The scheduler's API writes times as ISO 8601; a summary has seconds since the epoch."""
+    """Convert ISO 8601 text of the scheduler's API to seconds since the epoch."""
     return datetime.fromisoformat(at).timestamp() if isinstance(at, str) else at
 
 

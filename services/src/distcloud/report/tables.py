@@ -1,4 +1,4 @@
-"""Prints a site's summary as tables: coloured on a terminal, plain when piped."""
+"""Print a site's summary as tables: colored on a terminal, plain when piped."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ..common.terminal import harmless
 from .formatting import count, duration, size
 
 _GOOD, _BAD, _QUIET = "green", "bold red", "dim"
-_WHOLE = ("job", "worker", "waited", "lived", "state", "size")
+_NO_WRAP = ("job", "worker", "waited", "lived", "state", "size")
 
 
-def show(summary: Mapping[str, Any], console: Console, *, most: int | None = None) -> None:
-    """Print all tables of the summary to the console; of finished jobs and of workers that have gone the last `most`."""
+def show(summary: Mapping[str, Any], console: Console, *, limit: int | None = None) -> None:
+    """Print all tables of the summary to the console; at most the last `limit` finished jobs and workers that are gone."""
     pool = summary["pool"]
     console.print(Text(f"Site {harmless(summary['site']['name'])}", "bold"))
     for problem in summary["problems"]:
         console.print(Text(f"! {harmless(problem['name'])}: {harmless(problem['what'])}", _BAD))
-    for table in (_regions(summary), _images(summary), _jobs(summary, most), _vms(summary, most)):
+    for table in (_regions(summary), _images(summary), _jobs(summary, limit), _vms(summary, limit)):
         console.print(table)
         console.print()
     for address in summary["addresses"]:
-        # Not in a table: an address is copied, and a fold would break it.
+        # Not in a table: folding would break an address that is copied.
         console.print(Text(f"{harmless(address['name'])}: {harmless(address['what'])}", _QUIET), soft_wrap=True)
         console.print(Text(f"  {harmless(address['url'])}"), soft_wrap=True)
     console.print(
@@ -43,18 +43,18 @@ def show(summary: Mapping[str, Any], console: Console, *, most: int | None = Non
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
-        # Names that a person copies stay in one piece; what gives way on a narrow terminal is the rest.
-        table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
+        # Names that are copied are never folded; on a narrow terminal the other columns are.
+        table.add_column(column, overflow="fold", no_wrap=column in _NO_WRAP)
     for row in rows:
-        # As Text: in a plain string rich would obey what looks like its markup.
+        # As Text: in a plain string rich would interpret markup.
         table.add_row(*(Text(harmless(cell)) if isinstance(cell, str) else cell for cell in row))
     return table
 
 
-def _latest(title: str, found: Sequence[Any], most: int | None) -> tuple[str, Sequence[Any]]:
-    if most is None or len(found) <= most:
+def _latest(title: str, found: Sequence[Any], limit: int | None) -> tuple[str, Sequence[Any]]:
+    if limit is None or len(found) <= limit:
         return title, found
-    return f"{title}: the last {most} of {len(found)}, --all shows them", found[-most:]
+    return f"{title}: the last {limit} of {len(found)}, --all shows all", found[-limit:]
 
 
 def _regions(summary: Mapping[str, Any]) -> Table:
@@ -76,24 +76,24 @@ def _images(summary: Mapping[str, Any]) -> Table:
     return _table("Images", ("image", "region", "size", "sha512"), rows)
 
 
-def _jobs(summary: Mapping[str, Any], most: int | None) -> Table:
-    title, jobs = _latest("Finished jobs", summary["jobs"], most)
-    rows = [(job["id"], job["owner"], job["region"] or "-", job["vm"] or "-", duration(job["waited_s"]), _ending(job)) for job in jobs]
+def _jobs(summary: Mapping[str, Any], limit: int | None) -> Table:
+    title, jobs = _latest("Finished jobs", summary["jobs"], limit)
+    rows = [(job["id"], job["owner"], job["region"] or "-", job["vm"] or "-", duration(job["waited_s"]), _outcome(job)) for job in jobs]
     return _table(title, ("job", "owner", "region", "worker", "waited", "exit code"), rows)
 
 
-def _ending(job: Mapping[str, Any]) -> Text:
+def _outcome(job: Mapping[str, Any]) -> Text:
     if job["exit_code"] is None:
         return Text(job["ended"], _QUIET)
     return Text(str(job["exit_code"]), _GOOD if job["exit_code"] == 0 else _BAD)
 
 
-def _vms(summary: Mapping[str, Any], most: int | None) -> Table:
+def _vms(summary: Mapping[str, Any], limit: int | None) -> Table:
     counts = Counter(vm["state"] for vm in summary["vms"])
-    if summary["vms_ever"] is not None:  # of those that have gone only the latest are listed
+    if summary["vms_ever"] is not None:  # only the latest of those that are gone are listed
         counts["gone"] = max(counts["gone"], summary["vms_ever"] - counts.total() + counts["gone"])
-    words = "Workers (" + (", ".join(f"{number} {state}" for state, number in sorted(counts.items()) if number) or "none") + ")"
-    title, gone = _latest(words, [vm for vm in summary["vms"] if vm["state"] == "gone"], most)
+    workers_title = "Workers (" + (", ".join(f"{number} {state}" for state, number in sorted(counts.items()) if number) or "none") + ")"
+    title, gone = _latest(workers_title, [vm for vm in summary["vms"] if vm["state"] == "gone"], limit)
     rows = [
         (
             vm["id"],

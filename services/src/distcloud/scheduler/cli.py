@@ -1,4 +1,4 @@
-"""`distcloud scheduler`: runs the service, and asks a running one."""
+"""`distcloud scheduler`: runs the service and queries a running one."""
 
 from __future__ import annotations
 
@@ -21,47 +21,49 @@ FAILED = 1
 
 app = typer.Typer(no_args_is_help=True, help="The Cloud Scheduler: boots workers for waiting jobs.", pretty_exceptions_show_locals=False)
 
-Config = Annotated[Path, typer.Option("--config", help="Configuration of the service.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON.")]
+Config = Annotated[Path, typer.Option("--config", help="Configuration file of the service.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the response of the API as JSON.")]
 
 
 @app.command()
 def run(config: Config = DEFAULT_PATH) -> None:
-    """Run the service until it is told to stop; the database is migrated first."""
-    with _told():
+    """Migrate the database, then run the service until it receives a stop signal."""
+    with report_errors():
         _start("run", config)
 
 
 @app.command()
 def migrate(config: Config = DEFAULT_PATH) -> None:
-    """Bring the database to this version's schema."""
-    with _told():
+    """Migrate the database to the schema of this version."""
+    with report_errors():
         _start("migrate", config)
 
 
 @app.command()
 def check(config: Config = DEFAULT_PATH) -> None:
-    """Check a configuration file, without reading the files that it names."""
-    with _told():
+    """Validate a configuration file without reading the files that it names."""
+    with report_errors():
         load_settings(config)
 
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
-    """Show how the engine, the pool and each cloud are."""
-    _show(lambda api: api.get("/v1/status"), as_json, cli_tables.status)
+    """Show the status of the engine, the pool and each cloud."""
+    _print(lambda api: api.get("/v1/status"), as_json, cli_tables.status)
 
 
 @app.command()
 def vms(
-    state: Annotated[list[str] | None, typer.Option(help="Only VMs in this state; give it again for more. Default: all but gone.")] = None,
+    state: Annotated[
+        list[str] | None, typer.Option(help="Only VMs in this state; may be repeated. Default: every state except gone.")
+    ] = None,
     cloud: Annotated[str | None, typer.Option(help="Only VMs on this cloud.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Most VMs to show.")] = 1000,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of VMs to show.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
     """List VMs, newest first."""
 
-    def ask(api: ApiClient) -> dict[str, Any]:
+    def fetch(api: ApiClient) -> dict[str, Any]:
         found: list[Any] = []
         cursor: str | None = None
         while len(found) < limit:
@@ -72,32 +74,32 @@ def vms(
                 break
         return {"vms": found, "cursor": cursor}
 
-    _show(ask, as_json, cli_tables.vms)
+    _print(fetch, as_json, cli_tables.vms)
 
 
 @app.command()
 def totals(as_json: AsJson = False) -> None:
-    """Count the VMs that each cloud has and had."""
-    _show(lambda api: api.get("/v1/totals"), as_json, cli_tables.totals)
+    """Count the current and former VMs of each cloud."""
+    _print(lambda api: api.get("/v1/totals"), as_json, cli_tables.totals)
 
 
 @app.command()
 def explain(job: Annotated[str, typer.Argument(help="CLUSTER.PROC, as condor_q shows it.")], as_json: AsJson = False) -> None:
-    """Say why a job waits, cloud by cloud."""
-    _show(lambda api: api.get("/v1/explain", job=job), as_json, cli_tables.explanation)
+    """Explain for each cloud why a job waits."""
+    _print(lambda api: api.get("/v1/explain", job=job), as_json, cli_tables.explanation)
 
 
 @app.command()
-def retire(vm: Annotated[str, typer.Argument(help="Id of the VM, vm-...")], as_json: AsJson = False) -> None:
-    """Let a VM finish its jobs and go."""
+def retire(vm: Annotated[str, typer.Argument(help="Id of the VM (vm-...).")], as_json: AsJson = False) -> None:
+    """Retire a VM: it finishes its jobs and is then deleted."""
     if not vm.startswith("vm-") or "/" in vm:
         raise typer.BadParameter("should be the id of a VM, such as vm-abcdefghijklmnop")
-    _show(lambda api: api.post(f"/v1/vms/{vm}/retire"), as_json, cli_tables.retired)
+    _print(lambda api: api.post(f"/v1/vms/{vm}/retire"), as_json, cli_tables.retired)
 
 
-def _show(ask: Callable[[ApiClient], Any], as_json: bool, table: Callable[[Any, Console], None]) -> None:
-    with _told(), ApiClient(client_settings()) as api:
-        answer = ask(api)
+def _print(fetch: Callable[[ApiClient], Any], as_json: bool, table: Callable[[Any, Console], None]) -> None:
+    with report_errors(), ApiClient(client_settings()) as api:
+        answer = fetch(api)
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
     else:
@@ -105,7 +107,7 @@ def _show(ask: Callable[[ApiClient], Any], as_json: bool, table: Callable[[Any, 
 
 
 def _start(what: Literal["run", "migrate"], config: Path) -> None:
-    """Enter the service; its code is loaded only now, since it needs HTCondor's bindings and asking a running one does not."""
+    """Start the service. Its code is imported only here: it needs HTCondor's bindings, which the other commands do not."""
     from ..common.logs import configure
 
     settings = load_settings(config)
@@ -119,8 +121,8 @@ def _start(what: Literal["run", "migrate"], config: Path) -> None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Errors that a person can mend, as words on standard error instead of a traceback."""
+def report_errors() -> Iterator[None]:
+    """Report expected errors on standard error instead of a traceback."""
     try:
         yield
     except ConfigError as error:

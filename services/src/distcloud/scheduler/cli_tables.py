@@ -1,4 +1,4 @@
-"""The API's answers as tables for a terminal; as plain lines with tabs where the output is a pipe."""
+"""Print responses of the API: as tables on a terminal, as tab-separated lines into a pipe."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..common.terminal import harmless
 
 
 def console() -> Console:
-    """Standard output: as wide as the terminal, or unbounded and plain when piped."""
+    """A console on standard output: as wide as the terminal, or of unlimited width and plain when piped."""
     if sys.stdout.isatty():
         return Console()
     return Console(file=sys.stdout, width=10_000, no_color=True, highlight=False, soft_wrap=True)
 
 
 def rows(out: Console, headings: list[str], lines: list[list[Any]]) -> None:
-    """A table, or tab-separated lines with the headings first."""
+    """Print a table, or tab-separated lines with the headings first."""
     cells = [["" if cell is None else harmless(str(cell)) for cell in line] for line in lines]
     if not out.is_terminal:
         for line in [headings, *cells]:
@@ -33,21 +33,21 @@ def rows(out: Console, headings: list[str], lines: list[list[Any]]) -> None:
     out.print(table)
 
 
-def say(out: Console, text: str) -> None:
-    """A line of text, in which nothing is taken for markup."""
+def print_line(out: Console, text: str) -> None:
+    """Print a line of text without interpreting markup."""
     out.print(Text(harmless(text)), soft_wrap=True)
 
 
 def status(answer: dict[str, Any], out: Console) -> None:
     pool = answer["pool"]
-    well = "well" if answer["healthy"] else f"not well: {answer['problem']}"
-    say(out, f"Engine: {well}; cycle {answer['cycle']}, the last one at {answer['last_cycle_at'] or 'no time yet'}")
-    reached = "" if pool["reachable"] else f" (no answer: {pool['error']})"
-    jobs = f"{pool['idle_jobs']} jobs wait, {pool['running_jobs']} run, {pool['slots']} workers"
-    say(out, f"Pool: {jobs}{reached}")
-    for name, why in sorted(pool["unheard_queues"].items()):
-        say(out, f"Queue {name}: not heard, so its jobs are not served and no worker is taken for unneeded ({why})")
-    say(out, f"VMs: {_counts(answer['vms'])}")
+    health = "healthy" if answer["healthy"] else f"unhealthy: {answer['problem']}"
+    print_line(out, f"Engine: {health}; cycle {answer['cycle']}, last finished at {answer['last_cycle_at'] or 'no time yet'}")
+    unreachable = "" if pool["reachable"] else f" (unreachable: {pool['error']})"
+    jobs = f"{pool['idle_jobs']} jobs idle, {pool['running_jobs']} running, {pool['slots']} workers"
+    print_line(out, f"Pool: {jobs}{unreachable}")
+    for name, why in sorted(pool["unreachable_queues"].items()):
+        print_line(out, f"Queue {name}: unreachable: its jobs are not scheduled and no worker is retired ({why})")
+    print_line(out, f"VMs: {_counts(answer['vms'])}")
     lines = [
         [cloud["group"], cloud["cloud"], cloud["region"], _state(cloud), _counts(cloud["vms"]), cloud["foreign_vms"], cloud["error"]]
         for cloud in answer["clouds"]
@@ -61,7 +61,7 @@ def vms(answer: dict[str, Any], out: Console) -> None:
     ]
     rows(out, ["ID", "STATE", "GROUP", "CLOUD", "FLAVOR", "AGE", "REASON"], lines)
     if answer["cursor"]:
-        print("there are more VMs; raise --limit", file=sys.stderr)  # noqa: T201
+        print("more VMs exist; increase --limit", file=sys.stderr)  # noqa: T201
 
 
 def totals(answer: dict[str, Any], out: Console) -> None:
@@ -70,7 +70,7 @@ def totals(answer: dict[str, Any], out: Console) -> None:
 
 
 def explanation(answer: dict[str, Any], out: Console) -> None:
-    say(out, f"Job {answer['job']}: {answer['status']}. {answer['summary']}")
+    print_line(out, f"Job {answer['job']}: {answer['status']}. {answer['summary']}")
     lines = []
     for cloud in answer["clouds"]:
         lines.append([cloud["cloud"], cloud["reason"], cloud["flavor"], cloud["sentence"]])
@@ -83,7 +83,7 @@ def explanation(answer: dict[str, Any], out: Console) -> None:
 
 def retired(answer: dict[str, Any], out: Console) -> None:
     state = answer["after"]["state"]
-    say(out, f"the VM is now {state}" if answer["changed"] else f"nothing to do: the VM was {state} already")
+    print_line(out, f"the VM is now {state}" if answer["changed"] else f"nothing to do: the VM is already {state}")
 
 
 def _state(cloud: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The scheduler as a service: configuration in, engine and REST API running, until a signal says stop."""
+"""The scheduler service: runs the engine and the REST API until a signal stops them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..common.database import Database, DatabaseError
 from ..common.secretbox import SecretBox, SecretError
 from ..common.server import serve, watchdog
 from .api import create_app
-from .catalog.catalog import Catalogue
+from .catalog.catalog import Catalog
 from .drivers import make_driver
 from .engine.engine import Engine, EngineLockLost
 from .engine.metrics import Meters
 from .engine.minter_client import MinterSocket
-from .engine.monitor import Pace
+from .engine.monitor import Timing
 from .engine.operations import WorkerContext
 from .matching.subprocess_matcher import SubprocessMatcher
 from .pool.htcondor import HtcondorPool, PoolAddress
@@ -31,11 +31,11 @@ PACKAGE = "distcloud.scheduler"
 
 
 class ServiceError(Exception):
-    """The service cannot start or go on; the message says why and what to do."""
+    """The service cannot start or continue; the message says why and what to do."""
 
 
 def migrate(settings: SchedulerSettings) -> None:
-    """Brings the database to the newest version. Raises ServiceError."""
+    """Migrate the database to the newest schema. Raises ServiceError."""
 
     async def main() -> None:
         database = Database(settings.database.url)
@@ -51,7 +51,7 @@ def migrate(settings: SchedulerSettings) -> None:
 
 
 def run(settings: SchedulerSettings) -> None:
-    """Runs until SIGTERM or SIGINT. Raises ServiceError, and ConfigError when the listener cannot begin."""
+    """Run until SIGTERM or SIGINT. Raises ServiceError, and ConfigError if the listener cannot start."""
     try:
         eventloop.run(_run(settings))
     except (DatabaseError, SecretError, EngineLockLost) as error:
@@ -87,24 +87,24 @@ async def _run(settings: SchedulerSettings) -> None:
             make_driver,
             worker=WorkerContext(settings.pool.domain, settings.condor_host, settings.central_address),
             policy=settings.policy,
-            pace=Pace(cycle=settings.cycle_seconds, listing=settings.cycle_seconds),
+            timing=Timing(cycle=settings.cycle_seconds, listing=settings.cycle_seconds),
             meters=Meters(registry),
             ad_matcher=ad_matcher,
         )
-        app = create_app(settings, engine, Catalogue(database, box, on_change=engine.wake), registry=registry, ad_matcher=ad_matcher)
-        # A loop that is stuck cannot mend itself: the watchdog then hears nothing more, and systemd starts the service anew.
-        watching = asyncio.create_task(watchdog(lambda: engine.status().stuck, stop))
-        await _side_by_side(serve(app, settings.listen, stop), engine.run(stop), stop)
-        await watching
+        app = create_app(settings, engine, Catalog(database, box, on_change=engine.wake), registry=registry, ad_matcher=ad_matcher)
+        # A stuck event loop cannot recover: the watchdog gets no more notifications, and systemd restarts the service.
+        watchdog_task = asyncio.create_task(watchdog(lambda: engine.status().stuck, stop))
+        await _run_together(serve(app, settings.listen, stop), engine.run(stop), stop)
+        await watchdog_task
     finally:
         await asyncio.to_thread(ad_matcher.close)
         await pool.close()
         await database.close()
 
 
-async def _side_by_side(serving: Coroutine[None, None, None], turning: Coroutine[None, None, None], stop: asyncio.Event) -> None:
-    """Both until `stop`; when one of them ends by itself the other is told to stop as well, and its error is raised."""
-    tasks = [asyncio.create_task(serving, name="api"), asyncio.create_task(turning, name="engine")]
+async def _run_together(api_server: Coroutine[None, None, None], engine_loop: Coroutine[None, None, None], stop: asyncio.Event) -> None:
+    """Run both until `stop`. If one ends early, stop the other and raise the error of the first."""
+    tasks = [asyncio.create_task(api_server, name="api"), asyncio.create_task(engine_loop, name="engine")]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

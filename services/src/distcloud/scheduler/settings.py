@@ -1,4 +1,4 @@
-"""The schema of /etc/distcloud/scheduler.yml."""
+"""Schema of the scheduler's configuration file."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ DEFAULT_PATH = Path("/etc/distcloud/scheduler.yml")
 
 
 class DatabaseSettings(Settings):
-    """Where wishes and ledger are kept: sqlite:////absolute/path or postgresql://user:password@host/name."""
+    """Database of catalog and ledger: sqlite:////absolute/path or postgresql://user:password@host/name."""
 
     url: str = "sqlite:////var/lib/distcloud/scheduler/scheduler.db"
 
     @field_validator("url")
     @classmethod
-    def _known_kind(cls, url: str) -> str:
+    def _supported_scheme(cls, url: str) -> str:
         if not url.startswith(("sqlite:///", "postgresql://")):
-            raise ValueError("should begin with sqlite:/// (then an absolute path) or postgresql://")
+            raise ValueError("should start with sqlite:/// (followed by an absolute path) or postgresql://")
         return url
 
 
 class PoolSettings(Settings):
-    """The HTCondor pool that the scheduler serves, with its submit nodes, on whatever hosts these are."""
+    """The HTCondor pool that the scheduler serves, and its submit nodes."""
 
-    collector: str = Field(min_length=1, description="host name, with :port where it is not 9618")
+    collector: str = Field(min_length=1, description="host name, followed by :port if it is not 9618")
     schedds: list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,254}$")]] = Field(
-        min_length=1, max_length=32, description="names of the schedds whose queues are read, as the collector has them"
+        min_length=1, max_length=32, description="names of the schedds whose queues are read, as registered in the collector"
     )
     domain: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", description="trust and UID domain")
-    token_directory: Path = Field(default=Path("/etc/distcloud/pool-tokens"), description="directory with the scheduler's own IDTOKENS")
+    token_directory: Path = Field(default=Path("/etc/distcloud/pool-tokens"), description="directory with the scheduler's IDTOKENS")
 
     @field_validator("schedds")
     @classmethod
-    def _named_once(cls, names: list[str]) -> list[str]:
+    def _unique_names(cls, names: list[str]) -> list[str]:
         if len({name.lower() for name in names}) < len(names):
-            raise ValueError("should name each schedd once")
+            raise ValueError("should list each schedd only once")
         return names
 
 
 class SchedulerSettings(ServiceSettings):
-    """Everything the scheduler reads at its start; durations are seconds."""
+    """All settings of the scheduler; durations are seconds."""
 
     database: DatabaseSettings = DatabaseSettings()
     state_directory: Path = Path("/var/lib/distcloud/scheduler")
     encryption_key_file: Path = Path("/etc/distcloud/scheduler.key")
     pool: PoolSettings
-    condor_host: str = Field(min_length=1, description="central manager as workers call it")
-    central_address: str | None = Field(default=None, description="its address, where workers cannot resolve the name")
+    condor_host: str = Field(min_length=1, description="name of the central manager as seen by workers")
+    central_address: str | None = Field(default=None, description="address of the central manager, if workers cannot resolve its name")
     minter_socket: Path = Path("/run/distcloud/minter.sock")
     cycle_seconds: float = Field(default=5.0, ge=0.1, le=3600)
     policy: Policy = Policy()
 
     @field_validator("policy", mode="before")
     @classmethod
-    def _known_bounds(cls, value: Any) -> Any:
-        """The planner's policy is a plain dataclass, which by itself would swallow a misspelt key."""
+    def _known_policy_keys(cls, value: Any) -> Any:
+        """Reject unknown keys: the planner's policy is a plain dataclass, for which they would be ignored."""
         if not isinstance(value, dict):
             return value
         known = {item.name for item in fields(Policy)}
@@ -74,12 +74,14 @@ class SchedulerSettings(ServiceSettings):
         return value
 
     @model_validator(mode="after")
-    def _a_vm_outlives_its_drain(self) -> SchedulerSettings:
+    def _age_exceeds_drain_timeout(self) -> SchedulerSettings:
         if self.policy.max_vm_age <= self.policy.drain_timeout:
-            raise ValueError("policy.max_vm_age should be greater than policy.drain_timeout, or every worker would be drained at birth")
+            raise ValueError(
+                "policy.max_vm_age should be greater than policy.drain_timeout, or every worker would be drained as soon as it is created"
+            )
         return self
 
 
 def load_settings(path: Path | str = DEFAULT_PATH) -> SchedulerSettings:
-    """Read and check the scheduler's configuration. Raises ConfigError."""
+    """Load and validate the scheduler's configuration. Raises ConfigError."""
     return load(path, SchedulerSettings)

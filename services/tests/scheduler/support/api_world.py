@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from httpx import ASGITransport, AsyncClient, Response
+from httpx2 import ASGITransport, AsyncClient, Response
 
 from distcloud.common.auth import digest_of
 from distcloud.common.config import check
 from distcloud.common.database import Database
 from distcloud.common.secretbox import SecretBox
 from distcloud.scheduler.api import create_app
-from distcloud.scheduler.catalog.catalog import Catalogue
+from distcloud.scheduler.catalog.catalog import Catalog
 from distcloud.scheduler.domain.model import PlanInputs, Resources, Vm, VmState
 from distcloud.scheduler.domain.records import VmDetail, VmPage, VmTotals
-from distcloud.scheduler.engine.view import CloudStatus, EngineStatus, ExplainInputs, PlanRecord, PoolStatus, RetireAnswer
+from distcloud.scheduler.engine.view import CloudStatus, EngineStatus, ExplainInputs, PlanRecord, PoolStatus, RetireResult
 from distcloud.scheduler.settings import SchedulerSettings
 
 TOKENS = {
@@ -115,11 +115,11 @@ class FakeEngine:
     async def vm(self, vm_id: str) -> VmDetail | None:
         return next((VmDetail(row, "Victoria", None, None) for row in self.rows if row.id == vm_id), None)
 
-    async def retire(self, vm_id: str, who: str) -> RetireAnswer:
+    async def retire(self, vm_id: str, who: str) -> RetireResult:
         for number, row in enumerate(self.rows):
             if row.id == vm_id:
                 self.rows[number] = replace(row, state=VmState.RETIRING)
-                return RetireAnswer(row.state != VmState.RETIRING, row.state, VmState.RETIRING)
+                return RetireResult(row.state != VmState.RETIRING, row.state, VmState.RETIRING)
         raise KeyError(vm_id)
 
     async def explain_inputs(self, job: str) -> ExplainInputs:
@@ -136,7 +136,7 @@ class Api:
     app: FastAPI
     engine: FakeEngine
     database: Database
-    catalogue: Catalogue
+    catalog: Catalog
 
 
 async def make_api(folder: Path, url: str | None = None, **changes: Any) -> Api:
@@ -146,8 +146,8 @@ async def make_api(folder: Path, url: str | None = None, **changes: Any) -> Api:
     database = Database(url or f"sqlite:///{folder}/api.db")
     await database.migrate("distcloud.scheduler")
     engine = FakeEngine()
-    catalogue = Catalogue(database, SecretBox.from_file(key), engine.wake)
-    return Api(create_app(settings(**changes), engine, catalogue), engine, database, catalogue)
+    catalog = Catalog(database, SecretBox.from_file(key), engine.wake)
+    return Api(create_app(settings(**changes), engine, catalog), engine, database, catalog)
 
 
 class Client:

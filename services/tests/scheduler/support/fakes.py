@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from distcloud.common.database import Database
 from distcloud.scheduler.domain.model import Demand, Flavor, Limits, Resources, Slot
 from distcloud.scheduler.domain.states import ServerStatus
-from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest, check_project
+from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest
 from distcloud.scheduler.engine.minter_client import MinterUnavailable
 from distcloud.scheduler.pool.base import PoolUnavailable, QueuedJob, Queues
 
@@ -154,7 +154,7 @@ class FakeCloud:
     user_data: list[bytes] = field(default_factory=list)
     down: bool = False
     refused: bool = False  # the credential
-    whole: bool = True
+    complete: bool = True
     lose_create_answers: int = 0
     lose_delete_answers: int = 0
     refuse_creates: CloudError | None = None
@@ -185,9 +185,9 @@ class FakeCloud:
 
     def _reach(self) -> None:
         if self.down:
-            raise CloudError(ErrorKind.UNREACHABLE, self.name, "is down", undone=True)
+            raise CloudError(ErrorKind.UNREACHABLE, self.name, "is down", no_effect=True)
         if self.refused:
-            raise CloudError(ErrorKind.AUTH, self.name, "Keystone at http://k refuses the credential", undone=True)
+            raise CloudError(ErrorKind.AUTH, self.name, "Keystone at http://k refuses the credential", no_effect=True)
 
     async def inventory(self) -> Inventory:
         self._reach()
@@ -196,7 +196,7 @@ class FakeCloud:
     async def listing(self) -> Listing:
         self._reach()
         shown = [entry.server for entry in self.servers.values() if self.world.now >= entry.hidden_until]
-        return Listing((*shown, *self.foreign), self.whole)
+        return Listing((*shown, *self.foreign), self.complete)
 
     async def create(self, request: ServerRequest) -> str:
         self.world.step(f"{self.name}: before create")
@@ -205,7 +205,7 @@ class FakeCloud:
             raise self.refuse_creates
         if self.quota.vms is not None and len(self.servers) + len(self.foreign) >= self.quota.vms:
             self.over_quota += 1
-            raise CloudError(ErrorKind.QUOTA, self.name, "Quota exceeded for instances", undone=True)
+            raise CloudError(ErrorKind.QUOTA, self.name, "Quota exceeded for instances", no_effect=True)
         if any(entry.server.name == request.vm_id for entry in self.servers.values()):
             self.world.doubled.append(request.vm_id)
         server_id = f"{self.name}-server-{next(self._ids)}"
@@ -220,7 +220,7 @@ class FakeCloud:
         self.world.step(f"{self.name}: after create")
         if self.lose_create_answers:
             self.lose_create_answers -= 1
-            raise CloudError(ErrorKind.UNREACHABLE, self.name, "no answer within 30 s", undone=False)
+            raise CloudError(ErrorKind.UNREACHABLE, self.name, "no answer within 30 s", no_effect=False)
         return server_id
 
     async def delete(self, server_id: str) -> None:
@@ -233,9 +233,9 @@ class FakeCloud:
         self.world.step(f"{self.name}: after delete")
         if self.lose_delete_answers:
             self.lose_delete_answers -= 1
-            raise CloudError(ErrorKind.UNREACHABLE, self.name, "no answer within 30 s", undone=False)
+            raise CloudError(ErrorKind.UNREACHABLE, self.name, "no answer within 30 s", no_effect=False)
 
-    async def sweep(self, server_id: str) -> None:
+    async def delete_leftovers(self, server_id: str) -> None:
         self._reach()
         self.world.step(f"{self.name}: sweep")
 
@@ -253,10 +253,10 @@ class FakeDriver:
 
     def _log_in(self) -> FakeCloud:
         if self._closed:
-            raise CloudError(ErrorKind.UNREACHABLE, self._cloud.name, "was not asked: its account was changed meanwhile", undone=True)
+            raise CloudError(ErrorKind.UNREACHABLE, self._cloud.name, "was not asked: its account was changed meanwhile", no_effect=True)
         if self._account.secrets.get("password") == "wrong":
-            raise CloudError(ErrorKind.AUTH, self._cloud.name, "Keystone at http://k refuses the credential", undone=True)
-        check_project(self._account, self._cloud.project)
+            raise CloudError(ErrorKind.AUTH, self._cloud.name, "Keystone at http://k refuses the credential", no_effect=True)
+        self._account.credential.check_project(self._cloud.project)
         return self._cloud
 
     async def servers(self) -> Listing:
@@ -271,8 +271,8 @@ class FakeDriver:
     async def delete(self, server_id: str) -> None:
         await self._log_in().delete(server_id)
 
-    async def sweep(self, server_id: str) -> None:
-        await self._log_in().sweep(server_id)
+    async def delete_leftovers(self, server_id: str) -> None:
+        await self._log_in().delete_leftovers(server_id)
 
     async def close(self) -> None:
         self._closed = True

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from httpx import ASGITransport, AsyncClient
+from httpx2 import ASGITransport, AsyncClient
 
 from distcloud.scheduler.api import create_app
-from distcloud.scheduler.catalog.catalog import Catalogue
+from distcloud.scheduler.catalog.catalog import Catalog
 from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
 from .api_world import settings, token
@@ -31,8 +31,8 @@ def play(folder: Path, world: FakeWorld, script: Play, *clouds: str, max_vms: in
 
 
 async def call(stage: Stage, method: str, path: str, body: Any = None, who: str = "admin") -> Any:
-    """Call the real API in front of the engine and its database, by default as cloud admin."""
-    app = create_app(settings(), stage.engine, Catalogue(stage.database, stage.box, stage.engine.wake))
+    """The real API in front of the engine and its database, as a cloud admin unless said otherwise."""
+    app = create_app(settings(), stage.engine, Catalog(stage.database, stage.box, stage.engine.wake))
     headers = {"Authorization": f"Bearer {token(who)}"}
     async with AsyncClient(transport=ASGITransport(app=app), base_url="http://test", headers=headers) as client:
         answer = await client.request(method, path, json=body)

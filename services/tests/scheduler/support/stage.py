@@ -14,7 +14,7 @@ from distcloud.common.database import Database
 from distcloud.common.secretbox import SecretBox
 from distcloud.scheduler.domain.model import Policy, Vm, VmState
 from distcloud.scheduler.engine.engine import Engine
-from distcloud.scheduler.engine.monitor import Pace
+from distcloud.scheduler.engine.monitor import Timing
 from distcloud.scheduler.engine.operations import WorkerContext
 from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
@@ -67,23 +67,23 @@ class Stage:
             policy=self.policy,
             clock=self.world.clock,
             monotonic=self.world.clock,
-            chance=lambda: 0.5,
+            jitter=lambda: 0.5,
         )
         await self.engine.start()
 
     def fast(self) -> None:
-        """Use short intervals, for a run in real time."""
-        self.engine._pace = self.engine._watches._pace = Pace(cycle=0.1, listing=0.1, inventory=1.0)
+        """For a run by itself in real time: short beats."""
+        self.engine._timing = self.engine._monitors._timing = Timing(cycle=0.1, listing=0.1, inventory=1.0)
 
     async def turn(self, seconds: float = 5.0) -> None:
         """Advance the clock, then run one turn of the scheduler. If it is killed, start a new one."""
         self.world.tick(seconds)
         try:
-            for watch in self.engine._watches:
-                if watch.breaker.allows(self.world.now):
-                    await watch.look()
+            for monitor in self.engine._monitors:
+                if monitor.breaker.allows(self.world.now):
+                    await monitor.refresh()
             await self.engine.cycle()
-            await self.engine.settle()
+            await self.engine.wait_idle()
         except Killed:
             pass
         if self.world.dead:

@@ -62,7 +62,7 @@ def scheduler(tmp_path_factory):
     from distcloud.common.secretbox import SecretBox
     from distcloud.common.server import bind, serve
     from distcloud.scheduler.api import create_app
-    from distcloud.scheduler.catalog.catalog import Catalogue
+    from distcloud.scheduler.catalog.catalog import Catalog
     from distcloud.scheduler.settings import SchedulerSettings
 
     folder = tmp_path_factory.mktemp("scheduler")
@@ -89,7 +89,7 @@ def scheduler(tmp_path_factory):
         await database.migrate("distcloud.scheduler")
         found.stop, found.loop = asyncio.Event(), asyncio.get_running_loop()
         view = types.SimpleNamespace(status=lambda: status, last_plan=lambda: None, wake=wake)
-        app = create_app(settings, view, Catalogue(database, SecretBox.from_file(folder / "key"), wake))
+        app = create_app(settings, view, Catalog(database, SecretBox.from_file(folder / "key"), wake))
         ready.set()
         await serve(app, settings.listen, found.stop, sock=socket)
         await database.close()

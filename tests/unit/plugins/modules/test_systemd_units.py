@@ -213,7 +213,7 @@ def test_one_microsecond_decides(systemd, tmp_path, later, outdated):
     assert call({"name": "a", "files": [str(path)]}, check=True).changed == outdated
 
 
-def test_check_mode_trusts_predicted_changes(systemd, tmp_path):
+def test_check_mode_uses_predictions_of_earlier_tasks(systemd, tmp_path):
     path = tmp_path / "a.conf"
     path.write_text("x")
     os.utime(path, (1, 1))
@@ -255,7 +255,7 @@ def test_predicted_unit_file_counts_as_present(systemd):
         ("enabled", None, None),
     ],
 )
-def test_check_mode_predicts_a_daemon_reload(systemd, known, on_disk, done):
+def test_check_mode_predicts_a_reload_without_reloading(systemd, known, on_disk, done):
     if known:
         systemd.add("a.service", file=known)
     systemd.put("a.service", on_disk)
@@ -274,7 +274,7 @@ def test_check_mode_predicts_a_daemon_reload(systemd, known, on_disk, done):
         assert checked.data["diff"] == result.data["diff"] and not call({"name": "a"}).changed
 
 
-def test_failed_start_is_reported(systemd):
+def test_failed_start_reports_the_journal(systemd):
     systemd.add("a.service", active="inactive", broken=True)
     result = call({"name": "a"})
     assert result.failed and "it does not start" in result.data["msg"]

@@ -1,4 +1,4 @@
-"""The scheduler's REST API: wishes, the ledger, and why the scheduler does what it does."""
+"""The scheduler's REST API: the catalog, the ledger, and the reasons of the scheduler's decisions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ...common.app import create_app as create_base
 from ...common.database import DatabaseError
 from ...common.logs import get_logger
 from ...common.problems import Problem
-from ..catalog.catalog import Catalogue
+from ..catalog.catalog import Catalog
 from ..engine.view import EngineStatus, EngineView
 from ..matching.ad_matcher import AdMatcher
 from ..matching.matcher import Matcher
 from ..settings import SchedulerSettings
-from .catalog_routes import catalogue_router
+from .catalog_routes import catalog_router
 from .engine_routes import engine_router
 
 __all__ = ["create_app"]
 
 DESCRIPTION = (
     "Boots workers in many clouds for jobs that wait in an HTCondor pool, and retires them when there is no more work. "
-    "A PUT creates or updates: a field that is left out stays as it is, null returns it to its default, dry_run=true changes nothing."
+    "PUT creates or updates: a field that is left out keeps its value, null resets it to its default, dry_run=true changes nothing."
 )
 
 log = get_logger("distcloud.api")
@@ -33,30 +33,30 @@ log = get_logger("distcloud.api")
 def create_app(
     settings: SchedulerSettings,
     view: EngineView,
-    catalogue: Catalogue,
+    catalog: Catalog,
     *,
     registry: CollectorRegistry | None = None,
     ad_matcher: AdMatcher | None = None,
 ) -> FastAPI:
-    """The application; the engine's own metrics go into `registry`, `ad_matcher` answers whether a job matches (see `Matcher`)."""
+    """Create the application. `registry` holds the engine's metrics; `ad_matcher` decides whether a job matches (see `Matcher`)."""
     app = create_base(
         "Cloud Scheduler",
         settings,
         alive=lambda: view.status().stuck,
-        parts=lambda: parts_of(view.status()),
+        parts=lambda: dependencies_of(view.status()),
         description=DESCRIPTION,
         registry=registry,
     )
-    app.include_router(catalogue_router(catalogue))
+    app.include_router(catalog_router(catalog))
     app.include_router(engine_router(view, Matcher(settings.pool.domain, settings.condor_host, ad_matcher=ad_matcher)))
     app.add_exception_handler(DatabaseError, _on_database_error)
     return app
 
 
-def parts_of(status: EngineStatus) -> list[Part]:
-    """What the scheduler stands on. One cloud or queue of several may fail and the others go on; that all clouds fail is another thing.
+def dependencies_of(status: EngineStatus) -> list[Part]:
+    """The dependencies shown by /readyz. A single cloud or queue is optional; that at least one enabled cloud can be used is required.
 
-    Who asks is not known, so the words of a cloud's error, which are for its group, are not repeated here.
+    /readyz needs no token, so the text of a cloud's error, which is for its group only, is not repeated here.
     """
     clouds = [cloud for cloud in status.clouds if cloud.enabled]
     broken = [cloud for cloud in clouds if not cloud.reachable]
@@ -65,14 +65,14 @@ def parts_of(status: EngineStatus) -> list[Part]:
         Part("engine", "" if status.problem == status.database else status.problem),
         Part("database", status.database),
         Part("pool", "" if status.pool.reachable else status.pool.error or "not asked yet"),
-        *(Part(f"queue {name}", why, needed=False) for name, why in sorted(status.pool.unheard_queues.items())),
+        *(Part(f"queue {name}", why, needed=False) for name, why in sorted(status.pool.unreachable_queues.items())),
         Part("minter", status.minter),
         Part("clouds", none),
-        *(Part(f"cloud {cloud.group}/{cloud.cloud}", "cannot be used; GET /v1/status says why", needed=False) for cloud in broken),
+        *(Part(f"cloud {cloud.group}/{cloud.cloud}", "cannot be used; GET /v1/status shows the reason", needed=False) for cloud in broken),
     ]
 
 
 async def _on_database_error(_: Request, error: Exception) -> JSONResponse:
     log.error("database_failed", error=str(error))
-    detail = f"the database cannot be used at the moment, nothing was changed: {error}"
+    detail = f"the database is not available, nothing was changed: {error}"
     return problems.response(Problem(503, "database", detail, headers={"Retry-After": "10"}))

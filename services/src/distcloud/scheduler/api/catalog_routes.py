@@ -1,4 +1,4 @@
-"""Paths of groups, clouds and metadata."""
+"""Routes of groups, clouds and metadata."""
 
 from __future__ import annotations
 
@@ -7,99 +7,105 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 
 from ...common.app import CallerDep
-from ..catalog.catalog import Catalogue
-from ..catalog.schemas import NAME, Answer, CloudBody, GroupBody, MetadataBody
+from ..catalog.catalog import Catalog
+from ..catalog.schemas import NAME, ChangeResponse, CloudRequest, GroupRequest, MetadataRequest
 
 GroupName = Annotated[str, Path(pattern=NAME, description="name of a group")]
-CloudName = Annotated[str, Path(pattern=NAME, description="name of a cloud within its group")]
+CloudName = Annotated[str, Path(pattern=NAME, description="name of a cloud, unique within its group")]
 PartName = Annotated[str, Path(pattern=NAME, description="name of a metadata part")]
-DryRun = Annotated[bool, Query(description="tell what would change, change nothing")]
+DryRun = Annotated[bool, Query(description="return what would change without changing it")]
 
 
-def catalogue_router(catalogue: Catalogue) -> APIRouter:
-    """Routes over a catalogue."""
+def catalog_router(catalog: Catalog) -> APIRouter:
+    """Create the routes of a catalog."""
     router = APIRouter(prefix="/v1")
-    _groups(router, catalogue)
-    _clouds(router, catalogue)
-    _metadata(router, catalogue)
+    _groups(router, catalog)
+    _clouds(router, catalog)
+    _metadata(router, catalog)
     return router
 
 
-def _groups(router: APIRouter, catalogue: Catalogue) -> None:
+def _groups(router: APIRouter, catalog: Catalog) -> None:
     path = "/groups/{group}"
 
-    @router.get("/groups", tags=["groups"], summary="All groups that the token sees")
+    @router.get("/groups", tags=["catalog"], summary="List the groups that the token may read")
     async def list_groups(caller: CallerDep) -> list[dict[str, Any]]:
-        return await catalogue.groups(caller)
+        return await catalog.groups(caller)
 
-    @router.get(path, tags=["groups"], summary="One group")
+    @router.get(path, tags=["catalog"], summary="Get a group")
     async def get_group(caller: CallerDep, group: GroupName) -> dict[str, Any]:
-        return await catalogue.group(caller, group)
+        return await catalog.group(caller, group)
 
-    @router.put(path, tags=["groups"], summary="Create (cloud_admin) or change a group")
-    async def put_group(caller: CallerDep, group: GroupName, wish: GroupBody, dry_run: DryRun = False) -> Answer:
-        return await catalogue.put_group(caller, group, wish.said(), dry_run=dry_run)
+    @router.put(path, tags=["catalog"], summary="Create (cloud_admin only) or update a group")
+    async def put_group(caller: CallerDep, group: GroupName, patch: GroupRequest, dry_run: DryRun = False) -> ChangeResponse:
+        return await catalog.put_group(caller, group, patch.explicit_fields(), dry_run=dry_run)
 
-    @router.delete(path, tags=["groups"], summary="Delete a group that has no clouds (cloud_admin)")
-    async def delete_group(caller: CallerDep, group: GroupName, dry_run: DryRun = False) -> Answer:
-        return await catalogue.delete_group(caller, group, dry_run=dry_run)
+    @router.delete(path, tags=["catalog"], summary="Delete a group without clouds (cloud_admin only)")
+    async def delete_group(caller: CallerDep, group: GroupName, dry_run: DryRun = False) -> ChangeResponse:
+        return await catalog.delete_group(caller, group, dry_run=dry_run)
 
 
-def _clouds(router: APIRouter, catalogue: Catalogue) -> None:
+def _clouds(router: APIRouter, catalog: Catalog) -> None:
     path = "/groups/{group}/clouds/{cloud}"
 
-    @router.get("/groups/{group}/clouds", tags=["clouds"], summary="The clouds of a group")
+    @router.get("/groups/{group}/clouds", tags=["catalog"], summary="List the clouds of a group")
     async def list_clouds(caller: CallerDep, group: GroupName) -> list[dict[str, Any]]:
-        return await catalogue.clouds(caller, group)
+        return await catalog.clouds(caller, group)
 
-    @router.get(path, tags=["clouds"], summary="One cloud")
+    @router.get(path, tags=["catalog"], summary="Get a cloud")
     async def get_cloud(caller: CallerDep, group: GroupName, cloud: CloudName) -> dict[str, Any]:
-        return await catalogue.cloud(caller, group, cloud)
+        return await catalog.cloud(caller, group, cloud)
 
-    @router.put(path, tags=["clouds"], summary="Create (disabled) or change a cloud")
-    async def put_cloud(caller: CallerDep, group: GroupName, cloud: CloudName, wish: CloudBody, dry_run: DryRun = False) -> Answer:
-        return await catalogue.put_cloud(caller, group, cloud, wish.said(), dry_run=dry_run)
+    @router.put(path, tags=["catalog"], summary="Create (disabled) or update a cloud")
+    async def put_cloud(
+        caller: CallerDep, group: GroupName, cloud: CloudName, patch: CloudRequest, dry_run: DryRun = False
+    ) -> ChangeResponse:
+        return await catalog.put_cloud(caller, group, cloud, patch.explicit_fields(), dry_run=dry_run)
 
-    @router.delete(path, tags=["clouds"], summary="Delete a cloud that has no VMs")
-    async def delete_cloud(caller: CallerDep, group: GroupName, cloud: CloudName, dry_run: DryRun = False) -> Answer:
-        return await catalogue.delete_cloud(caller, group, cloud, dry_run=dry_run)
+    @router.delete(path, tags=["catalog"], summary="Delete a cloud without VMs")
+    async def delete_cloud(caller: CallerDep, group: GroupName, cloud: CloudName, dry_run: DryRun = False) -> ChangeResponse:
+        return await catalog.delete_cloud(caller, group, cloud, dry_run=dry_run)
 
 
-def _metadata(router: APIRouter, catalogue: Catalogue) -> None:
-    """The same four operations for the parts of a group and for those of a cloud."""
+def _metadata(router: APIRouter, catalog: Catalog) -> None:
+    """The same four operations for the metadata parts of a group and of a cloud."""
     of_group = "/groups/{group}/metadata"
     of_cloud = "/groups/{group}/clouds/{cloud}/metadata"
 
-    @router.get(of_group, tags=["metadata"], summary="The cloud-init parts of a group")
+    @router.get(of_group, tags=["catalog"], summary="List the metadata parts of a group")
     async def list_group_parts(caller: CallerDep, group: GroupName) -> list[dict[str, Any]]:
-        return await catalogue.parts(caller, group, "")
+        return await catalog.parts(caller, group, "")
 
-    @router.get(of_group + "/{name}", tags=["metadata"], summary="One part of a group")
+    @router.get(of_group + "/{name}", tags=["catalog"], summary="Get a metadata part of a group")
     async def get_group_part(caller: CallerDep, group: GroupName, name: PartName) -> dict[str, Any]:
-        return await catalogue.part(caller, group, "", name)
+        return await catalog.part(caller, group, "", name)
 
-    @router.put(of_group + "/{name}", tags=["metadata"], summary="Create or change a part of a group")
-    async def put_group_part(caller: CallerDep, group: GroupName, name: PartName, wish: MetadataBody, dry_run: DryRun = False) -> Answer:
-        return await catalogue.put_part(caller, group, "", name, wish.said(), dry_run=dry_run)
+    @router.put(of_group + "/{name}", tags=["catalog"], summary="Create or update a metadata part of a group")
+    async def put_group_part(
+        caller: CallerDep, group: GroupName, name: PartName, patch: MetadataRequest, dry_run: DryRun = False
+    ) -> ChangeResponse:
+        return await catalog.put_part(caller, group, "", name, patch.explicit_fields(), dry_run=dry_run)
 
-    @router.delete(of_group + "/{name}", tags=["metadata"], summary="Delete a part of a group")
-    async def delete_group_part(caller: CallerDep, group: GroupName, name: PartName, dry_run: DryRun = False) -> Answer:
-        return await catalogue.delete_part(caller, group, "", name, dry_run=dry_run)
+    @router.delete(of_group + "/{name}", tags=["catalog"], summary="Delete a metadata part of a group")
+    async def delete_group_part(caller: CallerDep, group: GroupName, name: PartName, dry_run: DryRun = False) -> ChangeResponse:
+        return await catalog.delete_part(caller, group, "", name, dry_run=dry_run)
 
-    @router.get(of_cloud, tags=["metadata"], summary="The cloud-init parts of a cloud")
+    @router.get(of_cloud, tags=["catalog"], summary="List the metadata parts of a cloud")
     async def list_cloud_parts(caller: CallerDep, group: GroupName, cloud: CloudName) -> list[dict[str, Any]]:
-        return await catalogue.parts(caller, group, cloud)
+        return await catalog.parts(caller, group, cloud)
 
-    @router.get(of_cloud + "/{name}", tags=["metadata"], summary="One part of a cloud")
+    @router.get(of_cloud + "/{name}", tags=["catalog"], summary="Get a metadata part of a cloud")
     async def get_cloud_part(caller: CallerDep, group: GroupName, cloud: CloudName, name: PartName) -> dict[str, Any]:
-        return await catalogue.part(caller, group, cloud, name)
+        return await catalog.part(caller, group, cloud, name)
 
-    @router.put(of_cloud + "/{name}", tags=["metadata"], summary="Create or change a part of a cloud")
+    @router.put(of_cloud + "/{name}", tags=["catalog"], summary="Create or update a metadata part of a cloud")
     async def put_cloud_part(
-        caller: CallerDep, group: GroupName, cloud: CloudName, name: PartName, wish: MetadataBody, dry_run: DryRun = False
-    ) -> Answer:
-        return await catalogue.put_part(caller, group, cloud, name, wish.said(), dry_run=dry_run)
+        caller: CallerDep, group: GroupName, cloud: CloudName, name: PartName, patch: MetadataRequest, dry_run: DryRun = False
+    ) -> ChangeResponse:
+        return await catalog.put_part(caller, group, cloud, name, patch.explicit_fields(), dry_run=dry_run)
 
-    @router.delete(of_cloud + "/{name}", tags=["metadata"], summary="Delete a part of a cloud")
-    async def delete_cloud_part(caller: CallerDep, group: GroupName, cloud: CloudName, name: PartName, dry_run: DryRun = False) -> Answer:
-        return await catalogue.delete_part(caller, group, cloud, name, dry_run=dry_run)
+    @router.delete(of_cloud + "/{name}", tags=["catalog"], summary="Delete a metadata part of a cloud")
+    async def delete_cloud_part(
+        caller: CallerDep, group: GroupName, cloud: CloudName, name: PartName, dry_run: DryRun = False
+    ) -> ChangeResponse:
+        return await catalog.delete_part(caller, group, cloud, name, dry_run=dry_run)

@@ -1,4 +1,4 @@
-"""Paths of what the engine knows and does: status, VMs, the last plan, and why a job waits."""
+"""Routes of the engine: status, VMs, the last plan, and why a job waits."""
 
 from __future__ import annotations
 
@@ -15,53 +15,55 @@ from ..domain.model import VmState
 from ..domain.records import VmDetail
 from ..engine.view import EngineView
 from ..matching.matcher import Matcher
-from . import responses as shapes
+from . import responses
 from .explanation import Explainer
 
-VmId = Annotated[str, Path(pattern=r"^vm-[a-z2-7]{16}$", description="id in the ledger, also the server's name")]
+VmId = Annotated[str, Path(pattern=r"^vm-[a-z2-7]{16}$", description="id of the VM in the ledger, also the name of its server")]
 
 
 def engine_router(view: EngineView, matcher: Matcher) -> APIRouter:
-    """Routes over a running engine; `matcher` is for these routes alone."""
+    """Create the routes of a running engine. `matcher` must not be shared with the engine."""
     router = APIRouter(prefix="/v1", tags=["engine"])
     explainer = Explainer(view, matcher)
 
-    @router.get("/status", summary="How the engine, the pool and each cloud are")
+    @router.get("/status", summary="Get the status of the engine, the pool and each cloud")
     async def get_status(caller: CallerDep) -> dict[str, Any]:
-        return shapes.status(view.status(), caller)
+        return responses.status_response(view.status(), caller)
 
-    @router.get("/vms", summary="VMs, newest first")
+    @router.get("/vms", summary="List VMs, newest first")
     async def list_vms(
         caller: CallerDep,
-        state: Annotated[list[VmState] | None, Query(description="repeat for several; default: all that are not gone")] = None,
+        state: Annotated[list[VmState] | None, Query(description="may be repeated; default: every state except gone")] = None,
         cloud: Annotated[str | None, Query(pattern=NAME)] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        cursor: Annotated[str | None, Query(max_length=256, pattern=r"^[A-Za-z0-9._:=,|+-]+$", description="of the page before")] = None,
+        cursor: Annotated[
+            str | None, Query(max_length=256, pattern=r"^[A-Za-z0-9._:=,|+-]+$", description="cursor of the previous page")
+        ] = None,
     ) -> dict[str, Any]:
         try:
-            return shapes.page(await view.vms(states=state, groups=_groups_of(caller), cloud=cloud, limit=limit, cursor=cursor))
+            return responses.page_response(await view.vms(states=state, groups=_groups_of(caller), cloud=cloud, limit=limit, cursor=cursor))
         except ValueError as error:
-            raise Problem(422, "invalid", "cursor: is not one of ours", [FieldError("cursor", "is not one of ours")]) from error
+            raise Problem(422, "invalid", "cursor: is invalid", [FieldError("cursor", "is invalid")]) from error
 
-    @router.get("/totals", summary="How many VMs each cloud has and had, by state")
+    @router.get("/totals", summary="Count the current and former VMs of each cloud by state")
     async def get_totals(caller: CallerDep) -> dict[str, Any]:
-        return shapes.totals(await view.totals(_groups_of(caller)))
+        return responses.totals_response(await view.totals(_groups_of(caller)))
 
-    @router.get("/vms/{vm}", summary="One VM with its history")
+    @router.get("/vms/{vm}", summary="Get a VM with its history")
     async def get_vm(caller: CallerDep, vm: VmId) -> dict[str, Any]:
-        return shapes.vm(await _seen(caller, vm), events=True)
+        return responses.vm_response(await _visible_vm(caller, vm), events=True)
 
-    @router.post("/vms/{vm}/retire", summary="Let a VM finish its jobs and go")
+    @router.post("/vms/{vm}/retire", summary="Retire a VM: it finishes its jobs and is then deleted")
     async def retire(caller: CallerDep, vm: VmId) -> dict[str, Any]:
-        found = await _seen(caller, vm)
+        found = await _visible_vm(caller, vm)
         caller.must_manage(found.vm.group)
         try:
-            answer = await view.retire(vm, caller.name)
+            result = await view.retire(vm, caller.name)
         except KeyError as error:
             raise _unknown(vm) from error
-        return {"changed": answer.changed, "before": {"state": answer.before.value}, "after": {"state": answer.after.value}}
+        return {"changed": result.changed, "before": {"state": result.before.value}, "after": {"state": result.after.value}}
 
-    @router.post("/groups/{group}/clouds/{cloud}/retire", summary="Let all VMs of a cloud finish their jobs and go")
+    @router.post("/groups/{group}/clouds/{cloud}/retire", summary="Retire all VMs of a cloud")
     async def retire_cloud(
         caller: CallerDep, group: Annotated[str, Path(pattern=NAME)], cloud: Annotated[str, Path(pattern=NAME)]
     ) -> dict[str, Any]:
@@ -76,16 +78,16 @@ def engine_router(view: EngineView, matcher: Matcher) -> APIRouter:
                 break
         retired = []
         for found in alive:
-            with contextlib.suppress(KeyError):  # it went by itself in the meantime
+            with contextlib.suppress(KeyError):  # it is gone in the meantime
                 if (await view.retire(found.vm.id, caller.name)).changed:
                     retired.append(found.vm.id)
         return {"changed": bool(retired), "retired": retired, "alive": len(alive)}
 
-    @router.get("/plan", summary="The last plan, every decision with its reason")
+    @router.get("/plan", summary="Get the last plan with the reason of every decision")
     async def get_plan(caller: CallerDep) -> dict[str, Any]:
-        return shapes.plan(view.last_plan(), caller)
+        return responses.plan_response(view.last_plan(), caller)
 
-    @router.get("/explain", summary="Why a job waits, cloud by cloud")
+    @router.get("/explain", summary="Explain for each cloud why a job waits")
     async def explain(
         caller: CallerDep,
         job: Annotated[
@@ -95,7 +97,7 @@ def engine_router(view: EngineView, matcher: Matcher) -> APIRouter:
     ) -> dict[str, Any]:
         return await explainer.explain(caller, job)
 
-    async def _seen(caller: Caller, vm: str) -> VmDetail:
+    async def _visible_vm(caller: Caller, vm: str) -> VmDetail:
         found = await view.vm(vm)
         if found is None or not caller.sees(found.vm.group):
             raise _unknown(vm)
@@ -109,4 +111,4 @@ def _groups_of(caller: Caller) -> list[str] | None:
 
 
 def _unknown(vm: str) -> Problem:
-    return Problem(404, "no-such-vm", f"there is no VM {vm} in the ledger, or it is of a group that is not yours")
+    return Problem(404, "no-such-vm", f"the ledger has no VM {vm}, or it belongs to a group that you may not read")

@@ -1,4 +1,4 @@
-"""Answers why one job waits: asks the engine for the job, and the planner for its judgement of it."""
+"""Explain why a job waits, from the engine's view of the job and the planner's decisions."""
 
 from __future__ import annotations
 
@@ -17,86 +17,88 @@ from ..planning.explain import Explanation, explain, summary
 from ..planning.planner import plan_from
 from ..pool.base import PoolUnavailable
 from ..pool.demand import GRID, LOCAL, SCHEDULER
-from . import responses as shapes
+from . import responses
 
 STATUS = {1: "idle", 2: "running", 3: "removed", 4: "completed", 5: "held", 6: "transferring output", 7: "suspended"}
 _NO_WORKER = {
-    SCHEDULER: "The job is of the scheduler universe: it runs on the submit node itself (as DAGMan does) and needs no worker.",
-    GRID: "The job is of the grid universe: the submit node hands it to another system, and it needs no worker here.",
-    LOCAL: "The job is of the local universe: it runs on the submit node itself and needs no worker.",
+    SCHEDULER: "The job is in the scheduler universe: it runs on the submit node (as DAGMan does) and needs no worker.",
+    GRID: "The job is in the grid universe: the submit node forwards it to another system, and it needs no worker here.",
+    LOCAL: "The job is in the local universe: it runs on the submit node and needs no worker.",
 }
 
 
 class Explainer:
-    """Explains one job at a time, in a thread: matching many clouds takes a while and must not hold up the engine."""
+    """Explains one job at a time, in a thread: matching many clouds takes time and must not block the engine."""
 
     def __init__(self, view: EngineView, matcher: Matcher) -> None:
         self._view = view
         self._matcher = matcher
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def explain(self, caller: Caller, job: str) -> dict[str, Any]:
-        """Raises 404 for a job that is unknown or of a group the caller does not see, 503 when the pool does not answer."""
+        """Raises Problem 404 for a job that is unknown or of a group the caller may not read, 503 if the pool does not answer."""
         try:
-            async with self._turn:  # the queue is asked by the process that the engine needs as well
+            async with self._lock:  # the engine uses the same subprocess to query the queue
                 inputs = await self._view.explain_inputs(job)
         except PoolUnavailable as error:
             raise Problem(503, "pool", f"the pool did not answer: {error}", headers={"Retry-After": "10"}) from error
         hidden = not caller.sees(inputs.demand.group) if inputs.demand is not None else caller.groups is not None
         if not inputs.found or hidden:
-            detail = f"the queue has no job {job}, or it is of a group that is not yours; condor_history may know it"
+            detail = f"the queue has no job {job}, or it belongs to a group that you may not read; look it up in condor_history"
             raise Problem(404, "no-such-job", detail)
         sentence, judged = "", list[Explanation]()
         if inputs.demand is not None and inputs.universe not in _NO_WORKER:
             try:
-                async with self._turn:
+                async with self._lock:
                     sentence, judged = await asyncio.to_thread(self._judge, inputs, inputs.demand, self._view.last_plan())
             except MatchingUnavailable as error:
                 raise Problem(503, "matching", str(error), headers={"Retry-After": "10"}) from error
         return {
             "job": inputs.job,
             "status": STATUS.get(inputs.status or 0, "unknown"),
-            "demand": None if inputs.demand is None else shapes.demand(inputs.demand),
+            "demand": None if inputs.demand is None else responses.demand_response(inputs.demand),
             "summary": _summary(inputs) or sentence,
-            "clouds": [shapes.explanation(explanation) for explanation in judged],
+            "clouds": [responses.explanation_response(explanation) for explanation in judged],
         }
 
     def _judge(self, inputs: ExplainInputs, job: Demand, last: PlanRecord | None) -> tuple[str, list[Explanation]]:
-        """What the last plan said of jobs like this one; for a job that came after it, what a plan for it alone would say."""
+        """The last plan's decision on jobs like this one; for a job that is newer than the plan, the result of a plan for it alone."""
         world, judged, demand = inputs.world, None, job
-        unbegun: dict[str, str] = {}
+        not_started: dict[str, str] = {}
         if last is not None:
-            demand = _alike(job, last.world.demand) or job
+            demand = _matching_row(job, last.world.demand) or job
             if demand is not job:
                 world, judged = last.world, last.plan
                 boots = ((action, why) for action, why in last.failures if isinstance(action, Boot))
-                unbegun = {boot.cloud: f"; but not begun: {why}" for boot, why in boots if boot.group == job.group}
+                not_started = {boot.cloud: f"; but not started: {why}" for boot, why in boots if boot.group == job.group}
         if judged is None:
             demand = replace(job, idle=max(1, job.idle))
             judged = plan_from(replace(world, demand=(demand,)), self._matcher)
-        told = explain(demand, judged, world.clouds, world.groups, self._matcher)
-        hindered = {each.cloud: unbegun[each.cloud] for each in told if each.reason is Reason.DEMAND and each.cloud in unbegun}
-        told = [replace(each, sentence=each.sentence + hindered.get(each.cloud, "")) for each in told]
-        return summary(demand, judged) + "".join(dict.fromkeys(hindered.values())), told
+        explanations = explain(demand, judged, world.clouds, world.groups, self._matcher)
+        failures = {
+            each.cloud: not_started[each.cloud] for each in explanations if each.reason is Reason.DEMAND and each.cloud in not_started
+        }
+        explanations = [replace(each, sentence=each.sentence + failures.get(each.cloud, "")) for each in explanations]
+        return summary(demand, judged) + "".join(dict.fromkeys(failures.values())), explanations
 
 
-def _alike(job: Demand, rows: Sequence[Demand]) -> Demand | None:
-    """The row that counts this job among its own."""
-    kind = _kind(job)
-    return next((row for row in rows if _kind(row) == kind), None)
+def _matching_row(job: Demand, rows: Sequence[Demand]) -> Demand | None:
+    """The demand row that includes this job."""
+    job_class = _job_class(job)
+    return next((row for row in rows if _job_class(row) == job_class), None)
 
 
-def _kind(demand: Demand) -> Demand:
+def _job_class(demand: Demand) -> Demand:
     return replace(demand, idle=0, running=0, waiting_since=None)
 
 
 def _summary(inputs: ExplainInputs) -> str:
-    """What the queue alone already says; empty for a job that waits for a worker."""
+    """The explanation that follows from the queue alone; empty for a job that waits for a worker."""
     if inputs.universe in _NO_WORKER:
         held = f"The job is held: {inputs.hold_reason or 'no reason given'}. " if inputs.status == 5 else ""
         return held + _NO_WORKER[inputs.universe]
     if inputs.demand is None:
-        return "The job is not for this scheduler: it is in no group (DistcloudGroup, or group_name in its Requirements)."
+        return "The job is not for this scheduler: it names no group (DistcloudGroup, or group_name in its Requirements)."
     if inputs.status == 5:
         return f"The job is held: {inputs.hold_reason or 'no reason given'}. Release it (condor_release) and it can get a worker."
     if inputs.status == 2:

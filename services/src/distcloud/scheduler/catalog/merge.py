@@ -1,4 +1,4 @@
-"""Lays a wish over what is stored: pure functions from state and wish to the state that results, or to a refusal."""
+"""Merge a partial update into a stored resource: pure functions from state and patch to the resulting state or an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from ...common.problems import FieldError, Problem
 from . import validation as checks
 
-MARK = "********"
+REDACTED = "********"
 SECRETS = ("application_credential_secret", "password")
 APPLICATION_CREDENTIAL = "v3applicationcredential"
 PASSWORD = "v3password"  # noqa: S105  the name of a method
@@ -46,66 +46,66 @@ METADATA_DEFAULTS: Mapping[str, Any] = {"mime_type": "cloud-config", "priority":
 
 
 @dataclass(frozen=True, slots=True)
-class LaidCloud:
-    """A cloud's state after the wish: `state["auth"]` without secrets, `secrets` in clear text (never to be shown)."""
+class MergedCloud:
+    """A cloud's state after the patch: `state["auth"]` has no secrets, `secrets` are in clear text (never to be returned or logged)."""
 
     state: dict[str, Any]
     secrets: dict[str, str]
     changed_secrets: tuple[str, ...]
 
 
-def lay(
-    before: Mapping[str, Any] | None, wish: Mapping[str, Any], defaults: Mapping[str, Any], required: tuple[str, ...]
+def merge_patch(
+    before: Mapping[str, Any] | None, patch: Mapping[str, Any], defaults: Mapping[str, Any], required: tuple[str, ...]
 ) -> dict[str, Any]:
-    """The state after a wish. Raises Problem 422 where a field without a default is missing or reset."""
+    """The state after a patch. Raises Problem 422 if a field without a default is missing or reset."""
     after = dict(defaults if before is None else before)
     errors = []
-    for key, value in wish.items():
+    for key, value in patch.items():
         if value is None and key in required:
-            errors.append(FieldError(key, "has no default to return to; give a value"))
+            errors.append(FieldError(key, "has no default to reset to; give a value"))
         else:
             after[key] = defaults[key] if value is None else value
-    errors += [FieldError(key, "is required to create it") for key in required if key not in after and key not in wish]
+    errors += [FieldError(key, "is required to create it") for key in required if key not in after and key not in patch]
     refuse(errors)
     return after
 
 
-def lay_metadata(before: Mapping[str, Any] | None, wish: Mapping[str, Any]) -> dict[str, Any]:
-    """A part's state after a wish; its content has to suit its type."""
-    after = lay(before, wish, METADATA_DEFAULTS, ("content",))
+def merge_metadata(before: Mapping[str, Any] | None, patch: Mapping[str, Any]) -> dict[str, Any]:
+    """A metadata part's state after a patch. Raises Problem 422 if its content does not match its type."""
+    after = merge_patch(before, patch, METADATA_DEFAULTS, ("content",))
     wrong = checks.part(after["content"], after["mime_type"])
     if wrong:
         refuse([FieldError("content", wrong)])
     return after
 
 
-def lay_cloud(before: Mapping[str, Any] | None, stored: Mapping[str, str], wish: Mapping[str, Any]) -> LaidCloud:
-    """A cloud's state after a wish; `stored` are its secrets as they are now."""
-    fields = {key: value for key, value in wish.items() if key != "auth" and not (key == "enabled" and value is None)}
-    after = lay({**before} if before is not None else None, fields, CLOUD_DEFAULTS, ("region",))
+def merge_cloud(before: Mapping[str, Any] | None, stored: Mapping[str, str], patch: Mapping[str, Any]) -> MergedCloud:
+    """A cloud's state after a patch; `stored` are its current secrets."""
+    fields = {key: value for key, value in patch.items() if key != "auth" and not (key == "enabled" and value is None)}
+    after = merge_patch({**before} if before is not None else None, fields, CLOUD_DEFAULTS, ("region",))
     old = dict(before["auth"]) if before is not None else {}
-    if "auth" in wish and wish["auth"] is None:
-        refuse([FieldError("auth", "has no default to return to; give the account")])
-    if before is None and "auth" not in wish:
+    if "auth" in patch and patch["auth"] is None:
+        refuse([FieldError("auth", "has no default to reset to; give the account")])
+    if before is None and "auth" not in patch:
         refuse([FieldError("auth", "is required to create it")])
-    auth, secrets = _lay_auth(old, stored, wish.get("auth", {}))
+    auth, secrets = _merge_auth(old, stored, patch.get("auth", {}))
     after["auth"] = auth
     changed = tuple(
-        f"auth.{name}" for name in SECRETS if wish.get("auth", {}).get(name) is not None and not _same(stored.get(name), secrets.get(name))
+        f"auth.{name}" for name in SECRETS if patch.get("auth", {}).get(name) is not None and not _same(stored.get(name), secrets.get(name))
     )
-    return LaidCloud(after, secrets, changed)
+    return MergedCloud(after, secrets, changed)
 
 
-def _lay_auth(old: Mapping[str, Any], stored: Mapping[str, str], wish: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Account and secrets after a wish, each complete. A secret is kept only for the account and the server it was given for."""
-    method = _method(old, wish)
+def _merge_auth(old: Mapping[str, Any], stored: Mapping[str, str], patch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The complete account and secrets after a patch. A stored secret is kept only for the account and server it was given for."""
+    method = _method(old, patch)
     keys = {"auth_url", "interface", *METHOD_KEYS[method]}
     merged: dict[str, Any] = {key: value for key, value in old.items() if key in keys}
-    merged.update({key: value for key, value in wish.items() if key in keys and key not in SECRETS})
+    merged.update({key: value for key, value in patch.items() if key in keys and key not in SECRETS})
     merged = {key: value for key, value in merged.items() if value is not None}
-    if wish.get("project_id") is not None and "project_name" not in wish:
+    if patch.get("project_id") is not None and "project_name" not in patch:
         merged.pop("project_name", None)
-    if wish.get("project_name") is not None and "project_id" not in wish:
+    if patch.get("project_name") is not None and "project_id" not in patch:
         merged.pop("project_id", None)
     if method == PASSWORD:
         merged.setdefault("user_domain_name", "Default")
@@ -125,12 +125,12 @@ def _lay_auth(old: Mapping[str, Any], stored: Mapping[str, str], wish: Mapping[s
     if method == PASSWORD and "project_name" in merged and "project_id" in merged:
         errors.append(FieldError("auth.project_id", "give project_name or project_id, not both"))
     secrets: dict[str, str] = {}
-    if wish.get(name) is not None:
-        secrets[name] = wish[name]
+    if patch.get(name) is not None:
+        secrets[name] = patch[name]
     elif old and any(old.get(key) != merged.get(key) for key in identity):
-        moved = ", ".join(key for key in identity if old.get(key) != merged.get(key))
-        errors.append(FieldError(f"auth.{name}", f"has to be given together with another {moved}"))
-    elif name in stored and name not in wish:
+        changed = ", ".join(key for key in identity if old.get(key) != merged.get(key))
+        errors.append(FieldError(f"auth.{name}", f"is required when {changed} changes"))
+    elif name in stored and name not in patch:
         secrets[name] = stored[name]
     else:
         errors.append(FieldError(f"auth.{name}", "is required"))
@@ -138,21 +138,27 @@ def _lay_auth(old: Mapping[str, Any], stored: Mapping[str, str], wish: Mapping[s
     return {"auth_type": method, **merged}, secrets
 
 
-def _method(old: Mapping[str, Any], wish: Mapping[str, Any]) -> str:
-    """Which way of logging in is meant."""
-    meant = [method for method, keys in METHOD_KEYS.items() if any(wish.get(key) is not None for key in keys)]
-    if len(meant) > 1:
-        refuse([FieldError("auth", "names an application credential and a user; give one of them (a credential has its project within)")])
-    if meant:
-        return meant[0]
+def _method(old: Mapping[str, Any], patch: Mapping[str, Any]) -> str:
+    """The authentication method that the patch or the stored account selects."""
+    given = [method for method, keys in METHOD_KEYS.items() if any(patch.get(key) is not None for key in keys)]
+    if len(given) > 1:
+        refuse(
+            [
+                FieldError(
+                    "auth", "names an application credential and a user; give only one (an application credential is bound to its project)"
+                )
+            ]
+        )
+    if given:
+        return given[0]
     if "auth_type" in old:
         return str(old["auth_type"])
     refuse([FieldError("auth", "give application_credential_id and application_credential_secret, or username, password and project_name")])
     raise AssertionError("unreachable")
 
 
-def moves(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
-    """The fields by which a cloud would become another place: what a cloud admin enabled was the old one."""
+def changed_location(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
+    """The changed fields that point the cloud at another location, which no cloud admin has enabled."""
     if before is None:
         return []
     found = [key for key in ("driver", "region") if before[key] != after[key]]
@@ -161,24 +167,24 @@ def moves(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[st
     return found
 
 
-def swaps(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
-    """The field by which a cloud would get a credential of perhaps another project, which only the log-in with it tells."""
+def changed_credential(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
+    """The changed field that may bring a credential of another project, which is only known after login."""
     key = "application_credential_id"
     return [f"auth.{key}"] if before is not None and before["auth"].get(key) != after["auth"].get(key) else []
 
 
-def shown(state: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """A state as clients see it: times as text, every secret that is set as a mark."""
+def redacted(state: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A state as clients see it: times as text, every secret that is set replaced by asterisks."""
     out = dict(state)
     if "credential_expires_at" in out:
         out["credential_expires_at"] = checks.iso(out["credential_expires_at"])
     if "auth" in out:
-        out["auth"] = {**out["auth"], **dict.fromkeys(secrets or {}, MARK)}
+        out["auth"] = {**out["auth"], **dict.fromkeys(secrets or {}, REDACTED)}
     return out
 
 
 def refuse(errors: list[FieldError]) -> None:
-    """Raise the errors as one refusal, if there are any."""
+    """Raise one Problem 422 with all errors, if there are any."""
     if errors:
         raise Problem(422, "invalid", "; ".join(f"{error.field}: {error.message}" for error in errors), errors)
 

@@ -1,6 +1,6 @@
-"""What people may wish of groups, clouds and metadata: the schema of the API's bodies.
+"""Request and response schemas of groups, clouds and metadata.
 
-Every field may be left out (then it stays as it is, or takes its default at creation) or be null (then it returns to its default).
+A field that is left out keeps its value, or gets its default at creation. A field that is null is reset to its default.
 """
 
 from __future__ import annotations
@@ -19,58 +19,58 @@ RESERVED_ATTRIBUTES = frozenset(
 MAX_NUMBER = 1_000_000_000
 
 
-def _plain(text: str) -> str:
+def _without_nul(text: str) -> str:
     if "\x00" in text:
-        raise ValueError("should not hold a NUL character")
+        raise ValueError("should not contain a NUL character")
     return text
 
 
-Text = Annotated[str, AfterValidator(_plain)]
-Short = Annotated[Text, StringConstraints(min_length=1, max_length=255)]
+Text = Annotated[str, AfterValidator(_without_nul)]
+ShortText = Annotated[Text, StringConstraints(min_length=1, max_length=255)]
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 Secret = Annotated[Text, StringConstraints(min_length=1, max_length=4096)]
-Count = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
+Limit = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
 Moment = Annotated[float | None, BeforeValidator(checks.moment)]
 
 
-class Body(BaseModel):
-    """Base of all bodies: exact types, no unknown fields."""
+class RequestSchema(BaseModel):
+    """Base of all request schemas: strict types, no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
-    def said(self) -> dict[str, Any]:
-        """Only the fields that were given; a null stays a null."""
+    def explicit_fields(self) -> dict[str, Any]:
+        """Only the fields that the request contains, including those that are null."""
         return self.model_dump(exclude_unset=True)
 
 
-class GroupBody(Body):
-    """A tenant: whose jobs are served, and with which defaults."""
+class GroupRequest(RequestSchema):
+    """A tenant whose jobs are served, with its defaults."""
 
     keep_alive: Annotated[int, Field(ge=0, le=2_592_000)] | None = Field(None, description="seconds an idle worker is kept (default 300)")
-    default_flavor: Short | None = Field(None, description="for jobs that name none; default: the smallest that fits")
-    default_image: Short | None = Field(None, description="for jobs that name none")
+    default_flavor: ShortText | None = Field(None, description="for jobs that do not request one; default: the smallest that fits")
+    default_image: ShortText | None = Field(None, description="for jobs that do not request one")
     aliases: Annotated[dict[Name, Annotated[list[Name], Field(max_length=200)]], Field(max_length=100)] | None = Field(
-        None, description="alias to names of clouds; replaced as a whole"
+        None, description="maps an alias to names of clouds; replaced as a whole"
     )
 
 
-class AuthBody(Body):
+class AuthRequest(RequestSchema):
     """An account, with the keys of clouds.yaml: an application credential, or a user with a project."""
 
-    auth_url: Short | None = Field(None, description="Keystone's URL, ending in /v3")
-    interface: Literal["public", "internal", "admin"] | None = Field(None, description="which endpoints are used (default public)")
-    application_credential_id: Short | None = None
-    application_credential_secret: Secret | None = Field(None, description="never shown again")
-    username: Short | None = None
-    password: Secret | None = Field(None, description="never shown again")
-    user_domain_name: Short | None = Field(None, description="default Default")
-    project_name: Short | None = None
-    project_id: Short | None = None
-    project_domain_name: Short | None = Field(None, description="default Default")
+    auth_url: ShortText | None = Field(None, description="Keystone's URL, ending in /v3")
+    interface: Literal["public", "internal", "admin"] | None = Field(None, description="endpoint interface (default public)")
+    application_credential_id: ShortText | None = None
+    application_credential_secret: Secret | None = Field(None, description="write-only")
+    username: ShortText | None = None
+    password: Secret | None = Field(None, description="write-only")
+    user_domain_name: ShortText | None = Field(None, description="default Default")
+    project_name: ShortText | None = None
+    project_id: ShortText | None = None
+    project_domain_name: ShortText | None = Field(None, description="default Default")
 
     @field_validator("auth_url")
     @classmethod
-    def _is_a_url(cls, url: str | None) -> str | None:
+    def _valid_auth_url(cls, url: str | None) -> str | None:
         if url is None:
             return None
         scheme, _, rest = url.partition("://")
@@ -80,65 +80,73 @@ class AuthBody(Body):
         return url.rstrip("/")
 
 
-class CloudBody(Body):
+class CloudRequest(RequestSchema):
     """An account in a region as one group uses it."""
 
     driver: Literal["openstack"] | None = Field(None, description="default openstack")
-    region: Short | None = Field(None, description="region_name; required at creation")
-    auth: AuthBody | None = Field(None, description="required at creation; merged key by key")
+    region: ShortText | None = Field(None, description="region_name; required at creation")
+    auth: AuthRequest | None = Field(None, description="required at creation; merged key by key")
     ca_certificate: Annotated[str, StringConstraints(max_length=262_144)] | None = Field(None, description="PEM; default: the system's")
-    credential_expires_at: Moment = Field(None, description="ISO 8601; workers are not booted when it is near")
-    enabled: bool | None = Field(None, description="false at creation; only scope cloud_admin sets it; null leaves it")
-    frozen: bool | None = Field(None, description="no new workers for the time being (default false)")
-    priority: Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] | None = Field(None, description="higher goes first (default 0)")
-    max_vms: Count | None = Field(None, description="default: no bound but the quota")
-    max_cores: Count | None = None
-    max_ram_mib: Count | None = None
-    soft_max_vms: Count | None = Field(None, description="no new worker once all servers of the project, foreign ones too, are that many")
-    soft_max_cores: Count | None = None
-    soft_max_ram_mib: Count | None = None
-    default_flavor: Short | None = None
-    default_image: Short | None = None
-    flavor_exclusions: Annotated[list[Short], Field(max_length=200)] | None = Field(None, description="names of flavors never used")
-    network: Short | None = Field(None, description="name or id; default: the only one")
-    security_groups: Annotated[list[Short], Field(max_length=50)] | None = None
-    keypair: Short | None = None
+    credential_expires_at: Moment = Field(None, description="ISO 8601; no workers are booted shortly before it")
+    enabled: bool | None = Field(None, description="false at creation; only scope cloud_admin may set it; null keeps it")
+    frozen: bool | None = Field(None, description="true: boot no new workers (default false)")
+    priority: Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] | None = Field(
+        None, description="clouds with a higher priority are used first (default 0)"
+    )
+    max_vms: Limit | None = Field(None, description="default: limited by the quota only")
+    max_cores: Limit | None = None
+    max_ram_mib: Limit | None = None
+    soft_max_vms: Limit | None = Field(None, description="boot no new worker once the project has this many servers, foreign ones included")
+    soft_max_cores: Limit | None = None
+    soft_max_ram_mib: Limit | None = None
+    default_flavor: ShortText | None = None
+    default_image: ShortText | None = None
+    flavor_exclusions: Annotated[list[ShortText], Field(max_length=200)] | None = Field(
+        None, description="names of flavors that are never used"
+    )
+    network: ShortText | None = Field(None, description="name or id; default: the only network")
+    security_groups: Annotated[list[ShortText], Field(max_length=50)] | None = None
+    keypair: ShortText | None = None
     attributes: (
         Annotated[
             dict[Annotated[str, StringConstraints(pattern=ATTRIBUTE)], Annotated[Text, StringConstraints(max_length=1024)]],
             Field(max_length=50),
         ]
         | None
-    ) = Field(None, description="further attributes of its workers' slots; replaced as a whole")
+    ) = Field(None, description="additional attributes of its workers' slots; replaced as a whole")
 
     @field_validator("ca_certificate")
     @classmethod
-    def _is_pem(cls, text: str | None) -> str | None:
+    def _valid_pem(cls, text: str | None) -> str | None:
         return None if text is None else checks.certificates(text)
 
     @field_validator("attributes")
     @classmethod
-    def _are_free(cls, attributes: dict[str, str] | None) -> dict[str, str] | None:
+    def _not_reserved(cls, attributes: dict[str, str] | None) -> dict[str, str] | None:
         taken = sorted(key for key in attributes or {} if key.lower() in RESERVED_ATTRIBUTES or key.lower().startswith("distcloud"))
         if taken:
-            raise ValueError(f"{', '.join(taken)}: set by the scheduler itself; use another name")
+            raise ValueError(f"{', '.join(taken)}: reserved for the scheduler; use another name")
         return attributes
 
 
-class MetadataBody(Body):
+class MetadataRequest(RequestSchema):
     """A cloud-init part of a group, or of one of its clouds."""
 
-    content: Text | None = Field(None, description="a template with variables and if; required at creation")
-    mime_type: Annotated[str, AfterValidator(checks.mime_type)] | None = Field(None, description="cloud-init's type (default cloud-config)")
-    priority: Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] | None = Field(None, description="lower comes first (default 0)")
+    content: Text | None = Field(None, description="a template with variables and conditions; required at creation")
+    mime_type: Annotated[str, AfterValidator(checks.mime_type)] | None = Field(
+        None, description="MIME type for cloud-init (default cloud-config)"
+    )
+    priority: Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] | None = Field(
+        None, description="parts with a lower priority come first (default 0)"
+    )
     enabled: bool | None = Field(None, description="default true")
-    excluded_clouds: Annotated[list[Name], Field(max_length=200)] | None = Field(None, description="clouds whose workers do not get it")
+    excluded_clouds: Annotated[list[Name], Field(max_length=200)] | None = Field(None, description="clouds whose workers do not receive it")
 
 
-class Answer(BaseModel):
-    """What a PUT or DELETE did, or in a dry run would do. Secrets show as ********."""
+class ChangeResponse(BaseModel):
+    """What a PUT or DELETE changed, or would change in a dry run. Secrets are shown as ********."""
 
     changed: bool
     before: dict[str, Any] | None
     after: dict[str, Any] | None
-    changed_secrets: list[str] = Field([], description="given secrets that differ from the stored ones, dotted")
+    changed_secrets: list[str] = Field([], description="dotted names of given secrets that differ from the stored ones")

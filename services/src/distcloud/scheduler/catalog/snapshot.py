@@ -1,4 +1,4 @@
-"""The catalogue as the engine needs it: groups, clouds with their secrets opened, and cloud-init parts, read in one go."""
+"""A snapshot of the catalog for the engine: groups, clouds with decrypted secrets, and cloud-init parts, read in one transaction."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..worker.user_data import MetadataPart
 
 
 @dataclass(frozen=True, slots=True)
-class CloudWish:
-    """A cloud as the catalogue wants it: `cloud` without anything observed. `problem` says why its secrets cannot be used."""
+class CloudSpec:
+    """The desired state of a cloud: `cloud` holds nothing observed. `problem` says why its secrets cannot be used."""
 
     cloud: Cloud
     account: Account
@@ -28,19 +28,19 @@ class CloudWish:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """All of the catalogue."""
+class CatalogSnapshot:
+    """The whole catalog at one moment."""
 
     groups: tuple[Group, ...] = ()
-    clouds: Mapping[CloudKey, CloudWish] = field(default_factory=dict)
-    parts: Mapping[CloudKey, tuple[MetadataPart, ...]] = field(default_factory=dict)  # cloud "" holds the group's own
+    clouds: Mapping[CloudKey, CloudSpec] = field(default_factory=dict)
+    parts: Mapping[CloudKey, tuple[MetadataPart, ...]] = field(default_factory=dict)  # cloud "" holds those of the group
 
     def parts_for(self, key: CloudKey) -> tuple[MetadataPart, ...]:
         return (*self.parts.get((key[0], ""), ()), *(self.parts.get(key, ()) if key[1] else ()))
 
 
-async def read_wishes(database: Database, box: SecretBox) -> Wishes:
-    """Raises DatabaseError."""
+async def load_catalog(database: Database, box: SecretBox) -> CatalogSnapshot:
+    """Read the catalog. Raises DatabaseError."""
     async with database.read() as session:
         groups = (await session.scalars(select(GroupRow).order_by(GroupRow.name))).all()
         clouds = (await session.scalars(select(CloudRow).order_by(CloudRow.group_name, CloudRow.name))).all()
@@ -58,21 +58,21 @@ async def read_wishes(database: Database, box: SecretBox) -> Wishes:
                 excluded_clouds=tuple(row.excluded_clouds),
             )
         )
-    return Wishes(
+    return CatalogSnapshot(
         groups=tuple(_group(row) for row in groups),
         clouds={(row.group_name, row.name): _cloud(row, box) for row in clouds},
         parts={key: tuple(found) for key, found in parts.items()},
     )
 
 
-async def remember_projects(database: Database, seen: Mapping[CloudKey, tuple[Account, str]]) -> None:
-    """Binds each cloud to the project that its account was seen in, unless that is known, or the account has changed since.
+async def record_projects(database: Database, projects: Mapping[CloudKey, tuple[Account, str]]) -> None:
+    """Bind each cloud to the project of its account, unless the project is known already or the account has changed since.
 
     Raises DatabaseError.
     """
 
     async def work(session: AsyncSession) -> None:
-        for key, (account, project) in sorted(seen.items()):
+        for key, (account, project) in sorted(projects.items()):
             row = await session.get(CloudRow, key, with_for_update=True)
             if row is not None and row.project is None and (row.region, _auth(row)) == (account.region, account.auth):
                 row.project = project
@@ -90,14 +90,14 @@ def _group(row: GroupRow) -> Group:
     )
 
 
-def _cloud(row: CloudRow, box: SecretBox) -> CloudWish:
+def _cloud(row: CloudRow, box: SecretBox) -> CloudSpec:
     problem = ""
     secrets: dict[str, str] = {}
     try:
         if row.auth_secrets:
             secrets = {str(key): str(value) for key, value in json.loads(box.open(row.auth_secrets)).items()}
     except SecretError as error:
-        problem = f"{error}; give the cloud's secret anew"
+        problem = f"{error}; set the cloud's secret again"
     cloud = Cloud(
         name=row.name,
         group=row.group_name,
@@ -126,7 +126,7 @@ def _cloud(row: CloudRow, box: SecretBox) -> CloudWish:
         keypair=row.keypair,
         project=row.project or "",
     )
-    return CloudWish(cloud, account, frozenset(row.flavor_exclusions or ()), problem)
+    return CloudSpec(cloud, account, frozenset(row.flavor_exclusions or ()), problem)
 
 
 def _auth(row: CloudRow) -> dict[str, str]:

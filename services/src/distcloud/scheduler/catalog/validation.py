@@ -1,4 +1,4 @@
-"""Whether texts that people hand in can be used: certificates, cloud-init parts, times. Pure; an error says what was expected."""
+"""Validation of user input: certificates, cloud-init parts, times. Pure; an error says what was expected."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _ANY_WORKER = WorkerSettings(host="vm-sample", domain="example.org", condor_host
 
 
 def certificates(text: str) -> str:
-    """PEM certificates in one canonical form. Raises ValueError."""
+    """Return PEM certificates in canonical form. Raises ValueError."""
     if "PRIVATE KEY" in text:
-        raise ValueError("holds a private key; give certificates only")
+        raise ValueError("contains a private key; give certificates only")
     try:
         found = x509.load_pem_x509_certificates(text.encode("ascii"))
     except (ValueError, UnicodeEncodeError):
@@ -39,22 +39,24 @@ def certificates(text: str) -> str:
 
 
 def mime_type(text: str) -> str:
-    """One of cloud-init's types; the three common ones without `text/`. Raises ValueError."""
+    """Normalize a MIME type of cloud-init; the three common types lose their `text/`. Raises ValueError."""
     short = text.removeprefix("text/")
     if short in SHORT_TYPES:
         return short
     if f"text/{short}" in FURTHER_TYPES:
         return f"text/{short}"
     if short.startswith("x-shellscript-per-"):
-        raise ValueError("should be x-shellscript: a worker boots once, and nothing on it runs scripts of the types x-shellscript-per-...")
+        raise ValueError(
+            "should be x-shellscript: a worker boots once, and cloud-init there does not run scripts of the types x-shellscript-per-..."
+        )
     raise ValueError(f"should be one of {', '.join((*SHORT_TYPES, *FURTHER_TYPES))}")
 
 
 def part(content: str, mime: str) -> str | None:
-    """What is wrong with a cloud-init part, or None: it has to be usable on a worker, and cloud-config may give no key twice."""
+    """What is wrong with a cloud-init part, or None. It must be usable on a worker, and cloud-config must not repeat a key."""
     size = len(content.encode("utf-8"))
     if size > MAX_PART_BYTES:
-        return f"is {size} bytes long; a part holds at most {MAX_PART_BYTES}"
+        return f"is {size} bytes long; the maximum is {MAX_PART_BYTES}"
     if "x-shellscript" in mime and not content.startswith("#!"):
         return "should begin with an interpreter line such as #!/bin/sh"
     try:
@@ -64,12 +66,12 @@ def part(content: str, mime: str) -> str | None:
     except UserDataError as error:
         return str(error).removeprefix("metadata part of the group").removeprefix(": ").strip()
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        return f"is no YAML once filled in: {yaml_problem(error)}"
+        return f"is not valid YAML after template expansion: {yaml_problem(error)}"
     return None
 
 
 def moment(value: Any) -> float | None:
-    """Seconds since the epoch from ISO 8601 text (UTC where it names no zone, as Keystone writes it) or a number. Raises ValueError."""
+    """Seconds since the epoch from a number or ISO 8601 text (UTC if it has no zone, as Keystone writes it). Raises ValueError."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
@@ -80,13 +82,13 @@ def moment(value: Any) -> float | None:
         except ValueError:
             raise ValueError("should be a time such as 2027-01-31T12:00:00Z") from None
         value = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-    if not 0 <= value < 253_402_300_800:  # false for NaN and for integers beyond all floats as well
+    if not 0 <= value < 253_402_300_800:  # also false for NaN and for integers too large for a float
         raise ValueError("should be a time between 1970 and 9999")
     return float(value)
 
 
 def iso(at: float | None) -> str | None:
-    """A time as ISO 8601 text in UTC, to the second."""
+    """Format a time as ISO 8601 text in UTC, to the second."""
     if at is None:
         return None
     return datetime.fromtimestamp(math.floor(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""The clouds: one protocol (`base.CloudDriver`) and one driver a kind of cloud."""
+"""Cloud drivers: one protocol (`base.CloudDriver`), and one driver per kind of cloud."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .openstack import OpenStackDriver
 
 
 def make_driver(account: Account) -> CloudDriver:
-    """The driver for an account's kind of cloud. Raises CloudError for a kind that there is none for, or an unusable account."""
+    """Create the driver for an account. Raises CloudError for an unsupported driver or an unusable account."""
     if account.driver == "openstack":
         return OpenStackDriver(account)
-    raise CloudError(ErrorKind.REJECTED, account.label, f"driver: there is none called {account.driver}; use openstack", undone=True)
+    raise CloudError(ErrorKind.REJECTED, account.label, f"driver: {account.driver} is not supported; use openstack", no_effect=True)

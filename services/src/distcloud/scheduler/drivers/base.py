@@ -1,51 +1,33 @@
-"""What the engine asks of any cloud, and the kinds of refusal it understands.
+"""The protocol of cloud drivers, and the kinds of errors that the engine distinguishes.
 
-A driver knows one account in one region. It keeps no record of servers: the cloud's listing is the truth about what exists.
+A driver serves one account in one region. It stores nothing about servers: only the cloud's listing says which exist.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol
 
+from ...openstack.credential import Credential
+from ...openstack.errors import CloudError, ErrorKind
 from ..domain.model import Flavor, Limits, Resources
 from ..domain.states import ServerStatus
 
-# Keys of the metadata on every server of ours.
+__all__ = ["CloudError", "ErrorKind"]
+
+# Metadata keys of our servers: the ownership tag.
 META_SCHEDULER = "distcloud_scheduler"  # the scheduler's permanent UUID
 META_VM = "distcloud_vm"  # the ledger id
 META_GROUP = "distcloud_group"
 META_CLOUD = "distcloud_cloud"
 
 
-class ErrorKind(StrEnum):
-    AUTH = "auth"  # the account's credential is refused
-    QUOTA = "quota"
-    NOT_FOUND = "not_found"
-    UNREACHABLE = "unreachable"  # no answer, or an answer that says nothing about the request
-    REJECTED = "rejected"  # understood and refused
-
-
-class CloudError(Exception):
-    """A call to a cloud failed. The message names cloud and cause and says what to do; it holds no secret.
-
-    `undone` is true when it is certain that the cloud did nothing: only then may a create be taken as not having happened.
-    """
-
-    def __init__(self, kind: ErrorKind, cloud: str, message: str, *, undone: bool) -> None:
-        super().__init__(f"cloud {cloud}: {message}")
-        self.kind = kind
-        self.cloud = cloud
-        self.undone = undone
-
-
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One cloud of the catalogue with what is needed to log in and to boot there. `secrets` never leaves the driver.
+    """One cloud of the catalog with the data needed to log in and to boot servers. `secrets` never leaves the driver.
 
-    `project` is the id of the project that the cloud was enabled for (empty: not known yet); a driver works in no other.
+    `project` is the id of the project that the cloud was enabled for (empty: not known yet); a driver works in no other project.
     """
 
     group: str
@@ -64,26 +46,14 @@ class Account:
     def label(self) -> str:
         return f"{self.group}/{self.name}"
 
-
-def check_project(account: Account, project: str) -> None:
-    """Raises CloudError for a log-in to another project than the cloud was enabled for.
-
-    A credential carries its project within, so who may change the credential could move the cloud by it. Refused at the log-in, nothing
-    is booted or deleted there, and no server at home is taken for gone because that project does not list it.
-    """
-    if account.project and project != account.project:
-        raise CloudError(
-            ErrorKind.AUTH,
-            account.label,
-            f"its credential belongs to project {project}, but the cloud was enabled for project {account.project}; "
-            "give it a credential of that project, or have a cloud_admin disable it and enable it again",
-            undone=True,
-        )
+    @property
+    def credential(self) -> Credential:
+        return Credential(self.label, self.auth, self.secrets, self.region, self.ca_certificate, self.project)
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server of the account's project. `resources` is None where the cloud does not say (a cell of it is down)."""
+    """One server of the account's project. `resources` is None if the cloud does not report them (one of its cells is down)."""
 
     id: str
     name: str
@@ -97,16 +67,16 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All servers of the project. `whole` false: the cloud itself said that some may lack, so absence proves nothing."""
+    """All servers of the project. If not `complete`, some may be missing according to the cloud, so absence proves nothing."""
 
     servers: tuple[Server, ...]
-    whole: bool = True
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What changes seldom: `images` are name -> id (the newest of a name), `project` the key of the quota, `networks` the names
-    and ids that stand for one network each (None: not to be known)."""
+    """What changes rarely: `images` maps names to ids (the newest image of a name), `project` identifies the quota, `networks` are
+    the names and ids that identify exactly one network (None: unknown)."""
 
     flavors: tuple[Flavor, ...]
     images: Mapping[str, str]
@@ -124,26 +94,26 @@ class ServerRequest:
     image: str
     user_data: bytes = field(repr=False)
     metadata: Mapping[str, str]
-    network: str | None = None  # None: the account's
+    network: str | None = None  # None: the network of the account
 
 
 class CloudDriver(Protocol):
-    """Every method may raise CloudError, and ends within the driver's own time-outs."""
+    """Every method may raise CloudError, and ends within the driver's own timeouts."""
 
     async def servers(self) -> Listing: ...
 
     async def inventory(self) -> Inventory: ...
 
     async def create(self, request: ServerRequest) -> str:
-        """The new server's id. It is named `request.vm_id`. Never repeated by the driver: an answer may have been lost."""
+        """Create a server named `request.vm_id`; returns its id. Never retried by the driver, because a response may have been lost."""
         ...
 
     async def delete(self, server_id: str) -> None:
-        """Asks the cloud to delete; a server that is not there (any more) is no error."""
+        """Ask the cloud to delete a server. A server that does not exist is not an error."""
         ...
 
-    async def sweep(self, server_id: str) -> None:
-        """Takes away what a deleted server may have left behind (ports)."""
+    async def delete_leftovers(self, server_id: str) -> None:
+        """Delete what a deleted server may have left behind (ports)."""
         ...
 
     async def close(self) -> None: ...

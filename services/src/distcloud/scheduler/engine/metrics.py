@@ -1,4 +1,4 @@
-"""The engine's Prometheus metrics, all names in one place."""
+"""The engine's Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -11,47 +11,49 @@ from ..domain.model import Demand
 
 
 class Meters:
-    """Labels are names from the catalogue and words of ours, so their number is bounded."""
+    """Labels are names from the catalog and fixed terms, so their number is bounded."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         registry = registry or CollectorRegistry()
         seconds = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-        self._cycle = Histogram("distcloud_scheduler_cycle_seconds", "Time of one cycle.", buckets=seconds, registry=registry)
-        self._failed = Counter("distcloud_scheduler_cycle_failures", "Cycles that could not be finished.", registry=registry)
-        self._looks = Histogram(
-            "distcloud_scheduler_cloud_look_seconds", "Time to list a cloud.", ("cloud",), buckets=seconds, registry=registry
+        self._cycle = Histogram("distcloud_scheduler_cycle_seconds", "Duration of a cycle.", buckets=seconds, registry=registry)
+        self._failed = Counter("distcloud_scheduler_cycle_failures", "Cycles that failed.", registry=registry)
+        self._listings = Histogram(
+            "distcloud_scheduler_cloud_listing_seconds", "Duration of listing a cloud.", ("cloud",), buckets=seconds, registry=registry
         )
-        self._look_failures = Counter(
-            "distcloud_scheduler_cloud_look_failures", "Looks at a cloud that failed.", ("cloud",), registry=registry
+        self._listing_failures = Counter(
+            "distcloud_scheduler_cloud_listing_failures", "Listings of a cloud that failed.", ("cloud",), registry=registry
         )
-        self._reachable = Gauge("distcloud_scheduler_cloud_reachable", "Whether a cloud may be counted on.", ("cloud",), registry=registry)
+        self._reachable = Gauge("distcloud_scheduler_cloud_reachable", "Whether a cloud is reachable.", ("cloud",), registry=registry)
         self._vms = Gauge("distcloud_scheduler_vms", "Live VMs.", ("cloud", "state"), registry=registry)
-        self._changes = Counter("distcloud_scheduler_vm_changes", "Changes of state.", ("cloud", "to_state"), registry=registry)
-        self._orders = Counter("distcloud_scheduler_orders", "Orders carried out.", ("cloud", "order", "outcome"), registry=registry)
-        self._jobs = Gauge("distcloud_scheduler_jobs", "Jobs of our groups.", ("group", "status"), registry=registry)
-        self._pool = Gauge("distcloud_scheduler_pool_reachable", "Whether the pool answers.", registry=registry)
+        self._changes = Counter("distcloud_scheduler_vm_changes", "Changes of a VM's state.", ("cloud", "to_state"), registry=registry)
+        self._operations = Counter(
+            "distcloud_scheduler_operations", "Operations on VMs.", ("cloud", "operation", "outcome"), registry=registry
+        )
+        self._jobs = Gauge("distcloud_scheduler_jobs", "Jobs of the scheduler's groups.", ("group", "status"), registry=registry)
+        self._pool = Gauge("distcloud_scheduler_pool_reachable", "Whether the pool is reachable.", registry=registry)
         self._boot = Histogram(
             "distcloud_scheduler_registration_seconds",
-            "From the request of a VM to its first sight in the pool.",
+            "From the request of a VM to its registration in the pool.",
             ("cloud",),
             buckets=(10, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200, 3600),
             registry=registry,
         )
-        self._shown: set[tuple[str, str]] = set()
-        self._jobs_shown: set[tuple[str, str]] = set()
+        self._vm_labels: set[tuple[str, str]] = set()
+        self._job_labels: set[tuple[str, str]] = set()
 
-    def cycled(self, seconds: float) -> None:
+    def cycle_completed(self, seconds: float) -> None:
         self._cycle.observe(seconds)
 
     def cycle_failed(self) -> None:
         self._failed.inc()
 
-    def looked(self, cloud: str, seconds: float, *, ok: bool) -> None:
-        self._looks.labels(cloud).observe(seconds)
+    def listing_completed(self, cloud: str, seconds: float, *, ok: bool) -> None:
+        self._listings.labels(cloud).observe(seconds)
         if not ok:
-            self._look_failures.labels(cloud).inc()
+            self._listing_failures.labels(cloud).inc()
 
-    def saw(
+    def update_gauges(
         self,
         vms: Mapping[tuple[str, str], Mapping[str, int]],
         demand: Iterable[Demand],
@@ -59,31 +61,31 @@ class Meters:
         pool_reachable: bool,
         clouds_reachable: Mapping[str, bool],
     ) -> None:
-        """What a cycle found: live VMs by (group, cloud) and state, jobs, and who answers."""
-        _set(self._vms, self._shown, {(f"{group}/{cloud}", state): n for (group, cloud), of in vms.items() for state, n in of.items()})
+        """Set the gauges after a cycle: live VMs by (group, cloud) and state, jobs, reachability."""
+        _set(self._vms, self._vm_labels, {(f"{group}/{cloud}", state): n for (group, cloud), of in vms.items() for state, n in of.items()})
         jobs: Tally[tuple[str, str]] = Tally()
         for kind in demand:
             jobs[kind.group, "idle"] += kind.idle
             jobs[kind.group, "running"] += kind.running
-        _set(self._jobs, self._jobs_shown, jobs)
+        _set(self._jobs, self._job_labels, jobs)
         self._pool.set(pool_reachable)
         for cloud, reachable in clouds_reachable.items():
             self._reachable.labels(cloud).set(reachable)
 
-    def changed(self, cloud: str, to_state: str) -> None:
+    def vm_state_changed(self, cloud: str, to_state: str) -> None:
         self._changes.labels(cloud, to_state).inc()
 
-    def ordered(self, cloud: str, order: str, outcome: str) -> None:
-        self._orders.labels(cloud, order, outcome).inc()
+    def operation_completed(self, cloud: str, operation: str, outcome: str) -> None:
+        self._operations.labels(cloud, operation, outcome).inc()
 
-    def registered(self, cloud: str, seconds: float) -> None:
+    def vm_registered(self, cloud: str, seconds: float) -> None:
         self._boot.labels(cloud).observe(seconds)
 
 
-def _set(gauge: Gauge, shown: set[tuple[str, str]], counts: Mapping[tuple[str, str], int]) -> None:
-    """By labels; what was there before and is not any more becomes 0."""
-    for labels in shown - set(counts):
+def _set(gauge: Gauge, known: set[tuple[str, str]], counts: Mapping[tuple[str, str], int]) -> None:
+    """Set a gauge by labels; labels that are no longer counted become 0."""
+    for labels in known - set(counts):
         gauge.labels(*labels).set(0)
     for labels, count in counts.items():
         gauge.labels(*labels).set(count)
-    shown |= set(counts)
+    known |= set(counts)

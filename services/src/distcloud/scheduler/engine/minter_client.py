@@ -1,4 +1,4 @@
-"""What a VM is trusted with: a pool token from the minter (join, no more) and a key by which it can be told to drain."""
+"""Credentials of a VM: a pool token from the minter, which only allows joining, and a key that authorizes draining it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any, Protocol
 from ..domain.model import Policy
 
 _KEY_BYTES = 48
-_MARGIN = 3600.0  # the last drain is asked at maximum age and takes drain_timeout; its end must still find the token valid
+_MARGIN = 3600.0  # the token must outlive the last drain, which starts at maximum age and takes drain_timeout
 _ANSWER_AT_MOST = 65536
 
 
 class MinterUnavailable(Exception):
-    """The minter did not answer, or refused; the message says which. It holds no token."""
+    """The minter did not answer or refused; the message says which. It contains no token."""
 
 
 class Minter(Protocol):
-    """Signs worker tokens and refuses identities whose VM is gone."""
+    """Signs worker tokens and revokes the identities of deleted VMs."""
 
     async def mint(self, vm_id: str, lifetime: int) -> str: ...
 
@@ -31,18 +31,18 @@ class Minter(Protocol):
 
 
 def new_drain_key() -> str:
-    """A key of one VM: text that goes byte for byte into the worker's key file."""
+    """Generate the drain key of one VM: text that is written unchanged to the worker's key file."""
     return base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode("ascii")
 
 
 def token_lifetime(policy: Policy) -> int:
-    """Seconds that a pool token must live: the VM's maximum age and its longest drain, else a restart of the collector
-    would turn running workers away."""
+    """Lifetime of a pool token in seconds: the VM's maximum age and its longest drain. With less, a restarted collector
+    would reject running workers."""
     return math.ceil(policy.max_vm_age + policy.drain_timeout + _MARGIN)
 
 
 class MinterSocket:
-    """The minter behind its Unix socket, one connection a request."""
+    """Client of the minter's Unix socket, with one connection per request."""
 
     def __init__(self, socket: Path, *, seconds: float = 15.0) -> None:
         self._socket = socket
@@ -74,5 +74,5 @@ class MinterSocket:
             hint = "is distcloud-minter.socket running?"
             raise MinterUnavailable(f"minter at {self._socket}: {error or type(error).__name__}; {hint}") from error
         if not isinstance(answer, dict) or "error" in answer:
-            raise MinterUnavailable(f"minter: {answer.get('error') if isinstance(answer, dict) else 'no JSON object'}")
+            raise MinterUnavailable(f"minter: {answer.get('error') if isinstance(answer, dict) else 'response is not a JSON object'}")
         return answer

@@ -1,4 +1,4 @@
-"""Creates that a cloud did not answer: a sign that it makes no servers, unless it was away altogether at that time."""
+"""Create calls that a cloud did not answer: they count as failed servers unless the whole cloud was unreachable at that time."""
 
 from __future__ import annotations
 
@@ -9,42 +9,43 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class _Create:
     error: str
-    undone: bool  # surely no server came of it
-    failed_looks: int  # when it began
+    no_effect: bool  # certainly no server was created
+    failed_listings: int  # when the call began
 
 
 class UnansweredCreates:
-    """Of one cloud. The next look judges them: one that fails, then or while the create was under way, excuses the cloud.
+    """The unanswered create calls of one cloud. They are decided by the next listing: if one failed then or during the call, the
+    create is not counted as a failed server.
 
-    Looks are compared by number, not by time: clocks are set. Losing this excuses the cloud, and no more.
+    Listings are compared by number, not by time, because clocks may be set. After a restart, pending creates are not counted.
     """
 
     def __init__(self) -> None:
-        self.failed_looks = 0
-        self._unjudged: dict[str, _Create] = {}
-        self._suspected: dict[str, str] = {}  # VM -> error; a failure only once it is proven that no server came of it
+        self.failed_listings = 0
+        self._pending: dict[str, _Create] = {}
+        self._suspected: dict[str, str] = {}  # VM -> error; counted only once the absence of a server is proven
 
-    def add(self, vm_id: str, error: str, *, undone: bool, failed_looks: int) -> None:
-        self._unjudged[vm_id] = _Create(error, undone, failed_looks)
+    def add(self, vm_id: str, error: str, *, no_effect: bool, failed_listings: int) -> None:
+        self._pending[vm_id] = _Create(error, no_effect, failed_listings)
 
     def pending(self) -> tuple[str, ...]:
-        """What a look that begins now may judge."""
-        return (*self._unjudged,)
+        """The creates that a listing that begins now may decide."""
+        return (*self._pending,)
 
-    def look_failed(self) -> None:
-        self.failed_looks += 1
+    def listing_failed(self) -> None:
+        self.failed_listings += 1
 
-    def look_succeeded(self, pending: Iterable[str]) -> list[str]:
-        """The errors that count as failed servers already now; `pending` is from before the look."""
-        judged = {vm_id: self._unjudged.pop(vm_id) for vm_id in pending if vm_id in self._unjudged}
-        blamed = {vm_id: create for vm_id, create in judged.items() if create.failed_looks == self.failed_looks}
-        self._suspected |= {vm_id: create.error for vm_id, create in blamed.items() if not create.undone}
-        return [create.error for create in blamed.values() if create.undone]
+    def listing_succeeded(self, pending: Iterable[str]) -> list[str]:
+        """The errors that count as failed servers now; `pending` was taken before the listing."""
+        decided = {vm_id: self._pending.pop(vm_id) for vm_id in pending if vm_id in self._pending}
+        counted = {vm_id: create for vm_id, create in decided.items() if create.failed_listings == self.failed_listings}
+        self._suspected |= {vm_id: create.error for vm_id, create in counted.items() if not create.no_effect}
+        return [create.error for create in counted.values() if create.no_effect]
 
     def lost(self, vm_id: str) -> str:
-        """The error of a create that no server came of, told once; empty when it does not speak against the cloud."""
+        """The error of a create without a server, returned once; empty if it does not count as a failure of the cloud."""
         return self._suspected.pop(vm_id, "")
 
-    def forget(self, living: set[str]) -> None:
-        """Drops those whose rows are closed; the unjudged go with the next look."""
-        self._suspected = {vm_id: error for vm_id, error in self._suspected.items() if vm_id in living}
+    def forget(self, live_ids: set[str]) -> None:
+        """Drop those whose rows are closed; pending ones are removed by the next listing."""
+        self._suspected = {vm_id: error for vm_id, error in self._suspected.items() if vm_id in live_ids}

@@ -1,6 +1,6 @@
-"""What the rest of the scheduler (REST API, command line, pages) may see and ask of the running engine.
+"""The interface of the running engine for the REST API.
 
-The engine implements `EngineView`; the API is written and tested against this protocol alone.
+The engine implements `EngineView`; the API is written and tested against this protocol only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..pool.demand import VANILLA
 
 @dataclass(frozen=True, slots=True)
 class PlanRecord:
-    """The last plan with the world it was made for; `failures` says which of its actions could not be begun, and why."""
+    """The last plan with the world it was made for; `failures` lists the actions that could not be started, and why."""
 
     at: float
     world: PlanInputs
@@ -26,7 +26,7 @@ class PlanRecord:
 
 @dataclass(frozen=True, slots=True)
 class CloudStatus:
-    """How the engine gets on with one cloud; times are seconds since the epoch."""
+    """The status of one cloud; times are seconds since the epoch."""
 
     group: str
     cloud: str
@@ -36,7 +36,7 @@ class CloudStatus:
     reachable: bool
     breaker: str  # closed, open, half_open
     boots_paused_until: float | None
-    error: str  # why it is not reachable or gets no new servers, worded for the admin; else empty
+    error: str  # why it is unreachable or gets no new servers, for the admin; else empty
     observed_at: float | None
     vms: Mapping[str, int]  # live VMs by state
     foreign_vms: int
@@ -47,7 +47,7 @@ class CloudStatus:
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
-    """Whether the pool answers, and what it last said; `unheard_queues` says of each queue that did not answer why."""
+    """Whether the pool is reachable, and its last response; `unreachable_queues` maps each queue that did not answer to the reason."""
 
     reachable: bool
     error: str
@@ -55,13 +55,13 @@ class PoolStatus:
     idle_jobs: int
     running_jobs: int
     slots: int
-    unheard_queues: Mapping[str, str] = field(default_factory=dict)
+    unreachable_queues: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """Of the engine as a whole. `stuck` says that its loop does not turn (what /healthz answers by); `database` and `minter` what
-    hinders these; `problem` is the first thing that keeps the engine from its work, `healthy` that there is none."""
+    """The status of the whole engine. `stuck` says that its loop does not turn (used by /healthz); `database` and `minter` hold the
+    problems of these dependencies; `problem` is the first problem that stops the engine, `healthy` means there is none."""
 
     scheduler_uuid: str
     started_at: float
@@ -80,8 +80,8 @@ class EngineStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class RetireAnswer:
-    """`changed` false: it was on its way out already (or had gone); `before` and `after` are states."""
+class RetireResult:
+    """The result of a retire request; `changed` is false if the VM was already being removed or gone."""
 
     changed: bool
     before: VmState
@@ -90,7 +90,7 @@ class RetireAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ExplainInputs:
-    """One job as the schedd has it, as a demand of its own, and the world to judge it in.
+    """One job from the schedd, as a demand of its own, and the world to evaluate it in.
 
     `demand` is None when the job is not for this scheduler (no group); `found` false when the schedd does not know the job.
     `status` is HTCondor's JobStatus (1 idle, 2 running, 5 held, ...), `universe` its JobUniverse (5 vanilla, 7 scheduler, ...).
@@ -106,7 +106,7 @@ class ExplainInputs:
 
 
 class EngineView(Protocol):
-    """What the engine offers; every method may be called from the API's event loop at any time."""
+    """The operations of the engine; every method may be called from the API's event loop at any time."""
 
     def status(self) -> EngineStatus: ...
 
@@ -123,13 +123,13 @@ class EngineView(Protocol):
     ) -> VmPage: ...
 
     async def totals(self, groups: Sequence[str] | None = None) -> tuple[VmTotals, ...]:
-        """One entry for each cloud that ever had a VM, also when it is no longer in the catalogue."""
+        """One entry for each cloud that ever had a VM, even if it is no longer in the catalog."""
         ...
 
     async def vm(self, vm_id: str) -> VmDetail | None: ...
 
-    async def retire(self, vm_id: str, who: str) -> RetireAnswer:
-        """Let the VM drain and go. Raises KeyError for an unknown id."""
+    async def retire(self, vm_id: str, who: str) -> RetireResult:
+        """Drain the VM, then delete it. Raises KeyError for an unknown id."""
         ...
 
     async def explain_inputs(self, job: str) -> ExplainInputs:
@@ -137,5 +137,5 @@ class EngineView(Protocol):
         ...
 
     def wake(self) -> None:
-        """Look again now: something in the catalogue changed."""
+        """Run a cycle now: the catalog has changed."""
         ...

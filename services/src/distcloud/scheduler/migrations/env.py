@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that the service opened (and has locked against a second one)."""
+"""Alembic's entry point: runs the migrations on the connection that the service has opened and locked."""
 
 from __future__ import annotations
 

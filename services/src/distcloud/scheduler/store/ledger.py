@@ -1,6 +1,6 @@
 """The ledger of VMs: every VM has a row before its cloud is asked, and every change of state is one transaction with its event.
 
-A change is always computed from the row as it is in the database in that moment, never from a copy that may be old.
+A change is always computed from the current row in the database, never from a copy that may be stale.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..domain.states import Event, Observation, advance, apply_event
 from ..drivers.base import META_VM, Server
 from .tables import CloudRow, SiteRow, VmEventRow, VmRow
 
-_COPIED = (
+_SHARED_FIELDS = (
     *("server_id", "registered_at", "last_seen_in_pool", "ever_used", "idle_since", "token_expires_at", "drain_requested_at"),
     *("delete_requested_at", "reason", "changed_at", "requested_at", "manual"),
 )
@@ -27,15 +27,15 @@ _COPIED = (
 OnChange = Callable[[Vm | None, Vm], None]
 
 
-class NotWanted(Exception):
-    """The cloud takes no new VM at this moment; the message says why."""
+class RequestRejected(Exception):
+    """The cloud accepts no new VM now; the message says why."""
 
 
 class Ledger:
     """Reads and changes rows; raises DatabaseError, and KeyError for an unknown id."""
 
     def __init__(self, database: Database, box: SecretBox, on_change: OnChange | None = None) -> None:
-        """`on_change(before, after)` hears of every change of state once it is committed; before is None for a new row."""
+        """`on_change(before, after)` is called after each committed change of state; `before` is None for a new row."""
         self._database = database
         self._box = box
         self._on_change = on_change or (lambda before, after: None)
@@ -48,21 +48,21 @@ class Ledger:
         """All VMs that are not gone, oldest first."""
         async with self._database.read() as session:
             rows = await session.scalars(select(VmRow).where(VmRow.state != VmState.GONE).order_by(VmRow.requested_at, VmRow.id))
-            return [vm_of(row) for row in rows]
+            return [vm_from_row(row) for row in rows]
 
     async def gone_among(self, ids: Iterable[str]) -> list[Vm]:
-        """Those of `ids` whose rows are closed: a server of theirs has come back."""
+        """The VMs among `ids` whose rows are closed; their servers have reappeared."""
         wanted = sorted(set(ids))
         if not wanted:
             return []
         async with self._database.read() as session:
             rows = await session.scalars(select(VmRow).where(VmRow.id.in_(wanted), VmRow.state == VmState.GONE))
-            return [vm_of(row) for row in rows]
+            return [vm_from_row(row) for row in rows]
 
     async def request(self, boot: Boot, *, region: str, now: float, token_expires_at: float, drain_key: str) -> Vm:
-        """The row of a new VM. Once this returns, whatever the cloud does can be found again.
+        """Insert the row of a new VM. From then on, any server that the cloud creates for it can be recognized.
 
-        Raises NotWanted when the cloud is not enabled in this very transaction: it may have been disabled since the plan began.
+        Raises RequestRejected if the cloud is not enabled in this transaction: it may have been disabled since planning began.
         """
         vm = Vm(
             id=new_vm_id(),
@@ -80,33 +80,33 @@ class Ledger:
             keep_alive=boot.keep_alive,
             reason=f"{boot.reason.value}: {boot.detail}" if boot.detail else boot.reason.value,
         )
-        sealed = self._box.seal(drain_key)
+        encrypted = self._box.seal(drain_key)
 
         async def write(session: AsyncSession) -> None:
             cloud = await session.get(CloudRow, (vm.group, vm.cloud), with_for_update=True)
             if cloud is None or not cloud.enabled or cloud.frozen:
-                why = "not there any more" if cloud is None else "frozen" if cloud.enabled else "disabled"
-                raise NotWanted(f"no boot on {vm.group}/{vm.cloud}: it is {why}")
-            _insert(session, vm, region, sealed)
+                why = "no longer in the catalog" if cloud is None else "frozen" if cloud.enabled else "disabled"
+                raise RequestRejected(f"no boot on {vm.group}/{vm.cloud}: it is {why}")
+            _insert(session, vm, region, encrypted)
 
         await self._database.run(write)
         self._on_change(None, vm)
         return vm
 
     async def adopt(self, server: Server, *, group: str, cloud: str, region: str, now: float, token_expires_at: float) -> Vm:
-        """A row for a server of ours that has none. Its drain key is unknown, so it cannot be told to drain.
+        """Insert a row for a server that carries our ownership tag but has no row. Its drain key is unknown, so it cannot be drained.
 
-        Raises NotWanted when the cloud was deleted in the meantime: nobody could delete the server any more. And when a row that is
-        not gone has the server already: clouds that share a project each tell of it, and a second row would delete it under the first.
+        Raises RequestRejected if the cloud was deleted in the meantime, because the server could then not be deleted. Also if a row
+        that is not gone has the server: clouds that share a project all list it, and a second row would delete it under the first.
         """
 
         async def write(session: AsyncSession) -> Vm:
             if await session.get(CloudRow, (group, cloud), with_for_update=True) is None:
-                raise NotWanted(f"server {server.id} is not adopted: cloud {group}/{cloud} is not there any more")
-            # By its id alone, whatever the cloud: clouds give UUIDs, and two that tell of one id share the server.
-            keeper = await session.scalar(select(VmRow).where(VmRow.server_id == server.id, VmRow.state != VmState.GONE).limit(1))
-            if keeper is not None:
-                raise NotWanted(f"server {server.id} is not adopted: VM {keeper.id} of cloud {keeper.group_name}/{keeper.cloud} has it")
+                raise RequestRejected(f"server {server.id} is not adopted: cloud {group}/{cloud} is no longer in the catalog")
+            # By id alone, across clouds: ids are UUIDs, so two clouds that list the same id share the server.
+            owner = await session.scalar(select(VmRow).where(VmRow.server_id == server.id, VmRow.state != VmState.GONE).limit(1))
+            if owner is not None:
+                raise RequestRejected(f"server {server.id} is not adopted: VM {owner.id} of cloud {owner.group_name}/{owner.cloud} has it")
             vm_id = server.metadata.get(META_VM, "")
             if not is_vm_id(vm_id) or await session.get(VmRow, vm_id) is not None:
                 vm_id = new_vm_id()  # a second server under a taken id, or no id of ours: it gets a row of its own all the same
@@ -122,7 +122,7 @@ class Ledger:
                 changed_at=now,
                 server_id=server.id,
                 token_expires_at=token_expires_at,
-                reason=f"{Reason.ORPHAN.value}: server {server.id} carries our mark and had no row",
+                reason=f"{Reason.ORPHAN.value}: server {server.id} carries our ownership tag and had no row",
             )
             _insert(session, vm, region, None)
             return vm
@@ -131,14 +131,14 @@ class Ledger:
         self._on_change(None, vm)
         return vm
 
-    async def order(
+    async def apply_event(
         self, vm_id: str, event: Event, now: float, *, reason: str = "", detail: str = "", server_id: str | None = None
     ) -> tuple[Vm, Vm]:
-        """One event from us or from a cloud's answer; gives the VM before and after."""
+        """Apply one event, ours or from a cloud's response; returns the VM before and after."""
 
         async def write(session: AsyncSession) -> tuple[Vm, Vm]:
             row = await _row(session, vm_id)
-            before = vm_of(row)
+            before = vm_from_row(row)
             after = apply_event(before, event, now, reason=reason, detail=detail, server_id=server_id)
             _store(session, row, before, after)
             return before, after
@@ -148,13 +148,13 @@ class Ledger:
             self._on_change(before, after)
         return before, after
 
-    async def observe(
-        self, seen: Mapping[str, Observation], now: float, policy: Policy, *, closing: frozenset[str] = frozenset()
+    async def apply_observations(
+        self, observations: Mapping[str, Observation], now: float, policy: Policy, *, closing: frozenset[str] = frozenset()
     ) -> list[tuple[Vm, Vm]]:
-        """What was seen of many VMs, in one transaction; gives before and after of those that changed.
+        """Apply the observations of many VMs in one transaction; returns before and after of those that changed.
 
-        A row is closed (gone) only for the ids in `closing`; others that ought to be closed are given back unchanged in the
-        ledger, with the state they ought to have: first their farewell has to be said (`act.Actor.farewell`).
+        Only rows in `closing` are closed (state gone). Others that should be closed stay unchanged in the ledger and are returned
+        with the state they should have: they must be deregistered first (`operations.Operations.deregister`).
         """
 
         def kept_open(before: Vm, after: Vm) -> bool:
@@ -162,11 +162,11 @@ class Ledger:
 
         async def write(session: AsyncSession) -> list[tuple[Vm, Vm]]:
             changed: list[tuple[Vm, Vm]] = []
-            # Locked, so that no order is overwritten that comes between; in one order, so that nobody waits for each other.
-            query = select(VmRow).where(VmRow.id.in_(sorted(seen))).order_by(VmRow.id).with_for_update()
+            # Locked, so that no concurrent event is overwritten; sorted, so that two transactions cannot deadlock.
+            query = select(VmRow).where(VmRow.id.in_(sorted(observations))).order_by(VmRow.id).with_for_update()
             for row in await session.scalars(query):
-                before = vm_of(row)
-                after = advance(before, seen[row.id], now, policy)
+                before = vm_from_row(row)
+                after = advance(before, observations[row.id], now, policy)
                 if after == before:
                     continue
                 changed.append((before, after))
@@ -174,14 +174,16 @@ class Ledger:
                     _store(session, row, before, after)
             return changed
 
-        changed = await self._database.run(write) if seen else []
+        changed = await self._database.run(write) if observations else []
         for before, after in changed:
             if after.state is not before.state and not kept_open(before, after):
                 self._on_change(before, after)
         return changed
 
-    async def stamp(self, vm_id: str, *, drain_requested_at: float | None = None, delete_requested_at: float | None = None) -> None:
-        """When an order was carried out."""
+    async def record_requests(
+        self, vm_id: str, *, drain_requested_at: float | None = None, delete_requested_at: float | None = None
+    ) -> None:
+        """Record when the VM was last asked to drain or the cloud to delete it."""
 
         async def write(session: AsyncSession) -> None:
             row = await _row(session, vm_id)
@@ -191,10 +193,10 @@ class Ledger:
         await self._database.run(write)
 
     async def drain_key(self, vm_id: str) -> str | None:
-        """The VM's own key in the clear; None for an adopted server. Raises SecretError."""
+        """The VM's own key in clear text; None for an adopted server. Raises SecretError."""
         async with self._database.read() as session:
-            sealed = (await session.get_one(VmRow, vm_id)).drain_key
-        return None if sealed is None else self._box.open(sealed)
+            encrypted = (await session.get_one(VmRow, vm_id)).drain_key
+        return None if encrypted is None else self._box.open(encrypted)
 
     async def detail(self, vm_id: str) -> VmDetail | None:
         async with self._database.read() as session:
@@ -207,7 +209,7 @@ class Ledger:
     async def page(
         self, *, states: Sequence[VmState] | None, groups: Sequence[str] | None, cloud: str | None, limit: int, cursor: str | None
     ) -> VmPage:
-        """Newest first. Raises ValueError for a cursor that is none."""
+        """One page, newest first. Raises ValueError if the cursor is invalid."""
         conditions: list[ColumnElement[bool]] = []
         conditions.append(VmRow.state != VmState.GONE if states is None else VmRow.state.in_([state.value for state in states]))
         if groups is not None:
@@ -216,8 +218,8 @@ class Ledger:
             conditions.append(VmRow.cloud == cloud)
         if cursor is not None:
             at, _, vm_id = cursor.partition("_")
-            moment = float(at)
-            conditions.append(or_(VmRow.requested_at < moment, and_(VmRow.requested_at == moment, VmRow.id < vm_id)))
+            requested_at = float(at)
+            conditions.append(or_(VmRow.requested_at < requested_at, and_(VmRow.requested_at == requested_at, VmRow.id < vm_id)))
         query = select(VmRow).where(*conditions).order_by(VmRow.requested_at.desc(), VmRow.id.desc()).limit(limit + 1)
         async with self._database.read() as session:
             rows = (await session.scalars(query)).all()
@@ -226,7 +228,7 @@ class Ledger:
         return VmPage(tuple(_detail(row, ()) for row in shown), f"{shown[-1].requested_at!r}_{shown[-1].id}" if more else None)
 
     async def totals(self, groups: Sequence[str] | None) -> tuple[VmTotals, ...]:
-        """Of all VMs that ever were, by cloud and region."""
+        """The number of all VMs, including those that are gone, by cloud, region and state."""
         place = (VmRow.group_name, VmRow.cloud, VmRow.region)
         query = select(*place, VmRow.state, func.count()).group_by(*place, VmRow.state).order_by(*place, VmRow.state)
         if groups is not None:
@@ -245,10 +247,10 @@ async def _row(session: AsyncSession, vm_id: str) -> VmRow:
     return row
 
 
-def _insert(session: AsyncSession, vm: Vm, region: str, sealed: str | None) -> None:
+def _insert(session: AsyncSession, vm: Vm, region: str, encrypted: str | None) -> None:
     session.add(
         VmRow(
-            **{name: getattr(vm, name) for name in _COPIED},
+            **{name: getattr(vm, name) for name in _SHARED_FIELDS},
             id=vm.id,
             group_name=vm.group,
             cloud=vm.cloud,
@@ -262,14 +264,14 @@ def _insert(session: AsyncSession, vm: Vm, region: str, sealed: str | None) -> N
             ram_mib=vm.resources.ram_mib,
             disk_gib=vm.resources.disk_gib,
             state=vm.state.value,
-            drain_key=sealed,
+            drain_key=encrypted,
         )
     )
     session.add(VmEventRow(vm_id=vm.id, at=vm.changed_at, from_state=None, to_state=vm.state.value, reason=vm.reason))
 
 
 def _store(session: AsyncSession, row: VmRow, before: Vm, after: Vm) -> None:
-    for name in _COPIED:
+    for name in _SHARED_FIELDS:
         setattr(row, name, getattr(after, name))
     if after.state is before.state:
         return
@@ -280,10 +282,10 @@ def _store(session: AsyncSession, row: VmRow, before: Vm, after: Vm) -> None:
     )
 
 
-def vm_of(row: VmRow) -> Vm:
-    """A row as the planner knows it."""
+def vm_from_row(row: VmRow) -> Vm:
+    """Convert a row to the planner's value."""
     return Vm(
-        **{name: getattr(row, name) for name in _COPIED},
+        **{name: getattr(row, name) for name in _SHARED_FIELDS},
         id=row.id,
         group=row.group_name,
         cloud=row.cloud,
@@ -298,7 +300,7 @@ def vm_of(row: VmRow) -> Vm:
 
 
 def _detail(row: VmRow, events: tuple[VmEvent, ...]) -> VmDetail:
-    return VmDetail(vm_of(row), row.region, row.registered_at, row.gone_at, events)
+    return VmDetail(vm_from_row(row), row.region, row.registered_at, row.gone_at, events)
 
 
 def _event(row: VmEventRow) -> VmEvent:

@@ -1,4 +1,4 @@
-"""The scheduler's tables: wishes (groups, clouds, metadata) and the ledger of VMs.
+"""The scheduler's tables: the catalog (groups, clouds, metadata) and the ledger of VMs.
 
 Times are floats, seconds since the epoch. Secrets are stored only as Fernet tokens (see `distcloud.common.secretbox`).
 """
@@ -45,9 +45,9 @@ class CloudRow(Base):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     driver: Mapped[str] = mapped_column(String(32), default="openstack")
     region: Mapped[str] = mapped_column(String(255))
-    auth: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # everything but secrets
+    auth: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # everything except secrets
     auth_secrets: Mapped[str | None] = mapped_column(Text)  # Fernet token of a JSON object
-    project: Mapped[str | None] = mapped_column(String(64))  # id of the one it was enabled for, as first seen; no wish
+    project: Mapped[str | None] = mapped_column(String(64))  # observed id of the project the cloud was enabled for; not part of the spec
     ca_certificate: Mapped[str | None] = mapped_column(Text)
     credential_expires_at: Mapped[float | None] = mapped_column(Float)
     enabled: Mapped[bool] = mapped_column(Boolean, default=False)
@@ -69,7 +69,7 @@ class CloudRow(Base):
 
 
 class MetadataRow(Base):
-    """A cloud-init part of a group, or of one of its clouds (`cloud` empty: of the group)."""
+    """A cloud-init part of a group (`cloud` empty) or of one of its clouds."""
 
     __tablename__ = "metadata_parts"
     group_name: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -83,7 +83,7 @@ class MetadataRow(Base):
 
 
 class VmRow(Base):
-    """A worker VM, from the wish to its end; never deleted, so that accounting can read it."""
+    """A worker VM, from its request to its end; never deleted, so that accounting can read it."""
 
     __tablename__ = "vms"
     __table_args__ = (

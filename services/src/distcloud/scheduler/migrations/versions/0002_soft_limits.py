@@ -1,4 +1,4 @@
-"""Clouds get soft limits: bounds on what everybody uses of the project."""
+"""Clouds get soft limits on the usage of the whole project, foreign servers included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clouds remember the project they were enabled for."""
+"""Clouds store the project they were enabled for."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One file a version, in the order of their numbers."""
+"""One file per version, in numerical order."""

@@ -20,7 +20,7 @@ def upgrade() -> None:
         sa.Column("scheduler_uuid", sa.String(length=36), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    # The mark on every server of ours. It is made once: with another one, our own servers would be strangers to us.
+    # The ownership tag of our servers. Generated once: with another value, our own servers would count as foreign.
     op.bulk_insert(site, [{"id": 1, "scheduler_uuid": str(uuid.uuid4())}])
     op.create_table(
         "groups",

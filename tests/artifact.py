@@ -1,10 +1,11 @@
-"""Builds the collection's artefact and installs it where no checkout is on any path: its playbook, its roles and its modules must list,
+"""Builds the collection's artifact and installs it where no checkout is on any path: its playbook, its roles and its modules must list,
 document and run from there, and it must tell ansible-builder what it needs."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -24,19 +25,19 @@ FORBIDDEN = (".venv/", "services/", "build/", ".git/", ".collections/")
 def build(out: Path) -> Path:
     command = [BIN / "ansible-galaxy", "collection", "build", "--force", "--output-path", out, ROOT]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    (artefact,) = out.glob("hep-distcloud-*.tar.gz")
-    return artefact
+    (artifact,) = out.glob("hep-distcloud-*.tar.gz")
+    return artifact
 
 
-def check(artefact: Path) -> None:
-    with tarfile.open(artefact) as archive:
+def check(artifact: Path) -> None:
+    with tarfile.open(artifact) as archive:
         names = archive.getnames()
     strays = [name for name in names if name.startswith(FORBIDDEN)]
-    assert not strays, f"in the artefact, but not meant to be: {strays[:5]}"
+    assert not strays, f"in the artifact, but not meant to be: {strays[:5]}"
     assert any(name.startswith("roles/engine/files/distcloud-") and name.endswith(".whl") for name in names), "the wheel is missing"
 
 
-def try_installed(artefact: Path, home: Path) -> None:
+def try_installed(artifact: Path, home: Path) -> None:
     """Install into an empty folder and use it with no configuration of the checkout."""
     collections = home / "collections"
     (home / "ansible.cfg").touch()
@@ -54,7 +55,7 @@ def try_installed(artefact: Path, home: Path) -> None:
             raise SystemExit(f"{command[0]} {command[1:]} failed:\n{done.stdout}\n{done.stderr}")
         return done.stdout
 
-    call("ansible-galaxy", "collection", "install", "--offline", "--no-deps", "--collections-path", collections, artefact)
+    call("ansible-galaxy", "collection", "install", "--offline", "--no-deps", "--collections-path", collections, artifact)
     listed = call("ansible-doc", "--list", "hep.distcloud")
     for module in sorted((ROOT / "plugins" / "modules").glob("*.py")):
         name = f"hep.distcloud.{module.stem}"
@@ -102,8 +103,11 @@ def try_playbook(collection: Path, home: Path, environment: Mapping[str, str]) -
 def try_metadata(told: str, collections: Path) -> None:
     """An execution environment gets what the control node runs with: the wheel of this collection, and versions that are pinned."""
     needs = yaml.safe_load(told)
-    lines = (ROOT / "requirements" / "control.txt").read_text("utf-8").splitlines()
-    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    pins = [
+        Requirement(line.rstrip(" \\"))
+        for line in re.findall(r"(?m)^[\w.-]+==.*", (ROOT / "requirements" / "control.txt").read_text("utf-8"))
+    ]
+    pinned = {pin.name: next(iter(pin.specifier)).version for pin in pins if pin.marker is None or pin.marker.evaluate()}
     wanted = [Requirement(line.partition("  # from")[0]) for line in needs["python"]]
     assert {one.name for one in wanted} == {"cryptography", "distcloud", "openstacksdk"}, needs
     for one in wanted:
@@ -120,10 +124,10 @@ def main() -> None:
         out, home = Path(folder) / "out", Path(folder) / "home"
         out.mkdir()
         home.mkdir()
-        artefact = build(out)
-        check(artefact)
-        try_installed(artefact, home)
-        print(f"{artefact.name} ({artefact.stat().st_size / 1e3:.0f} kB) installs and works away from the checkout")
+        artifact = build(out)
+        check(artifact)
+        try_installed(artifact, home)
+        print(f"{artifact.name} ({artifact.stat().st_size / 1e3:.0f} kB) installs and works away from the checkout")
 
 
 if __name__ == "__main__":

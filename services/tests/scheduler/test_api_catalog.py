@@ -1,4 +1,4 @@
-"""Groups, clouds and metadata through the API: what changes, what is refused, who may, and that no secret comes out."""
+"""Groups, clouds and metadata through the API: changes, validation, authorization, and that no secret is returned."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from sqlalchemy import select
 
 from distcloud.common.secretbox import SecretBox
-from distcloud.scheduler.catalog.snapshot import read_wishes, remember_projects
+from distcloud.scheduler.catalog.snapshot import load_catalog, record_projects
 from distcloud.scheduler.store.tables import CloudRow, VmRow
 
 from .support.api_world import Client, client
@@ -40,7 +40,7 @@ def call(tmp_path: Path, database_url: str) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """For what is refused and therefore leaves nothing behind: one application with group atlas and its cloud victoria."""
+    """One application with group atlas and its cloud victoria, shared by tests that change nothing."""
     with client(tmp_path_factory.mktemp("shared")) as found:
         found("PUT", "/v1/groups/atlas", {})
         found("PUT", "/v1/groups/atlas/clouds/victoria", CLOUD)
@@ -67,7 +67,7 @@ def fields(answer: Any) -> list[str]:
     return [error["field"] for error in answer.json()["errors"]]
 
 
-def test_a_group_is_created_changed_reset_and_deleted(call: Client) -> None:
+def test_group_is_created_changed_reset_and_deleted(call: Client) -> None:
     path = "/v1/groups/babar"
     made = call("PUT", path, {"default_flavor": "m1", "aliases": {"europe": ["cern", "desy"]}}).json()
     assert made["changed"]
@@ -92,7 +92,7 @@ def test_a_group_is_created_changed_reset_and_deleted(call: Client) -> None:
     assert call("GET", path).status_code == 404
 
 
-def test_a_dry_run_tells_the_same_and_changes_nothing(call: Client) -> None:
+def test_dry_run_returns_same_result_without_changes(call: Client) -> None:
     path = "/v1/groups/atlas/clouds/victoria"
     would = call("PUT", path, CLOUD, params={"dry_run": "true"}).json()
     assert call("GET", path).status_code == 404
@@ -106,7 +106,7 @@ def test_a_dry_run_tells_the_same_and_changes_nothing(call: Client) -> None:
         assert call(method, path, body).json() == would
 
 
-def test_secrets_are_sealed_compared_and_never_shown(cloud: Client) -> None:
+def test_secrets_are_encrypted_compared_and_never_returned(cloud: Client) -> None:
     path = "/v1/groups/atlas/clouds/victoria"
     shown = cloud("GET", path).json()
     assert shown["auth"]["application_credential_secret"] == "********"
@@ -129,7 +129,7 @@ def test_secrets_are_sealed_compared_and_never_shown(cloud: Client) -> None:
     assert "unmistakable" not in text
 
 
-def test_a_cloud_is_created_disabled_and_enabling_survives(cloud: Client) -> None:
+def test_cloud_is_created_disabled_and_stays_enabled(cloud: Client) -> None:
     path = "/v1/groups/atlas/clouds/victoria"
     assert cloud("GET", path).json()["enabled"] is False
     for who in ("atlas", "viewer"):
@@ -150,7 +150,7 @@ def test_a_cloud_is_created_disabled_and_enabling_survives(cloud: Client) -> Non
         {"auth": {**CREDENTIAL, "auth_url": "https://other.example.org/v3"}},
     ],
 )
-def test_an_enabled_cloud_is_not_moved_elsewhere_by_a_group_admin(cloud: Client, move: dict[str, Any]) -> None:
+def test_group_admin_cannot_move_enabled_cloud(cloud: Client, move: dict[str, Any]) -> None:
     path = "/v1/groups/atlas/clouds/victoria"
     assert cloud("PUT", path, move, who="atlas", params={"dry_run": "true"}).status_code == 200
     cloud("PUT", path, {"enabled": True})
@@ -160,15 +160,15 @@ def test_an_enabled_cloud_is_not_moved_elsewhere_by_a_group_admin(cloud: Client,
     assert cloud("PUT", path, move).json()["changed"]
 
 
-def test_a_credential_is_swapped_once_the_project_is_known(cloud: Client) -> None:
+def test_credential_can_change_once_project_is_known(cloud: Client) -> None:
     path = "/v1/groups/atlas/clouds/victoria"
     other = {"auth": {"application_credential_id": "other", "application_credential_secret": "other-secret"}}
 
     async def remembered(seen: str = "") -> str | None:
         if seen:
-            wishes = await read_wishes(cloud.api.database, SecretBox([KEY]))
+            snapshot = await load_catalog(cloud.api.database, SecretBox([KEY]))
             key = ("atlas", "victoria")
-            await remember_projects(cloud.api.database, {key: (wishes.clouds[key].account, seen)})
+            await record_projects(cloud.api.database, {key: (snapshot.clouds[key].account, seen)})
         async with cloud.api.database.read() as session:
             return (await session.scalars(select(CloudRow.project))).one()
 
@@ -177,12 +177,12 @@ def test_a_credential_is_swapped_once_the_project_is_known(cloud: Client) -> Non
     assert refused.status_code == 403 and "application_credential_id" in refused.json()["detail"]
     assert cloud.runner.run(remembered("p1")) == "p1"
     assert cloud("PUT", path, other, who="atlas").json()["changed"]
-    assert cloud.runner.run(remembered("p2")) == "p1", "the first one stays"
+    assert cloud.runner.run(remembered("p2")) == "p1", "the first project is kept"
     assert cloud("PUT", path, {"enabled": True, "priority": 2}).json()["changed"]
-    assert cloud.runner.run(remembered()) == "p1", "enabled already"
+    assert cloud.runner.run(remembered()) == "p1", "it was enabled already"
     assert "project" not in cloud("GET", path).json()
     cloud("PUT", path, CLOUD)
-    assert cloud.runner.run(remembered()) is None, "a cloud admin's own credential is meant"
+    assert cloud.runner.run(remembered()) is None, "a cloud admin changed the credential on purpose"
     cloud.runner.run(remembered("p3"))
     cloud("PUT", path, {"enabled": False})
     cloud("PUT", path, other, who="atlas")
@@ -191,25 +191,25 @@ def test_a_credential_is_swapped_once_the_project_is_known(cloud: Client) -> Non
     assert cloud.runner.run(remembered()) is None
 
 
-def test_a_project_seen_with_an_older_account_is_not_remembered(cloud: Client) -> None:
+def test_project_of_older_account_is_not_stored(cloud: Client) -> None:
     async def see() -> str | None:
         key = ("atlas", "victoria")
-        account = (await read_wishes(cloud.api.database, SecretBox([KEY]))).clouds[key].account
-        await remember_projects(cloud.api.database, {key: (replace(account, auth={"application_credential_id": "older"}), "p1")})
+        account = (await load_catalog(cloud.api.database, SecretBox([KEY]))).clouds[key].account
+        await record_projects(cloud.api.database, {key: (replace(account, auth={"application_credential_id": "older"}), "p1")})
         async with cloud.api.database.read() as session:
             return (await session.scalars(select(CloudRow.project))).one()
 
     assert cloud.runner.run(see()) is None
 
 
-def test_a_stored_secret_is_not_sent_to_another_server_or_for_another_account(cloud: Client) -> None:
+def test_stored_secret_is_not_reused_for_other_account(cloud: Client) -> None:
     path = "/v1/groups/atlas/clouds/victoria"
     secret = "auth.application_credential_secret"
     assert fields(cloud("PUT", path, {"auth": {"auth_url": "https://evil.example.org/v3"}})) == [secret]
     assert fields(cloud("PUT", path, {"auth": {"application_credential_id": "other"}})) == [secret]
 
 
-def test_the_way_of_logging_in_can_be_changed(cloud: Client) -> None:
+def test_authentication_method_can_be_changed(cloud: Client) -> None:
     path = "/v1/groups/atlas/clouds/victoria"
     user = {"username": "distcloud", "password": "pw", "project_name": "distcloud"}
     after = cloud("PUT", path, {"auth": user}).json()["after"]["auth"]
@@ -254,20 +254,20 @@ def test_the_way_of_logging_in_can_be_changed(cloud: Client) -> None:
         ({**CLOUD, "driver": "ec3"}, ["driver"]),
     ],
 )
-def test_a_bad_cloud_is_refused_by_field_and_nothing_is_kept(shared: Client, body: dict[str, Any], wrong: list[str]) -> None:
+def test_invalid_cloud_names_field_and_stores_nothing(shared: Client, body: dict[str, Any], wrong: list[str]) -> None:
     answer = shared("PUT", "/v1/groups/atlas/clouds/bad", body)
     assert sorted(fields(answer)) == sorted(wrong)
     assert [cloud["name"] for cloud in shared("GET", "/v1/groups/atlas/clouds").json()] == ["victoria"]
 
 
-def test_an_answer_never_repeats_what_was_sent(shared: Client) -> None:
+def test_error_never_repeats_input(shared: Client) -> None:
     body = {"region": "r", "auth": {**CREDENTIAL, "application_credential_secret": ["unmistakable"]}}
     answer = shared("PUT", "/v1/groups/atlas/clouds/bad", body)
     assert answer.status_code == 422
     assert "unmistakable" not in answer.text
 
 
-def test_certificate_and_expiry_are_normal_forms(cloud: Client) -> None:
+def test_certificate_and_expiry_are_normalized(cloud: Client) -> None:
     path = "/v1/groups/atlas/clouds/victoria"
     pem = certificate()
     first = cloud("PUT", path, {"ca_certificate": pem.strip(), "credential_expires_at": "2027-01-31T12:00:00.000000"}).json()
@@ -277,7 +277,7 @@ def test_certificate_and_expiry_are_normal_forms(cloud: Client) -> None:
     assert cloud("PUT", path, {"ca_certificate": None}).json()["after"]["ca_certificate"] is None
 
 
-def test_a_group_with_clouds_and_a_cloud_with_vms_stay(cloud: Client) -> None:
+def test_group_with_clouds_or_vms_cannot_be_deleted(cloud: Client) -> None:
     refused = cloud("DELETE", "/v1/groups/atlas")
     assert refused.status_code == 409
     assert "victoria" in refused.json()["detail"]
@@ -313,7 +313,7 @@ def test_metadata_of_group_and_cloud(cloud: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "mime", "word"),
+    ("content", "mime", "message"),
     [
         ("packages: [", "cloud-config", "YAML"),
         ("just text", "cloud-config", "mapping"),
@@ -327,13 +327,13 @@ def test_metadata_of_group_and_cloud(cloud: Client) -> None:
         ("a: &a [*a, *a]\n" + "[" * 5000, "cloud-config", "YAML"),
     ],
 )
-def test_a_bad_part_is_refused_with_the_reason(shared: Client, content: str, mime: str, word: str) -> None:
+def test_invalid_metadata_part_is_refused_with_reason(shared: Client, content: str, mime: str, message: str) -> None:
     answer = shared("PUT", "/v1/groups/atlas/metadata/bad", {"content": content, "mime_type": mime})
     assert fields(answer) == ["content"]
-    assert word in answer.json()["detail"]
+    assert message in answer.json()["detail"]
 
 
-def test_templates_with_conditions_and_types_of_cloud_init(shared: Client) -> None:
+def test_templates_and_cloud_init_types_are_accepted(shared: Client) -> None:
     path = "/v1/groups/atlas/metadata/x"
     template = "{% if cs_flavor == 'm1' %}a: {{ cs_cloud_name }}{% else %}a: 2{% endif %}"
     assert shared("PUT", path, {"content": template}).status_code == 200
@@ -348,7 +348,7 @@ def test_templates_with_conditions_and_types_of_cloud_init(shared: Client) -> No
     shared("DELETE", path)
 
 
-def test_nothing_belongs_to_what_does_not_exist(shared: Client) -> None:
+def test_objects_require_an_existing_parent(shared: Client) -> None:
     assert shared("PUT", "/v1/groups/none/clouds/c", CLOUD).json()["type"].endswith("no-such-group")
     assert shared("PUT", "/v1/groups/atlas/clouds/none/metadata/m", {"content": "a: 1"}).json()["type"].endswith("no-such-cloud")
     assert shared("GET", "/v1/groups/none/clouds").status_code == 404
@@ -372,7 +372,7 @@ EVERY_PATH = [
 
 
 @pytest.mark.parametrize(("method", "path"), EVERY_PATH)
-def test_a_group_admin_is_bound_to_its_groups_and_a_viewer_to_reading(shared: Client, method: str, path: str) -> None:
+def test_scopes_limit_group_admin_and_viewer(shared: Client, method: str, path: str) -> None:
     body = {"content": "a: 1"} if "metadata/" in path else {}
     before = shared("GET", "/v1/groups/atlas/clouds/victoria").json()
     for dry in ("true", "false"):
@@ -387,13 +387,13 @@ def test_a_group_admin_is_bound_to_its_groups_and_a_viewer_to_reading(shared: Cl
     assert shared("GET", "/v1/groups/atlas/clouds/victoria").json() == before
 
 
-def test_lists_hold_only_what_the_token_sees(cloud: Client) -> None:
+def test_lists_contain_only_visible_groups(cloud: Client) -> None:
     cloud("PUT", "/v1/groups/belle2", {})
     names = {who: [group["name"] for group in cloud("GET", "/v1/groups", who=who).json()] for who in ("admin", "viewer", "atlas", "belle")}
     assert names == {"admin": ["atlas", "belle2"], "viewer": ["atlas", "belle2"], "atlas": ["atlas"], "belle": ["belle2"]}
 
 
-def test_a_group_admin_changes_its_group_but_makes_and_deletes_none(call: Client) -> None:
+def test_group_admin_cannot_create_or_delete_groups(call: Client) -> None:
     assert call("PUT", "/v1/groups/atlas", {"keep_alive": 500}, who="atlas").json()["changed"]
     assert call("DELETE", "/v1/groups/atlas", who="atlas").status_code == 403
     assert call("PUT", "/v1/groups/belle2", {}, who="belle").status_code == 403

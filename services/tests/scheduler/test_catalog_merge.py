@@ -1,4 +1,4 @@
-"""Laying wishes over states: properties that hold for every wish, without a database."""
+"""Merging patches into states: properties that hold for every patch, without a database."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ from hypothesis import strategies as st
 
 from distcloud.common.problems import Problem
 from distcloud.scheduler.catalog import validation as checks
-from distcloud.scheduler.catalog.merge import CLOUD_DEFAULTS, GROUP_DEFAULTS, SECRETS, LaidCloud, lay, lay_cloud, moves, shown
-from distcloud.scheduler.catalog.schemas import CloudBody, GroupBody
+from distcloud.scheduler.catalog.merge import (
+    CLOUD_DEFAULTS,
+    GROUP_DEFAULTS,
+    SECRETS,
+    MergedCloud,
+    changed_location,
+    merge_cloud,
+    merge_patch,
+    redacted,
+)
+from distcloud.scheduler.catalog.schemas import CloudRequest, GroupRequest
 
 short = st.sampled_from(["a", "b", "c"])
 auth = st.fixed_dictionaries(
@@ -38,7 +47,7 @@ GOOD: dict[str, Any] = {
     "region": "a",
     "auth": {"auth_url": "https://a/v3", "application_credential_id": "a", "application_credential_secret": "a"},
 }
-histories = st.lists(clouds | st.just(GOOD), min_size=1, max_size=4).map(lambda wishes: [GOOD, *wishes]) | st.lists(clouds, max_size=3)
+histories = st.lists(clouds | st.just(GOOD), min_size=1, max_size=4).map(lambda patches: [GOOD, *patches]) | st.lists(clouds, max_size=3)
 groups = st.fixed_dictionaries(
     {},
     optional={
@@ -49,27 +58,27 @@ groups = st.fixed_dictionaries(
 )
 
 
-def laid(before: LaidCloud | None, wish: dict[str, Any]) -> LaidCloud | None:
-    """The state after a wish, or None where it is refused; refusals name fields of the body."""
-    body = CloudBody.model_validate(wish).said()
+def merged(before: MergedCloud | None, patch: dict[str, Any]) -> MergedCloud | None:
+    """The state after a patch, or None if it is invalid; errors must name fields of the request."""
+    body = CloudRequest.model_validate(patch).explicit_fields()
     try:
-        return lay_cloud(before.state if before else None, before.secrets if before else {}, body)
+        return merge_cloud(before.state if before else None, before.secrets if before else {}, body)
     except Problem as problem:
         assert problem.status == 422
         assert problem.errors
-        assert all(error.field.split(".")[0] in CloudBody.model_fields for error in problem.errors)
+        assert all(error.field.split(".")[0] in CloudRequest.model_fields for error in problem.errors)
         return None
 
 
 @given(histories)
 @settings(max_examples=200, deadline=None)
-def test_a_wish_that_was_carried_out_leaves_nothing_to_do(wishes: list[dict[str, Any]]) -> None:
-    state: LaidCloud | None = None
-    for wish in wishes:
-        after = laid(state, wish)
+def test_applying_a_patch_twice_changes_nothing(patches: list[dict[str, Any]]) -> None:
+    state: MergedCloud | None = None
+    for patch in patches:
+        after = merged(state, patch)
         if after is None:
             continue
-        again = laid(after, wish)
+        again = merged(after, patch)
         assert again is not None
         assert (again.state, again.secrets, again.changed_secrets) == (after.state, after.secrets, ())
         state = after
@@ -77,10 +86,10 @@ def test_a_wish_that_was_carried_out_leaves_nothing_to_do(wishes: list[dict[str,
 
 @given(histories)
 @settings(max_examples=200, deadline=None)
-def test_a_stored_account_is_complete_and_its_secret_stays_with_it(wishes: list[dict[str, Any]]) -> None:
-    state: LaidCloud | None = None
-    for wish in wishes:
-        after = laid(state, wish)
+def test_stored_account_is_complete_and_keeps_its_secret(patches: list[dict[str, Any]]) -> None:
+    state: MergedCloud | None = None
+    for patch in patches:
+        after = merged(state, patch)
         if after is None:
             continue
         account = after.state["auth"]
@@ -89,33 +98,33 @@ def test_a_stored_account_is_complete_and_its_secret_stays_with_it(wishes: list[
         assert len(after.secrets) == 1
         identity = ("auth_url", "username", "application_credential_id")
         if state is not None and any(account.get(key) != state.state["auth"].get(key) for key in identity):
-            assert wish["auth"].keys() & set(SECRETS)
+            assert patch["auth"].keys() & set(SECRETS)
         if state is None:
-            assert after.state["enabled"] is bool(wish.get("enabled"))
-        elif wish.get("enabled") is None:
+            assert after.state["enabled"] is bool(patch.get("enabled"))
+        elif patch.get("enabled") is None:
             assert after.state["enabled"] == state.state["enabled"]
         state = after
 
 
 @given(clouds, clouds)
 @settings(max_examples=200, deadline=None)
-def test_fields_that_are_not_named_stay(first: dict[str, Any], second: dict[str, Any]) -> None:
-    before = laid(None, {**first, **GOOD})
+def test_omitted_fields_keep_their_values(first: dict[str, Any], second: dict[str, Any]) -> None:
+    before = merged(None, {**first, **GOOD})
     assert before is not None
-    after = laid(before, second)
+    after = merged(before, second)
     if after is None:
         return
     for key in {"region", *CLOUD_DEFAULTS} - set(second):
         assert after.state[key] == before.state[key]
-    assert bool(moves(before.state, after.state)) <= bool({"region", "auth"} & set(second))
-    assert "********" in str(shown(after.state, after.secrets))
+    assert bool(changed_location(before.state, after.state)) <= bool({"region", "auth"} & set(second))
+    assert "********" in str(redacted(after.state, after.secrets))
 
 
 @given(groups, groups)
-def test_groups_likewise(first: dict[str, Any], second: dict[str, Any]) -> None:
-    before = lay(None, GroupBody.model_validate(first).said(), GROUP_DEFAULTS, ())
-    after = lay(before, GroupBody.model_validate(second).said(), GROUP_DEFAULTS, ())
-    assert lay(after, second, GROUP_DEFAULTS, ()) == after
+def test_omitted_group_fields_keep_their_values(first: dict[str, Any], second: dict[str, Any]) -> None:
+    before = merge_patch(None, GroupRequest.model_validate(first).explicit_fields(), GROUP_DEFAULTS, ())
+    after = merge_patch(before, GroupRequest.model_validate(second).explicit_fields(), GROUP_DEFAULTS, ())
+    assert merge_patch(after, second, GROUP_DEFAULTS, ()) == after
     for key, default in GROUP_DEFAULTS.items():
         if key not in second:
             assert after[key] == before[key]
@@ -124,6 +133,6 @@ def test_groups_likewise(first: dict[str, Any], second: dict[str, Any]) -> None:
 
 
 @given(st.floats(0, 4e9) | st.integers(0, 4_000_000_000))
-def test_a_time_that_was_shown_is_understood_again(at: float) -> None:
+def test_formatted_time_can_be_parsed_again(at: float) -> None:
     text = checks.iso(checks.moment(at))
     assert checks.iso(checks.moment(text)) == text

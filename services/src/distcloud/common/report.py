@@ -1,0 +1,42 @@
+"""The schema of `GET /v1/report`: what an engine contributes to the site report, in a form that any renderer can show."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .schemas import Response
+
+Cell = str | int | float | bool | None
+
+
+class ReportProblem(Response):
+    """Something that an operator has to look at."""
+
+    name: str
+    detail: str
+
+
+class ReportTable(Response):
+    """A table; each row has one cell per column."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[Cell]]
+
+
+class ReportLink(Response):
+    """A link to more about the engine."""
+
+    text: str
+    url: str
+
+
+class Report(Response):
+    """An engine's section of the site report."""
+
+    title: str
+    problems: Annotated[list[ReportProblem], Field(description="empty when there is nothing to do")]
+    tables: list[ReportTable]
+    links: list[ReportLink]
