@@ -11,7 +11,7 @@ module: host_command_info
 short_description: Run several read-only commands of a host side by side
 description:
   - Internal to the collection; role C(site_report) collects the state of a site with it.
-  - A command that fails, is missing or does not end in time is no failure of the module, but reported in its answer.
+  - A command that fails, is missing or does not end in time does not fail the module; its answer reports it.
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
