@@ -69,7 +69,7 @@ def test_interrupted_run_is_completed_by_the_next(host, converge):
     assert cut.changed == [WRITTEN]
     assert host.check_output("condor_config_val NEGOTIATOR_INTERVAL") == "9"
     assert host.check_output("condor_config_val -negotiator NEGOTIATOR_INTERVAL") != "9"
-    pending = "ht-central: Schedule changes that an earlier run did not apply"
+    pending = "ht-central: Check the complete configuration"
     assert converge.repairs_drift("--limit=ht-central", **variables) == [pending, f"ht-central: {RECONFIGURED}"]
     wait_for_interval(host, "9")
     assert running(host) == before

@@ -66,7 +66,7 @@ def test_release_is_built_from_the_wheelhouse_alone(host):
     assert names
     assert names <= set(host.check_output(f"ls {release}/wheels").split())
     alone = f"{release}/venv/bin/pip install --dry-run --no-index --ignore-installed --find-links {release}/wheels"
-    output = host.run(f"{alone} --requirement {release}/wheels/requirements-engine.txt {release}/wheels/distcloud-*.whl")
+    output = host.run(f"{alone} --requirement {release}/wheels/requirements-engine.txt")
     assert output.rc == 0, output.stderr
     assert host.run("distcloud --help").rc == 0
 
