@@ -16,7 +16,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 SOURCES := $(shell find services/src services/pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
 BECOME = $$([ "$$(id -u)" = 0 ] || sudo -kn true 2>/dev/null || echo --ask-become-pass)
 
-.PHONY: help site demo test test-fast test-long lint docs status lab lab-down bench requirements artefact clean
+.PHONY: help site demo test test-fast test-long lint docs status lab lab-down bench requirements artifact clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | while IFS='|' read -r verb what; do printf '  make %-14s %s\n' "$$verb" "$$what"; done
@@ -58,7 +58,7 @@ docs: $(VENV)/.ready-test ## check the documentation and build the reference int
 bench: $(VENV)/.ready-test ## measure: make bench NAME=site|plan [ARGS=...]
 	@mkdir -p build/bench; $(BIN)/python bench/$(NAME).py $(ARGS)
 
-artefact: $(VENV)/.ready ## the collection as a file to install elsewhere
+artifact: $(VENV)/.ready ## the collection as a file to install elsewhere
 	@mkdir -p build; ansible-galaxy collection build --force --output-path build
 
 requirements: $(VENV)/.ready ## resolve the pinned lists anew

@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "services" / "src"))
 
-import httpx  # noqa: E402
+import httpx2  # noqa: E402
 
 from distcloud.common.app import create_app  # noqa: E402
 from distcloud.common.config import ListenSettings, ServiceSettings  # noqa: E402
@@ -137,7 +137,7 @@ async def slowest_answer(threaded: bool) -> float:
 
     async def ask() -> None:
         nonlocal worst
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://bench") as client:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://bench") as client:
             await client.get("/healthz")  # warm-up
             ready.set()
             while not done.is_set():

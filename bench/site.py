@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "integration"), str(ROOT / "tests" / "support")]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 os.environ["DISTCLOUD_LAB"] = os.environ.get("DISTCLOUD_BENCH_LAB", "bench")
 
 JOB, PLAN = "condor_submit to job start: ", "no-op plan, every cloud at its limit"
@@ -124,7 +124,7 @@ def main() -> None:
         cold = timed(clone, "make", "site")
         note(row("make site, " + ("warm cache" if wanted.warm else "cold"), 2, cold, COLD_TARGET))
         note(row("make site, second run", 2, timed(clone, "make", "site"), SECOND_TARGET))
-    from conftest import Lab
+    from running_lab import Lab
 
     lab = Lab(os.environ["DISTCLOUD_LAB"])
     timelines = [job_timeline(lab) for turn in range(wanted.jobs)]

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from artefact import BIN, ROOT, build
+from artifact import BIN, ROOT, build
 
 OUT = ROOT / "build" / "docs"
 

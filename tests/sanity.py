@@ -1,4 +1,4 @@
-"""Runs `ansible-test sanity` in the unpacked artefact, with no ignore file.
+"""Runs `ansible-test sanity` in the unpacked artifact, with no ignore file.
 
 `ansible-test --venv` fetches a pip installer from a host that a closed network does not reach; a stand-in with the standard library's
 own pip is placed in its cache, which has the same effect.
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from artefact import BIN, ROOT, build
+from artifact import BIN, ROOT, build
 
 WORK = ROOT / "build" / "sanity"
 HOME = WORK / "home"
@@ -39,7 +39,7 @@ def place_pip() -> None:
 
 
 def unpack(folder: Path) -> Path:
-    """Lay the artefact's content out as ansible-test wants it: below ansible_collections, and outside of any git checkout."""
+    """Lay the artifact's content out as ansible-test wants it: below ansible_collections, and outside of any git checkout."""
     place = folder / "ansible_collections" / "hep" / "distcloud"
     place.mkdir(parents=True)
     shutil.unpack_archive(build(folder), place, "gztar")

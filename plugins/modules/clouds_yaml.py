@@ -65,9 +65,9 @@ cloud:
 import contextlib
 import fcntl
 import os
-import tempfile
 import typing as t
 
+from ..module_utils._core.files import replace_file
 from ..module_utils._core.module import Failure, ResourceModule
 from ..module_utils._core.reconcile import Plan
 
@@ -86,6 +86,15 @@ def at(entry: t.Any, dotted: str) -> t.Any:
     for part in dotted.split("."):
         entry = entry.get(part) if isinstance(entry, dict) else None
     return entry
+
+
+def leaves(value: t.Any) -> set[str]:
+    """All values at any depth, as the strings that Ansible would mask."""
+    if isinstance(value, dict):
+        return set().union(*(leaves(item) for item in value.values()))
+    if isinstance(value, list):
+        return set().union(*(leaves(item) for item in value))
+    return {str(value)}
 
 
 class CloudsYaml(ResourceModule):
@@ -111,9 +120,9 @@ class CloudsYaml(ResourceModule):
         return {"required_if": [("state", "present", ["entry"])]}
 
     def connect(self) -> None:
-        # Ansible would take every value of the entry for a secret and blank region names and addresses everywhere: only these are.
-        found = [at(self.params["entry"], name) for name in SECRETS]
-        self.module.no_log_values = {str(value) for value in found if value}
+        # Ansible takes every value of the entry for a secret and would mask region names and addresses everywhere.
+        secret = {str(at(self.params["entry"], name)) for name in SECRETS}
+        self.module.no_log_values -= leaves(self.params["entry"]) - secret
         try:
             import yaml
         except ImportError as error:
@@ -162,15 +171,7 @@ class CloudsYaml(ResourceModule):
         return plan.after
 
     def write(self, document: dict[str, t.Any]) -> None:
-        path = self.params["path"]
-        handle, name = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".clouds.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                self.yaml.safe_dump(document, file, sort_keys=True)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        replace_file(self.params["path"], self.yaml.safe_dump(document, sort_keys=True).encode("utf-8"))
 
 
 def main() -> None:

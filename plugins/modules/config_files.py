@@ -75,16 +75,18 @@ paths:
   sample: [/etc/glance/glance-api.conf]
 """
 
+import functools
 import grp
 import os
 import pwd
 import re
 import shlex
 import stat
-import tempfile
 import typing as t
 
+from ..module_utils._core.files import replace_file
 from ..module_utils._core.module import BaseModule, Failure
+from ..module_utils._core.reconcile import HIDDEN
 
 FOLDER_MODE = 0o755
 HIDDEN_KEY = r"(?:password|passwd|secret|connection|transport_url|token)"
@@ -101,7 +103,7 @@ SECRETS = (
 def hide(text: str) -> str:
     """The text with everything that looks like a secret masked."""
     for secret in SECRETS:
-        text = secret.sub(r"\1********", text)
+        text = secret.sub(rf"\1{HIDDEN}", text)
     return text
 
 
@@ -168,9 +170,9 @@ class ConfigFiles(BaseModule):
         }
 
     def run(self) -> None:
-        # Ansible would take each whole content for a secret and blank the diff with it. The diff hides single values instead,
-        # and what is shown of the arguments leaves the content out.
-        self.module.no_log_values = set()
+        # Ansible would mask each whole content in the diff. The diff masks single values instead, and the arguments in the result
+        # leave the content out.
+        self.module.no_log_values -= {item["content"] for item in self.params["files"]}
         invocation = {
             "module_args": {"files": [dict(item, content="VALUE_SPECIFIED_IN_NO_LOG_PARAMETER") for item in self.params["files"]]}
         }
@@ -231,22 +233,9 @@ class ConfigFiles(BaseModule):
             os.chown(path, state.uid, state.gid)
             os.chmod(path, state.mode)
             return
-        folder = os.path.dirname(path)
-        make_folders(folder)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(state.content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chown(name, state.uid, state.gid)
-            os.chmod(name, state.mode)
-            if validate:
-                self.validate(path, validate, name)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        make_folders(os.path.dirname(path))
+        accept = functools.partial(self.validate, path, validate) if validate else None
+        replace_file(path, state.content, state.mode, (state.uid, state.gid), accept)
 
     def validate(self, path: str, command: str, name: str) -> None:
         if "%s" not in command:

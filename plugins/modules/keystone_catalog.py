@@ -191,7 +191,7 @@ class KeystoneCatalog(BaseModule):
         self.new_session = session.Session
 
     def login(self, name: str, password: str, project: str | None) -> t.Any:
-        scope = {"project_name": project, "project_domain_id": "default"} if project else {}
+        scope: dict[str, t.Any] = {"project_name": project, "project_domain_id": "default"} if project else {}
         auth = self.v3.Password(
             auth_url=self.params["auth_url"], username=name, password=password, user_domain_id="default", include_catalog=False, **scope
         )

@@ -283,12 +283,13 @@ class LabHosts(LabModule):
                 record = dict(work[name]["spec"], tree=self.records.get(name, {}).get("tree"))
                 if work[name]["spec"] and record != self.records[name]:
                     outer.write_json(os.path.join(outer.host_folder(self.lab, name), "host.json"), record)
-            errors = [future.exception() for future in futures.values() if future.exception()]
-        if errors:
-            unexpected = [error for error in errors if not isinstance(error, Failure)]
-            if unexpected:
-                raise unexpected[0]
-            raise Failure("\n\n".join(error.message for error in errors), "lab", errors[0].code)
+            errors = [error for error in (future.exception() for future in futures.values()) if error]
+        failures = [error for error in errors if isinstance(error, Failure)]
+        for error in errors:
+            if not isinstance(error, Failure):
+                raise error
+        if failures:
+            raise Failure("\n\n".join(failure.message for failure in failures), "lab", failures[0].code)
 
     def bring_one(self, name, item, drifts):
         record = item["record"] or {}

@@ -92,6 +92,11 @@ from ..module_utils._lab.module import LAB_OPTIONS, LabModule
 FIELDS = ("bridge", "network", "gateway", "domain")
 
 
+def enable_forwarding() -> None:
+    outer.record_forwarding()
+    outer.set_forwarding("1")
+
+
 class LabNetwork(LabModule):
     """Compare the outer machine with the spec; the plan is a list of (description, function)."""
 
@@ -180,7 +185,7 @@ class LabNetwork(LabModule):
         if moves or record != desired:
             steps.append((f"record of lab {lab}", lambda: outer.write_json(os.path.join(outer.lab_folder(lab), "lab.json"), desired)))
         if outer.forwarding() != "1":
-            steps.append(("net.ipv4.ip_forward = 1", lambda: (outer.record_forwarding(), outer.set_forwarding("1"))))
+            steps.append(("net.ipv4.ip_forward = 1", enable_forwarding))
         elif outer.read_json(os.path.join(outer.STATE, "outer.json")) is None:
             steps.append(("remember net.ipv4.ip_forward", outer.record_forwarding))
         wrong = outer.bridge_problems(desired, {name: link for name, link in outer.links().items() if name not in gone})

@@ -30,7 +30,7 @@ options:
     required: true
   state:
     description:
-      - V(present) makes a credential where there is none.
+      - V(present) creates a credential if there is no current one.
       - V(rotated) makes a new one beside the old, or completes an earlier rotation. The file then holds the new one.
       - V(pruned) removes all older ones; call it when the service has the new one.
       - V(absent) removes all credentials of the service and the file.
@@ -50,7 +50,7 @@ options:
   access_rules:
     description:
       - What the service may do. Without any it may do whatever its roles allow.
-      - In paths C(*) stands for one part, C(**) for any number. What the region puts before a service's paths (C(/compute), for instance)
+      - In paths C(*) matches one part, C(**) for any number. What the region puts before a service's paths (C(/compute), for instance)
         is added.
     type: list
     elements: dict
@@ -91,7 +91,7 @@ options:
       - Days before its end from which on a warning asks for a rotation.
     type: int
     default: 30
-  mark:
+  ownership_tag:
     description:
       - The ownership tag, as in M(hep.distcloud.region_resources).
     type: str
@@ -254,7 +254,7 @@ class RegionCredential(ResourceModule):
             "roles": {"type": "list", "elements": "str"},
             "expires_in": {"type": "int", "default": 365},
             "renew_before": {"type": "int", "default": 30},
-            "mark": {"type": "str", "default": "distcloud"},
+            "ownership_tag": {"type": "str", "default": "distcloud"},
             "login_pending": {"type": "bool", "default": False},
             **openstack_argument_spec(),
         }
@@ -289,7 +289,7 @@ class RegionCredential(ResourceModule):
         return self.client.list("identity", f"/users/{self.user_id}/application_credentials", "application_credentials")
 
     def plan(self, item: dict[str, t.Any]) -> Plan:
-        own = own_credentials(self.listed(), item["mark"], item["name"])
+        own = own_credentials(self.listed(), item["ownership_tag"], item["name"])
         now = datetime.datetime.now(datetime.timezone.utc)
         spec = dict(item, project_id=self.account["project_id"] if self.client else None)
         decision = decide(item["state"], item["name"], own, self.stored, self.pending, spec, now)
@@ -315,7 +315,7 @@ class RegionCredential(ResourceModule):
         return {
             "region": item["region"] or (client.region_name if client else None) or item["cloud"],
             "service": item["name"],
-            "name": credential_name(item["mark"], item["name"], decision.generation),
+            "name": credential_name(item["ownership_tag"], item["name"], decision.generation),
             "generation": decision.generation,
             "auth_type": "v3applicationcredential",
             **location_of(client, item["interface"]),
@@ -324,7 +324,7 @@ class RegionCredential(ResourceModule):
             "application_credential_id": None,
             "application_credential_secret": None,
             "expires_at": expiry(now, item["expires_in"]),
-            "roles": sorted(item["roles"] or (self.account["roles"] if client else [])),
+            "roles": sorted(item["roles"] or t.cast("list[str]", self.account["roles"] if client else [])),
             "with_access_rules": bool(item["access_rules"]),
             "access_rules_requested": [dict(rule) for rule in item["access_rules"]],
             "previous": [entry["id"] for entry in self.own],
@@ -404,7 +404,7 @@ class RegionCredential(ResourceModule):
         body: dict[str, t.Any] = {
             "name": document["name"],
             "secret": document["application_credential_secret"],
-            "description": describe(f"Used by {document['service']}", self.params["mark"]),
+            "description": describe(f"Used by {document['service']}", self.params["ownership_tag"]),
             "unrestricted": False,
         }
         if document["expires_at"]:

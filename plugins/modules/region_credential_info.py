@@ -21,7 +21,7 @@ options:
     description:
       - Name of a service; without it those of all services are listed.
     type: str
-  mark:
+  ownership_tag:
     description:
       - The ownership tag.
     type: str
@@ -85,7 +85,7 @@ class RegionCredentialInfo(InfoModule):
 
     @classmethod
     def argument_spec(cls) -> dict[str, t.Any]:
-        return {"name": {"type": "str"}, "mark": {"type": "str", "default": "distcloud"}, **openstack_argument_spec()}
+        return {"name": {"type": "str"}, "ownership_tag": {"type": "str", "default": "distcloud"}, **openstack_argument_spec()}
 
     def connect(self) -> None:
         self.client = connect(self.params)
@@ -94,8 +94,8 @@ class RegionCredentialInfo(InfoModule):
         path = f"/users/{self.client.me()['user_id']}/application_credentials"
         found = []
         for entry in self.client.list("identity", path, "application_credentials"):
-            form = re.match(f"^{re.escape(self.params['mark'])}-(.+)-([0-9]+)$", entry["name"])
-            if not form or not is_ours(entry.get("description"), self.params["mark"]):
+            form = re.match(f"^{re.escape(self.params['ownership_tag'])}-(.+)-([0-9]+)$", entry["name"])
+            if not form or not is_ours(entry.get("description"), self.params["ownership_tag"]):
                 continue
             if self.params["name"] not in (None, form.group(1)):
                 continue

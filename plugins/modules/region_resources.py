@@ -29,7 +29,7 @@ options:
     type: str
     choices: [present, absent]
     default: present
-  mark:
+  ownership_tag:
     description:
       - The ownership tag, in brackets in the description of every resource. Two sites in one project need two tags.
     type: str
@@ -201,7 +201,7 @@ class RegionResources(ResourceModule):
     def argument_spec(cls) -> dict[str, t.Any]:
         return {
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "mark": {"type": "str", "default": "distcloud"},
+            "ownership_tag": {"type": "str", "default": "distcloud"},
             "images_of": {"type": "str"},
             "login_pending": {"type": "bool", "default": False},
             **resource_options(),
@@ -221,6 +221,7 @@ class RegionResources(ResourceModule):
         self.empty = False
         self.done_kinds: list[str] = []
         self.kinds: dict[str, Kind] = {}
+        client: t.Any = None
         try:
             client = connect(self.params)
         except Failure as failure:
@@ -228,8 +229,7 @@ class RegionResources(ResourceModule):
                 raise
             self.module.warn(f"{failure.message}; check mode assumes an empty region")
             self.empty = True
-            client = None  # type: ignore[assignment]
-        context = Context(client, self.params["mark"], self.absent, self.params["project"], self.module.warn)
+        context = Context(client, self.params["ownership_tag"], self.absent, self.params["project"], self.module.warn)
         self.kinds = {word: kind(context) for option, word, kind in KINDS}
 
     def password_of(self, user: dict[str, t.Any]) -> str | None:

@@ -182,7 +182,7 @@ def test_every_dependency_has_its_reason() -> None:
 
 
 def test_the_collections_that_are_asked_for_are_those_that_are_needed() -> None:
-    """By people who install from a checkout, and by those who install the artefact."""
+    """By people who install from a checkout, and by those who install the artifact."""
     asked = {entry["name"]: entry["version"] for entry in load(ROOT / "requirements.yml")["collections"]}
     assert asked == load(ROOT / "galaxy.yml")["dependencies"]
     used: set[str] = set()

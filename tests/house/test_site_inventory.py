@@ -198,11 +198,11 @@ INVALID: dict[str, tuple[Callable[[Site], Any], tuple[str, ...]]] = {
         lambda site: brought(site, condor={"certificate": "/a.pem"}),
         ("certificates_files.condor must be a mapping with certificate_file and key_file",),
     ),
-    "another certificate's key": (swapped_keys, ('Certificate "condor": key_file', "does not fit certificate_file")),
+    "another certificate's key": (swapped_keys, ('Certificate "condor": key_file', "does not match certificate_file")),
     "another CA's certificate": (other_ca, ('Certificate "condor": certificate_file', "does not lead to certificates_ca_certificate")),
     "an ended certificate": (
         lambda site: brought(site, condor=OwnCa(site.home / "own").files("ended", CENTRAL, days=-1)),
-        ('Certificate "condor": ', "has ended"),
+        ('Certificate "condor": ', "has expired"),
     ),
     "a certificate of tomorrow": (
         lambda site: brought(site, condor=OwnCa(site.home / "own").files("early", CENTRAL, since=1)),

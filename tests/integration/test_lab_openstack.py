@@ -11,7 +11,7 @@ from typing import Any
 
 import openstack
 import pytest
-from conftest import Lab
+from running_lab import Lab
 
 SCHEMES = {"region-a": "http", "region-b": "https"}
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import BIN, ROOT, Lab
+from running_lab import BIN, ROOT, Lab
 from site_jobs import REGIONS, agree, ever, history, living, nothing_left, printed, servers_ever, submit
 from site_listings import Seen
 from site_state import changes, whole_site

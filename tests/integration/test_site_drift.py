@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from conftest import ROOT, Lab
 from playbook_changes import Playbook
+from running_lab import ROOT, Lab
 
 # Every task that has something to repair, and no other. The comment in HTCondor's file needs no reconfiguration, and the packet filter is
 # loaded once, by the first role that opens a port.

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import ROOT, Lab
 from lab_access import power_cut
+from running_lab import ROOT, Lab
 from site_jobs import CLOUD_A, CLOUD_B, PIN_B, REGIONS, agree, finished, history, living, nothing_left, servers, submit
 
 pytestmark = pytest.mark.usefixtures("no_jobs")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import Lab
 from lab_access import power_cut
+from running_lab import Lab
 from site_jobs import PIN_B, finished, living, nothing_left, servers, slots, submit
 
 pytestmark = pytest.mark.usefixtures("no_jobs")

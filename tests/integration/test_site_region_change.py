@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Lab
+from running_lab import Lab
 from site_jobs import CLOUD_B, PIN_B, finished, history, nothing_left, servers, slots, submit
 from site_state import credentials, resources
 

@@ -18,7 +18,7 @@ import pytest
 from lab_access import missing
 
 if t.TYPE_CHECKING:
-    from conftest import Lab
+    from running_lab import Lab
 
 BOOT_TIMEOUT = 600  # seconds that a boot under emulation may take on shared cores
 SECRET = "token-that-no-job-may-read"

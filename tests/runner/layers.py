@@ -25,7 +25,7 @@ UNIT = [
     pytest_step("engines", "services/tests", "-n", "2", "--dist", "worksteal", budget=2.5),
     pytest_step("plugins", "tests/unit", "-n", "2", budget=1.2),
 ]
-ARTEFACT = [script("artefact", "tests/artefact.py", budget=0.6), script("sanity", "tests/sanity.py", minutes=30, budget=3.5)]
+ARTIFACT = [script("artifact", "tests/artifact.py", budget=0.6), script("sanity", "tests/sanity.py", minutes=30, budget=3.5)]
 NETWORK = os.environ.get("DISTCLOUD_LAB_NETWORK", "10.203.0.0/24")
 # Remains of an interrupted run are removed first: the outer machine is compared as it is before the lab and after it.
 LEFT_OVER = playbook("lab-left-over", "playbooks/lab_down.yml", minutes=10, budget=0.1)
@@ -71,7 +71,7 @@ LONG_SITE = [
 ]
 LONG_ROLES = [*scenarios.steps("long", "lab"), *scenarios.steps("long", "roles")]
 
-CHECKS: Stage = [[ANSIBLE_LINT, HOUSE, DOCS], [*STYLE, *ARTEFACT]]
+CHECKS: Stage = [[ANSIBLE_LINT, HOUSE, DOCS], [*STYLE, *ARTIFACT]]
 UP, DOWN = [LEFT_OVER, OUTER_BEFORE, LAB_UP], [LAB_DOWN, OUTER_AFTER]
 LAB_TESTS: list[Stage] = [[SITE, ROLES], [DOWN]]
 LAYERS: dict[str, list[Stage]] = {

@@ -35,7 +35,7 @@ def test_drift_is_predicted_and_repaired(host, converge):
     host.check_output("cd /etc/ssl/distcloud; chmod 0644 web.key; echo broken > web.pem; chown nobody web.pem")
     host.check_output("rm /usr/local/share/ca-certificates/distcloud-*.crt /etc/ssl/distcloud/spare.key; update-ca-certificates --fresh")
     certificate = [f"{NAME}: Create the private key", f"{NAME}: Write the certificate"]
-    assert converge.mends(again=SIGNED) == [
+    assert converge.repairs_drift(again=SIGNED) == [
         f"{NAME}: Write the trust anchor",
         f"{NAME}: Update the system's CA bundle",
         *certificate,  # of web: mode, owner and text
@@ -71,7 +71,7 @@ def test_admins_files_are_installed_and_trusted(host, converge, tmp_path):
         "certificates_files": {"provided": ca.files("provided", "provided.example")},
     }
     try:
-        assert converge.mends(**variables) == [
+        assert converge.repairs_drift(**variables) == [
             f"{NAME}: Write the trust anchor",
             f"{NAME}: Update the system's CA bundle",
             f"{NAME}: Copy the admin's private key",
@@ -135,7 +135,7 @@ def test_interrupted_reload_is_completed(host, converge):
         host.check_output("rm /run/mol-behind-reloaded; touch --date=@$(($(date +%s) + 1)) /etc/ssl/distcloud/cut.pem")
         host.check_output("until [ $(date +%s) -ge $(stat --format=%Y /etc/ssl/distcloud/cut.pem) ]; do sleep 0.1; done")
         host.check_output(start.format("fresh"))
-        assert converge.mends(**variables) == [
+        assert converge.repairs_drift(**variables) == [
             f"{NAME}: Schedule a reload of outdated units (mol-behind.service)",
             f"{NAME}: Reload units that read a certificate (mol-behind.service)",
         ]

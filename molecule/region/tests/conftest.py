@@ -35,6 +35,6 @@ def credential(state: Path) -> Callable[[str], dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def verb() -> Callable[..., Playbook]:
+def playbook() -> Callable[..., Playbook]:
     """A playbook of the collection on the scenario's inventory and further ones."""
     return lambda name, *more: Playbook(ROOT / "playbooks" / f"{name}.yml", INVENTORY, *more)

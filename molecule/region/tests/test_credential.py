@@ -77,15 +77,15 @@ def test_credential_allows_nothing_else(account, credential, region):
     assert answer.status_code in (401, 403, 404) and "X-Subject-Token" not in answer.headers
 
 
-def test_rotation_replaces_a_lost_credential(verb, state, credential):
+def test_rotation_replaces_a_lost_credential(playbook, state, credential):
     """A secret is shown only once: setup never replaces it, a rotation does, and the old credential is invalid afterwards."""
     old = credential("region-n")
     path = state / "credentials" / "region-n-scheduler.yml"
     path.unlink()
-    refused = verb("regions").run("--limit=region-n")
+    refused = playbook("regions").run("--limit=region-n")
     assert "rotate_credentials" in refused.failures["region-n"] and not path.exists()
-    predicted = verb("rotate_credentials").run("--check", "--limit=region-n")
-    rotated = verb("rotate_credentials").run("--limit=region-n")
+    predicted = playbook("rotate_credentials").run("--check", "--limit=region-n")
+    rotated = playbook("rotate_credentials").run("--limit=region-n")
     assert not predicted.failures and not rotated.failures
     assert (
         predicted.changed

@@ -64,7 +64,7 @@ def test_tenant_setup_lists_missing_resources(account, converge):
     assert "mol.small" not in text
 
 
-def test_refused_login_fails_after_other_regions_complete(account, verb, state, tmp_path):
+def test_refused_login_fails_after_other_regions_complete(account, playbook, state, tmp_path):
     clouds = yaml.safe_load((state / "clouds.yaml").read_text("utf-8"))["clouds"]
     clouds["region-locked-admin"] = json.loads(json.dumps(clouds["region-m-admin"]))
     clouds["region-locked-admin"]["auth"]["password"] = "not-this-one"
@@ -74,13 +74,13 @@ def test_refused_login_fails_after_other_regions_complete(account, verb, state, 
     inventory.write_text(yaml.safe_dump({"all": {"children": {"scratch_regions": {"hosts": locked}}}}))
     account("region-m").compute.delete_keypair("mol-region")
     for mode, changed in (["--check"], [f"region-m: {MADE}"]), ([], [f"region-m: {MADE}"]), ([], []):
-        done = verb("regions", inventory).run("--limit=region-m,region-locked", *mode)
+        done = playbook("regions", inventory).run("--limit=region-m,region-locked", *mode)
         assert "region-locked-admin: the log-in was refused" in done.failures["region-locked"]
         assert [change for change in done.changed if change.startswith("region-m:")] == changed, (mode, done.failures, done.messages)
         assert not any(MADE in change or GIVEN in change for change in done.changed if "region-locked" in change)
 
 
-def test_unreachable_regions_are_named_others_complete(account, on, verb, state, tmp_path):
+def test_unreachable_regions_are_named_others_complete(account, on, playbook, state, tmp_path):
     clouds = yaml.safe_load((state / "clouds.yaml").read_text("utf-8"))["clouds"]
     address = clouds["region-m-admin"]["auth"]["auth_url"].rpartition(":")[0]
     machine = on("mol-region-m")
@@ -103,9 +103,9 @@ def test_unreachable_regions_are_named_others_complete(account, on, verb, state,
         inventory.write_text(yaml.safe_dump({"all": {"children": {"scratch_regions": {"hosts": hosts}}}}))
         began = time.monotonic()
         try:
-            done = verb("regions", inventory).run("--limit", ",".join(["region-m", *hosts]))
+            done = playbook("regions", inventory).run("--limit", ",".join(["region-m", *hosts]))
             took = time.monotonic() - began
-            fatal = verb("regions", inventory).run("--limit=region-closed", region_failures_fatal=True)
+            fatal = playbook("regions", inventory).run("--limit=region-closed", region_failures_fatal=True)
         finally:
             machine.check_output("nft delete table inet hole")
     print(f"four dead regions and one that lives: {took:.0f} s")
@@ -123,7 +123,7 @@ def test_unreachable_regions_are_named_others_complete(account, on, verb, state,
     assert f"region-m: {MADE}" in done.changed
 
 
-def test_removal_keeps_foreign_resources(account, converge, state, verb):
+def test_removal_keeps_foreign_resources(account, converge, state, playbook):
     """First refused and nothing removed, as the project holds a network of somebody else; then done, and nothing of others has gone."""
     admin, own = account("region-n-admin"), account("region-n")
     project = own.current_project_id
@@ -132,14 +132,14 @@ def test_removal_keeps_foreign_resources(account, converge, state, verb):
     flavor = admin.compute.create_flavor(name="theirs.small", vcpus=1, ram=64, disk=1)
     try:
         before = seen(admin)
-        refused = verb("remove_region").run("--limit=region-n")
+        refused = playbook("remove_region").run("--limit=region-n")
         assert "still holds resources that are not ours: network theirs, port their-port" in refused.failures["region-n"]
         assert not refused.changes and seen(admin) == before and own.compute.find_keypair("mol-region")
 
         admin.network.delete_network(theirs)
         admin.network.delete_port(port)
         before = seen(admin)
-        removed = verb("remove_region").run("--limit=region-n")
+        removed = playbook("remove_region").run("--limit=region-n")
         assert not removed.failures
         after = seen(admin)
         gone = {kind: names - after[kind] for kind, names in before.items()}
@@ -151,7 +151,7 @@ def test_removal_keeps_foreign_resources(account, converge, state, verb):
             "images": {"mol-worker-1"},
         }
         assert not [one for one in admin.network.security_groups() if one.project_id == project]
-        assert not verb("remove_region").run("--limit=region-n").changes
+        assert not playbook("remove_region").run("--limit=region-n").changes
     finally:
         admin.compute.delete_flavor(flavor)
     fresh = converge.run("--check", "--tags=intake,image", "--limit=region-n")
@@ -161,18 +161,18 @@ def test_removal_keeps_foreign_resources(account, converge, state, verb):
     assert not again.failures and account("region-n").compute.get_limits()
 
 
-def test_tenant_removal_refuses_network_in_use(account, verb, state):
+def test_tenant_removal_refuses_network_in_use(account, playbook, state):
     """What else is in the project, which stays, is no obstacle: it holds all of region-m."""
     own = account("region-t")
     port = own.network.create_port(name="their-port", network_id=own.network.find_network("mol-tenant").id)
     try:
-        refused = verb("remove_region").run("--limit=region-t")
+        refused = playbook("remove_region").run("--limit=region-t")
         assert "our networks and security groups are still used by port their-port" in refused.failures["region-t"]
         assert not refused.changes and own.compute.find_keypair("mol-tenant")
         assert (state / "credentials" / "region-t-scheduler.yml").exists()
     finally:
         own.network.delete_port(port)
-    text = verb("remove_region").run("--check", "--limit=region-t")
+    text = playbook("remove_region").run("--check", "--limit=region-t")
     assert not text.failures and text.changes
 
 

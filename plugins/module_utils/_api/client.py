@@ -15,7 +15,7 @@ import ssl
 import typing as t
 from http.client import HTTPException
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from ansible.module_utils.urls import open_url
 
@@ -56,8 +56,9 @@ class ApiClient:
         self._validate = params.get("validate_certs", True)
         self._timeout = params.get("timeout", 30)
 
-    def get(self, *path: str) -> t.Any:
-        return self._request("GET", path)
+    def get(self, *path: str, **query: t.Any) -> t.Any:
+        """Parameters of the query that are None or empty are left out; a list is repeated."""
+        return self._request("GET", path, query=query)
 
     def get_or_none(self, *path: str) -> t.Any:
         """None if the resource, or what it belongs to, does not exist."""
@@ -80,12 +81,20 @@ class ApiClient:
         response: dict[str, t.Any] = self._request("POST", path)
         return response
 
-    def _request(self, method: str, path: t.Sequence[str], body: dict[str, t.Any] | None = None, dry_run: bool = False) -> t.Any:
+    def _request(
+        self,
+        method: str,
+        path: t.Sequence[str],
+        body: dict[str, t.Any] | None = None,
+        dry_run: bool = False,
+        query: dict[str, t.Any] | None = None,
+    ) -> t.Any:
         if self._ca_path and self._validate and not os.path.exists(self._ca_path):
             raise NotListening(f"ca_path: file {self._ca_path} does not exist", self._service, "ca_path")
         url = "/".join([self._base, "v1"] + [quote(part, safe="") for part in path])
-        if dry_run:
-            url += "?dry_run=true"
+        query = {"dry_run": "true"} if dry_run else {key: value for key, value in (query or {}).items() if value not in (None, [])}
+        if query:
+            url += "?" + urlencode(query, doseq=True)
         headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
         data = None
         if body is not None:

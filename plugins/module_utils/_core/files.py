@@ -48,26 +48,46 @@ def read_yaml(path: str) -> dict[str, t.Any] | None:
     return content
 
 
-def write_text(path: str, text: str) -> None:
-    """Replace a file atomically by one that only its owner may read; missing folders are created likewise."""
+def replace_file(
+    path: str,
+    content: bytes,
+    mode: int = 0o600,
+    owner: tuple[int, int] | None = None,
+    accept: t.Callable[[str], None] | None = None,
+) -> None:
+    """Replace a file atomically and durably: a crash leaves the old or the new one. Raises OSError.
+
+    ``owner`` is uid and gid; ``accept`` gets the name of the complete new file and raises to refuse it.
+    """
     folder = os.path.dirname(path) or "."
+    handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)  # 0600 from its first moment
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".", dir=folder)  # 0600 from its first moment
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if owner is not None:
+            os.chown(temporary, *owner)
+        os.chmod(temporary, mode)
+        if accept is not None:
+            accept(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-            raise
-        directory = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        raise
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def write_text(path: str, text: str) -> None:
+    """Replace a file by one that only its owner may read; missing folders are created likewise."""
+    try:
+        os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
+        replace_file(path, text.encode("utf-8"))
     except OSError as error:
         raise Failure(f"{path} cannot be written: {error.strerror}", "file", "unwritable", {"path": path})
 

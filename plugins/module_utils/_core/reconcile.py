@@ -13,7 +13,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 HIDDEN = "********"  # shown in place of a secret in results, diffs and logs
-HIDDEN_CHANGED = "******** (another value)"
+HIDDEN_CHANGED = f"{HIDDEN} (another value)"
 
 NONE = "none"
 CREATE = "create"
@@ -40,6 +40,18 @@ class Plan:
     @property
     def changed(self) -> bool:
         return self.action != NONE
+
+    @property
+    def current(self) -> dict[str, t.Any]:
+        """``before`` of a resource that exists."""
+        assert self.before is not None
+        return self.before
+
+    @property
+    def target(self) -> dict[str, t.Any]:
+        """``after`` of a resource that is not removed."""
+        assert self.after is not None
+        return self.after
 
 
 def given(value: t.Any) -> t.Any:
@@ -109,7 +121,7 @@ def reconcile(
     compare them passes those that differ in ``changed_secrets``. ``whole`` names mappings that the spec replaces rather than extends;
     ``entire`` applies this to the whole resource: fields that the spec does not name are removed.
     """
-    before = None if current is None else scrub(current, secrets)
+    before: t.Any = None if current is None else scrub(current, secrets)
     if desired is None:
         return Plan(NONE if current is None else DELETE, before=before)
     spec = scrub(desired, secrets)

@@ -11,6 +11,7 @@ Private to the collection: no promise is made to users outside of it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import signal
@@ -93,11 +94,19 @@ def links_of(lab: str, host: str, spec: t.Mapping[str, t.Any], bridge: str, pres
     return "detached"
 
 
+def _has_link(name: str) -> bool:
+    return os.path.isdir(f"/sys/class/net/{name}")
+
+
+def _lacks_link(name: str) -> bool:
+    return not _has_link(name)
+
+
 def attach(lab: str, host: str, spec: t.Mapping[str, t.Any], bridge: str, timeout: float = 60) -> None:
     """Put the outer ends into the bridge, as soon as nspawn has made them."""
     for port, inner in (("h", "host0"), ("x", "ex0")) if spec["provider_port"] else (("h", "host0"),):
         name = plan.link_name(lab, host, port)
-        if not outer.wait_for(lambda name=name: os.path.isdir(f"/sys/class/net/{name}"), timeout, 0.02):
+        if not outer.wait_for(functools.partial(_has_link, name), timeout, 0.02):
             raise Failure(f"host {host}: its link {name} did not appear within {timeout} s\n{log_tail(lab, host)}", "lab", "link")
         outer.attach_link(name, bridge, f"distcloud-lab {lab} {host} {inner}")
 
@@ -193,7 +202,7 @@ def kill(lab: str, host: str) -> None:
     for port in ("h", "x"):
         # The kernel removes a veth a moment after its namespace; a new start would find the old name in use.
         name = plan.link_name(lab, host, port)
-        if not outer.wait_for(lambda name=name: not os.path.isdir(f"/sys/class/net/{name}"), 3, 0.05):
+        if not outer.wait_for(functools.partial(_lacks_link, name), 3, 0.05):
             outer.remove_link(name)
 
 

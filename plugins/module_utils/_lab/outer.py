@@ -19,6 +19,7 @@ import subprocess
 import time
 import typing as t
 
+from .._core.files import replace_file
 from .._core.module import Failure
 from . import plan
 
@@ -132,12 +133,7 @@ def read_json(path: str) -> dict[str, t.Any] | None:
 
 def write_json(path: str, data: t.Mapping[str, t.Any]) -> None:
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as handle:
-        json.dump(data, handle, indent=1, sort_keys=True)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
+    replace_file(path, json.dumps(data, indent=1, sort_keys=True).encode("utf-8"), 0o644)
 
 
 def lab_folder(lab: str) -> str:

@@ -177,7 +177,7 @@ def plan_host(
 ) -> list[Step]:
     """The steps that bring one host to ``state`` (started, stopped, absent).
 
-    ``record`` is what was written down when the host was made (None: there is none), ``links`` one of attached,
+    ``record`` is what was written down when the host was made (None if it was not made), ``links`` one of attached,
     detached (not in the bridge), missing. Steps are create, start, stop (orderly), kill, attach, destroy.
     """
     alive = condition in (RUNNING, ORPHANED, STUCK)

@@ -55,7 +55,7 @@ class Flavor(Kind):
 
     def desired(self, spec: Spec) -> State:
         state = {key: spec[key] for key in ("name", "vcpus", "ram", "disk", "public")}
-        state["description"] = describe(spec.get("description"), self.context.mark)
+        state["description"] = describe(spec.get("description"), self.context.tag)
         if spec.get("extra_specs") is not None:
             state["extra_specs"] = {key: str(value) for key, value in spec["extra_specs"].items()}
         if not spec["public"]:
@@ -65,26 +65,26 @@ class Flavor(Kind):
     def apply(self, spec: Spec, plan: Plan) -> State:
         self._all = None
         if plan.action == DELETE:
-            self.client.request("DELETE", "compute", "/flavors/" + plan.before["id"])
+            self.client.request("DELETE", "compute", "/flavors/" + plan.current["id"])
             return None
         if plan.action == CREATE:
-            body = {key: plan.after[key] for key in ("name", "vcpus", "ram", "disk", "description")}
-            body["os-flavor-access:is_public"] = plan.after["public"]
+            body = {key: plan.target[key] for key in ("name", "vcpus", "ram", "disk", "description")}
+            body["os-flavor-access:is_public"] = plan.target["public"]
             flavor_id = self.client.request("POST", "compute", "/flavors", {"flavor": body})["flavor"]["id"]
         else:
-            flavor_id = plan.before["id"]
+            flavor_id = plan.current["id"]
             if "description" in plan.fields:
-                self.client.request("PUT", "compute", "/flavors/" + flavor_id, {"flavor": {"description": plan.after["description"]}})
+                self.client.request("PUT", "compute", "/flavors/" + flavor_id, {"flavor": {"description": plan.target["description"]}})
         before = (plan.before or {}).get("extra_specs") or {}
-        after = plan.after.get("extra_specs") or {}
+        after = plan.target.get("extra_specs") or {}
         if {key: value for key, value in after.items() if before.get(key) != value}:
             self.client.request("POST", "compute", f"/flavors/{flavor_id}/os-extra_specs", {"extra_specs": after})
         for key in sorted(set(before) - set(after)):
             self.client.request("DELETE", "compute", f"/flavors/{flavor_id}/os-extra_specs/{key}", allow=(404,))
-        if "ours_to_use" in plan.fields and plan.after["ours_to_use"]:
+        if "ours_to_use" in plan.fields and plan.target["ours_to_use"]:
             body = {"addTenantAccess": {"tenant": self.context.project_id()}}
             self.client.request("POST", "compute", f"/flavors/{flavor_id}/action", body, allow=(409,))
-        return dict(plan.after, id=flavor_id)
+        return dict(plan.target, id=flavor_id)
 
 
 class KeyPair(Kind):
@@ -100,20 +100,20 @@ class KeyPair(Kind):
         return found["keypair"] if found else None
 
     def ours(self, raw: dict[str, t.Any]) -> bool:
-        return is_ours(raw["public_key"], self.context.mark)
+        return is_ours(raw["public_key"], self.context.tag)
 
     def state_of(self, raw: dict[str, t.Any], spec: Spec) -> dict[str, t.Any]:
         return {"name": raw["name"], "public_key": raw["public_key"].strip()}
 
     def desired(self, spec: Spec) -> State:
         kind, blob, *comment = spec["public_key"].split()
-        return {"name": spec["name"], "public_key": f"{kind} {blob} {describe(' '.join(comment), self.context.mark)}"}
+        return {"name": spec["name"], "public_key": f"{kind} {blob} {describe(' '.join(comment), self.context.tag)}"}
 
     def apply(self, spec: Spec, plan: Plan) -> State:
         if plan.action in (DELETE, REPLACE):
             self.client.request("DELETE", "compute", "/os-keypairs/" + spec["name"])
         if plan.action == DELETE:
             return None
-        body = {"name": spec["name"], "type": "ssh", "public_key": plan.after["public_key"]}
+        body = {"name": spec["name"], "type": "ssh", "public_key": plan.target["public_key"]}
         self.client.request("POST", "compute", "/os-keypairs", {"keypair": body})
         return plan.after

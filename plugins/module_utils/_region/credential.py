@@ -36,20 +36,20 @@ class Decision:
     outdated: tuple[str, ...] = ()
 
 
-def credential_name(mark: str, service: str, generation: int) -> str:
-    return f"{mark}-{service}-{generation}"
+def credential_name(tag: str, service: str, generation: int) -> str:
+    return f"{tag}-{service}-{generation}"
 
 
-def generation_of(name: str, mark: str, service: str) -> int:
+def generation_of(name: str, tag: str, service: str) -> int:
     """The generation in a credential's name; 0 for names of another form."""
-    found = re.match(rf"^{re.escape(mark)}-{re.escape(service)}-([0-9]+)$", name)
+    found = re.match(rf"^{re.escape(tag)}-{re.escape(service)}-([0-9]+)$", name)
     return int(found.group(1)) if found else 0
 
 
-def own_credentials(listed: t.Iterable[Document], mark: str, service: str) -> list[Document]:
+def own_credentials(listed: t.Iterable[Document], tag: str, service: str) -> list[Document]:
     """Those of a user's application credentials that are ours for one service, oldest first."""
-    ours = [entry for entry in listed if is_ours(entry.get("description"), mark) and generation_of(entry["name"], mark, service)]
-    return sorted(ours, key=lambda entry: generation_of(entry["name"], mark, service))
+    ours = [entry for entry in listed if is_ours(entry.get("description"), tag) and generation_of(entry["name"], tag, service)]
+    return sorted(ours, key=lambda entry: generation_of(entry["name"], tag, service))
 
 
 def parse_time(text: str | None) -> datetime.datetime | None:
@@ -119,10 +119,10 @@ def decide(
     now: datetime.datetime,
 ) -> Decision:
     """What to do, given our credentials in Keystone (`own`), the file (`stored`) and an interrupted creation (`pending`)."""
-    mark = spec["mark"]
+    tag = spec["ownership_tag"]
     ids = [entry["id"] for entry in own]
     current = (stored or {}).get("application_credential_id")
-    latest = max([generation_of(entry["name"], mark, service) for entry in own] + [int((stored or {}).get("generation") or 0)])
+    latest = max([generation_of(entry["name"], tag, service) for entry in own] + [int((stored or {}).get("generation") or 0)])
     if state == ABSENT:
         return Decision(REMOVE if own or stored or pending else NOTHING, to_remove=tuple(ids))
     if pending:

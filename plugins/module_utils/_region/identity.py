@@ -34,21 +34,21 @@ class Project(Kind):
     def desired(self, spec: Spec) -> State:
         if spec.get("existing"):
             return {"name": spec["name"]}
-        return {"name": spec["name"], "description": describe(spec.get("description"), self.context.mark), "enabled": True}
+        return {"name": spec["name"], "description": describe(spec.get("description"), self.context.tag), "enabled": True}
 
     def apply(self, spec: Spec, plan: Plan) -> State:
         if plan.action == DELETE:
-            project_id = plan.before["id"]
+            project_id = plan.current["id"]
             self.clear(project_id)
             self.client.request("DELETE", "identity", "/projects/" + project_id)
             self.context.remember_project(None)
             return None
         if plan.action == CREATE:
-            body = dict(plan.after, domain_id=self.context.domain_id(spec["domain"]))
+            body = dict(plan.target, domain_id=self.context.domain_id(spec["domain"]))
             made = self.client.request("POST", "identity", "/projects", {"project": body})["project"]
         else:
-            changes = {field: plan.after[field] for field in plan.fields}
-            made = self.client.request("PATCH", "identity", "/projects/" + plan.before["id"], {"project": changes})["project"]
+            changes = {field: plan.target[field] for field in plan.fields}
+            made = self.client.request("PATCH", "identity", "/projects/" + plan.current["id"], {"project": changes})["project"]
         self.context.remember_project(made)
         return self.state_of(made, spec)
 
@@ -75,7 +75,7 @@ class Project(Kind):
         ):
             found[key] = self.listed("network", path, key, project_id=project_id)
             for raw in found[key]:
-                if not is_ours(raw.get("description"), self.context.mark) and not (key == "security_groups" and raw["name"] == "default"):
+                if not is_ours(raw.get("description"), self.context.tag) and not (key == "security_groups" and raw["name"] == "default"):
                     left.append(f"{word} {raw.get('name') or raw.get('floating_ip_address') or raw['id']}")
         ports = self.listed("network", "/ports", "ports", project_id=project_id)
         for network in found["networks"]:
@@ -156,7 +156,7 @@ class User(Kind):
         roles = sorted(spec["roles"])
         if spec.get("existing"):
             return {"name": spec["name"], "roles": roles}
-        state = {"name": spec["name"], "description": describe(spec.get("description"), self.context.mark), "enabled": True, "roles": roles}
+        state = {"name": spec["name"], "description": describe(spec.get("description"), self.context.tag), "enabled": True, "roles": roles}
         if spec.get("password"):
             state["password"] = spec["password"]
         return state
@@ -178,12 +178,12 @@ class User(Kind):
     def apply(self, spec: Spec, plan: Plan) -> State:
         if plan.action == DELETE:
             if spec.get("existing"):
-                self.set_roles(plan.before["id"], add=[], take=plan.before["roles"])
+                self.set_roles(plan.current["id"], add=[], take=plan.current["roles"])
             else:
-                self.client.request("DELETE", "identity", "/users/" + plan.before["id"])
+                self.client.request("DELETE", "identity", "/users/" + plan.current["id"])
             return None
         fields = {"name", "description", "enabled"} & set(plan.fields)
-        body = {field: plan.after[field] for field in fields}
+        body = {field: plan.target[field] for field in fields}
         if plan.action == CREATE:
             if not spec.get("password"):
                 raise invalid_option("users.password", None, f"expected a password, or a password_file, for the new user {spec['name']}")
@@ -192,11 +192,11 @@ class User(Kind):
         else:
             if "password" in plan.secrets:
                 body["password"] = spec["password"]
-            path = "/users/" + plan.before["id"]
+            path = "/users/" + plan.current["id"]
             made = (self.client.request("PATCH", "identity", path, {"user": body}) if body else self.client.get("identity", path))["user"]
         if "roles" in plan.fields:
             before = (plan.before or {}).get("roles", [])
-            self.set_roles(made["id"], add=set(plan.after["roles"]) - set(before), take=set(before) - set(plan.after["roles"]))
+            self.set_roles(made["id"], add=set(plan.target["roles"]) - set(before), take=set(before) - set(plan.target["roles"]))
         return self.state_of(made, spec)
 
     def set_roles(self, user_id: str, add: t.Collection[str], take: t.Collection[str]) -> None:

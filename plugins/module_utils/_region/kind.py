@@ -23,9 +23,9 @@ State = t.Optional[dict[str, t.Any]]
 class Context:
     """State shared by the kinds of one call: the account, the ownership tag, present or absent, and ids already looked up."""
 
-    def __init__(self, client: Client, mark: str, absent: bool, project: Spec | None, warn: t.Callable[[str], None]) -> None:
+    def __init__(self, client: Client, tag: str, absent: bool, project: Spec | None, warn: t.Callable[[str], None]) -> None:
         self.client = client
-        self.mark = mark
+        self.tag = tag
         self.absent = absent
         self.project = project
         self.warn = warn
@@ -93,7 +93,7 @@ class Kind:
         raise NotImplementedError(self.label)
 
     def ours(self, raw: dict[str, t.Any]) -> bool:
-        return is_ours(raw.get("description"), self.context.mark)
+        return is_ours(raw.get("description"), self.context.tag)
 
     def immutable_fields(self, spec: Spec) -> tuple[str, ...]:
         """Fields that cannot be changed in place; more than `immutable` where that depends on the spec."""
@@ -110,7 +110,7 @@ class Kind:
             if raw is None or existing:
                 return None
             if not self.ours(raw):
-                self.context.warn(f"{self.label} {spec['name']} is not removed: it is not ours (it lacks [{self.context.mark}])")
+                self.context.warn(f"{self.label} {spec['name']} is not removed: it is not ours (it lacks [{self.context.tag}])")
                 return None
         elif raw is None:
             if existing:
@@ -122,7 +122,7 @@ class Kind:
                 )
             return None
         elif not existing and not self.ours(raw):
-            raise foreign(self.label, spec["name"], self.context.mark)
+            raise foreign(self.label, spec["name"], self.context.tag)
         return self.state_of(raw, spec)
 
     def own_id(self, spec: Spec) -> str | None:

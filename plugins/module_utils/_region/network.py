@@ -102,7 +102,7 @@ class Network(NeutronKind):
     def desired(self, spec: Spec) -> State:
         if spec.get("existing"):
             return {"name": spec["name"]}
-        state: dict[str, t.Any] = {"name": spec["name"], "description": describe(spec.get("description"), self.context.mark)}
+        state: dict[str, t.Any] = {"name": spec["name"], "description": describe(spec.get("description"), self.context.tag)}
         for field in ("shared", "mtu", "port_security_enabled"):
             if spec.get(field) is not None:
                 state[field] = spec[field]
@@ -114,29 +114,27 @@ class Network(NeutronKind):
 
     def subnet(self, subnet: dict[str, t.Any]) -> dict[str, t.Any]:
         fields = {field: subnet[field] for field in SUBNET_FIELDS if subnet.get(field) is not None}
-        return dict(
-            fields, ip_version=6 if ":" in subnet["cidr"] else 4, description=describe(subnet.get("description"), self.context.mark)
-        )
+        return dict(fields, ip_version=6 if ":" in subnet["cidr"] else 4, description=describe(subnet.get("description"), self.context.tag))
 
     def apply(self, spec: Spec, plan: Plan) -> State:
         if plan.action == DELETE:
-            self.request_with_advice("DELETE", "/networks/" + plan.before["id"], spec)
+            self.request_with_advice("DELETE", "/networks/" + plan.current["id"], spec)
             return None
-        flat = {
-            field: plan.after[field] for field in ("name", "description", "shared", "mtu", "port_security_enabled") if field in plan.after
+        flat: dict[str, t.Any] = {
+            field: plan.target[field] for field in ("name", "description", "shared", "mtu", "port_security_enabled") if field in plan.target
         }
         if plan.action == CREATE:
-            provider = {PROVIDER[field]: value for field, value in (plan.after.get("provider") or {}).items()}
+            provider = {PROVIDER[field]: value for field, value in (plan.target.get("provider") or {}).items()}
             body = dict(flat, **provider, **self.owner())
             network_id = self.client.request("POST", "network", "/networks", {"network": body})["network"]["id"]
             have: dict[str, t.Any] = {}
         else:
-            network_id = plan.before["id"]
-            have = plan.before["subnets"]
+            network_id = plan.current["id"]
+            have = plan.current["subnets"]
             changes = {field: value for field, value in flat.items() if field in plan.fields}
             if changes:
                 self.client.request("PUT", "network", "/networks/" + network_id, {"network": changes})
-        for name, subnet in plan.after["subnets"].items():
+        for name, subnet in plan.target["subnets"].items():
             if name not in have:
                 body = dict(subnet, name=name, network_id=network_id, **self.owner())
                 self.client.request("POST", "network", "/subnets", {"subnet": body})
@@ -178,7 +176,7 @@ class Router(NeutronKind):
     def desired(self, spec: Spec) -> State:
         return {
             "name": spec["name"],
-            "description": describe(spec.get("description"), self.context.mark),
+            "description": describe(spec.get("description"), self.context.tag),
             "external_network": spec["external_network"],
             "subnets": sorted(spec["subnets"]),
         }
@@ -235,21 +233,21 @@ class SecurityGroup(NeutronKind):
         rules = list(spec.get("rules") or [])
         if spec["egress"]:
             rules += [{"direction": "egress", "ethertype": "IPv4"}, {"direction": "egress", "ethertype": "IPv6"}]
-        return {"name": spec["name"], "description": describe(spec.get("description"), self.context.mark), "rules": sorted_rules(rules)}
+        return {"name": spec["name"], "description": describe(spec.get("description"), self.context.tag), "rules": sorted_rules(rules)}
 
     def apply(self, spec: Spec, plan: Plan) -> State:
         if plan.action == DELETE:
-            self.client.request("DELETE", "network", "/security-groups/" + plan.before["id"], allow=(404,))
+            self.client.request("DELETE", "network", "/security-groups/" + plan.current["id"], allow=(404,))
             return None
         if plan.action == CREATE:
-            body = {"name": spec["name"], "description": plan.after["description"], **self.owner()}
+            body = {"name": spec["name"], "description": plan.target["description"], **self.owner()}
             group = self.client.request("POST", "network", "/security-groups", {"security_group": body})["security_group"]
         else:
-            path = "/security-groups/" + plan.before["id"]
+            path = "/security-groups/" + plan.current["id"]
             if "description" in plan.fields:
-                self.client.request("PUT", "network", path, {"security_group": {"description": plan.after["description"]}})
+                self.client.request("PUT", "network", path, {"security_group": {"description": plan.target["description"]}})
             group = self.client.get("network", path)["security_group"]
-        desired = plan.after["rules"]
+        desired = plan.target["rules"]
         for rule in group["security_group_rules"]:
             if rule_key(rule) not in desired:
                 self.client.request("DELETE", "network", "/security-group-rules/" + rule["id"], allow=(404,))
@@ -257,7 +255,7 @@ class SecurityGroup(NeutronKind):
         new = [self.rule_body(rule, group) for rule in desired if rule not in have]
         if new:
             self.client.request("POST", "network", "/security-group-rules", {"security_group_rules": new})
-        return dict(plan.after, id=group["id"])
+        return dict(plan.target, id=group["id"])
 
     def rule_body(self, rule: dict[str, t.Any], group: dict[str, t.Any]) -> dict[str, t.Any]:
         names = {"port_min": "port_range_min", "port_max": "port_range_max"}

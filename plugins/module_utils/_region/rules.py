@@ -18,20 +18,20 @@ from .._core.module import Failure
 SERVICE = "openstack"
 
 
-def describe(text: str | None, mark: str) -> str:
+def describe(text: str | None, tag: str) -> str:
     """A description with the ownership tag: part of the creating request, so that no crash can leave a resource without it."""
-    return (f"{text or ''} [{mark}]").strip()
+    return (f"{text or ''} [{tag}]").strip()
 
 
-def is_ours(description: str | None, mark: str) -> bool:
+def is_ours(description: str | None, tag: str) -> bool:
     """Whether a description carries our ownership tag."""
-    return f"[{mark}]" in (description or "")
+    return f"[{tag}]" in (description or "")
 
 
-def foreign(kind: str, name: str, mark: str) -> Failure:
+def foreign(kind: str, name: str, tag: str) -> Failure:
     """The failure for a resource of the desired name that exists and is not ours."""
     return Failure(
-        f"{kind} {name} exists and is not ours: its description lacks [{mark}]. Choose another name, set existing: true to use it "
+        f"{kind} {name} exists and is not ours: its description lacks [{tag}]. Choose another name, set existing: true to use it "
         "as it is, or hand it over by adding the tag to its description",
         SERVICE,
         "foreign",

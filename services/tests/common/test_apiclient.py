@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import yaml
 
@@ -17,10 +17,10 @@ class Status(Response):
     healthy: bool
 
 
-def client(tmp_path: Path, respond: httpx.MockTransport) -> ApiClient:
+def client(tmp_path: Path, respond: httpx2.MockTransport) -> ApiClient:
     (tmp_path / "token").write_text("t\n")
     made = ApiClient("demo", ClientSettings(url="http://demo", token_file=tmp_path / "token"))
-    made._client = httpx.Client(base_url="http://demo", transport=respond)
+    made._client = httpx2.Client(base_url="http://demo", transport=respond)
     return made
 
 
@@ -47,33 +47,33 @@ def test_missing_address_names_variable_and_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("response", "message"),
     [
-        (httpx.Response(404, json={"detail": "there is no VM vm-1"}), "there is no VM vm-1"),
-        (httpx.Response(502, text="<html>"), "the response is not JSON \\(HTTP status 502\\)"),
-        (httpx.Response(500, json=[]), "HTTP status 500"),
-        (httpx.Response(200, text="<html>"), "the response is not JSON"),
-        (httpx.Response(200, json={"healthy": "perhaps"}), "unexpected response, field healthy: .*right address and version"),
+        (httpx2.Response(404, json={"detail": "there is no VM vm-1"}), "there is no VM vm-1"),
+        (httpx2.Response(502, text="<html>"), "the response is not JSON \\(HTTP status 502\\)"),
+        (httpx2.Response(500, json=[]), "HTTP status 500"),
+        (httpx2.Response(200, text="<html>"), "the response is not JSON"),
+        (httpx2.Response(200, json={"healthy": "perhaps"}), "unexpected response, field healthy: .*right address and version"),
     ],
 )
-def test_errors_are_messages(tmp_path: Path, response: httpx.Response, message: str) -> None:
-    with client(tmp_path, httpx.MockTransport(lambda _: response)) as api, pytest.raises(CallError, match=message):
+def test_errors_are_messages(tmp_path: Path, response: httpx2.Response, message: str) -> None:
+    with client(tmp_path, httpx2.MockTransport(lambda _: response)) as api, pytest.raises(CallError, match=message):
         api.get("/v1/status", Status)
 
 
 def test_unreachable_service_is_named(tmp_path: Path) -> None:
-    def refuse(request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("connection refused")
+    def refuse(request: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ConnectError("connection refused")
 
     with (
-        client(tmp_path, httpx.MockTransport(refuse)) as api,
+        client(tmp_path, httpx2.MockTransport(refuse)) as api,
         pytest.raises(CallError, match="http://demo: unreachable: connection refused"),
     ):
         api.get("/v1/status", Status)
 
 
 def test_parameters_without_value_are_left_out(tmp_path: Path) -> None:
-    def respond(request: httpx.Request) -> httpx.Response:
+    def respond(request: httpx2.Request) -> httpx2.Response:
         assert request.url.query == b"state=ready&state=error"
-        return httpx.Response(200, json={"healthy": True})
+        return httpx2.Response(200, json={"healthy": True})
 
-    with client(tmp_path, httpx.MockTransport(respond)) as api:
+    with client(tmp_path, httpx2.MockTransport(respond)) as api:
         assert api.get("/v1/status", Status, state=["ready", "error"], cloud=None).healthy

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import yaml
 
@@ -141,14 +141,14 @@ def test_service_runs_until_sigterm(engine: Path) -> None:
     try:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            with contextlib.suppress(httpx.TransportError):
-                ready = httpx.get(f"{url}/readyz").json()
+            with contextlib.suppress(httpx2.TransportError):
+                ready = httpx2.get(f"{url}/readyz").json()
                 if ready["status"] == "ready":
                     break
             time.sleep(0.1)
         assert ready == {"status": "ready", "dependencies": [{"name": "engine", "ok": True, "required": True, "problem": ""}]}
-        assert httpx.get(f"{url}/v1/report", headers={"Authorization": "Bearer t"}).json()["title"] == "Demo"
-        metrics = httpx.get(f"{url}/metrics").text
+        assert httpx2.get(f"{url}/v1/report", headers={"Authorization": "Bearer t"}).json()["title"] == "Demo"
+        metrics = httpx2.get(f"{url}/metrics").text
         assert "distcloud_demo_cycle_seconds_count" in metrics and "process_cpu_seconds_total" in metrics
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=60)

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
+from distcloud.openstack.keystone import Login
 from distcloud.scheduler.domain.model import Limits, Resources
 from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers import make_driver
 from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, ServerRequest
-from distcloud.scheduler.drivers.keystone import Login
 from distcloud.scheduler.drivers.openstack import OpenStackDriver
 
 ACCOUNT = Account(
@@ -54,7 +54,7 @@ class Cloud:
     """Responses by method and URL; every call is recorded."""
 
     def __init__(self, **answers: Any) -> None:
-        self.calls: list[httpx.Request] = []
+        self.calls: list[httpx2.Request] = []
         self.logins = 0
         self.answers: dict[str, Any] = {
             "GET http://nova:8774/v2.1/flavors/detail": {"flavors": [FLAVOR, {**FLAVOR, "name": "off", "OS-FLV-DISABLED:disabled": True}]},
@@ -77,22 +77,22 @@ class Cloud:
             **answers,
         }
 
-    def handle(self, request: httpx.Request) -> httpx.Response:
+    def handle(self, request: httpx2.Request) -> httpx2.Response:
         self.calls.append(request)
         name = f"{request.method} {str(request.url).split('?')[0]}"
         if name == "POST http://keystone:5000/v3/auth/tokens" and name not in self.answers:
             self.logins += 1
             token = {"expires_at": "2099-01-01T00:00:00.000000Z", "project": {"id": "p1"}, "catalog": CATALOG}
-            return httpx.Response(201, json={"token": token}, headers={"X-Subject-Token": f"t{self.logins}"})
+            return httpx2.Response(201, json={"token": token}, headers={"X-Subject-Token": f"t{self.logins}"})
         answer = self.answers[name]
         if callable(answer):
             answer = answer(request)
         if isinstance(answer, BaseException):
             raise answer
-        return answer if isinstance(answer, httpx.Response) else httpx.Response(200, json=answer)
+        return answer if isinstance(answer, httpx2.Response) else httpx2.Response(200, json=answer)
 
     def driver(self, account: Account = ACCOUNT, seconds: float = 60.0) -> OpenStackDriver:
-        return OpenStackDriver(account, seconds=seconds, client=httpx.AsyncClient(transport=httpx.MockTransport(self.handle)))
+        return OpenStackDriver(account, seconds=seconds, http=httpx2.AsyncClient(transport=httpx2.MockTransport(self.handle)))
 
 
 def ask(cloud: Cloud, what: Callable[[OpenStackDriver], Any], account: Account = ACCOUNT) -> Any:
@@ -121,7 +121,7 @@ def test_inventory_lists_usable_resources() -> None:
     assert inventory.images == {"worker": "new"}, "of two images of one name the newest counts"
     assert inventory.quota == Limits(10, None, 51200) and inventory.project == "p1"
     assert inventory.networks == {"n1", "n2", "n3", "n4", "one"}, "a name that two networks bear stands for neither"
-    forbidden = Cloud(**{"GET http://neutron:9696/v2.0/networks": httpx.Response(403, json={})})
+    forbidden = Cloud(**{"GET http://neutron:9696/v2.0/networks": httpx2.Response(403, json={})})
     assert ask(forbidden, lambda driver: driver.inventory()).networks is None
     assert cloud.logins == 1, "calls side by side log in once"
     body = json.loads(cloud.calls[0].content)["auth"]
@@ -145,7 +145,7 @@ def test_password_login_sends_user_and_project() -> None:
 
 
 def test_server_pages_ignore_host_of_links() -> None:
-    def page(request: httpx.Request) -> httpx.Response:
+    def page(request: httpx2.Request) -> httpx2.Response:
         marker = request.url.params.get("marker")
         numbers = {None: (0, 1), "s1": (2, 3), "s3": (4,)}[marker]
         body: dict[str, Any] = {
@@ -155,7 +155,7 @@ def test_server_pages_ignore_host_of_links() -> None:
         }
         if numbers[-1] != 4:
             body["servers_links"] = [{"rel": "next", "href": "http://wrong-host/v2.1/servers/detail"}]
-        return httpx.Response(200, json=body)
+        return httpx2.Response(200, json=body)
 
     listing = ask(Cloud(**{"GET http://nova:8774/v2.1/servers/detail": page}), lambda driver: driver.servers())
     assert [server.id for server in listing.servers] == ["s0", "s1", "s2", "s3", "s4"]
@@ -176,7 +176,7 @@ def test_cell_down_makes_listing_incomplete() -> None:
 
 def test_text_of_cloud_is_sanitized() -> None:
     server = r'{"id": "b", "status": "ERROR", "fault": {"message": "no\u0000  host\ud800"}, "metadata": {"distcloud_vm": "\u0000"}}'
-    cloud = Cloud(**{"GET http://nova:8774/v2.1/servers/detail": httpx.Response(200, text=f'{{"servers": [{server}]}}')})
+    cloud = Cloud(**{"GET http://nova:8774/v2.1/servers/detail": httpx2.Response(200, text=f'{{"servers": [{server}]}}')})
     (found,) = ask(cloud, lambda driver: driver.servers()).servers
     assert (found.fault, found.metadata) == ("no? host?", {"distcloud_vm": "?"})
 
@@ -201,7 +201,7 @@ def test_malformed_server_is_cloud_error(change: dict[str, Any]) -> None:
 
 
 def test_create_sends_ownership_tag_and_settings() -> None:
-    cloud = Cloud(**{"POST http://nova:8774/v2.1/servers": httpx.Response(202, json={"server": {"id": "new-id"}})})
+    cloud = Cloud(**{"POST http://nova:8774/v2.1/servers": httpx2.Response(202, json={"server": {"id": "new-id"}})})
     assert ask(cloud, lambda driver: driver.create(REQUEST)) == "new-id"
     assert json.loads(cloud.calls[-1].content)["server"] == {
         "name": "vm-aaaaaaaaaaaaaaaa",
@@ -226,8 +226,8 @@ def test_network_name_must_be_unique() -> None:
     assert error.kind is ErrorKind.NOT_FOUND and error.no_effect and "2 networks called prov" in str(error)
 
 
-def nova_says(status: int, message: str = "because") -> httpx.Response:
-    return httpx.Response(status, json={"badRequest": {"code": status, "message": message}})
+def nova_says(status: int, message: str = "because") -> httpx2.Response:
+    return httpx2.Response(status, json={"badRequest": {"code": status, "message": message}})
 
 
 @pytest.mark.parametrize(
@@ -240,15 +240,15 @@ def nova_says(status: int, message: str = "because") -> httpx.Response:
         (nova_says(500), ErrorKind.UNREACHABLE, False, "500"),
         (nova_says(503), ErrorKind.UNREACHABLE, False, "503"),
         (nova_says(429), ErrorKind.UNREACHABLE, True, "429"),
-        (httpx.Response(406, text="no"), ErrorKind.REJECTED, True, "older than Stein"),
-        (httpx.Response(200, text="<html>"), ErrorKind.UNREACHABLE, False, "not JSON"),
-        (httpx.Response(202, content=b'{"server": {"id": "\xff"}}'), ErrorKind.UNREACHABLE, False, "not JSON"),
-        (httpx.Response(502, content="<h1>Übertragung".encode("latin-1")), ErrorKind.UNREACHABLE, False, "answered 502"),
-        (httpx.Response(200, json={"nothing": 1}), ErrorKind.UNREACHABLE, False, "contains no valid server id"),
-        (httpx.Response(200, json={"server": {"id": "x" * 65}}), ErrorKind.UNREACHABLE, False, "contains no valid server id"),
-        (httpx.ConnectError("refused"), ErrorKind.UNREACHABLE, True, "cannot be reached"),
-        (httpx.ReadTimeout("late"), ErrorKind.UNREACHABLE, False, "no answer within"),
-        (httpx.RemoteProtocolError("closed"), ErrorKind.UNREACHABLE, False, "cannot be reached"),
+        (httpx2.Response(406, text="no"), ErrorKind.REJECTED, True, "too old: version 2.69"),
+        (httpx2.Response(200, text="<html>"), ErrorKind.UNREACHABLE, False, "not JSON"),
+        (httpx2.Response(202, content=b'{"server": {"id": "\xff"}}'), ErrorKind.UNREACHABLE, False, "not JSON"),
+        (httpx2.Response(502, content="<h1>Übertragung".encode("latin-1")), ErrorKind.UNREACHABLE, False, "answered 502"),
+        (httpx2.Response(200, json={"nothing": 1}), ErrorKind.UNREACHABLE, False, "contains no valid server id"),
+        (httpx2.Response(200, json={"server": {"id": "x" * 65}}), ErrorKind.UNREACHABLE, False, "contains no valid server id"),
+        (httpx2.ConnectError("refused"), ErrorKind.UNREACHABLE, True, "cannot be reached"),
+        (httpx2.ReadTimeout("late"), ErrorKind.UNREACHABLE, False, "no answer within"),
+        (httpx2.RemoteProtocolError("closed"), ErrorKind.UNREACHABLE, False, "cannot be reached"),
     ],
 )
 def test_failed_create_tells_whether_it_had_no_effect(answer: Any, kind: ErrorKind, no_effect: bool, message: str) -> None:
@@ -258,26 +258,27 @@ def test_failed_create_tells_whether_it_had_no_effect(answer: Any, kind: ErrorKi
 
 
 def test_revoked_token_is_renewed_once() -> None:
-    def fresh(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json={"servers": []}) if request.headers["X-Auth-Token"] == "t2" else httpx.Response(401, text="expired")
+    def fresh(request: httpx2.Request) -> httpx2.Response:
+        valid = request.headers["X-Auth-Token"] == "t2"
+        return httpx2.Response(200, json={"servers": []}) if valid else httpx2.Response(401, text="expired")
 
     cloud = Cloud(**{"GET http://nova:8774/v2.1/servers/detail": fresh})
     ask(cloud, lambda driver: driver.servers())
     assert cloud.logins == 2
-    error = refusal(Cloud(**{"GET http://nova:8774/v2.1/servers/detail": httpx.Response(401)}), lambda driver: driver.servers())
+    error = refusal(Cloud(**{"GET http://nova:8774/v2.1/servers/detail": httpx2.Response(401)}), lambda driver: driver.servers())
     assert error.kind is ErrorKind.AUTH and "access rules" in str(error)
 
 
 @pytest.mark.parametrize(
     ("answer", "kind", "message"),
     [
-        (httpx.Response(401), ErrorKind.AUTH, "refuses the credential"),
-        (httpx.Response(404), ErrorKind.AUTH, "no Keystone v3"),
-        (httpx.Response(503), ErrorKind.UNREACHABLE, "503"),
-        (httpx.Response(201, json={"token": {}}), ErrorKind.AUTH, "project"),
-        (httpx.Response(201, json={"token": {"project": {"id": "p" * 65}}}), ErrorKind.AUTH, "project"),
-        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"), ErrorKind.UNREACHABLE, "give the CA"),
-        (httpx.ConnectTimeout("x"), ErrorKind.UNREACHABLE, "no answer within"),
+        (httpx2.Response(401), ErrorKind.AUTH, "refuses the credential"),
+        (httpx2.Response(404), ErrorKind.AUTH, "no Keystone v3"),
+        (httpx2.Response(503), ErrorKind.UNREACHABLE, "503"),
+        (httpx2.Response(201, json={"token": {}}), ErrorKind.AUTH, "project"),
+        (httpx2.Response(201, json={"token": {"project": {"id": "p" * 65}}}), ErrorKind.AUTH, "project"),
+        (httpx2.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"), ErrorKind.UNREACHABLE, "give the CA"),
+        (httpx2.ConnectTimeout("x"), ErrorKind.UNREACHABLE, "no answer within"),
     ],
 )
 def test_failed_login_says_what_to_do(answer: Any, kind: ErrorKind, message: str) -> None:
@@ -309,13 +310,13 @@ def test_unknown_region_error_lists_known_regions() -> None:
 def test_delete_is_idempotent_and_leftover_ports_are_deleted() -> None:
     deleted: list[str] = []
 
-    def delete(request: httpx.Request) -> httpx.Response:
+    def delete(request: httpx2.Request) -> httpx2.Response:
         deleted.append(str(request.url))
-        return httpx.Response(204)
+        return httpx2.Response(204)
 
     cloud = Cloud(
         **{
-            "DELETE http://nova:8774/v2.1/servers/s": httpx.Response(404, json={"itemNotFound": {"message": "gone"}}),
+            "DELETE http://nova:8774/v2.1/servers/s": httpx2.Response(404, json={"itemNotFound": {"message": "gone"}}),
             "GET http://neutron:9696/v2.0/ports": {"ports": [{"id": "p1"}, {"id": "p2"}]},
             "DELETE http://neutron:9696/v2.0/ports/p1": delete,
             "DELETE http://neutron:9696/v2.0/ports/p2": delete,
@@ -328,7 +329,7 @@ def test_delete_is_idempotent_and_leftover_ports_are_deleted() -> None:
 
     ask(cloud, both)
     assert len(deleted) == 2
-    ask(Cloud(**{"GET http://neutron:9696/v2.0/ports": httpx.Response(401)}), lambda driver: driver.delete_leftovers("s"))
+    ask(Cloud(**{"GET http://neutron:9696/v2.0/ports": httpx2.Response(401)}), lambda driver: driver.delete_leftovers("s"))
 
 
 def test_hanging_cloud_times_out() -> None:
@@ -382,7 +383,7 @@ def test_running_call_on_closed_driver_may_have_effect() -> None:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         driver = OpenStackDriver(ACCOUNT, seconds=60)
         login = Login("t", 2.0**40, "p1", {"compute": url})
-        sending = asyncio.create_task(driver._send(login, "POST", "compute", "servers", {}, None))
+        sending = asyncio.create_task(driver._client._send(login, "POST", "compute", "servers", {}, None, False))
         await received.wait()
         await driver.close()
         with pytest.raises(CloudError) as caught:

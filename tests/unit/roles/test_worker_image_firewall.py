@@ -98,6 +98,6 @@ def test_firewall_works_without_the_images_files(write_files: Any, tmp_path: Pat
     shutil.rmtree(tmp_path / "worker.nft.d")
     found = chains(scheduler)
     assert [rule for rule in found["distcloud_worker input"] if "dport" in rule] == [
-        'udp dport { 68, 546 } accept comment "answers to DHCP"'
+        'udp dport { 68, 546 } accept comment "DHCP replies"'
     ]
     assert not any("accept" in rule for rule in found["distcloud_worker output"][1:])

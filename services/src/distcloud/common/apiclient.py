@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
+import httpx2
 from pydantic import BaseModel, ValidationError
 
 from .config import ConfigError, Settings, load
@@ -71,8 +71,8 @@ class ApiClient:
         self._url = settings.url.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"}
         try:
-            self._client = httpx.Client(base_url=self._url, headers=headers, verify=verify, timeout=TIMEOUT)
-        except httpx.InvalidURL as error:
+            self._client = httpx2.Client(base_url=self._url, headers=headers, verify=verify, timeout=TIMEOUT)
+        except httpx2.InvalidURL as error:
             setting = f"{variable(engine, 'url')} (or url in {client_paths(engine)[0]})"
             raise ConfigError(f"{setting}: should be an address such as https://central:8443") from error
 
@@ -91,11 +91,11 @@ class ApiClient:
     def _call(self, method: str, path: str, model: type[Model], params: dict[str, Any]) -> Model:
         try:
             response = self._client.request(method, path, params={key: value for key, value in params.items() if value is not None})
-        except httpx.TimeoutException as error:
+        except httpx2.TimeoutException as error:
             raise CallError(f"{self._url}: no response within {TIMEOUT:.0f} s") from error
-        except (httpx.HTTPError, UnicodeError) as error:  # the latter from the resolver, for a malformed host name
+        except (httpx2.HTTPError, UnicodeError) as error:  # the latter from the resolver, for a malformed host name
             raise CallError(f"{self._url}: unreachable: {error}") from error
-        except httpx.InvalidURL as error:
+        except httpx2.InvalidURL as error:
             raise CallError(f"{self._url}: invalid request: {error}") from error
         if response.is_error:
             raise CallError(self._problem(response))
@@ -104,7 +104,7 @@ class ApiClient:
         except ValidationError as error:
             raise CallError(self._unexpected(response, error)) from error
 
-    def _problem(self, response: httpx.Response) -> str:
+    def _problem(self, response: httpx2.Response) -> str:
         """The detail of a problem document, or what else is known of an error response."""
         try:
             body = response.json()
@@ -113,7 +113,7 @@ class ApiClient:
         detail = body.get("detail") if isinstance(body, dict) else None
         return str(detail or f"{self._url}: HTTP status {response.status_code}")
 
-    def _unexpected(self, response: httpx.Response, error: ValidationError) -> str:
+    def _unexpected(self, response: httpx2.Response, error: ValidationError) -> str:
         first = error.errors(include_url=False, include_input=False)[0]
         if first["type"] == "json_invalid":
             return self._problem(response)

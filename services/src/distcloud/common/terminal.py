@@ -10,10 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-
-def printable(text: str) -> str:
-    """In one line and without control characters: some text is written by users, and a terminal obeys such characters."""
-    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
+from .text import printable
 
 
 def console() -> Console:

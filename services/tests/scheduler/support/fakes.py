@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from distcloud.common.database import Database
 from distcloud.scheduler.domain.model import Demand, Flavor, Limits, Resources, Slot
 from distcloud.scheduler.domain.states import ServerStatus
-from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest, check_project
+from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest
 from distcloud.scheduler.engine.minter_client import MinterUnavailable
 from distcloud.scheduler.pool.base import PoolUnavailable, QueuedJob, Queues
 
@@ -256,7 +256,7 @@ class FakeDriver:
             raise CloudError(ErrorKind.UNREACHABLE, self._cloud.name, "was not asked: its account was changed meanwhile", no_effect=True)
         if self._account.secrets.get("password") == "wrong":
             raise CloudError(ErrorKind.AUTH, self._cloud.name, "Keystone at http://k refuses the credential", no_effect=True)
-        check_project(self._account, self._cloud.project)
+        self._account.credential.check_project(self._cloud.project)
         return self._cloud
 
     async def servers(self) -> Listing:

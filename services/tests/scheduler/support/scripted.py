@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from httpx import ASGITransport, AsyncClient
+from httpx2 import ASGITransport, AsyncClient
 
 from distcloud.scheduler.api.app import create_app
 from distcloud.scheduler.catalog.catalog import Catalog

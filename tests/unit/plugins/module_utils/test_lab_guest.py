@@ -47,7 +47,7 @@ def test_secrets_are_not_shown(tree: Tree) -> None:
     assert "word" not in found[0].before + found[0].after
 
 
-def test_a_link_laid_by_the_guest_leads_nowhere(tree: Tree, tmp_path: Path) -> None:
+def test_links_planted_by_the_guest_are_not_followed(tree: Tree, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (Path(tree.root) / "etc").symlink_to(outside)

@@ -123,10 +123,10 @@ def test_resolvers_on_the_loopback_do_not_help_a_guest() -> None:
 
 
 def test_pip_configuration_follows_the_environment_and_the_guests_own_bundle() -> None:
-    said = plan.pip_configuration(
+    config = plan.pip_configuration(
         "[global]\ncert = /opt/own.pem\nindex-url = https://a/\n", {"PIP_INDEX_URL": "https://b/", "PIP_DEFAULT_TIMEOUT": "9"}
     )
-    assert said == "[global]\ncert = /etc/ssl/certs/ca-certificates.crt\nindex-url = https://b/\ntimeout = 9\n"
+    assert config == "[global]\ncert = /etc/ssl/certs/ca-certificates.crt\nindex-url = https://b/\ntimeout = 9\n"
     assert plan.pip_configuration("", {}) == ""
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The pure parts of the region modules: addresses, marks, rules, decisions about credentials."""
+"""The pure parts of the region modules: addresses, ownership tags, rules, decisions about credentials."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def test_rules_that_neutron_gives_back_are_the_rules_that_were_sent(rules: list[
 
 
 @given(st.text(), st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True))
-def test_what_we_describe_is_ours(text: str, mark: str) -> None:
-    assert _region.is_ours(_region.describe(text, mark), mark)
-    assert not _region.is_ours(_region.describe("", mark), mark + "2")
+def test_descriptions_carry_the_ownership_tag(text: str, tag: str) -> None:
+    assert _region.is_ours(_region.describe(text, tag), tag)
+    assert not _region.is_ours(_region.describe("", tag), tag + "2")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_the_words_of_every_service_are_found(body: t.Any, words: str) -> None:
 
 
 NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.timezone.utc)
-SPEC = {"mark": "m", "path": "/f", "roles": None, "access_rules": [], "renew_before": 30}
+SPEC = {"ownership_tag": "m", "path": "/f", "roles": None, "access_rules": [], "renew_before": 30}
 NAMES = st.lists(st.integers(1, 9), unique=True, max_size=4)
 
 
@@ -134,7 +134,7 @@ def test_a_warning_comes_before_the_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "advice"),
+    ("error", "advice"),
     [
         ("certificate verify failed: certificate has expired (_ssl.c:992)", "the region's admin has to renew it"),
         ("certificate verify failed: certificate is not yet valid", "check the clocks"),
@@ -142,5 +142,5 @@ def test_a_warning_comes_before_the_end() -> None:
         ("certificate verify failed: self-signed certificate", "set cacert in clouds.yaml to the CA's file"),
     ],
 )
-def test_a_certificate_that_is_refused_comes_with_what_to_do(said: str, advice: str) -> None:
-    assert advice in _openstack.tls_advice(said)
+def test_refused_certificate_comes_with_advice(error: str, advice: str) -> None:
+    assert advice in _openstack.tls_advice(error)

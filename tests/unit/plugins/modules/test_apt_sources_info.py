@@ -75,6 +75,6 @@ def test_a_list_of_mirrors_stands_for_its_first(tmp_path: Path) -> None:
     assert ask(tmp_path, files).data["sources"] == ["deb https://near.example/debian trixie main"]
 
 
-def test_a_machine_that_names_no_source_is_told(tmp_path: Path) -> None:
+def test_missing_sources_are_reported(tmp_path: Path) -> None:
     result = ask(tmp_path, {"sources.list.d/debian.sources": MIRRORS})
     assert result.failed and result.data["msg"].startswith("release: /etc/apt on this host has no http source of Debian trixie")

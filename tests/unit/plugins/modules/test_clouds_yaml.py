@@ -47,13 +47,13 @@ def test_full_circle(tmp_path):
 
 
 @pytest.mark.parametrize("more", [{"cacert": "/old/ca.pem"}, {"auth": dict(ENTRY["auth"], user_domain_id="default")}])
-def test_what_the_entry_does_not_name_is_told_and_goes(tmp_path, more):
+def test_unnamed_keys_are_reported_and_removed(tmp_path, more):
     path = tmp_path / "clouds.yaml"
     call(path, entry=dict(ENTRY, **more))
     checked = call(path, check=True, diff=True)
     assert checked.changed and read(path) == {"one": dict(ENTRY, **more)}
-    told = checked.data["diff"]
-    assert set(told["after"]) == set(ENTRY) and set(told["after"]["auth"]) == set(ENTRY["auth"])
+    shown = checked.data["diff"]
+    assert set(shown["after"]) == set(ENTRY) and set(shown["after"]["auth"]) == set(ENTRY["auth"])
     assert call(path).changed and read(path) == {"one": ENTRY} and not call(path).changed
 
 
@@ -79,8 +79,15 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["clouds: [a]\n", "- a\n", "a: [\n"])
-def test_a_file_that_is_none_is_left_alone(tmp_path, text):
+def test_invalid_file_is_not_changed(tmp_path, text):
     path = tmp_path / "clouds.yaml"
     path.write_text(text)
     result = call(path)
     assert result.failed and str(path) in result.data["msg"] and path.read_text() == text
+
+
+def test_a_secret_used_elsewhere_in_the_entry_stays_masked(tmp_path):
+    entry = dict(ENTRY, region_name="verysecretword")
+    result = call(tmp_path / "clouds.yaml", entry=entry, diff=True)
+    assert result.changed and read(tmp_path / "clouds.yaml") == {"one": entry}
+    assert "verysecretword" not in result.raw + result.logged and "https://r.example.org" in result.raw

@@ -46,7 +46,7 @@ def test_another_revision_or_environment_runs_it_again(tmp_path):
     assert other.changed and "other-secret" not in other.raw
 
 
-def test_a_failure_stops_the_lane_tells_the_log_and_is_tried_again(tmp_path):
+def test_failure_stops_the_lane_and_is_retried(tmp_path):
     result = call(tmp_path, step(tmp_path, "a"), step(tmp_path, "b", script="echo why; exit 3"), step(tmp_path, "c"))
     assert result.failed and "b ended with code 3" in result.data["msg"] and "why" in result.data["msg"]
     assert ran(tmp_path) == ["a", "b"]
@@ -114,11 +114,11 @@ def test_what_cannot_be_started_is_named(tmp_path):
 
 
 def test_the_environment_may_say_what_the_module_says_too(tmp_path):
-    said = tmp_path / "said"
-    command = step(tmp_path, "a", script=f'echo "$LC_ALL $NUMBER" > {said}')
-    assert call(tmp_path, command | {"environment": {"NUMBER": 7}}).changed and said.read_text() == "C.UTF-8 7\n"
+    printed = tmp_path / "printed"
+    command = step(tmp_path, "a", script=f'echo "$LC_ALL $NUMBER" > {printed}')
+    assert call(tmp_path, command | {"environment": {"NUMBER": 7}}).changed and printed.read_text() == "C.UTF-8 7\n"
     result = call(tmp_path, command | {"environment": {"LC_ALL": "C"}})
-    assert result.changed and not result.failed and said.read_text() == "C \n"
+    assert result.changed and not result.failed and printed.read_text() == "C \n"
 
 
 def test_an_environment_that_no_command_can_have_is_a_failure_of_that_command(tmp_path):
@@ -135,7 +135,7 @@ def test_whatever_goes_wrong_in_a_lane_is_a_failure_of_its_command(tmp_path):
     assert ran(tmp_path) == ["a"]
 
 
-def test_an_error_that_nobody_thought_of_is_a_failure_of_its_command(tmp_path, monkeypatch):
+def test_unexpected_error_fails_its_command(tmp_path, monkeypatch):
     def broken(*words, **options):
         raise RuntimeError("can't start new thread")
 

@@ -96,3 +96,27 @@ def test_missing_folders_are_open_to_read_whatever_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in path.parents[:2]] == [0o755, 0o755]
+
+
+class WithToken(config_files.ConfigFiles):
+    """The module with a secret option of its own."""
+
+    @classmethod
+    def argument_spec(cls):
+        return dict(super().argument_spec(), token={"type": "str", "no_log": True})
+
+
+def test_other_secrets_stay_masked(tmp_path):
+    path = tmp_path / "sometoken.conf"
+    result = run_module(WithToken, {"files": [dict(OWN, path=str(path), content="open = sometoken\n")], "token": "sometoken"}, diff=True)
+    assert result.changed and path.read_text() == "open = sometoken\n"
+    assert "sometoken" not in result.raw and "open = " in result.data["diff"][0]["after"]
+
+
+def test_a_failed_write_leaves_no_temporary_file(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise PermissionError(1, "not now")
+
+    monkeypatch.setattr("os.replace", refuse)
+    result = call({"path": tmp_path / "a.conf", "content": "x\n"})
+    assert result.failed and "a.conf: not now" in result.data["msg"] and os.listdir(tmp_path) == []

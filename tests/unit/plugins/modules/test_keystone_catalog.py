@@ -105,7 +105,7 @@ def test_full_circle(keystone):
     assert not again.changed and keystone.changes == []
 
 
-def test_drift_is_foretold_and_put_right(keystone):
+def test_drift_is_predicted_and_repaired(keystone):
     call()
     keystone.passwords["glance"] = "set by hand"
     next(iter(keystone.kinds["endpoints"].values()))["url"] = "http://elsewhere"
@@ -135,14 +135,14 @@ def test_others_are_left_alone(keystone):
     assert "services-0" in keystone.kinds["services"] and len(keystone.kinds["endpoints"]) == 4
 
 
-def test_without_keystone_check_mode_foretells_and_a_run_says_so(keystone):
+def test_without_keystone_check_mode_predicts_and_a_run_fails(keystone):
     keystone.down = True
     assert call(check=True).changed
     result = call()
     assert result.failed and "does not answer" in result.data["msg"]
 
 
-def test_a_refused_password_is_said(keystone):
+def test_refused_password_is_reported(keystone):
     result = call(password="wrong-admin-word")
     assert result.failed and "refuses the administrator's password" in result.data["msg"] and "wrong-admin-word" not in result.raw
 

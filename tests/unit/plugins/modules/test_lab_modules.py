@@ -33,7 +33,7 @@ def bake_by(tmp_path, monkeypatch):
 @pytest.mark.parametrize("check", [False, True])
 @pytest.mark.parametrize("module", [lab_hosts.LabHosts, lab_network.LabNetwork])
 @pytest.mark.parametrize("name", ["", "../up", "Site", "a" * 21, "line\n"])
-def test_a_name_that_is_no_plain_word_is_refused_before_a_lock_is_named_after_it(module, name, check, tmp_path, monkeypatch):
+def test_invalid_lab_name_is_refused_before_locking(module, name, check, tmp_path, monkeypatch):
     monkeypatch.setattr(outer, "LOCKS", str(tmp_path))
     result = run_module(module, {"lab": name, "state": "absent"}, check=check)
     assert result.failed and result.data["failure"]["code"] == "invalid"
@@ -41,7 +41,7 @@ def test_a_name_that_is_no_plain_word_is_refused_before_a_lock_is_named_after_it
     assert not list(tmp_path.iterdir())
 
 
-def test_keys_are_told_to_the_callers_file_while_the_lab_is_held(tmp_path, monkeypatch):
+def test_known_hosts_are_written_under_the_lock(tmp_path, monkeypatch):
     """Two runs at a time (a scenario's hosts come while the lab is brought up again) must not undo each other's lines."""
     state, caller = tmp_path / "state", tmp_path / "caller"
     key = "ssh-ed25519 AAAA central"
@@ -56,8 +56,8 @@ def test_keys_are_told_to_the_callers_file_while_the_lab_is_held(tmp_path, monke
 
     checked = run_module(lab_hosts.LabHosts, spec, check=True)
     assert checked.data["changed"] and not list(caller.iterdir())
-    told = run_module(lab_hosts.LabHosts, spec)
-    assert told.data["changed"] and told.data["diff"] == checked.data["diff"]
+    done = run_module(lab_hosts.LabHosts, spec)
+    assert done.data["changed"] and done.data["diff"] == checked.data["diff"]
     assert (caller / "known_hosts").read_text() == "central,central.invalid,10.203.0.10 ssh-ed25519 AAAA\n"
     assert (caller / "known_hosts").stat().st_mode & 0o777 == 0o644
     assert not run_module(lab_hosts.LabHosts, spec).data["changed"]
@@ -93,7 +93,7 @@ def test_what_another_run_bakes_is_not_purged(tmp_path, monkeypatch):
     assert not cache.exists()
 
 
-def test_a_bake_that_takes_too_long_is_told_and_nothing_of_it_lives_on(bake_by, tmp_path):
+def test_bake_timeout_is_reported_and_kills_everything(bake_by, tmp_path):
     """Its children, whose parent alone would be killed, would go on writing into the tree that the next run makes anew."""
     cache, child = tmp_path / "cache", tmp_path / "child"
     bake_by(f"#!/bin/sh\nsleep 600 &\necho $! > {child}.new\nmv {child}.new {child}\nwait\n")

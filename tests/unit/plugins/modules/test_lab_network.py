@@ -173,7 +173,7 @@ def test_what_is_left_of_a_lab_without_a_record_is_taken_away(machine: OuterMach
 
 
 @pytest.mark.parametrize("alias", ["", "of the firm"])
-def test_a_bridge_of_somebody_else_is_left_alone(machine: OuterMachine, alias: str) -> None:
+def test_foreign_bridge_is_not_changed(machine: OuterMachine, alias: str) -> None:
     theirs = {"alias": alias, "gateway": "192.0.2.1", "address": "52:54:00:00:00:01"}
     machine.bridges["dclab0"] = dict(theirs)
     for check in True, False:

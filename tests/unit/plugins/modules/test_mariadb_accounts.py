@@ -106,13 +106,13 @@ def test_a_missing_database_is_made_and_a_surplus_grant_taken_away(server):
     assert server.owned["nova", "127.0.0.1"] == {"nova", "nova_api"} and "nova_api" in server.databases
 
 
-def test_without_a_server_check_mode_foretells_and_a_run_says_so(server):
+def test_without_a_server_check_mode_predicts_and_a_run_fails(server):
     server.down = True
     assert call(ACCOUNT, check=True).changed
     result = call(ACCOUNT)
     assert result.failed and "does not answer" in result.data["msg"]
 
 
-def test_a_name_that_is_no_name_is_refused(server):
+def test_invalid_account_name_is_refused(server):
     result = call(dict(ACCOUNT, databases=["a`b"]))
     assert result.failed and "not a valid name" in result.data["msg"]

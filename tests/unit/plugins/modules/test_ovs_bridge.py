@@ -117,12 +117,12 @@ def test_what_is_as_desired_is_left_alone(switch: Switch) -> None:
         ({"settings": {"userspace-tso-enable": "false"}}, ["settings.userspace-tso-enable"]),
     ],
 )
-def test_what_was_lost_is_told_and_brought_back_in_one_transaction(switch: Switch, lost: dict[str, t.Any], fields: list[str]) -> None:
+def test_drift_is_reported_and_repaired_in_one_transaction(switch: Switch, lost: dict[str, t.Any], fields: list[str]) -> None:
     switch.state = dict(GOOD, **lost)
-    told = call(check=True)
-    assert told.changed and told.data["fields"] == fields and switch.state["transactions"] == 0
+    checked = call(check=True)
+    assert checked.changed and checked.data["fields"] == fields and switch.state["transactions"] == 0
     done = call()
-    assert (done.data["fields"], done.data["diff"]) == (fields, told.data["diff"])
+    assert (done.data["fields"], done.data["diff"]) == (fields, checked.data["diff"])
     assert switch.state["transactions"] == 1 and not call().changed
     there = lost.get("bridges", GOOD["bridges"]).get("br-ex", {"ports": []})["ports"]
     assert set(switch.state["bridges"]["br-ex"]["ports"]) == {"ex0", *there}
@@ -130,8 +130,8 @@ def test_what_was_lost_is_told_and_brought_back_in_one_transaction(switch: Switc
 
 def test_a_switch_that_does_not_run_yet(switch: Switch) -> None:
     switch.state = dict(GOOD, down=True)
-    told = call(check=True)
-    assert not told.changed and "does not run yet" in told.raw
+    checked = call(check=True)
+    assert not checked.changed and "does not run yet" in checked.raw
     assert call().data["failure"]["code"] == "down"
 
 

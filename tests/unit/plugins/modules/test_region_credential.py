@@ -142,7 +142,9 @@ def test_rules_name_the_project_where_the_catalog_has_it_in_the_addresses(path: 
     tried = [Call("GET", "compute", "/project-1/limits", {}), Call("GET", "image", "/images", {})]
     with replay(listing(), creation(), *tried, catalog={"compute": "http://region.test:8774/v2.1/project-1"}) as region:
         result = run(path)
-        sent = next(said for said in region.mocker.request_history if said.method == "POST" and said.path.endswith("_credentials"))
+        sent = next(
+            request for request in region.mocker.request_history if request.method == "POST" and request.path.endswith("_credentials")
+        )
     assert result.changed and sent.json()["application_credential"]["access_rules"] == rules
     assert yaml.safe_load(path.read_text())["access_rules_requested"] == RULES
     with replay(listing(entry()), catalog={"compute": "http://region.test:8774/v2.1/project-1"}):
@@ -161,7 +163,7 @@ def test_a_run_cut_short_before_keystone_answered_is_completed_with_the_same_sec
     assert document["application_credential_id"] == "c1" and not Path(f"{path}.pending").exists()
 
 
-def test_a_lost_file_is_told_and_nothing_is_made(path: Path) -> None:
+def test_lost_file_is_reported_and_nothing_created(path: Path) -> None:
     with replay(listing(entry(3))):
         result = run(path)
     assert result.failed and result.data["failure"]["code"] == "lost" and "rotate_credentials" in result.data["msg"]
@@ -186,7 +188,7 @@ def test_expired_is_a_failure_and_vanished_is_not(path: Path, given: dict[str, t
     assert result.failed is (word == "expired") and word in result.raw
 
 
-def test_other_rules_desired_later_are_told_and_not_applied(path: Path) -> None:
+def test_changed_rules_are_reported_and_not_applied(path: Path) -> None:
     store(path)
     with replay(listing(entry())):
         result = run(path, access_rules=RULES[:1])
@@ -213,7 +215,7 @@ def test_a_region_that_is_found_elsewhere_keeps_its_credential_and_the_file_says
             assert not run(path).changed
 
 
-def test_another_project_is_told(path: Path) -> None:
+def test_another_project_is_reported(path: Path) -> None:
     store(path, project_id="project-0")
     with replay(listing(entry())):
         result = run(path)
@@ -306,7 +308,7 @@ def test_nothing_to_remove(path: Path, check: bool, diff: bool) -> None:
         assert not run(path, check, diff, state="absent").changed
 
 
-def test_an_account_that_may_not_make_any_is_told_why(path: Path) -> None:
+def test_account_without_permission_gets_the_reason(path: Path) -> None:
     with replay(listing(), Call("POST", "identity", PATH, {"error": {"message": "not allowed"}}, 403)):
         result = run(path)
     assert result.failed and "unrestricted" in result.data["msg"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is said where nobody can log in: a Keystone that is down is told from one that is not there, with and without a version."""
+"""Messages of failed log-ins: a Keystone that is down is distinguished from one that is not there, with and without a version."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ UNTRUSTED = requests.exceptions.SSLError("certificate verify failed: unable to g
         ({"status_code": 404, "text": "<html>no such page</html>"}, "no_keystone", "check it in clouds.yaml"),
     ],
 )
-def test_why_nobody_can_log_in_is_told(url: str, answer: dict[str, t.Any], code: str | int, words: str) -> None:
+def test_login_failures_name_the_cause(url: str, answer: dict[str, t.Any], code: str | int, words: str) -> None:
     with requests_mock.Mocker() as mocker:
         mocker.register_uri(requests_mock.ANY, requests_mock.ANY, **answer)
         result = run_module(RegionResourcesInfo, {"auth": {**ACCOUNT, "auth_url": url}, "region_name": "test"})

@@ -343,7 +343,7 @@ UNCHANGED: dict[str, tuple[dict[str, t.Any], list[Call]]] = {
         [DOMAIN, Call("GET", "identity", "/projects", {"projects": [{**SITE, "description": "theirs"}]})],
     ),
     "user": (USERS, [DOMAIN, PROJECT, *user_calls(["member"])]),
-    "user whose password is not said": (
+    "user without a password": (
         {"project": {"name": "site"}, "users": [{"name": "site"}]},
         [DOMAIN, PROJECT, *user_calls(["member"], None)],
     ),
@@ -417,7 +417,7 @@ FOREIGN: dict[str, tuple[dict[str, t.Any], list[Call]]] = {
 
 
 @pytest.mark.parametrize("case", FOREIGN)
-def test_a_stranger_of_that_name_is_refused_and_never_removed(case: str) -> None:
+def test_foreign_resource_is_refused_and_never_removed(case: str) -> None:
     spec, reads = FOREIGN[case]
     with replay(*copy.deepcopy(reads)):
         result = run(spec)

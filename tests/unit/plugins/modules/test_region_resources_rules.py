@@ -254,7 +254,7 @@ def test_an_entry_that_is_not_written_yet_is_an_empty_region_only_in_a_check(
     assert "check mode assumes" in result.raw if check else result.data["failure"]["code"] == "unknown_cloud"
 
 
-def test_a_service_that_the_catalog_does_not_name_is_told_with_what_to_check() -> None:
+def test_service_missing_in_the_catalog_is_reported() -> None:
     with replay():
         result = run({"networks": [NET_SPEC]}, region_name="elsewhere")
     assert result.failed and result.data["failure"]["code"] == "no_endpoint"

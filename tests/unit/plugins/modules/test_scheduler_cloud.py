@@ -70,7 +70,7 @@ REFUSED = ConnectionRefusedError(111, "Connection refused")
         (Call("PUT", PATH + "?dry_run=true", URLError(socket.gaierror(-2, "Name not known")), {}), "unreachable", "Name not known"),
     ],
 )
-def test_failures_say_who_what_and_what_to_do(call, code, word):
+def test_failures_name_service_cause_and_remedy(call, code, word):
     with replay(call):
         result = run_module(SchedulerCloud, dict(CONNECTION, **NAMED))
     assert result.failed
@@ -115,21 +115,21 @@ def test_a_site_that_is_still_to_be_built_can_be_checked(call):
         assert run_module(SchedulerCloud, dict(CONNECTION, region="Victoria", auth=AUTH, **NAMED)).failed
 
 
-@pytest.mark.parametrize(("check", "told"), [(True, False), (False, False), (False, True)])
-def test_a_cloud_with_vms_is_emptied_first_and_says_so(check, told):
-    """`told`: an earlier call froze it and told its VMs; they are at it."""
+@pytest.mark.parametrize(("check", "draining"), [(True, False), (False, False), (False, True)])
+def test_cloud_with_vms_is_drained_first(check, draining):
+    """`draining`: an earlier call froze it and drains its VMs."""
     alive = problem(409, "vms-alive", "cloud atlas/victoria still has 2 VMs")
     calls = [Call("DELETE", PATH + "?dry_run=true", alive, status=409), Call("GET", PATH, OLD)]
     if not check:
         calls += [
             Call("DELETE", PATH, alive, status=409),
-            Call("PUT", PATH, {"changed": not told, "before": OLD, "after": OLD, "changed_secrets": []}, {"frozen": True}),
-            Call("POST", PATH + "/retire", {"changed": not told, "retired": [] if told else ["vm-a", "vm-b"], "alive": 2}),
+            Call("PUT", PATH, {"changed": not draining, "before": OLD, "after": OLD, "changed_secrets": []}, {"frozen": True}),
+            Call("POST", PATH + "/retire", {"changed": not draining, "retired": [] if draining else ["vm-a", "vm-b"], "alive": 2}),
         ]
     with replay(*calls):
         result = run_module(SchedulerCloud, dict(CONNECTION, state="absent", drain=True, **NAMED), check=check)
     assert result.failed is not check
-    assert result.changed is (check or not told)
+    assert result.changed is (check or not draining)
     if not check:
         assert result.data["failure"] == {"service": "scheduler", "code": 409, "details": {"type": "draining", "alive": 2}}
 

@@ -45,7 +45,7 @@ def test_several_in_one_call():
     assert [diff["after_header"] for diff in result.data["diff"]] == ["atlas"]
 
 
-def test_what_was_done_before_a_failure_is_told():
+def test_changes_before_a_failure_are_reported():
     made = {"changed": True, "before": None, "after": OLD, "changed_secrets": []}
     bad = {"keep_alive": -1}
     errors = [{"field": "keep_alive", "message": "should be greater than or equal to 0"}]
@@ -72,7 +72,7 @@ def test_what_was_done_before_a_failure_is_told():
         ({"name": "a", "api_url": "https://u:p@central"}, "api_url"),
     ],
 )
-def test_options_that_make_no_sense(options, word):
+def test_invalid_options(options, word):
     with replay():
         result = run_module(SchedulerGroup, dict(CONNECTION, **options))
     assert result.failed

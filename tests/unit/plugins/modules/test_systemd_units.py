@@ -130,7 +130,7 @@ def test_a_unit_older_than_its_file_is_restarted_once(systemd, tmp_path):
     assert not call(unit).changed
 
 
-def test_check_mode_believes_what_earlier_tasks_foretold(systemd, tmp_path):
+def test_check_mode_uses_predictions_of_earlier_tasks(systemd, tmp_path):
     path = tmp_path / "a.conf"
     path.write_text("x")
     os.utime(path, (1, 1))
@@ -172,7 +172,7 @@ def test_a_unit_file_that_check_mode_would_write_counts_as_there(systemd):
         ("enabled", None, None),
     ],
 )
-def test_check_mode_foretells_what_a_reload_would_show_and_does_not_reload(systemd, known, on_disk, done):
+def test_check_mode_predicts_a_reload_without_reloading(systemd, known, on_disk, done):
     if known:
         systemd.add("a.service", file=known)
     systemd.put("a.service", on_disk)
@@ -191,7 +191,7 @@ def test_check_mode_foretells_what_a_reload_would_show_and_does_not_reload(syste
         assert checked.data["diff"] == result.data["diff"] and not call({"name": "a"}).changed
 
 
-def test_a_unit_that_does_not_start_tells_its_last_words(systemd):
+def test_failed_start_reports_the_journal(systemd):
     systemd.add("a.service", active="inactive", broken=True)
     result = call({"name": "a"})
     assert result.failed and "it does not start" in result.data["msg"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs a module class in this process and hands back what Ansible would see; and tells when a process is gone."""
+"""Runs a module class in this process and returns what Ansible would see."""
 
 from __future__ import annotations
 

@@ -97,21 +97,21 @@ class Region:
         }
 
     def answer(self, request: t.Any, context: t.Any) -> t.Any:
-        said = f"{request.method} {request.url}"
-        self.seen.append(said)
+        line = f"{request.method} {request.url}"
+        self.seen.append(line)
         if not self.calls:
-            self.wrong.append(f"unexpected {said}")
+            self.wrong.append(f"unexpected {line}")
             context.status_code = 500
             return None
         call = self.calls.pop(0)
         expected = urlsplit(ROOTS[call.service] + call.path)
         got = urlsplit(request.url)
         if (request.method, got.netloc, got.path) != (call.method, expected.netloc, expected.path):
-            self.wrong.append(f"{said} instead of {call.method} {call.service} {call.path}")
+            self.wrong.append(f"{line} instead of {call.method} {call.service} {call.path}")
         if call.query is not None and dict(parse_qsl(got.query)) != call.query:
-            self.wrong.append(f"{said}: query {dict(parse_qsl(got.query))} instead of {call.query}")
+            self.wrong.append(f"{line}: query {dict(parse_qsl(got.query))} instead of {call.query}")
         if call.body is not None and request.json() != call.body:
-            self.wrong.append(f"{said}: body {json.dumps(request.json())} instead of {json.dumps(call.body)}")
+            self.wrong.append(f"{line}: body {json.dumps(request.json())} instead of {json.dumps(call.body)}")
         context.status_code = call.status
         return call.answer
 

@@ -127,7 +127,7 @@ class Catalog:
             if location_fields and enabled:
                 require_cloud_admin(caller, f"changing {', '.join(location_fields)} of cloud {group}/{name}, which is enabled,")
             if credential_fields and enabled and row is not None and row.project is None:
-                # Once the project is known, login refuses a credential of another one (`drivers.base.check_project`).
+                # Once the project is known, login refuses a credential of another one (`Credential.check_project`).
                 unknown_project = "which is enabled and whose project is not known yet,"
                 require_cloud_admin(caller, f"changing {', '.join(credential_fields)} of cloud {group}/{name}, {unknown_project}")
             changed = before != merged.state or bool(merged.changed_secrets) or set(stored) != set(merged.secrets)

@@ -7,38 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol
 
+from ...openstack.credential import Credential
+from ...openstack.errors import CloudError, ErrorKind
 from ..domain.model import Flavor, Limits, Resources
 from ..domain.states import ServerStatus
+
+__all__ = ["CloudError", "ErrorKind"]
 
 # Metadata keys of our servers: the ownership tag.
 META_SCHEDULER = "distcloud_scheduler"  # the scheduler's permanent UUID
 META_VM = "distcloud_vm"  # the ledger id
 META_GROUP = "distcloud_group"
 META_CLOUD = "distcloud_cloud"
-
-
-class ErrorKind(StrEnum):
-    AUTH = "auth"  # the account's credential is refused
-    QUOTA = "quota"
-    NOT_FOUND = "not_found"
-    UNREACHABLE = "unreachable"  # no response, or one that says nothing about the request
-    REJECTED = "rejected"  # understood and refused
-
-
-class CloudError(Exception):
-    """A call to a cloud failed. The message names cloud and cause and says what to do; it holds no secret.
-
-    `no_effect` is true if the cloud certainly did nothing: only then may a create be considered not to have happened.
-    """
-
-    def __init__(self, kind: ErrorKind, cloud: str, message: str, *, no_effect: bool) -> None:
-        super().__init__(f"cloud {cloud}: {message}")
-        self.kind = kind
-        self.cloud = cloud
-        self.no_effect = no_effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +46,9 @@ class Account:
     def label(self) -> str:
         return f"{self.group}/{self.name}"
 
-
-def check_project(account: Account, project: str) -> None:
-    """Raise CloudError for a login to another project than the cloud was enabled for.
-
-    A credential is bound to its project, so whoever may change the credential could move the cloud. Because the login is refused, nothing
-    is booted or deleted in that project, and no server is considered gone because that project does not list it.
-    """
-    if account.project and project != account.project:
-        raise CloudError(
-            ErrorKind.AUTH,
-            account.label,
-            f"its credential belongs to project {project}, but the cloud was enabled for project {account.project}; "
-            "give it a credential of that project, or have a cloud_admin disable it and enable it again",
-            no_effect=True,
-        )
+    @property
+    def credential(self) -> Credential:
+        return Credential(self.label, self.auth, self.secrets, self.region, self.ca_certificate, self.project)
 
 
 @dataclass(frozen=True, slots=True)

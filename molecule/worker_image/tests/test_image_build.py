@@ -12,7 +12,7 @@ import pytest
 
 testinfra_hosts = ["ansible://mol-builder"]
 
-STATE = Path.home() / ".local/state/distcloud" / f"lab-{os.environ['DISTCLOUD_LAB']}" / "molecule-images"
+STATE = Path.home() / ".local/state/distcloud" / f"lab-{os.environ.get('DISTCLOUD_LAB', 'test')}" / "molecule-images"
 CACHE = "/var/cache/distcloud-worker-image"
 PROGRAM, RECIPE = (
     [f"mol-builder: Write program, recipe and manifest ({CACHE}/{name})" for name in names]

@@ -1,4 +1,4 @@
-"""Builds the collection's artefact and installs it where no checkout is on any path: its playbook, its roles and its modules must list,
+"""Builds the collection's artifact and installs it where no checkout is on any path: its playbook, its roles and its modules must list,
 document and run from there, and it must tell ansible-builder what it needs."""
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ FORBIDDEN = (".venv/", "services/", "build/", ".git/", ".collections/")
 def build(out: Path) -> Path:
     command = [BIN / "ansible-galaxy", "collection", "build", "--force", "--output-path", out, ROOT]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    (artefact,) = out.glob("hep-distcloud-*.tar.gz")
-    return artefact
+    (artifact,) = out.glob("hep-distcloud-*.tar.gz")
+    return artifact
 
 
-def check(artefact: Path) -> None:
-    with tarfile.open(artefact) as archive:
+def check(artifact: Path) -> None:
+    with tarfile.open(artifact) as archive:
         names = archive.getnames()
     strays = [name for name in names if name.startswith(FORBIDDEN)]
-    assert not strays, f"in the artefact, but not meant to be: {strays[:5]}"
+    assert not strays, f"in the artifact, but not meant to be: {strays[:5]}"
     assert any(name.startswith("roles/distcloud/files/distcloud-") and name.endswith(".whl") for name in names), "the wheel is missing"
 
 
-def try_installed(artefact: Path, home: Path) -> None:
+def try_installed(artifact: Path, home: Path) -> None:
     """Install into an empty folder and use it with no configuration of the checkout."""
     collections = home / "collections"
     (home / "ansible.cfg").touch()
@@ -54,7 +54,7 @@ def try_installed(artefact: Path, home: Path) -> None:
             raise SystemExit(f"{command[0]} {command[1:]} failed:\n{done.stdout}\n{done.stderr}")
         return done.stdout
 
-    call("ansible-galaxy", "collection", "install", "--offline", "--no-deps", "--collections-path", collections, artefact)
+    call("ansible-galaxy", "collection", "install", "--offline", "--no-deps", "--collections-path", collections, artifact)
     listed = call("ansible-doc", "--list", "hep.distcloud")
     for module in sorted((ROOT / "plugins" / "modules").glob("*.py")):
         name = f"hep.distcloud.{module.stem}"
@@ -120,10 +120,10 @@ def main() -> None:
         out, home = Path(folder) / "out", Path(folder) / "home"
         out.mkdir()
         home.mkdir()
-        artefact = build(out)
-        check(artefact)
-        try_installed(artefact, home)
-        print(f"{artefact.name} ({artefact.stat().st_size / 1e3:.0f} kB) installs and works away from the checkout")
+        artifact = build(out)
+        check(artifact)
+        try_installed(artifact, home)
+        print(f"{artifact.name} ({artifact.stat().st_size / 1e3:.0f} kB) installs and works away from the checkout")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from conftest import Lab
+from running_lab import Lab
 from site_listings import Listings, Seen
 
 from distcloud.scheduler.domain.model import VmState

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from conftest import Lab
+from running_lab import Lab
 from site_jobs import REGIONS, key_pairs
 
 State = dict[str, set[str]]

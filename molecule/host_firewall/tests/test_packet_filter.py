@@ -40,7 +40,7 @@ def test_drift_is_predicted_and_repaired(host, converge, drift, repaired):
     host.check_output("nft add table inet foreign")
     before = rules(host)
     host.check_output(drift)
-    assert converge.mends() == repaired
+    assert converge.repairs_drift() == repaired
     assert rules(host) == before
     if "disable" not in drift:  # stopping the unit flushes everything, by Debian's own ExecStop
         assert "inet foreign" in host.check_output("nft list tables")
@@ -49,12 +49,12 @@ def test_drift_is_predicted_and_repaired(host, converge, drift, repaired):
 def test_closed_service_loses_its_rules(host, converge):
     before = rules(host)
     try:
-        assert converge.mends(firewall_other="close") == [f"{NAME}: Close the ports of other", LOAD]
+        assert converge.repairs_drift(firewall_other="close") == [f"{NAME}: Close the ports of other", LOAD]
         assert not host.file("/etc/nftables.d/other.nft").exists
         assert "9000" not in rules(host) and "8080" in rules(host)
         # Loaded rules as an interrupted run leaves them after removing the file, and no service that opens a port.
         host.check_output("nft add rule inet distcloud input tcp dport 9000 accept")
-        assert converge.mends(firewall_web="close", firewall_other="close") == [f"{NAME}: Close the ports of web", LOAD]
+        assert converge.repairs_drift(firewall_web="close", firewall_other="close") == [f"{NAME}: Close the ports of web", LOAD]
         assert "8080" not in rules(host) and "9000" not in rules(host) and "tcp dport 22 accept" in rules(host)
     finally:
         converge.run()
@@ -65,7 +65,7 @@ def test_host_may_have_no_common_port(host, converge):
     path = "/etc/nftables.d/admin.nft"
     host.check_output(f"echo 'table inet distcloud {{ chain input {{ tcp dport 22 accept comment \"admin\"; }}; }}' > {path}")
     try:
-        assert converge.mends(host_firewall_tcp_ports=[]) == [f"{NAME}: Write the base rules", LOAD]
+        assert converge.repairs_drift(host_firewall_tcp_ports=[]) == [f"{NAME}: Write the base rules", LOAD]
         assert "tcp dport 22 accept\n" not in rules(host) and "policy drop" in rules(host)
     finally:
         host.check_output(f"rm {path}")
@@ -96,7 +96,7 @@ def test_admins_file_is_loaded_and_kept(host, converge):
     path = "/etc/nftables.d/admin.nft"
     host.check_output(f"echo 'table inet distcloud {{ chain input {{ tcp dport 9100 accept; }}; }}' > {path}")
     try:
-        assert converge.mends() == [LOAD]
+        assert converge.repairs_drift() == [LOAD]
         assert "tcp dport 9100 accept" in rules(host)
     finally:
         host.check_output(f"rm {path}")

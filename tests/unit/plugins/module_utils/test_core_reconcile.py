@@ -79,7 +79,7 @@ def test_a_secret_is_neither_compared_nor_shown():
     assert shown["before"] != shown["after"]
 
 
-def test_what_was_not_said_is_dropped_at_every_depth():
+def test_unset_options_are_dropped_at_every_depth():
     assert given({"a": None, "b": {"c": None}, "d": {}, "e": {"f": 0, "g": None}, "h": False}) == {"d": {}, "e": {"f": 0}, "h": False}
 
 

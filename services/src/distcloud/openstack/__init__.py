@@ -1,0 +1,9 @@
+"""One asynchronous client of OpenStack's REST APIs: log-in, catalog, calls, pages and errors."""
+
+from __future__ import annotations
+
+from .client import OpenStackClient
+from .credential import Credential
+from .errors import CloudError, ErrorKind
+
+__all__ = ["CloudError", "Credential", "ErrorKind", "OpenStackClient"]

@@ -1,0 +1,160 @@
+"""Calls of OpenStack's services as one project in one region: token, endpoint, pages, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+
+from ..common.text import printable
+from .credential import Credential
+from .errors import CloudError, ErrorKind
+from .http import FAILURES, Answer, check_open, describe, fetch, never_sent, new_client
+from .keystone import Keystone, Login
+
+PAGE = 1000  # entries asked for at once; a service may give fewer
+_PAGES_AT_MOST = 200
+_ENTRIES_AT_MOST = 200_000
+_TEXT = 255
+
+
+class OpenStackClient:
+    """`seconds` limits every single HTTP call. `http` replaces the HTTP client (a replay in tests).
+
+    `microversions` are sent to the services named there. A log-in fails when the region's catalog lacks the service `requires`.
+    All methods raise CloudError.
+    """
+
+    def __init__(
+        self,
+        credential: Credential,
+        *,
+        seconds: float = 30.0,
+        http: httpx2.AsyncClient | None = None,
+        microversions: Mapping[str, str] | None = None,
+        requires: str = "",
+    ) -> None:
+        self._credential = credential
+        self._seconds = seconds
+        self._http = http or new_client(credential, seconds)
+        self._microversions = dict(microversions or {})
+        self._keystone = Keystone(credential, self._http, seconds, requires=requires)
+
+    async def project(self) -> str:
+        """The id of the project that the credential logs in to."""
+        return (await self._keystone.login()).project
+
+    async def call(
+        self,
+        method: str,
+        service: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
+        read_only: bool = False,
+    ) -> Any:
+        """The JSON answer ({} without one). `read_only`: the call changes nothing, as every GET; its errors are `no_effect`."""
+        harmless = read_only or method == "GET"
+        login = await self._keystone.login()
+        answer = await self._send(login, method, service, path, body, params, harmless)
+        if answer.status == 401:  # the token may have been revoked before its time
+            login = await self._keystone.login(refused=login)
+            answer = await self._send(login, method, service, path, body, params, harmless)
+        if answer.status >= 400:
+            raise self._refusal(answer, service, f"{method} {service} {path}", harmless)
+        if not answer.content:
+            return {}
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise self.error(ErrorKind.UNREACHABLE, f"{method} {service} {path}: the response is not JSON", no_effect=harmless) from error
+
+    async def pages(self, service: str, path: str, key: str, params: Mapping[str, str]) -> list[dict[str, Any]]:
+        """All entries of a listing, whose pages have them under `key`."""
+        found: list[dict[str, Any]] = []
+        marker: dict[str, str] = {}
+        for _ in range(_PAGES_AT_MOST):
+            answer = mapping(await self.call("GET", service, path, params={"limit": str(PAGE), **params, **marker}))
+            page = answer.get(key)
+            if not isinstance(page, list) or not all(isinstance(entry, dict) for entry in page):
+                raise self.error(ErrorKind.UNREACHABLE, f"answered {path} without a list of {key}", no_effect=True)
+            found.extend(page)
+            if len(found) > _ENTRIES_AT_MOST:
+                raise self.error(ErrorKind.UNREACHABLE, f"returns more than {_ENTRIES_AT_MOST} {key}", no_effect=True)
+            # The link itself is not followed: behind a TLS front end it often has the wrong scheme or host.
+            links = answer.get(f"{key}_links")
+            more = answer.get("next") or any(mapping(link).get("rel") == "next" for link in (links if isinstance(links, list) else []))
+            if not page or not more:
+                return found
+            marker = {"marker": str(page[-1].get("id", ""))}
+        raise self.error(ErrorKind.UNREACHABLE, f"returns more than {_PAGES_AT_MOST} pages of {key}", no_effect=True)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    def error(self, kind: ErrorKind, message: str, *, no_effect: bool) -> CloudError:
+        """An error of this cloud, for what a caller makes of an answer."""
+        return CloudError(kind, self._credential.label, message, no_effect=no_effect)
+
+    async def _send(
+        self,
+        login: Login,
+        method: str,
+        service: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        params: Mapping[str, str] | None,
+        harmless: bool,
+    ) -> Answer:
+        if service not in login.endpoints:
+            region = self._credential.region or "(any)"
+            raise self.error(ErrorKind.REJECTED, f"its catalog has no {service} service in region {region}", no_effect=True)
+        headers = {"X-Auth-Token": login.token, "Accept": "application/json"}
+        if service in self._microversions:
+            headers["OpenStack-API-Version"] = f"{service} {self._microversions[service]}"
+        url = f"{login.endpoints[service]}/{path}"
+        check_open(self._credential, self._http)
+        try:
+            return await fetch(self._http, method, url, seconds=self._seconds, json=body, params=params, headers=headers)
+        except FAILURES as error:
+            message = f"{service} at {url}: {describe(error, self._seconds)}"
+            raise self.error(ErrorKind.UNREACHABLE, message, no_effect=harmless or never_sent(error)) from error
+
+    def _refusal(self, answer: Answer, service: str, what: str, harmless: bool) -> CloudError:
+        message = self._message(answer)
+        status = answer.status
+        if status == 401:
+            text = f"{what}: refused (401) with a fresh token; the credential's access rules or its role forbid it"
+            return self.error(ErrorKind.AUTH, text, no_effect=True)
+        if status in (403, 413) and "quota" in message.lower():
+            return self.error(ErrorKind.QUOTA, f"{message}; lower the cloud's limits or increase the quota", no_effect=True)
+        if status == 404:
+            return self.error(ErrorKind.NOT_FOUND, f"{what}: not found ({message})", no_effect=True)
+        if status == 406 and service in self._microversions:
+            text = f"its {service} API is too old: version {self._microversions[service]} is needed"
+            return self.error(ErrorKind.REJECTED, text, no_effect=True)
+        if status == 429 or status >= 500:
+            return self.error(ErrorKind.UNREACHABLE, f"{what}: answered {status} ({message})", no_effect=harmless or status == 429)
+        return self.error(ErrorKind.REJECTED, f"{what}: refused with {status} ({message})", no_effect=True)
+
+    def _message(self, answer: Answer) -> str:
+        """The message in an error's body, whatever the service wraps it in; shortened, with our own secrets masked."""
+        text = answer.text
+        try:
+            for value in mapping(answer.json()).values():
+                message = mapping(value).get("message")
+                if message:
+                    text = str(message)
+        except ValueError:
+            pass
+        for secret in self._credential.secrets.values():
+            if secret:
+                text = text.replace(secret, "********")
+        return printable(text, _TEXT) or "no explanation"
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """`value` when it is a JSON object, else an empty one: services are not trusted to keep their own schema."""
+    return value if isinstance(value, dict) else {}

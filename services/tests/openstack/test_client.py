@@ -1,0 +1,121 @@
+"""The OpenStack client against replayed HTTP: log-in, endpoints, pages, and answers that are too large or malformed."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distcloud.openstack import CloudError, Credential, ErrorKind, OpenStackClient
+from distcloud.openstack import client as client_module
+from distcloud.openstack import http as http_module
+
+AUTH = {"auth_url": "http://keystone:5000", "application_credential_id": "id"}
+CREDENTIAL = Credential("atlas/east", AUTH, {"application_credential_secret": "hush-hush"}, region="r1")
+CATALOG = [
+    {"type": "image", "endpoints": [{"interface": "public", "region_id": "r1", "url": "http://glance:9292/"}]},
+    {"type": "object-store", "endpoints": [{"interface": "public", "region_id": "r1", "url": "http://swift/v1/AUTH_p1"}]},
+    {"type": "image", "endpoints": [{"interface": "public", "region_id": "r2", "url": "http://elsewhere/v2"}]},
+]
+Handler = Callable[[httpx2.Request], httpx2.Response]
+
+
+def ask(handler: Handler, question: Callable[[OpenStackClient], Awaitable[Any]], **options: Any) -> Any:
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        if request.url.host == "keystone":
+            token = {"expires_at": "2099-01-01T00:00:00.000000Z", "project": {"id": "p1"}, "catalog": CATALOG}
+            return httpx2.Response(201, json={"token": token}, headers={"X-Subject-Token": "t"})
+        return handler(request)
+
+    async def main() -> Any:
+        client = OpenStackClient(CREDENTIAL, http=httpx2.AsyncClient(transport=httpx2.MockTransport(handle)), **options)
+        try:
+            return await question(client)
+        finally:
+            await client.close()
+
+    return asyncio.run(main())
+
+
+def images(client: OpenStackClient) -> Awaitable[Any]:
+    return client.pages("image", "images", "images", {})
+
+
+def test_every_service_of_the_region_can_be_called() -> None:
+    urls: list[str] = []
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        urls.append(str(request.url))
+        return httpx2.Response(204)
+
+    assert ask(handler, lambda client: client.call("GET", "image", "images")) == {}
+    ask(handler, lambda client: client.call("HEAD", "object-store", "container"))
+    assert urls == ["http://glance:9292/v2/images", "http://swift/v1/AUTH_p1/container"]
+    with pytest.raises(CloudError, match="no compute service in region r1"):
+        ask(handler, lambda client: client.call("GET", "compute", "servers"))
+    with pytest.raises(CloudError, match="no public compute endpoint in region r1"):
+        ask(handler, images, requires="compute")
+
+
+@pytest.mark.parametrize("encoded", [False, True], ids=["plain", "gzip"])
+def test_answer_is_limited_in_decoded_bytes(encoded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_module, "ANSWER_BYTES", 100_000)
+    content = b'{"images": [' + b" " * 200_000 + b"]}"
+    headers = {"Content-Encoding": "gzip"} if encoded else {}
+    sent = gzip.compress(content) if encoded else content
+    with pytest.raises(CloudError, match="the answer is larger than") as caught:
+        ask(lambda _: httpx2.Response(200, content=sent, headers=headers), images)
+    assert caught.value.kind is ErrorKind.UNREACHABLE and caught.value.no_effect
+    with pytest.raises(CloudError) as caught:
+        ask(lambda _: httpx2.Response(200, content=sent, headers=headers), lambda client: client.call("POST", "image", "images"))
+    assert not caught.value.no_effect
+
+
+def test_listing_is_limited_in_entries_and_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json={"images": [{"id": str(number)} for number in range(10)], "next": "/more"})
+
+    with pytest.raises(CloudError, match="more than 200 pages"):
+        ask(endless, images)
+    monkeypatch.setattr(client_module, "_ENTRIES_AT_MOST", 55)
+    with pytest.raises(CloudError, match="more than 55 images"):
+        ask(endless, images)
+
+
+KEYS = st.sampled_from(["images", "images_links", "next", "rel", "id", "x"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["images", "images_links", "next", "rel", "id", "x"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+@settings(deadline=None, max_examples=200)
+def test_any_json_is_a_listing_or_an_error_of_the_cloud(answer: Any) -> None:
+    try:
+        found = ask(lambda _: httpx2.Response(200, json=answer), images)
+    except CloudError:
+        return
+    assert all(isinstance(entry, dict) for entry in found)
+
+
+@given(st.integers(400, 599), JSON)
+@settings(deadline=None, max_examples=100)
+def test_any_refusal_is_an_error_of_the_cloud(status: int, answer: Any) -> None:
+    with pytest.raises(CloudError, match="cloud atlas/east: "):
+        ask(lambda _: httpx2.Response(status, json=answer), images)
+
+
+def test_deeply_nested_answers_are_refused() -> None:
+    for status in (200, 400):
+        with pytest.raises(CloudError):
+            ask(lambda _, status=status: httpx2.Response(status, content=b"[" * 200_000), images)  # type: ignore[misc]
