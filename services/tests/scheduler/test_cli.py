@@ -113,6 +113,13 @@ def test_status_explain_and_retire_print_text(server: Server) -> None:
     assert "already" in distcloud("scheduler", "retire", vm(5).id, env=server.environment()).stdout
 
 
+def test_report_prints_problems_and_tables(server: Server) -> None:
+    lines = distcloud("scheduler", "report", env=server.environment()).stdout.splitlines()
+    assert lines[:2] == ["Cloud Scheduler", "Clouds"]
+    assert "ID\tSTATE\tGROUP\tCLOUD\tFLAVOR\tAGE\tREASON" in lines
+    assert json.loads(distcloud("scheduler", "report", "--json", env=server.environment()).stdout)["title"] == "Cloud Scheduler"
+
+
 def test_error_of_server_is_printed_with_exit_code(server: Server) -> None:
     done = distcloud("scheduler", "explain", "1;2", env=server.environment())
     assert done.returncode == 1

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..common.terminal import printable
-from .formatting import count, duration, size
+from ..common.text import printable
+from ..common.times import duration
+from .formatting import count, size
 
 _GOOD, _BAD, _QUIET = "green", "bold red", "dim"
 _NO_WRAP = ("job", "worker", "waited", "lived", "state", "size")
