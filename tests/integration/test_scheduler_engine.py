@@ -330,7 +330,9 @@ asyncio.run(main())
 def test_service_user_reaches_pool_and_minter(lab: Any) -> None:
     domain = lab.run("central", "condor_config_val UID_DOMAIN").strip()
     script = textwrap.dedent(SCRIPT) % {"domain": domain}
-    results = json.loads(lab.run("central", "cd / && runuser -u distcloud -- /opt/distcloud/bin/python -", stdin=script, timeout=300))
+    results = json.loads(
+        lab.run("central", "cd / && runuser -u distcloud-scheduler -- /opt/distcloud/bin/python -", stdin=script, timeout=300)
+    )
     assert results["demand"] >= 0 and results["slots"] >= 0 and results["no job"]
     assert "condor_drain failed" in results["drain of nobody"]
     assert "no answer within 3 s" in results["hung"] and results["hung seconds"] < 60

@@ -13,8 +13,10 @@ Stage = list[list[Step]]
 
 STYLE = [
     tool("ruff", "ruff", "check", ".", budget=0.1),
+    tool("format", "ruff", "format", "--check", ".", budget=0.1),
     tool("yamllint", "yamllint", "--strict", ".", budget=0.1),
     tool("changelog", "antsibull-changelog", "lint", budget=0.1),
+    tool("workflows", "check-jsonschema", "--builtin-schema", "vendor.github-workflows", ".github/workflows/ci.yml", budget=0.1),
     tool("mypy", "mypy", budget=0.6),
 ]
 ANSIBLE_LINT = tool("ansible-lint", "ansible-lint", "--offline", "--strict", budget=1.7)
@@ -56,6 +58,15 @@ ROLES = scenarios.steps("test", "roles")
 LONG_HOSTS = lab_tests("integration-lab", "lab_host", "lab_host_user", "lab_images", minutes=60, budget=3.5)
 # On the tree that the step before it baked.
 NEWEST = lab_tests("newest-ansible", "newest_ansible", minutes=45, budget=2.5)
+# The tests of `make test-fast` once more, to see which lines of the product they run; tests on the lab run in other processes.
+COVERAGE = pytest_step(
+    "coverage",
+    *("services/tests", "tests/unit", "-n", "2", "--dist", "worksteal"),
+    *("--cov=services/src/distcloud", "--cov=plugins", "--cov-report=term:skip-covered", f"--cov-report=html:{LOGS.parent / 'coverage'}"),
+    minutes=30,
+    budget=5,
+    show=r"^(services/src/distcloud|plugins) |^TOTAL",
+)
 LONG_SITE = [
     # What an admin types first: it must succeed where nothing is there yet.
     playbook("site-dry-run", "playbooks/site.yml", "--check", "--diff", minutes=10, budget=1.2),
@@ -79,7 +90,7 @@ LAYERS: dict[str, list[Stage]] = {
     "docs": [[[DOCS]]],
     "fast": [[UNIT], CHECKS],
     "lab": [[[*UP, *FIRST]], *LAB_TESTS],
-    "long": [[[LONG_HOSTS, NEWEST, *UP]], [LONG_SITE, LONG_ROLES], [DOWN]],
+    "long": [[[COVERAGE, LONG_HOSTS, NEWEST, *UP]], [LONG_SITE, LONG_ROLES], [DOWN]],
     # The lab boots beside the last of the fast layers: it mostly waits for disks and for its services.
     "all": [[UNIT], [*CHECKS, [*UP, *FIRST]], *LAB_TESTS],
 }

@@ -94,7 +94,7 @@ class Pool:
     def as_scheduler(self, command: str) -> Done:
         """A command on the central manager as the engines' Unix user with the scheduler's token, by token alone."""
         settings = f"_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS=IDTOKENS _CONDOR_SEC_TOKEN_DIRECTORY={TOKENS}"
-        return self.central.run(f"export {settings}; {command}", user="distcloud")
+        return self.central.run(f"export {settings}; {command}", user="distcloud-scheduler")
 
     def submit(self, user: str, *lines: str, executable: str = "/bin/sleep", arguments: str = "1", count: int = 1) -> Done:
         """Submit jobs as an ordinary user would; the answer's first word is the first job's id."""
@@ -126,7 +126,9 @@ class Pool:
 
     def forget(self, which: str) -> None:
         """Take slot ads out of the collector, as the scheduler does."""
-        self.central.write("/tmp/forget", f'MyType = "Query"\nTargetType = "Machine"\nRequirements = {which}\n', owner="distcloud")
+        self.central.write(
+            "/tmp/forget", f'MyType = "Query"\nTargetType = "Machine"\nRequirements = {which}\n', owner="distcloud-scheduler"
+        )
         done = self.as_scheduler("condor_advertise -tcp INVALIDATE_STARTD_ADS /tmp/forget")
         assert done.code == 0, done.text
         wait(f"no slot ad has {which}", lambda: self.central.ok(f"condor_status -constraint '{which}' -af Name") == "", 60)

@@ -58,7 +58,7 @@ def test_schedulers_tokens_are_private_and_renewed(host):
     program, folder = "python3 /usr/local/sbin/distcloud-scheduler-token --check", "/var/lib/distcloud/scheduler/condor/tokens.d"
     for name in ("pool", "submit-ht-submit"):
         token = host.file(f"{folder}/{name}")
-        assert (token.user, token.mode) == ("distcloud", 0o600)
+        assert (token.user, token.mode) == ("distcloud-scheduler", 0o600)
     assert host.run(program).rc == 0
     assert host.service("distcloud-scheduler-token.timer").is_running
     host.check_output(f"rm {folder}/pool {folder}/submit-ht-submit")

@@ -24,7 +24,7 @@ PROPERTIES = {
     "ProtectSystem": "strict",
     "RestrictNamespaces": "yes",
     "Type": "notify",
-    "User": "distcloud",
+    "User": "distcloud-scheduler",
 }
 MINTER = """
 import json, socket, sys
@@ -37,7 +37,7 @@ with socket.socket(socket.AF_UNIX) as minter:
 
 
 def minter(host, **request):
-    return json.loads(host.check_output("runuser -u distcloud -- python3 -c %s %s", MINTER, json.dumps(request)))
+    return json.loads(host.check_output("runuser -u distcloud-scheduler -- python3 -c %s %s", MINTER, json.dumps(request)))
 
 
 def secrets():
@@ -51,7 +51,7 @@ def test_unit_is_hardened_with_its_own_user(host):
     assert unit.is_enabled
     output = host.check_output(f"systemctl show distcloud-scheduler -p {','.join(PROPERTIES)}")
     assert dict(line.split("=", 1) for line in output.splitlines()) == PROPERTIES
-    assert host.check_output(f"ps -o user= -p {main_process(host)}") == "distcloud"
+    assert host.check_output(f"ps -o user:32= -p {main_process(host)}") == "distcloud-scheduler"
 
 
 def main_process(host):
@@ -94,8 +94,8 @@ def test_only_tls_is_served(host):
     assert host.socket("tcp://0.0.0.0:8443").is_listening
     assert host.run(f"curl --silent --max-time 10 {URL.replace('https', 'http')}/healthz").rc != 0
     assert host.run(f"curl --silent --max-time 10 --tls-max 1.1 {URL}/healthz").rc != 0
-    key = host.file("/etc/distcloud/tls/scheduler.key")
-    assert (key.user, key.group, key.mode) == ("root", "distcloud", 0o640)
+    key = host.file("/etc/distcloud/scheduler/tls/scheduler.key")
+    assert (key.user, key.group, key.mode) == ("root", "distcloud-scheduler", 0o640)
 
 
 def test_readiness_lists_dependencies(host):
@@ -121,15 +121,15 @@ def test_every_user_has_read_only_access(host):
     asked = host.run(f"{nobody} distcloud scheduler explain 999999.0")
     assert (asked.rc, "the queue has no job 999999.0" in asked.stderr) == (1, True), asked.stderr
     assert "physics\tnowhere" in host.check_output(f"{nobody} distcloud scheduler status")
-    for path in ("cli.token", "cli.yml", "scheduler.yml", "scheduler.key"):
-        assert host.run(f"{nobody} cat /etc/distcloud/{path}").rc != 0, f"{path} is for root and the service"
+    for path in ("cli.token", "cli.yml", "scheduler.yml", "encryption.key"):
+        assert host.run(f"{nobody} cat /etc/distcloud/scheduler/{path}").rc != 0, f"{path} is for root and the service"
     assert host.run(f"{nobody} ls /etc/distcloud").rc != 0
-    public = host.file("/etc/distcloud-public")
+    public = host.file("/etc/distcloud-public/scheduler")
     assert (public.user, public.mode, sorted(public.listdir())) == ("root", 0o755, ["cli.token", "cli.yml"])
     change = (
         f"curl --silent --request PUT --header @- --json '{{}}' --output /dev/null --write-out '%{{http_code}}' {URL}/v1/groups/physics"
     )
-    header = "sed 's/^/Authorization: Bearer /' /etc/distcloud-public/cli.token"
+    header = "sed 's/^/Authorization: Bearer /' /etc/distcloud-public/scheduler/cli.token"
     assert host.check_output(f"{nobody} sh -c %s", f"{header} | {change}") == "403"
 
 
@@ -146,7 +146,7 @@ def test_no_secret_is_exposed(host):
     output = {
         "processes": host.check_output("ps -eo args"),
         "journal": host.check_output("journalctl --no-pager"),
-        "configuration": host.check_output("cat /etc/distcloud/*.yml /etc/distcloud/*.json /etc/systemd/system/distcloud-*"),
+        "configuration": host.check_output("cat /etc/distcloud/*/*.yml /etc/distcloud/*.json /etc/systemd/system/distcloud-*"),
         "database": host.check_output("cat /var/lib/distcloud/scheduler/scheduler.db* | tr -cd '[:print:]'"),
     }
     assert len(secrets()) == 4
