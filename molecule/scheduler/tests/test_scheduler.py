@@ -103,7 +103,7 @@ def test_readiness_lists_dependencies(host):
     ready = 'grep \'"status":"ready"\''
     output = json.loads(host.check_output(f"for n in $(seq 60); do {ask} | {ready} && exit; sleep 1; done; {ask}"))
     assert output["status"] == "ready", output
-    assert [part["name"] for part in output["parts"]] == ["engine", "database", "pool", "minter", "clouds"]
+    assert [part["name"] for part in output["dependencies"]] == ["engine", "database", "pool", "minter", "clouds"]
 
 
 def test_requests_without_a_token_are_refused(host):
