@@ -60,6 +60,7 @@ def test_dropped_entry_removes_only_its_file(host, converge):
         host.check_output(f"rm -f {FOLDER}/91-admin.conf")
 
 
+@pytest.mark.fault
 @pytest.mark.long
 def test_interrupted_run_is_completed_by_the_next(host, converge):
     """The packet filter fails after the configuration is written and before it is applied."""
@@ -75,6 +76,7 @@ def test_interrupted_run_is_completed_by_the_next(host, converge):
     assert running(host) == before
 
 
+@pytest.mark.security
 @pytest.mark.long
 def test_invalid_tokens_are_replaced(on, converge):
     """A key newer than the tokens, as on a recreated central manager; and a token with other authorizations."""
@@ -96,6 +98,7 @@ def test_invalid_tokens_are_replaced(on, converge):
     assert worker.check_output("cat /etc/condor/tokens.d/worker") != old
 
 
+@pytest.mark.security
 def test_invalid_configuration_is_refused(host, converge):
     before = running(host), host.check_output(f"sha256sum {FOLDER}/*")
     message = converge.refuses("--limit=ht-central", **extra("COLLECTOR_REQUIREMENTS = (MyType =?= \n"))

@@ -50,6 +50,7 @@ def test_credential_allows_what_the_driver_needs(credential, region):
     assert calls.status("network", "DELETE", f"/v2.0/ports/{NOTHING}") == 404
 
 
+@pytest.mark.security
 @pytest.mark.parametrize("region", REGIONS)
 def test_credential_allows_nothing_else(account, credential, region):
     calls = Calls(credential(region))

@@ -64,6 +64,7 @@ def test_stopped_service_is_started_once(host, converge):
     assert converge.run(ENGINES).changed == [f"{NAME}: Configure scheduler", f"{NAME}: Start or restart scheduler"]
 
 
+@pytest.mark.fault
 @pytest.mark.long
 def test_interrupted_run_is_completed_by_the_next(host, converge):
     """The packet filter fails after configuration and units are written and before they are applied."""
@@ -86,6 +87,7 @@ def test_interrupted_run_is_completed_by_the_next(host, converge):
         converge.run(ENGINES)
 
 
+@pytest.mark.security
 @pytest.mark.long
 def test_port_is_closed_when_disabled(host, converge):
     try:
@@ -116,6 +118,7 @@ def started(host):
     return host.check_output("systemctl show distcloud-scheduler -p ActiveEnterTimestampMonotonic --value")
 
 
+@pytest.mark.security
 def test_bad_input_is_refused(host, converge):
     began = started(host)
     one = {"name": "a", "scope": "viewer", "token": "t" * 20}
