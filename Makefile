@@ -61,7 +61,7 @@ bench: $(VENV)/.ready-test ## measure: make bench NAME=site|plan [ARGS=...]
 artifact: $(VENV)/.ready ## the collection as a file to install elsewhere
 	@mkdir -p build; ansible-galaxy collection build --force --output-path build
 
-requirements: $(VENV)/.ready-test ## resolve the pinned lists anew
+requirements: $(VENV)/.ready-test ## resolve the pinned lists again
 	@$(BIN)/python requirements/resolve.py
 
 clean: ## remove what was built in this checkout (not the lab, not its caches)

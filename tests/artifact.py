@@ -78,11 +78,11 @@ def try_module(home: Path, call: Callable[..., str]) -> None:
     """One module, by its full name: what it says it did, it did."""
     path = home / "clouds.yaml"
     entry = {"auth": {"auth_url": "https://region.example.org:5000/v3", "username": "admin", "password": "made up"}}
-    wish = json.dumps({"path": str(path), "name": "region-admin", "entry": entry})
+    spec = json.dumps({"path": str(path), "name": "region-admin", "entry": entry})
     for word in ("CHANGED", "SUCCESS"):
-        said = call("ansible", "localhost", "-o", "-m", "hep.distcloud.clouds_yaml", "-a", wish)
-        assert f"| {word} =>" in said, said
-        assert "made up" not in said, "a password is shown"
+        output = call("ansible", "localhost", "-o", "-m", "hep.distcloud.clouds_yaml", "-a", spec)
+        assert f"| {word} =>" in output, output
+        assert "made up" not in output, "a password is shown"
     assert yaml.safe_load(path.read_text("utf-8")) == {"clouds": {"region-admin": entry}}
 
 
@@ -93,16 +93,16 @@ def try_playbook(collection: Path, home: Path, environment: Mapping[str, str]) -
     place = home / "site"
     place.mkdir()
     site = Site(place, collection / "inventories" / "example", {**environment, "HOME": str(place)}, "hep.distcloud.validate")
-    code, said = site.validate()
-    assert code == 0 and "failed=0" in said, said
+    code, output = site.validate()
+    assert code == 0 and "failed=0" in output, output
     (site.state / "clouds.yaml").chmod(0o644)
-    code, said = site.validate()
-    assert code != 0 and "chmod 600" in said, said
+    code, output = site.validate()
+    assert code != 0 and "chmod 600" in output, output
 
 
-def try_metadata(told: str, collections: Path) -> None:
+def try_metadata(printed: str, collections: Path) -> None:
     """An execution environment gets what the control node runs with: the wheel of this collection, and versions that are pinned."""
-    needs = yaml.safe_load(told)
+    needs = yaml.safe_load(printed)
     pins = [
         Requirement(line.rstrip(" \\"))
         for line in re.findall(r"(?m)^[\w.-]+==.*", (ROOT / "requirements" / "control.txt").read_text("utf-8"))
@@ -113,10 +113,10 @@ def try_metadata(told: str, collections: Path) -> None:
     for one in wanted:
         if one.url:
             path = one.url.partition("/collections/")[2]
-            assert (collections / path).is_file(), f"the execution environment is told of {path}, which the collection lacks"
+            assert (collections / path).is_file(), f"the execution environment is printed of {path}, which the collection lacks"
         else:
             assert one.specifier.contains(pinned[one.name]), f"{one} does not allow {pinned[one.name]}, which control.txt pins"
-    assert needs["system"], "the execution environment is told of no ssh client"
+    assert needs["system"], "the execution environment is printed of no ssh client"
 
 
 def main() -> None:
