@@ -2,7 +2,7 @@
 cycle in which nothing can be done (bench/plan.py).
 
 Runs in a lab of its own (DISTCLOUD_LAB=bench), from a clean clone with a virtual environment of its own, and takes the lab away
-afterwards. `--warm` keeps the bake cache: nothing is downloaded anew for the lab's hosts. `--leave` leaves the lab up; `--keep` uses a
+afterwards. `--warm` keeps the bake cache: nothing is downloaded again for the lab's hosts. `--leave` leaves the lab up; `--keep` uses a
 lab that is already up, measures only jobs and planner, and leaves the other rows of the last run in place.
 Writes build/bench/site.json: rows of what, size, ours, peer, peer_name, unit, ratio; the peer of a duration is its target.
 

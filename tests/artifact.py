@@ -74,34 +74,34 @@ def try_installed(artifact: Path, home: Path) -> None:
 
 
 def try_module(home: Path, call: Callable[..., str]) -> None:
-    """One module, by its full name: what it says it did, it did."""
+    """Run one module by its full name and check its result."""
     path = home / "clouds.yaml"
     entry = {"auth": {"auth_url": "https://region.example.org:5000/v3", "username": "admin", "password": "made up"}}
-    wish = json.dumps({"path": str(path), "name": "region-admin", "entry": entry})
+    arguments = json.dumps({"path": str(path), "name": "region-admin", "entry": entry})
     for word in ("CHANGED", "SUCCESS"):
-        said = call("ansible", "localhost", "-o", "-m", "hep.distcloud.clouds_yaml", "-a", wish)
-        assert f"| {word} =>" in said, said
-        assert "made up" not in said, "a password is shown"
+        output = call("ansible", "localhost", "-o", "-m", "hep.distcloud.clouds_yaml", "-a", arguments)
+        assert f"| {word} =>" in output, output
+        assert "made up" not in output, "the output shows a password"
     assert yaml.safe_load(path.read_text("utf-8")) == {"clouds": {"region-admin": entry}}
 
 
 def try_playbook(collection: Path, home: Path, environment: Mapping[str, str]) -> None:
-    """As docs/first_site.md has it: the example's inventory, filled in, passes `hep.distcloud.validate`, and a fault in it is named."""
+    """As in docs/first_site.md: the filled-in example inventory passes `hep.distcloud.validate`, which also names a fault in it."""
     from example_site import Site
 
     place = home / "site"
     place.mkdir()
     site = Site(place, collection / "inventories" / "example", {**environment, "HOME": str(place)}, "hep.distcloud.validate")
-    code, said = site.validate()
-    assert code == 0 and "failed=0" in said, said
+    code, output = site.validate()
+    assert code == 0 and "failed=0" in output, output
     (site.state / "clouds.yaml").chmod(0o644)
-    code, said = site.validate()
-    assert code != 0 and "chmod 600" in said, said
+    code, output = site.validate()
+    assert code != 0 and "chmod 600" in output, output
 
 
-def try_metadata(told: str, collections: Path) -> None:
-    """An execution environment gets what the control node runs with: the wheel of this collection, and versions that are pinned."""
-    needs = yaml.safe_load(told)
+def try_metadata(requirements: str, collections: Path) -> None:
+    """An execution environment gets the same packages as the control node: this collection's wheel, and versions that match the pins."""
+    needs = yaml.safe_load(requirements)
     lines = (ROOT / "requirements" / "control.txt").read_text("utf-8").splitlines()
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
     wanted = [Requirement(line.partition("  # from")[0]) for line in needs["python"]]
@@ -109,10 +109,10 @@ def try_metadata(told: str, collections: Path) -> None:
     for one in wanted:
         if one.url:
             path = one.url.partition("/collections/")[2]
-            assert (collections / path).is_file(), f"the execution environment is told of {path}, which the collection lacks"
+            assert (collections / path).is_file(), f"the execution environment requires {path}, which the collection lacks"
         else:
             assert one.specifier.contains(pinned[one.name]), f"{one} does not allow {pinned[one.name]}, which control.txt pins"
-    assert needs["system"], "the execution environment is told of no ssh client"
+    assert needs["system"], "the execution environment requires no ssh client"
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def place_pip() -> None:
 
 
 def unpack(folder: Path) -> Path:
-    """Lay the artifact's content out as ansible-test wants it: below ansible_collections, and outside of any git checkout."""
+    """Unpack the artifact where ansible-test expects it: below ansible_collections, and outside of any git checkout."""
     place = folder / "ansible_collections" / "hep" / "distcloud"
     place.mkdir(parents=True)
     shutil.unpack_archive(build(folder), place, "gztar")

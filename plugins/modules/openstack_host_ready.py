@@ -13,7 +13,7 @@ description:
   - Run on the host itself. Waits until the image service answers, the host's hypervisor is listed, its resources are known to Placement,
     Nova's heartbeat from it is newer than the start of C(nova-compute), and its Open vSwitch agent is alive.
   - After a restart Nova and Neutron show a host as up by its old heartbeat, which is why the age is compared and not the state.
-  - In check mode it looks once, and a region that is not there yet is no failure.
+  - In check mode it checks once, and does not fail if the region does not exist yet.
   - A new host is mapped into its cell by C(nova-manage cell_v2 discover_hosts), repeated, since that succeeds also when it finds none.
 version_added: 0.1.0
 author:

@@ -174,8 +174,8 @@ def test_every_dependency_has_its_reason() -> None:
     names = {Requirement(line).name for line in lines if line and not line.startswith(("#", "-"))}
     names |= set(load(ROOT / "galaxy.yml")["dependencies"])
     rows = re.findall(r"^\| (.*?) \|", (ROOT / "docs" / "dependencies.md").read_text("utf-8"), re.MULTILINE)
-    told = set(re.findall(r"[\w.-]+", " ".join(rows).lower()))
-    assert not {name.lower() for name in names - {"distcloud"}} - told, "docs/dependencies.md says nothing of these"
+    documented = set(re.findall(r"[\w.-]+", " ".join(rows).lower()))
+    assert not {name.lower() for name in names - {"distcloud"}} - documented, "missing in docs/dependencies.md"
     for path in (ROOT / "requirements").glob("system*.txt"):
         for line in path.read_text("utf-8").splitlines():
             assert "#" in line, f"{path.name}: {line} has no reason"

@@ -76,7 +76,7 @@ def test_what_a_lab_leaves_behind_is_named(after: dict[str, list[str]], left: di
     assert left_behind(BEFORE, BEFORE | after, OURS) == left
 
 
-def test_rules_are_told_with_their_table_and_chain() -> None:
+def test_rules_name_their_table_and_chain() -> None:
     ruleset = (
         "table ip lab {\n\tchain out {\n\t\ttype nat hook output priority 0; policy accept;\n\t\tip saddr 10.0.0.0/8 masquerade\n\t}\n}\n"
     )

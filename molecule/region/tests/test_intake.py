@@ -111,7 +111,7 @@ def test_unreachable_regions_are_named_others_complete(account, on, playbook, st
     print(f"four dead regions and one that lives: {took:.0f} s")
     # A connection that is not answered is given up by the kernel after 130 s: without our time-outs each try would last as long.
     assert took < 120, "one that does not answer holds the run up for longer than a few time-outs"
-    assert sorted(done.failures) == ["region-expired", "region-foreign"], "a region that is down is no error"
+    assert sorted(done.failures) == ["region-expired", "region-foreign"], "an unreachable region was reported as an error"
     text = "\n".join(line for lines in done.messages.values() for line in lines)
     assert "Setup failed, all other regions are complete:" in text
     for name in ("hole", "closed"):
@@ -162,7 +162,7 @@ def test_removal_keeps_foreign_resources(account, converge, state, playbook):
 
 
 def test_tenant_removal_refuses_network_in_use(account, playbook, state):
-    """What else is in the project, which stays, is no obstacle: it holds all of region-m."""
+    """Foreign resources in the project (all of region-m) stay and do not prevent the removal."""
     own = account("region-t")
     port = own.network.create_port(name="their-port", network_id=own.network.find_network("mol-tenant").id)
     try:

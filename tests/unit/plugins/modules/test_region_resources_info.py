@@ -53,7 +53,7 @@ def test_everything_that_is_missing_is_named() -> None:
     assert all(lack["ask"] for lack in result.data["region"]["missing"])
 
 
-def test_a_quota_that_is_no_number_is_named() -> None:
+def test_error_names_non_numeric_quota() -> None:
     with replay() as region:
         result = run_module(RegionResourcesInfo, {**LOGIN, "expected": {"quotas": {"compute": {"cores": "many"}}}})
     assert result.failed and result.data["failure"]["details"]["field"] == "expected.quotas.compute.cores" and not region.seen
