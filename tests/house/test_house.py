@@ -76,7 +76,7 @@ def test_files_are_one_thing() -> None:
     assert not long, f"these files are two things: {long}"
 
 
-def test_nothing_is_left_open() -> None:
+def test_no_todo_is_left_open() -> None:
     marks = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK")))
     found = [str(path.relative_to(ROOT)) for path in CODE if marks.search(path.read_text("utf-8"))]
     assert not found, f"marks of unfinished work: {found}"
@@ -119,7 +119,7 @@ def test_no_private_key_in_the_repository() -> None:
     assert not found
 
 
-def test_the_planners_bounds_are_all_documented() -> None:
+def test_planner_limits_are_documented() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", (ROOT / "docs" / "workers.md").read_text("utf-8"), re.MULTILINE)
     assert {name: int(value) for name, value in rows} == asdict(Policy())
     # By its argument spec the role names a misspelt bound before anything is changed.
@@ -130,7 +130,7 @@ def test_the_planners_bounds_are_all_documented() -> None:
 
 
 @pytest.mark.parametrize("policy", [{}, {"max_vm_age": 655000}, {"drain_timeout": 86400}])
-def test_the_role_lets_the_minter_sign_what_the_engine_asks_for(policy: dict[str, int]) -> None:
+def test_role_allows_tokens_requested_by_engine(policy: dict[str, int]) -> None:
     ages = load(ROOT / "roles/scheduler/vars/main.yml")
     values = {
         name: int(jinja2.Template(str(ages[name])).render(scheduler_policy=policy))
@@ -150,7 +150,7 @@ BY_URL = {"aiosqlite", "psycopg"}
 BESIDES = {"distcloud", "classad2", "htcondor2", "starlette"}
 
 
-def test_the_engines_declare_what_they_import_and_no_more() -> None:
+def test_engines_declare_exactly_their_imports() -> None:
     """All of it is installed on the scheduler's host."""
     project = tomllib.loads((ROOT / "services" / "pyproject.toml").read_text("utf-8"))["project"]
     names = {Requirement(line).name for line in project["dependencies"]}
@@ -181,7 +181,7 @@ def test_every_dependency_has_its_reason() -> None:
             assert "#" in line, f"{path.name}: {line} has no reason"
 
 
-def test_the_collections_that_are_asked_for_are_those_that_are_needed() -> None:
+def test_required_collections_are_exactly_those_used() -> None:
     """By people who install from a checkout, and by those who install the artifact."""
     asked = {entry["name"]: entry["version"] for entry in load(ROOT / "requirements.yml")["collections"]}
     assert asked == load(ROOT / "galaxy.yml")["dependencies"]

@@ -206,7 +206,7 @@ def test_processes_without_directory_are_removed(machine: Machine) -> None:
     assert machine.guest("two", "test -e /root/data || echo fresh") == "fresh"
 
 
-def test_nothing_is_left_behind(machine: Machine, before: Snapshot) -> None:
+def test_removal_leaves_nothing_behind(machine: Machine, before: Snapshot) -> None:
     assert changed(machine.play("lab_down")) > 0
     assert left_behind(before, snapshot(NETWORK), marks((LAB, OTHER), ("one", "two"), BRIDGE, NETWORK)) == {}
     assert not (STATE / LAB).exists() and not (machine.home / "distcloud").exists()

@@ -141,7 +141,7 @@ def crowd(lab: Lab) -> Crowd:
     return Crowd(began, clusters, [job for cluster in clusters.values() for job in history(lab, cluster)], seen)
 
 
-def test_unpinned_jobs_of_two_users_run_in_both_regions(lab: Lab, crowd: Crowd) -> None:
+def test_jobs_of_two_users_run_in_both_regions(lab: Lab, crowd: Crowd) -> None:
     assert all(job["JobStatus"] == 4 and job["ExitCode"] == 0 for job in crowd.jobs)
     assert {job["MachineAttrDistcloudRegion0"] for job in crowd.jobs} == set(REGIONS)
     clouds = lab.api("GET", "/v1/groups/physics/clouds")[1]
@@ -167,7 +167,7 @@ def test_group_metadata_reaches_its_workers(lab: Lab, crowd: Crowd) -> None:
     assert printed(lab, "alice", crowd.clusters["alice"]).split("\n") == [text] * 3 + [""]
 
 
-def test_a_job_cannot_read_the_token_of_its_vm(lab: Lab, crowd: Crowd) -> None:
+def test_job_cannot_read_token_of_its_vm(lab: Lab, crowd: Crowd) -> None:
     reports = [json.loads(line) for line in printed(lab, "bob", crowd.clusters["bob"]).splitlines()]
     assert len(reports) == 3
     for spied in reports:

@@ -171,7 +171,7 @@ def test_job_cannot_read_secrets(seen: dict[str, t.Any]) -> None:
     assert seen["secret_in"] == ""
 
 
-def test_a_job_cannot_ask_the_metadata_service(seen: dict[str, t.Any]) -> None:
+def test_job_cannot_reach_metadata_service(seen: dict[str, t.Any]) -> None:
     assert seen["metadata"] == 7, "curl was refused at once"
     assert "policy drop" in seen["rules"] and "169.254.169.254" in seen["rules"]
     assert "table inet worker " in seen["rules"] and "table inet distcloud_worker " in seen["rules"], "the image's and the scheduler's"
@@ -219,7 +219,7 @@ def test_same_packages_give_same_bytes(lab: Lab, record: dict[str, t.Any], tmp_p
     assert again["sha512"] == record["sha512"]
 
 
-def test_a_second_run_builds_nothing(lab: Lab, record: dict[str, t.Any]) -> None:
+def test_second_run_builds_nothing(lab: Lab, record: dict[str, t.Any]) -> None:
     built = Path(record["file"]).stat().st_mtime_ns
     output = lab.playbook("playbooks/worker_image.yml", "--limit", "image_builders")
     assert "changed=0" in output and not any(f"changed={number}" in output for number in range(1, 10)), output[-2000:]

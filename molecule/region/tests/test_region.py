@@ -61,7 +61,7 @@ def test_check_predicts_drift_repair(account, on, converge):
         wait("the agent has connected the bridge", lambda machine=machine: "phy-br-ex" in machine.run("ovs-vsctl list-ports br-ex").stdout)
 
 
-def test_a_keystone_behind_tls_is_not_shared(converge, tmp_path):
+def test_keystone_behind_tls_is_not_shared(converge, tmp_path):
     outer = os.environ.get("DISTCLOUD_LAB_NETWORK", "10.203.0.0/24").rpartition(".")[0] + ".1"
     with tls_server(tmp_path, address=outer, port=5000):
         properties = converge.refuses("--tags=openstack", "--limit=mol-region-n", lab_openstack_keystone_host=outer)
@@ -182,7 +182,7 @@ def new_version(path: Path, number: int) -> None:
     path.write_text(json.dumps(record), "utf-8")
 
 
-def test_a_host_is_reserved(account):
+def test_host_is_reserved(account):
     """Blazar takes a host, and a lease on it begins."""
     session = account("region-m-admin").session
 

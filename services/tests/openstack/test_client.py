@@ -100,7 +100,7 @@ JSON = st.recursive(
 
 @given(JSON)
 @settings(deadline=None, max_examples=200)
-def test_any_json_is_a_listing_or_an_error_of_the_cloud(answer: Any) -> None:
+def test_any_json_gives_listing_or_cloud_error(answer: Any) -> None:
     try:
         found = ask(lambda _: httpx2.Response(200, json=answer), images)
     except CloudError:

@@ -156,14 +156,14 @@ def test_every_module_has_tests(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_module_is_in_the_action_groups_that_it_names_and_in_no_other(name):
+def test_modules_are_in_exactly_their_action_groups(name):
     attributes = attributes_of(name)
     named = attributes.get("action_group", {}).get("membership", [])
     assert {group for group, members in groups().items() if name in members} == {group[len(PREFIX) :] for group in named}
     assert {"check_mode", "diff_mode", "idempotent"} <= set(attributes)
 
 
-def test_action_groups_hold_modules_with_the_same_connection_and_nothing_else():
+def test_action_group_members_share_connection_options():
     for group, members in groups().items():
         assert set(members) <= set(MODULES), group
     for group, members in groups().items():
@@ -197,7 +197,7 @@ def test_yaml_in_documents_fits_the_argument_specs(document):
 
 
 @pytest.mark.parametrize("document", documents())
-def test_yaml_in_documents_sets_variables_that_something_reads(document):
+def test_yaml_examples_in_docs_set_existing_variables(document):
     assert unread(variables_in(list(yaml_in(document.read_text())))) == []
 
 
@@ -223,7 +223,7 @@ A tenant makes its own:
 """
 
 
-def test_variables_in_documents_are_found_wherever_they_may_stand():
+def test_variables_in_docs_are_found():
     names = ["region_networks", "region_ruoters", "htcondor_domian", "certificates_lits"]
     assert sorted(variables_in(list(yaml_in(TEXT)))) == sorted(names)
     assert unread(names) == sorted(names[1:])

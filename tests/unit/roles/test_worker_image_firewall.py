@@ -97,7 +97,5 @@ def test_firewall_works_without_the_images_files(write_files: Any, tmp_path: Pat
     _image, scheduler = write_files()
     shutil.rmtree(tmp_path / "worker.nft.d")
     found = chains(scheduler)
-    assert [rule for rule in found["distcloud_worker input"] if "dport" in rule] == [
-        'udp dport { 68, 546 } accept comment "DHCP replies"'
-    ]
+    assert [rule for rule in found["distcloud_worker input"] if "dport" in rule] == ['udp dport { 68, 546 } accept comment "DHCP replies"']
     assert not any("accept" in rule for rule in found["distcloud_worker output"][1:])

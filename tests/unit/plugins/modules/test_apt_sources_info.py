@@ -67,7 +67,7 @@ def test_both_forms_without_what_others_cannot_reach(tmp_path: Path, check: bool
     assert ask(tmp_path, {}, "bookworm").data["sources"] == ["deb http://mirror.example/debian bookworm main"]
 
 
-def test_a_list_of_mirrors_stands_for_its_first(tmp_path: Path) -> None:
+def test_mirror_list_resolves_to_first_mirror(tmp_path: Path) -> None:
     files = {
         "sources.list.d/debian.sources": MIRRORS,
         "mirrors/debian.list": "# near\nhttps://near.example/debian/ priority:1\nhttp://far.example\n",

@@ -64,14 +64,14 @@ def test_known_hosts_are_written_under_the_lock(tmp_path, monkeypatch):
     assert not run_module(lab_hosts.LabHosts, spec | {"known_hosts": str(tmp_path / "nowhere" / "known_hosts")}).data["changed"]
 
 
-def test_the_password_in_a_proxy_is_in_no_output(tmp_path):
+def test_proxy_password_is_hidden(tmp_path):
     params = {"images": {}, "cache": str(tmp_path), "proxies": {"http_proxy": "http://me:verysecretword@proxy.example.org:3128"}}
     result = run_module(lab_images.LabImages, params, check=True)
     assert not result.failed and "Invoked with" in result.logged
     assert "proxy.example.org" not in result.raw + result.logged
 
 
-def test_what_another_run_bakes_is_not_purged(tmp_path, monkeypatch):
+def test_concurrent_bake_is_not_purged(tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     monkeypatch.setattr(outer, "LOCKS", str(tmp_path / "locks"))
     monkeypatch.setattr(outer, "lab_records", list)
@@ -107,7 +107,7 @@ def test_bake_timeout_is_reported_and_kills_everything(bake_by, tmp_path):
     assert not list((tmp_path / "locks").iterdir())
 
 
-def test_two_recipes_of_one_kind_that_are_baked_at_once_do_not_share_a_log(bake_by, tmp_path, monkeypatch):
+def test_concurrent_bakes_have_separate_logs(bake_by, tmp_path, monkeypatch):
     """The first to be ready would remove the log under the second, whose finished tree would be lost with that."""
     cache = tmp_path / "cache"
     bake_by('#!/bin/sh\ncase "$*" in *broken*) echo "E: $*"; exit 100;; esac\n')
@@ -131,7 +131,7 @@ def test_two_recipes_of_one_kind_that_are_baked_at_once_do_not_share_a_log(bake_
     assert broken.failed and list(cache.glob("*.log")) == [log] and "broken" in log.read_text()
 
 
-def test_a_log_that_a_purge_has_taken_costs_no_tree(bake_by, tmp_path, monkeypatch):
+def test_purged_log_does_not_invalidate_tree(bake_by, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     bake_by("#!/bin/sh\n")
     monkeypatch.setattr(image, "finish", lambda *_: [path.unlink() for path in cache.glob("*.log")])

@@ -101,14 +101,14 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OuterMachine:
     return OuterMachine(tmp_path, monkeypatch)
 
 
-def test_a_lab_comes_and_goes_without_a_trace(machine: OuterMachine) -> None:
+def test_removed_lab_leaves_no_trace(machine: OuterMachine) -> None:
     assert machine.up("one") == ["record of lab one", NAT, "bridge dclab0 (absent)", "rules distcloud_lab_one"]
     machine.run("one", state="absent")
     assert machine.untouched
     assert not machine.run("one", state="absent").changed
 
 
-def test_a_lab_that_takes_anothers_place_can_reach_the_world_and_so_can_the_other_again(machine: OuterMachine) -> None:
+def test_replaced_lab_regains_its_network(machine: OuterMachine) -> None:
     machine.up("one")
     assert "lab one is stopped" in machine.up("two")
     assert set(machine.tables) == {"two"}
@@ -119,14 +119,14 @@ def test_a_lab_that_takes_anothers_place_can_reach_the_world_and_so_can_the_othe
     assert machine.untouched
 
 
-def test_a_lab_in_the_way_is_named(machine: OuterMachine) -> None:
+def test_error_names_conflicting_lab(machine: OuterMachine) -> None:
     machine.up("one")
     refused = run_module(LabNetwork, {"lab": "two", **PLACE, "bridge": "dclab1", "others": "fail"})
     assert refused.failed and "another lab conflicts with this one: one (bridge dclab0, network 10.203.0.0/24)" in refused.data["msg"]
     assert list(machine.bridges) == ["dclab0"]
 
 
-def test_a_record_that_a_reboot_left_up_claims_nobody_elses_bridge(machine: OuterMachine) -> None:
+def test_stale_record_does_not_claim_foreign_bridge(machine: OuterMachine) -> None:
     machine.up("one")
     machine.reboot()
     assert machine.up("two") == ["record of lab two", NAT, "bridge dclab0 (absent)", "rules distcloud_lab_two"]
@@ -136,7 +136,7 @@ def test_a_record_that_a_reboot_left_up_claims_nobody_elses_bridge(machine: Oute
     assert machine.untouched
 
 
-def test_a_rebooted_lab_is_resumed(machine: OuterMachine) -> None:
+def test_rebooted_lab_is_resumed(machine: OuterMachine) -> None:
     machine.up("one")
     machine.reboot()
     assert machine.up("one") == [NAT, "bridge dclab0 (absent)", "rules distcloud_lab_one"]
@@ -145,7 +145,7 @@ def test_a_rebooted_lab_is_resumed(machine: OuterMachine) -> None:
 @pytest.mark.parametrize(
     "spec", [{"gateway": "10.203.0.2"}, {"bridge": "dclab1"}, {"network": "10.204.0.0/24", "gateway": "10.204.0.1", "bridge": "dclab1"}]
 )
-def test_a_lab_that_moves_is_whole_at_its_new_place(machine: OuterMachine, spec: dict[str, str]) -> None:
+def test_moved_lab_is_complete(machine: OuterMachine, spec: dict[str, str]) -> None:
     machine.up("one")
     machine.up("one", **spec)
     assert list(machine.bridges) == [spec.get("bridge", "dclab0")]
@@ -155,7 +155,7 @@ def test_a_lab_that_moves_is_whole_at_its_new_place(machine: OuterMachine, spec:
 
 @pytest.mark.parametrize("lab", ["one", "two"])
 @pytest.mark.parametrize("bridge", ["dclab0", "dclab1"])
-def test_a_lab_without_a_record_is_found_by_its_bridge(machine: OuterMachine, lab: str, bridge: str) -> None:
+def test_lab_without_record_is_found_by_bridge(machine: OuterMachine, lab: str, bridge: str) -> None:
     machine.up("one")
     shutil.rmtree(machine.state / "one")
     machine.up(lab, bridge=bridge)
@@ -165,7 +165,7 @@ def test_a_lab_without_a_record_is_found_by_its_bridge(machine: OuterMachine, la
     assert machine.untouched
 
 
-def test_what_is_left_of_a_lab_without_a_record_is_taken_away(machine: OuterMachine) -> None:
+def test_remains_of_lab_without_record_are_removed(machine: OuterMachine) -> None:
     machine.up("one")
     shutil.rmtree(machine.state / "one")
     assert machine.run("one", state="absent").data["actions"][:2] == ["remove bridge dclab0", "remove rules distcloud_lab_one"]
@@ -186,7 +186,7 @@ def test_foreign_bridge_is_not_changed(machine: OuterMachine, alias: str) -> Non
     machine.up("one")
 
 
-def test_a_network_that_the_machine_itself_is_in_is_refused(machine: OuterMachine) -> None:
+def test_network_of_the_machine_is_refused(machine: OuterMachine) -> None:
     machine.bridges["br0"] = {"alias": "", "gateway": "10.203.0.77"}
     for check in True, False:
         refused = run_module(LabNetwork, {"lab": "one", **PLACE}, check=check)
@@ -195,7 +195,7 @@ def test_a_network_that_the_machine_itself_is_in_is_refused(machine: OuterMachin
     machine.up("one", network="10.204.0.0/24", gateway="10.204.0.1")
 
 
-def test_labs_beside_each_other_leave_each_other_alone(machine: OuterMachine) -> None:
+def test_concurrent_labs_do_not_interfere(machine: OuterMachine) -> None:
     beside = {"bridge": "dclab1", "network": "10.204.0.0/24", "gateway": "10.204.0.1"}
     machine.up("one")
     machine.up("two", **beside)

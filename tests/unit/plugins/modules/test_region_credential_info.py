@@ -38,7 +38,7 @@ def test_lists_ours(name: str | None, ids: list[str], check: bool) -> None:
         assert set(one) == {"service", "name", "id", "generation", "expires_at", "roles", "access_rules"}
 
 
-def test_a_refused_log_in_is_structured() -> None:
+def test_refused_login_gives_structured_failure() -> None:
     with replay(login=401):
         result = run_module(RegionCredentialInfo, dict(LOGIN))
     assert result.failed and result.data["failure"]["code"] == 401 and "the-accounts-password" not in result.raw

@@ -53,7 +53,7 @@ def test_our_own_images_and_who_uses_them() -> None:
     assert [(one["id"], one["servers"]) for one in result.data["images"]] == [("2", ["s1", "s2"])]
 
 
-def test_a_refused_log_in_is_structured() -> None:
+def test_refused_login_gives_structured_failure() -> None:
     with replay(login=401):
         result = run_module(RegionImageInfo, dict(LOGIN))
     assert result.failed and result.data["failure"]["code"] == 401 and "the-accounts-password" not in result.raw

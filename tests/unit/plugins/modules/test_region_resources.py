@@ -386,7 +386,7 @@ def test_no_change(case: str, check: bool, diff: bool) -> None:
 
 @pytest.mark.parametrize("check,diff", MODES)
 @pytest.mark.parametrize("owner", ["router_interface", "router_interface_distributed", "ha_router_replicated_interface"])
-def test_a_router_that_has_its_subnet_is_left_alone_whatever_sort_of_router_the_region_makes(owner: str, check: bool, diff: bool) -> None:
+def test_router_with_its_subnet_is_unchanged(owner: str, check: bool, diff: bool) -> None:
     ports = [
         {"device_owner": "network:" + owner, "fixed_ips": [{"subnet_id": "s1"}]},
         {"device_owner": "network:router_gateway", "fixed_ips": [{"subnet_id": "x2"}]},

@@ -33,7 +33,7 @@ def test_nothing_is_missing(check: bool) -> None:
     assert result.data["region"]["project_id"] == "project-1" and result.data["region"]["roles"] == ["member"]
 
 
-def test_everything_that_is_missing_is_named() -> None:
+def test_all_missing_resources_are_reported() -> None:
     expected = {
         "flavors": [{"name": "small", "vcpus": 2, "ram": 512, "disk": 4}, {"name": "big", "vcpus": 8, "ram": 16384, "disk": 40}],
         "networks": ["workers"],

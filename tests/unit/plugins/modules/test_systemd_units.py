@@ -120,7 +120,7 @@ def test_units_are_enabled_and_started_together(systemd):
     assert not call(*units).changed
 
 
-def test_a_unit_older_than_its_file_is_restarted_once(systemd, tmp_path):
+def test_unit_older_than_its_file_restarts_once(systemd, tmp_path):
     path = tmp_path / "a.conf"
     path.write_text("x")
     systemd.add("a.service", since=1)
@@ -148,12 +148,12 @@ def test_stop_and_disable(systemd):
     assert not call({"name": "unknown", "state": "stopped", "enabled": False}).changed
 
 
-def test_a_unit_that_is_missing_is_named(systemd):
+def test_error_names_missing_unit(systemd):
     result = call({"name": "nothing"})
     assert result.failed and "nothing.service" in result.data["msg"]
 
 
-def test_a_unit_file_that_check_mode_would_write_counts_as_there(systemd):
+def test_check_mode_accepts_unit_file_not_written_yet(systemd):
     more = {"changed_files": ["/etc/systemd/system/new.service"]}
     assert call({"name": "new"}, check=True, more=more).data["units"] == {"new.service": ["enable", "start"]}
 
@@ -197,7 +197,7 @@ def test_failed_start_reports_the_journal(systemd):
     assert result.failed and "it does not start" in result.data["msg"]
 
 
-def test_what_failed_is_named_by_verb_and_unit_with_the_last_words_of_those_that_are_not_up(systemd):
+def test_error_has_verb_unit_and_journal(systemd):
     systemd.add("a.service", active="inactive")
     systemd.add("b.service", active="inactive", broken=True)
     result = call({"name": "a"}, {"name": "b"})
@@ -207,7 +207,7 @@ def test_what_failed_is_named_by_verb_and_unit_with_the_last_words_of_those_that
     assert call({"name": "c"}).data["msg"] == "systemctl enable c.service failed: it does not start"
 
 
-def test_what_takes_too_long_is_named(systemd):
+def test_timeout_names_units(systemd):
     systemd.add("a.service", active="inactive", slow=600)
     for patience in (2, 60):  # on a machine that stands still the time may be over before it comes to the start
         result = call({"name": "a"}, more={"timeout": patience})
