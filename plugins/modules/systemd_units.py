@@ -11,9 +11,9 @@ module: systemd_units
 short_description: Bring several systemd units to the desired state in one call
 description:
   - Enables, starts, stops and restarts a list of units in one round trip, letting systemd order and parallelize the starts.
-  - A running unit is restarted when one of its files is younger than its start. That is decided from what is there and not from what
-    this run has changed, so that a run interrupted between writing a file and restarting is completed by the next one.
-  - Reloads systemd's unit files if one of the units needs it. Check mode does not; it looks at the files instead.
+  - A running unit is restarted when one of its files is younger than its start. That is decided from the host's current state, not from
+    what this run changed, so the next run completes one that was interrupted between writing a file and restarting.
+  - Reloads systemd's unit files if one of the units needs it. Check mode inspects the files instead.
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
@@ -31,7 +31,7 @@ options:
         type: str
         required: true
       state:
-        description: Whether the unit has to run.
+        description: Whether the unit runs.
         type: str
         choices: [started, stopped]
         default: started
@@ -40,12 +40,12 @@ options:
         type: bool
         default: true
       files:
-        description: The files which the unit reads at its start.
+        description: The files that the unit reads at start.
         type: list
         elements: path
         default: []
   changed_files:
-    description: Files that would have been changed by earlier tasks in check mode, where their age does not tell.
+    description: Files that earlier tasks would have changed in check mode, where their age does not show it.
     type: list
     elements: path
     default: []
@@ -70,7 +70,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 units:
-  description: What was, or in check mode would be, done to which unit.
+  description: What was done to each unit (in check mode, would be done).
   returned: always
   type: dict
   sample: {glance-api.service: [enable, start]}
