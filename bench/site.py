@@ -71,7 +71,7 @@ def job_timeline(lab: Any) -> dict[str, float]:
 
     server = lab.wait("the job runs on a worker", running, 600)
     (job,) = finished(lab, cluster, 1)
-    # Nova's own moment, to the second, at which it had the request: all that we do before is ours, log-in included.
+    # Nova's own moment, to the second, at which it had the request: all that we do before is ours, login included.
     requested = datetime.fromisoformat(server.created_at).timestamp()
     active = datetime.fromisoformat(f"{server.launched_at}+00:00").timestamp()
     began, ended = map(float, printed(lab, "alice", cluster).split())

@@ -306,7 +306,7 @@ class KeystoneCatalog(BaseModule):
                     "user",
                     {"name": spec["name"], "password": spec["password"], "default_project_id": project["id"], **domain},
                 )
-            elif not user.get("enabled", True):  # a log-in would be refused, whatever the password
+            elif not user.get("enabled", True):  # a login would be refused, whatever the password
                 body = {"enabled": True, "password": spec["password"]}
                 self.change("enable user " + spec["name"], "PATCH", "/users/" + user["id"], "user", body)
             elif not self.has_password(spec):

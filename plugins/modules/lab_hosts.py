@@ -192,10 +192,10 @@ class LabHosts(LabModule):
         if not self.module.check_mode:
             self.carry_out(work, files)
         result = self.result(work, files)
-        self.tell_keys(result)
+        self.publish_keys(result)
         return result
 
-    def tell_keys(self, result):
+    def publish_keys(self, result):
         """Update the keys in the caller's file if they differ, and report that in the result."""
         path = self.params["known_hosts"]
         if not path or not os.path.isdir(os.path.dirname(path)):

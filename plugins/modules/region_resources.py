@@ -4,7 +4,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Brings what a site needs in an OpenStack region to the desired state, all in one log-in."""
+"""Brings what a site needs in an OpenStack region to the desired state, all in one login."""
 
 from __future__ import annotations
 

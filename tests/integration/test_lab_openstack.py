@@ -41,7 +41,7 @@ def test_catalog_has_public_address_of_each_service(cloud: Any, region: str, add
     for service in ("identity", "image", "placement", "compute", "network"):
         url = cloud.endpoint_for(service)
         assert url and url.startswith(f"{SCHEMES[region]}://{address}"), (service, url)
-        # The list of versions under it, which needs no log-in but the right certificate.
+        # The list of versions under it, which needs no login but the right certificate.
         root = url.rstrip("/").removesuffix("/v2.1").removesuffix("/v3") + "/"
         assert cloud.session.get(root, authenticated=False).status_code in (200, 300), root
 

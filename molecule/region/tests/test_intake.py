@@ -75,7 +75,7 @@ def test_refused_login_fails_after_other_regions_complete(account, playbook, sta
     account("region-m").compute.delete_keypair("mol-region")
     for mode, changed in (["--check"], [f"region-m: {MADE}"]), ([], [f"region-m: {MADE}"]), ([], []):
         done = playbook("regions", inventory).run("--limit=region-m,region-locked", *mode)
-        assert "region-locked-admin: the log-in was refused" in done.failures["region-locked"]
+        assert "region-locked-admin: the login was refused" in done.failures["region-locked"]
         assert [change for change in done.changed if change.startswith("region-m:")] == changed, (mode, done.failures, done.messages)
         assert not any(MADE in change or GIVEN in change for change in done.changed if "region-locked" in change)
 

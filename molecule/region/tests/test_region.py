@@ -84,7 +84,7 @@ def test_both_regions_share_one_keystone(account):
         endpoints = list(admin.identity.endpoints(region_id=region))
         assert {services[endpoint.service_id] for endpoint in endpoints} == types | more
         assert len(endpoints) == 3 * len(types | more)
-    # One log-in is good for both.
+    # One login is good for both.
     for region in REGIONS:
         assert admin.session.get("/servers", endpoint_filter={"service_type": "compute", "region_name": region}).status_code == 200
 

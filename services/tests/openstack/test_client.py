@@ -1,4 +1,4 @@
-"""The OpenStack client against replayed HTTP: log-in, endpoints, pages, and answers that are too large or malformed."""
+"""The OpenStack client against replayed HTTP: login, endpoints, pages, and answers that are too large or malformed."""
 
 from __future__ import annotations
 

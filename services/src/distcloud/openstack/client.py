@@ -22,7 +22,7 @@ _TEXT = 255
 class OpenStackClient:
     """`seconds` limits every single HTTP call. `http` replaces the HTTP client (a replay in tests).
 
-    `microversions` are sent to the services named there. A log-in fails when the region's catalog lacks the service `requires`.
+    `microversions` are sent to the services named there. A login fails when the region's catalog lacks the service `requires`.
     All methods raise CloudError.
     """
 

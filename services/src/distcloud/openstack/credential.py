@@ -24,7 +24,7 @@ class Credential:
     project: str = ""
 
     def check_project(self, project: str) -> None:
-        """Raises CloudError for a log-in to another project than the credential is bound to.
+        """Raises CloudError for a login to another project than the credential is bound to.
 
         A credential carries its project within, so whoever may change the credential could otherwise move a cloud to another project.
         """

@@ -101,7 +101,7 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
             Call("GET", "identity", "/role_assignments", {"role_assignments": []}),
         ],
     ),
-    # Whether its password is the desired one no log-in can tell, so it is set together with the other.
+    # Whether its password is the desired one no login can tell, so it is set together with the other.
     "user that somebody disabled": (
         USERS,
         [DOMAIN, PROJECT, *user_calls(["member"], None, enabled=False)],

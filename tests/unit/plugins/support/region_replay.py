@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Replays a region: log-in and catalog always answer, everything else is an ordered list of expected calls."""
+"""Replays a region: login and catalog always answer, everything else is an ordered list of expected calls."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Region:
     """The expected calls and what really came."""
 
     calls: list[Call]
-    login: int = 201  # status of a log-in by password
+    login: int = 201  # status of a login by password
     credential_login: int = 201
     catalog: dict[str, str] = field(default_factory=lambda: CATALOG)
     seen: list[str] = field(default_factory=list)

@@ -78,7 +78,7 @@ def listed(path: str, key: str, *entries: dict[str, t.Any], service: str = "netw
 
 
 def user_calls(roles: list[str], password: int | None = 201, enabled: bool = True) -> list[Call]:
-    """How a user with these roles is found, and what a log-in with the desired password gives; None: it is not tried."""
+    """How a user with these roles is found, and what a login with the desired password gives; None: it is not tried."""
     assignments = [{"role": {"name": role, "id": role}, "scope": {"project": {"id": "p1"}}} for role in roles]
     calls = [
         Call("GET", "identity", "/users", {"users": [{**USER, "enabled": enabled}]}),
