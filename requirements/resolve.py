@@ -12,7 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SERVICES = HERE.parent / "services"
 ENGINE = HERE.parent / "roles" / "distcloud" / "files" / "requirements-engine.txt"
-# The hosts of the engines (Debian 13); pip takes wheels alone when it resolves for another Python than its own.
+# The hosts of the engines (Debian 13); when pip resolves for another Python, it accepts only wheels.
 HOSTS = ["--python-version", "3.13", "--implementation", "cp", "--only-binary", ":all:", "--target", "nowhere"]
 HOSTS += [f"--platform={tag}_x86_64" for tag in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")]
 

@@ -1,5 +1,5 @@
-"""Builds the collection's artifact and installs it where no checkout is on any path: its playbook, its roles and its modules must list,
-document and run from there, and it must tell ansible-builder what it needs."""
+"""Builds the collection's artifact and installs it outside of any checkout: its playbooks, roles and modules must be listed, documented
+and run from there, and ansible-builder must find its requirements."""
 
 from __future__ import annotations
 

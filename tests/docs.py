@@ -1,4 +1,4 @@
-"""Checks the documentation as readers get it: `antsibull-docs` lints the collection's, and the reference is built into build/docs."""
+"""Lints the collection's documentation with `antsibull-docs`, and builds the reference into build/docs."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ TITLES = {"filter": "Filters", "inventory": "Inventory plugins", "lookup": "Look
 
 
 def plain(text: str) -> str:
-    """One line of a description as Markdown: Ansible's markup becomes code, and nothing ends the table cell."""
+    """A line of a description as Markdown: Ansible's markup becomes code, and pipes are escaped for tables."""
     return re.sub(r"\b[BCEILMOPV]\(([^)]*)\)", r"`\1`", " ".join(text.split())).replace("|", "\\|")
 
 
@@ -30,7 +30,7 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def role_rows(role: Path) -> list[list[str]]:
-    """One row for each thing that the role does, with its entry points; the first is the one of `main`."""
+    """One row per short description of the role, with its entry points; that of `main` comes first."""
     specs: dict[str, Any] = yaml.safe_load((role / "meta/argument_specs.yml").read_text("utf-8"))["argument_specs"]
     entries: dict[str, list[str]] = {}
     for name in sorted(specs, key=lambda name: name != "main"):
@@ -58,7 +58,7 @@ def roles(root: Path = ROOT) -> str:
 
 
 def documentation(path: Path) -> list[dict[str, Any]]:
-    """The DOCUMENTATION of every plugin in a file, with `name`; without the key or the string: nothing."""
+    """The DOCUMENTATION of every plugin in a file that has one, with `name`."""
     if path.suffix == ".yml":
         parts = [part["DOCUMENTATION"] for part in yaml.safe_load_all(path.read_text("utf-8")) if part and "DOCUMENTATION" in part]
     else:
@@ -79,7 +79,7 @@ def documented(paths: Iterable[Path]) -> dict[str, str]:
 
 
 def used_by_lab_only(root: Path, module: str) -> bool:
-    """Whether roles and playbooks use the module, and all that do are roles of the lab."""
+    """Whether the module is used, and only by roles of the lab."""
     files = [*root.glob("roles/*/*/**/*.yml"), *root.glob("playbooks/**/*.yml")]
     users = [path.relative_to(root) for path in files if re.search(rf"\b{COLLECTION}\.{module}:", path.read_text("utf-8"))]
     return bool(users) and all(user.parts[1].startswith("lab_") for user in users)

@@ -1,4 +1,4 @@
-"""The rules of the house that a machine can check: roles, variables, files, words."""
+"""Rules of the repository that can be checked automatically: roles, variables, files, documentation."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ BESIDES = {"distcloud", "classad2", "htcondor2", "starlette"}
 
 
 def test_engines_declare_exactly_their_imports() -> None:
-    """All of it is installed on the scheduler's host."""
+    """All declared dependencies are installed on the scheduler's host."""
     project = tomllib.loads((ROOT / "services" / "pyproject.toml").read_text("utf-8"))["project"]
     names = {Requirement(line).name for line in project["dependencies"]}
     imported: set[str] = set()
@@ -182,7 +182,7 @@ def test_every_dependency_has_its_reason() -> None:
 
 
 def test_required_collections_are_exactly_those_used() -> None:
-    """By people who install from a checkout, and by those who install the artifact."""
+    """Both for an installation from a checkout and for one from the artifact."""
     asked = {entry["name"]: entry["version"] for entry in load(ROOT / "requirements.yml")["collections"]}
     assert asked == load(ROOT / "galaxy.yml")["dependencies"]
     used: set[str] = set()

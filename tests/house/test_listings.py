@@ -1,4 +1,4 @@
-"""The pure parts of the tests on a site and a lab: they see what is wrong where something is."""
+"""Pure helpers of the site and lab tests: they detect differences."""
 
 from __future__ import annotations
 

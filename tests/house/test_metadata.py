@@ -1,4 +1,4 @@
-"""One version, license headers that lead somewhere, names of test helpers that are unique."""
+"""One version, license headers that name an existing file, and unique names of test helpers."""
 
 from __future__ import annotations
 

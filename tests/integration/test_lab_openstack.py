@@ -1,7 +1,7 @@
-"""The lab's two regions, asked by the ways a user would notice: addresses of the catalog, links in answers, rules of a credential.
+"""The lab's two regions from a user's view: endpoints in the catalog, links in responses, access rules of a credential.
 
-region-a answers by http, region-b by https with a private CA. That servers boot there is proven by the tests of the site. Needs a lab with
-its site (`playbooks/lab.yml`, `playbooks/site.yml`). Everything made here is taken away again.
+region-a uses http, region-b https with a private CA. The site tests show that servers boot there. Needs a lab with
+its site (`playbooks/lab.yml`, `playbooks/site.yml`). All resources created here are removed again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def address(lab: Lab, region: str) -> str:
 
 
 def machine(lab: Lab, region: str) -> str:
-    """The host that carries the region."""
+    """The host on which the region runs."""
     return next(host for host in lab.inventory["lab_regions"]["hosts"] if lab.hostvars(host)["lab_region"] == region)
 
 

@@ -1,7 +1,7 @@
-"""The scheduler's edges on real parts: its driver against Nova with the credential of the intake, its pool and its minter on
-the central host, and an engine that dies in the middle of a boot in a real region.
+"""The scheduler against real services: its driver against Nova with the credential of the intake, its pool and its minter on
+the central host, and an engine that is killed during a boot in a real region.
 
-The servers made here carry the mark of another scheduler, so that the lab's own takes them for strangers.
+The servers created here have another scheduler's ownership tag, so the lab's scheduler treats them as foreign.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def test_wrong_secret_and_unknown_ca_differ(lab: Any) -> None:
 
 
 class OneJob:
-    """A pool with one waiting job and no worker ever: what is on trial here is the cloud's side."""
+    """A pool with one waiting job and never a worker: only the cloud's side is tested."""
 
     def __init__(self) -> None:
         self.waiting = True
@@ -153,7 +153,7 @@ class OneJob:
 
 
 class AnyMinter:
-    """Tokens that open nothing; remembers who was refused."""
+    """Issues invalid tokens, and records which workers were refused."""
 
     def __init__(self) -> None:
         self.refused: list[str] = []
@@ -170,7 +170,7 @@ class Died(BaseException):
 
 
 class DiesAfterCreate:
-    """The real driver, whose create is carried out, and whose response is lost."""
+    """The real driver; a create succeeds, but its response is lost."""
 
     def __init__(self, driver: CloudDriver) -> None:
         self._driver = driver

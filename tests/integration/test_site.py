@@ -1,4 +1,4 @@
-"""The site end to end, on two real regions: jobs wait, workers come, jobs run, workers go, and nothing is left."""
+"""The site end to end, on two real regions: jobs wait, workers boot, jobs run, workers are deleted, and nothing is left."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_summary_describes_the_run(lab: Lab) -> None:
 
 
 def test_status_page_and_table_list_all_addresses(lab: Lab) -> None:
-    """The README's own command, piped: what it prints is plain, and the page that it writes is for phones and for the night too."""
+    """The command from the README, piped: its output is plain text, and its page supports phones and dark mode."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")} | {"DISTCLOUD_LAB": lab.name}
     done = subprocess.run(["make", "status"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -60,7 +60,7 @@ def test_nothing_is_left_after_the_demonstration(lab: Lab) -> None:
 
 
 def test_second_run_changes_nothing(lab: Lab) -> None:
-    """Of `make site`: no task says that it changed anything, and nothing did."""
+    """A second `make site`: no task reports a change, and nothing changed."""
     before = whole_site(lab)
     output = lab.playbook("playbooks/lab.yml", "playbooks/site.yml")
     recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", output, re.MULTILINE)
@@ -113,7 +113,7 @@ time.sleep(30)
 
 @dataclass(frozen=True)
 class Crowd:
-    """Jobs of two users that were submitted at once, the scheduler killed while their workers were made, after all of them ended."""
+    """Jobs of two users, submitted together and finished; the scheduler was killed while their workers were being created."""
 
     began: float  # seconds since the epoch
     clusters: dict[str, str]

@@ -1,4 +1,4 @@
-"""One region of the site fails, or its credential does: it is named, the other goes on, and it is used again when it is healthy."""
+"""One region of the site, or its credential, fails: it is reported, the other one works, and it is used again when it recovers."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def status_of(lab: Lab, region: str) -> dict[str, Any]:
 
 
 def explained(lab: Lab, cluster: str, cloud: str) -> str:
-    """What the scheduler says of a waiting job and one cloud, for people."""
+    """The scheduler's explanation of a waiting job for one cloud, as text."""
     status, answer = lab.api("GET", f"/v1/explain?job={cluster}.0")
     return "" if status != 200 else str(next((line["sentence"] for line in answer["clouds"] if line["cloud"] == cloud), ""))
 
 
 @pytest.fixture
 def repaired(lab: Lab) -> Iterator[None]:
-    """The site's playbook repairs what a test did to the cloud in region-b."""
+    """Repair the cloud in region-b with the site's playbook."""
     yield
     lab.run("central", "condor_rm -all", check=False)
     lab.playbook("playbooks/clouds.yml")

@@ -1,4 +1,4 @@
-"""A region dies with an idle worker in it, whose ad the pool keeps for a quarter of an hour: no job waits for that worker."""
+"""A region fails with an idle worker in it, whose ad stays in the pool for 15 minutes: no job waits for that worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker image: the same bytes twice, and a machine booted from it that starts its services and keeps its secrets from jobs.
+"""The worker image: builds are reproducible, and a machine booted from it starts its services and hides its secrets from jobs.
 
 Needs the hosts of a lab and its image (`playbooks/worker_image.yml --limit image_builders`), and no OpenStack. It is built a second time
 on the lab's builder, and booted under QEMU on the first machine of the lab's regions, with a config drive as Nova makes it.
@@ -111,13 +111,13 @@ def record(lab: Lab) -> dict[str, t.Any]:
 
 @pytest.fixture(scope="module")
 def machine(lab: Lab) -> str:
-    """The lab machine that carries QEMU."""
+    """The lab machine that runs QEMU."""
     return str(lab.inventory["lab_regions"]["hosts"][0])
 
 
 @pytest.fixture(scope="module")
 def seen(lab: Lab, machine: str, record: dict[str, t.Any]) -> t.Iterator[dict[str, t.Any]]:
-    """What a machine booted from the image says of itself."""
+    """Facts reported by a machine booted from the image."""
     folder = f"/var/tmp/worker-image-{uuid.uuid4().hex[:8]}"
     drive = {"meta_data.json": {"uuid": str(uuid.uuid4()), "hostname": "vm-test", "name": "vm-test"}, "network_data.json": NETWORK}
     texts = {name: json.dumps(body) for name, body in drive.items()} | {"user_data": "#cloud-config\n" + json.dumps(USER_DATA)}
@@ -150,7 +150,7 @@ def send(lab: Lab, host: str, source: Path, target: str) -> None:
 
 
 def check_results(lab: Lab, machine: str, folder: str) -> str:
-    """What stands behind CHECKED on the console, once the line is complete; fails at once when the kernel panics."""
+    """The text after CHECKED on the console, once the line is complete; fails immediately if the kernel panics."""
     console = lab.run(machine, f"cat {folder}/console", check=False)
     assert "Kernel panic" not in console, console[-2000:]
     found, rest = console.partition("CHECKED ")[1:]
@@ -203,13 +203,13 @@ def test_machine_identity_is_unique(seen: dict[str, t.Any], record: dict[str, t.
 
 
 def build(lab: Lab, manifest: Path | str, state: Path, check: bool = True, **more: t.Any) -> str:
-    """Builds once more, by a manifest, into a state folder of its own."""
+    """Build again from a manifest, into a separate state directory."""
     variables = {"worker_image_rebuild": True, "worker_image_manifest": str(manifest), "worker_image_state_dir": str(state), **more}
     return lab.playbook("playbooks/worker_image.yml", "--limit", "image_builders", "-e", json.dumps(variables), check=check)
 
 
 def test_same_packages_give_same_bytes(lab: Lab, record: dict[str, t.Any], tmp_path: Path) -> None:
-    """Also where they are fetched from elsewhere: the image's sources.list is the manifest's."""
+    """Even if packages come from another mirror: the image's sources.list is the manifest's."""
     elsewhere = [re.sub(r"^deb (\S+?)/? ", r"deb [trusted=no] \1/ ", line) for line in record["sources"]]
     build(lab, record["manifest"], tmp_path, worker_image_apt_sources=elsewhere)
     again = json.loads((tmp_path / "worker.json").read_text("utf-8"))

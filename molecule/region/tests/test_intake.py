@@ -53,7 +53,7 @@ def test_existing_network_is_not_changed(converge):
 
 
 def test_tenant_setup_lists_missing_resources(account, converge):
-    """Nothing of the admin's is tried; the two things that only the region's admin could give are named with what to ask for."""
+    """Nothing that needs the admin is tried; both resources that only the admin can provide are listed with what to ask for."""
     own = account("region-t")
     own.compute.delete_keypair("mol-tenant")
     done = converge.run("--tags=intake", "--limit=region-t")
@@ -124,7 +124,7 @@ def test_unreachable_regions_are_named_others_complete(account, on, playbook, st
 
 
 def test_removal_keeps_foreign_resources(account, converge, state, playbook):
-    """First refused and nothing removed, as the project holds a network of somebody else; then done, and nothing of others has gone."""
+    """At first refused, because the project contains a foreign network; afterwards done, and foreign resources are kept."""
     admin, own = account("region-n-admin"), account("region-n")
     project = own.current_project_id
     theirs = admin.network.create_network(name="theirs", project_id=project)
@@ -177,7 +177,7 @@ def test_tenant_removal_refuses_network_in_use(account, playbook, state):
 
 
 def seen(admin):
-    """The names of what the admin sees in all projects of one region."""
+    """Names of all resources that the admin sees in one region."""
     return {
         "projects": {one.name for one in admin.identity.projects()},
         "users": {one.name for one in admin.identity.users()},

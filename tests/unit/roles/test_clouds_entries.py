@@ -1,4 +1,4 @@
-"""Roles lab_openstack and region: how an entry of clouds.yaml changes can be read, and no secret of it, old or new."""
+"""Roles lab_openstack and region: diffs of clouds.yaml entries are readable and contain no old or new secret."""
 
 from __future__ import annotations
 

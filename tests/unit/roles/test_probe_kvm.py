@@ -1,4 +1,4 @@
-"""The probe of role lab_openstack for KVM: its guest really runs, and what it concludes from how soon the guest shows its marker."""
+"""The KVM probe of role lab_openstack: its guest really runs, and its verdict depends on when the guest prints its marker."""
 
 from __future__ import annotations
 

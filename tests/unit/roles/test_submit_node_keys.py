@@ -1,4 +1,4 @@
-"""Role htcondor: the key of a submit node is made whole or not at all, and never in the place of another."""
+"""Role htcondor: the key of a submit node is created atomically, and never replaces another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The builder of worker images where it only computes: manifests, repositories, boot records, paths inside the image."""
+"""Pure parts of the worker image builder: manifests, repositories, boot records, paths inside the image."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Filters of the site's playbooks: which names a certificate does not stand for."""
+"""Filters of the site's playbooks: which names a certificate does not cover."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The pure half of every module: what it decides, without Ansible and without a network."""
+"""The pure half of every module: its decisions, without Ansible or network."""
 
 from __future__ import annotations
 

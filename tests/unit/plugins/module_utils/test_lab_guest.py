@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files in a guest's tree: what differs, what is written, and that no link leads out of it."""
+"""Files in a guest's tree: what differs, what is written, and that no link is followed out of the tree."""
 
 from __future__ import annotations
 

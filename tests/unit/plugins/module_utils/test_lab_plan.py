@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is decided about lab hosts, images and their files, on plain data."""
+"""Decisions about lab hosts, images and their files, on plain data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOSTS = st.from_regex(plan.HOST_NAME, fullmatch=True)
 
 
 def follow(steps: list[plan.Step], condition: str, record: bool, links: str) -> tuple[str, bool, str]:
-    """What the steps lead to; a start on something alive or unmade, or a creation over a living host, is a mistake."""
+    """The state after the steps; starting a running or missing host, or creating over a running one, is an error."""
     for step in steps:
         if step.action in ("stop", "kill"):
             assert condition in (plan.RUNNING, plan.ORPHANED, plan.STUCK)

@@ -45,7 +45,7 @@ Components: main
 
 
 def ask(root: Path, files: dict[str, str], release: str = "trixie", check: bool = False) -> Result:
-    """What the module says on a machine that has these files under /etc/apt."""
+    """The module's result on a machine with these files under /etc/apt."""
     for name, text in files.items():
         path = root / "etc/apt" / name
         path.parent.mkdir(parents=True, exist_ok=True)

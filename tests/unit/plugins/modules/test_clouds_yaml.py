@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Module clouds_yaml on a real file: other entries stay, also when several write at once; secrets unseen."""
+"""Module clouds_yaml on a real file: other entries are kept, even with concurrent writers; secrets stay hidden."""
 
 from __future__ import annotations
 

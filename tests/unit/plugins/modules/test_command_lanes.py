@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Module command_lanes with real commands: once, again after a change, where it broke off, and nothing in check mode."""
+"""Module command_lanes with real commands: run once, again after a change, continue after a failure, nothing in check mode."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_command_fails_on_timeout(tmp_path):
 
 
 def test_timeout_kills_command_and_descendants(tmp_path):
-    """Its children, whose parent alone would be killed, would go on beside the next run's command."""
+    """If only the parent were killed, its children would run at the same time as the next run's command."""
     child = tmp_path / "child"
     command = step(tmp_path, "a", script=f"sleep 600 & echo $! > {child}.new; mv {child}.new {child}; wait")
     for patience in (2, 60):  # on a machine that stands still the time may be over before the child is there

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Module config_files on real files: {create, no-op, update} x {normal, check, diff}, secrets unseen, a refused file stays away."""
+"""Module config_files on real files: {create, no-op, update} x {normal, check, diff}, secrets hidden, refused files not installed."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_created_directories_are_readable_despite_umask(tmp_path):
 
 
 class WithToken(config_files.ConfigFiles):
-    """The module with a secret option of its own."""
+    """The module with an additional secret option."""
 
     @classmethod
     def argument_spec(cls):

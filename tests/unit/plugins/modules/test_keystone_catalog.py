@@ -28,7 +28,7 @@ PARAMS = {
 
 
 class Keystone:
-    """Collections by kind, passwords by user, roles by user, and what was asked for that changes something."""
+    """Collections by kind, passwords by user, roles by user, and the changing requests."""
 
     def __init__(self):
         self.kinds = {kind: {} for kind in KINDS}

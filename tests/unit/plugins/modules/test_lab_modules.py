@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the lab's modules refuse before they touch the machine; what they do there is tried on real hosts (tests/integration)."""
+"""What the lab's modules refuse before they change the machine; tests/integration runs them on real hosts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_invalid_lab_name_is_refused_before_locking(module, name, check, tmp_pat
 
 
 def test_known_hosts_are_written_under_the_lock(tmp_path, monkeypatch):
-    """Two runs at a time (a scenario's hosts come while the lab is brought up again) must not undo each other's lines."""
+    """Concurrent runs (a scenario starts its hosts while the lab is started again) must not remove each other's lines."""
     state, caller = tmp_path / "state", tmp_path / "caller"
     key = "ssh-ed25519 AAAA central"
     (state / "site" / "hosts" / "central" / "keys").mkdir(parents=True)
@@ -108,7 +108,7 @@ def test_bake_timeout_is_reported_and_kills_everything(bake_by, tmp_path):
 
 
 def test_concurrent_bakes_have_separate_logs(bake_by, tmp_path, monkeypatch):
-    """The first to be ready would remove the log under the second, whose finished tree would be lost with that."""
+    """With a shared log the first to finish would remove it, and the second would fail after its tree is finished."""
     cache = tmp_path / "cache"
     bake_by('#!/bin/sh\ncase "$*" in *broken*) echo "E: $*"; exit 100;; esac\n')
 

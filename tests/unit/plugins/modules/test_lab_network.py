@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Module lab_network on a stand-in for the outer machine's links, rules and sysctl: labs that follow, move, and are left over.
+"""Module lab_network on a stand-in for the outer machine's links, rules and sysctl: labs that replace each other, move, or are left over.
 
 Hosts, and the real links and rules, are in tests/integration/test_lab_host.py.
 """
@@ -23,7 +23,7 @@ NAT = "net.ipv4.ip_forward = 1"
 
 
 class OuterMachine:
-    """What outlives a killed lab (bridges by name with alias and address, tables by name) and what does not, a reboot's difference."""
+    """What survives a killed lab (bridges by name with alias and address, tables by name), and what survives a reboot."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.state, self.forward = folder / "state", folder / "ip_forward"
@@ -73,7 +73,7 @@ class OuterMachine:
         self.forward.write_text("0")
 
     def run(self, lab: str, **spec: t.Any) -> Result:
-        """A dry run, the run, and whether the run was as predicted."""
+        """Do a dry run and a run, and check that the run was as predicted."""
         params = {"lab": lab, **(PLACE if spec.get("state", "present") == "present" else {}), **spec}
         predicted, done = run_module(LabNetwork, params, check=True, diff=True), run_module(LabNetwork, params, diff=True)
         assert not done.failed, done.data
@@ -81,7 +81,7 @@ class OuterMachine:
         return done
 
     def up(self, lab: str, **spec: t.Any) -> list[str]:
-        """Bring a lab up; whatever was there, it is whole then and a second run finds nothing to do."""
+        """Bring a lab up and check that it is complete, and that a second run changes nothing."""
         done = self.run(lab, **spec)
         place = {**PLACE, **spec}
         assert self.bridges[place["bridge"]] == {"alias": f"distcloud lab {lab}", "gateway": place["gateway"]}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Module mariadb_accounts against a stand-in for the server that understands just the statements an account needs."""
+"""Module mariadb_accounts against a stand-in for the server that understands only the statements for accounts."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def stamp(seconds_ago=0.0):
 
 @pytest.fixture
 def region(monkeypatch, tmp_path):
-    """Everything there; a test takes away or ages what it is about."""
+    """A complete region; each test removes or ages one part."""
     state = {
         "services": [{"host": "h", "state": "up", "updated_at": stamp(-3600)}],
         "hypervisors": [{"hypervisor_hostname": "h.lab"}],

@@ -70,7 +70,7 @@ GOOD = {
 
 
 class Switch:
-    """What the stand-in knows."""
+    """State of the stand-in."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "state.json"

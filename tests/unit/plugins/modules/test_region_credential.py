@@ -137,7 +137,7 @@ def test_request_has_rules_roles_and_expiry(path: Path) -> None:
 
 
 def test_rules_contain_project_id_of_catalog_urls(path: Path) -> None:
-    """As in many older regions: the scheduler goes by the catalog, and a rule without the project would refuse all its calls."""
+    """As in many older regions: the scheduler uses the catalog's URLs, and a rule without the project id would refuse all its calls."""
     rules = [{**rule, "path": rule["path"].replace("/v2.1", "/v2.1/project-1")} for rule in RULES]
     tried = [Call("GET", "compute", "/project-1/limits", {}), Call("GET", "image", "/images", {})]
     with replay(listing(), creation(), *tried, catalog={"compute": "http://region.test:8774/v2.1/project-1"}) as region:

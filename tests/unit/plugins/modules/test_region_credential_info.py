@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""region_credential_info: lists ours, no others', no secrets."""
+"""Module region_credential_info: lists only our credentials, without secrets."""
 
 from __future__ import annotations
 

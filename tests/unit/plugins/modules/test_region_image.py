@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""region_image: by name and hash, left-overs replaced, what arrived is checked, nothing done in check mode."""
+"""Module region_image on replayed HTTP: name and hash, leftovers, verification of uploads, check mode."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def spec(tmp_path: Path) -> dict[str, t.Any]:
 
 
 def image(**changes: t.Any) -> dict[str, t.Any]:
-    """An image as Glance shows it: what the spec asks for, with changes."""
+    """An image in Glance's format: as in the spec, with changes."""
     base = {
         "id": "i1",
         "name": "worker",
@@ -144,7 +144,7 @@ PROTECT = Call("PATCH", "image", "/images/i1", image(protected=True), body=[{"op
 
 
 def test_is_protected_only_once_it_is_active(spec: dict[str, t.Any]) -> None:
-    """Glance would refuse to delete what an upload left over that was cut short, and every later run would fail there."""
+    """Otherwise Glance would refuse to delete the leftover of an interrupted upload, and every later run would fail."""
     calls = [*upload(image(status="saving"), image()), PROTECT, Call("GET", "image", "/images/i1", image(protected=True))]
     with replay(listing(), *calls):
         result = run_module(RegionImage, {**spec, "protected": True})

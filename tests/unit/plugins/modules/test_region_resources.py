@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""region_resources: every kind made, left alone, changed and removed, in normal, check and diff mode, on replayed HTTP."""
+"""Module region_resources on replayed HTTP: every kind created, unchanged, changed and removed, in normal, check and diff mode."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""region_resources_info: what a tenant finds, and what it lacks with what to ask for."""
+"""Module region_resources_info: what a tenant can use, what is missing, and what to ask the admin for."""
 
 from __future__ import annotations
 

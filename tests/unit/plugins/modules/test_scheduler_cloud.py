@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Module scheduler_cloud against replayed HTTP: the matrix, and that its secrets stay unseen."""
+"""Module scheduler_cloud against replayed HTTP: the common matrix, and hidden secrets."""
 
 from __future__ import annotations
 

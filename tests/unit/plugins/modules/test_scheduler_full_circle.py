@@ -54,7 +54,7 @@ def certificate(folder):
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory):
-    """A scheduler's API in a thread of its own; gives the address, the authority and the number of wake-ups."""
+    """A scheduler's API in a separate thread; yields its URL, its CA and the number of wake-ups."""
     from distcloud.common.auth import digest_of
     from distcloud.common.config import LogSettings, check
     from distcloud.common.database import Database

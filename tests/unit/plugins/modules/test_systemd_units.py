@@ -65,7 +65,7 @@ sys.exit(code)
 
 
 class Systemd:
-    """What the stand-in knows."""
+    """State of the stand-in."""
 
     def __init__(self, folder):
         self.path = folder / "state.json"
@@ -84,7 +84,7 @@ class Systemd:
         self.write(state)
 
     def put(self, name, file):
-        """Write a unit's file, or remove it, without a word to systemd."""
+        """Write or remove a unit's file without a daemon-reload."""
         self.write(dict(self.read(), disk={name: file}))
 
     def verbs(self):

@@ -20,7 +20,7 @@ from ansible.module_utils.testing import patch_module_args
 
 @dataclass
 class Result:
-    """What a module printed, parsed, and as raw text (to look for secrets in)."""
+    """A module's output, parsed and as raw text (to search for secrets)."""
 
     data: dict[str, t.Any]
     raw: str
@@ -37,7 +37,7 @@ class Result:
 
 
 def run_module(cls: t.Any, params: dict[str, t.Any], check: bool = False, diff: bool = False) -> Result:
-    """Give a module its options as Ansible would and return what it printed, argument validation and no_log included."""
+    """Run a module with these options as Ansible would, including argument validation and no_log; returns its output."""
     args = dict(params, _ansible_check_mode=check, _ansible_diff=diff, _ansible_remote_tmp="/tmp", _ansible_keep_remote_files=False)
     out = io.StringIO()
     logged: list[str] = []
