@@ -48,7 +48,7 @@ def clean_clone(place: Path) -> Path:
     return clone
 
 
-# A job may not read cloud-init's own status, but it sees two links, and when they were made: by systemd at the start of the first stage,
+# A job must not read cloud-init's own status, but it sees two links and their creation times: by systemd at the start of the first stage,
 # by cloud-init at the end of its last.
 MOMENTS = """\
 stat --format %.Y /run/systemd/units/invocation:cloud-init-local.service /run/cloud-init/result.json

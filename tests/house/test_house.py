@@ -73,7 +73,7 @@ def test_files_are_one_thing() -> None:
         for path in TRACKED
         if path.suffix in {".py", ".yml", ".sh", ".j2"} and (lines := len(path.read_text("utf-8").splitlines())) > 450
     }
-    assert not long, f"these files are two things: {long}"
+    assert not long, f"these files are too long; split them: {long}"
 
 
 def test_no_todo_is_left_open() -> None:
@@ -87,7 +87,7 @@ def test_python_files_say_what_they_are() -> None:
         if path.suffix == ".py" and path.name != "__init__.py" and "plugins/modules" not in str(path):
             text = path.read_text("utf-8")
             body = re.sub(r"\A(#.*\n|\s*\n|from __future__.*\n)*", "", text)
-            assert not text.strip() or body.lstrip("r").startswith('"""'), f"{path.relative_to(ROOT)} does not begin by saying what it is"
+            assert not text.strip() or body.lstrip("r").startswith('"""'), f"{path.relative_to(ROOT)} does not start with a description"
 
 
 def test_readme_commands_are_verbs_of_the_makefile() -> None:
@@ -105,7 +105,7 @@ def test_links_in_the_docs_lead_somewhere() -> None:
         if path.is_file():
             for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
                 if "://" not in target and not target.startswith("mailto:"):
-                    assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}, which is not there"
+                    assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}, which does not exist"
 
 
 def test_no_private_key_in_the_repository() -> None:
@@ -143,10 +143,10 @@ def test_role_allows_tokens_requested_by_engine(policy: dict[str, int]) -> None:
     assert [enough(scheduler_worker_token_lifetime=most, **values) for most in (asked - 1, asked)] == [False, True]
 
 
-# By the name on the index, what is imported where that is another; what is not imported: drivers that the database's URL names.
+# Package name to import name where they differ; database drivers, named by the database's URL, are not imported.
 IMPORTED_AS = {"prometheus-client": "prometheus_client", "pyyaml": "yaml"}
 BY_URL = {"aiosqlite", "psycopg"}
-# HTCondor's bindings are the host's package; starlette is what fastapi is made of.
+# HTCondor's bindings come from the host's package; starlette comes with fastapi.
 BESIDES = {"distcloud", "classad2", "htcondor2", "starlette"}
 
 
@@ -189,4 +189,4 @@ def test_required_collections_are_exactly_those_used() -> None:
     for path in CODE:
         if path.parts[len(ROOT.parts)] in {"playbooks", "roles"}:
             used |= set(re.findall(r"^\s*(?:- )?((?!ansible\.builtin)\w+\.\w+)\.\w+:", path.read_text("utf-8"), re.MULTILINE))
-    assert used - {"hep.distcloud"} <= set(asked), "playbooks and roles use collections that nobody asks for"
+    assert used - {"hep.distcloud"} <= set(asked), "playbooks and roles use collections that are not required"

@@ -67,7 +67,7 @@ OURS = marks(["test"], ["central"], "dclab0", "10.203.0.0/24")
         ({"sysctl": ["net.ipv4.ip_forward = 1"]}, {"sysctl": ["net.ipv4.ip_forward = 1, was 0"]}),
         ({"nftables": []}, {"nftables": ["gone: table inet mine"]}),
         ({"links": ["dclab0", "other0"]}, {"links": ["dclab0", "other0"]}),
-        # Beside somebody else's lab only what is ours counts.
+        # If another lab runs too, only our own lines count.
         ({"links": ["dclab0", "other0"], "labs": ["distcloud-lab-site-central"]}, {"links": ["dclab0"]}),
         ({"labs": ["distcloud-lab-test-central"]}, {"labs": ["distcloud-lab-test-central"]}),
     ],

@@ -43,7 +43,7 @@ def test_status_page_and_table_list_all_addresses(lab: Lab) -> None:
     command = [str(BIN / "distcloud"), "report", "show", str(folder / "summary.json")]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert shown in done.stdout
-    assert "\x1b" not in done.stdout, "a pipe gets no colours"
+    assert "\x1b" not in done.stdout, "a pipe gets no colors"
     page = (folder / "index.html").read_text("utf-8")
     assert '<meta name="viewport" content="width=device-width' in page
     assert '<meta name="color-scheme" content="light dark">' in page and "@media (prefers-color-scheme: dark)" in page
@@ -72,7 +72,7 @@ PART = "/v1/groups/physics/metadata/integration"
 PART_TEXT = "written by a metadata part of group {{ cs_group_name }}"
 PART_BODY = f"#cloud-config\nwrite_files:\n  - {{path: /etc/distcloud-part, permissions: '0644', content: '{PART_TEXT}'}}\n"
 
-# What a job can learn of its worker's identity, and what it can do else, so that a refusal says something.
+# What a job can learn about its worker's identity. Control checks that must succeed show that the refusals are meaningful.
 SPY = """\
 import errno, json, os, socket, time
 
@@ -152,7 +152,7 @@ def test_jobs_of_two_users_run_in_both_regions(lab: Lab, crowd: Crowd) -> None:
 
 
 def test_scheduler_killed_during_boot_leaks_no_server(lab: Lab, crowd: Crowd) -> None:
-    # The servers that listings showed are all that Nova ever made, one in each region, and all that the ledger knows a server of.
+    # The listed servers are all that Nova ever created, one in each region, and all that the ledger has a server for.
     made = {(region, server.name, server.id) for region in REGIONS for server in servers_ever(lab, region, crowd.began)}
     rows = ever(lab, crowd.began)
     assert sorted(region for region, _name, _id in made) == sorted(REGIONS), made
@@ -171,7 +171,7 @@ def test_job_cannot_read_token_of_its_vm(lab: Lab, crowd: Crowd) -> None:
     reports = [json.loads(line) for line in printed(lab, "bob", crowd.clusters["bob"]).splitlines()]
     assert len(reports) == 3
     for spied in reports:
-        # The token is there, in a closed folder; the worker is in the pool by it. Cloud-init opens its own folder, not what lies in it.
+        # The token exists in a private directory, and the worker joined the pool with it. Cloud-init's own directory is readable, its files are not.
         assert spied["folders"] == {"/etc/condor/tokens.d": True, "/var/lib/cloud": True}
         assert spied["lists"] == {"/etc/condor": "listed", "/etc/condor/tokens.d": "EACCES"}
         assert spied["reads"] == {
@@ -182,7 +182,7 @@ def test_job_cannot_read_token_of_its_vm(lab: Lab, crowd: Crowd) -> None:
         # The disk that it runs from, and the one that Nova wrote the user data on.
         assert spied["system"] and set(spied["system"].values()) == {"EACCES"}, spied["system"]
         assert spied["drives"] and set(spied["drives"].values()) == {"EACCES"}, spied["drives"]
-        # Rejected by the worker's own firewall, and not for want of a route, of an answer or of a network.
+        # Rejected by the worker's own firewall, not because a route, response or network is missing.
         assert spied["connects"].pop("169.254.169.254") in ("ECONNREFUSED", "EHOSTUNREACH"), spied
         assert list(spied["connects"].values()) == ["connected"], spied
 

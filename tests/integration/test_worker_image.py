@@ -160,7 +160,7 @@ def check_results(lab: Lab, machine: str, folder: str) -> str:
 def test_user_data_ran(seen: dict[str, t.Any]) -> None:
     assert seen["hostname"] == "vm-test"
     assert seen["condor_active"] == "active", "cloud-init starts HTCondor"
-    assert seen["condor_enabled"] == "disabled", "nothing else does"
+    assert seen["condor_enabled"] == "disabled", "nothing else starts HTCondor"
     assert not seen["failed"]
 
 
@@ -179,7 +179,7 @@ def test_job_cannot_reach_metadata_service(seen: dict[str, t.Any]) -> None:
 
 
 def test_open_port_passes_both_firewalls(lab: Lab, machine: str, seen: dict[str, t.Any]) -> None:
-    assert seen["condor_active"] == "active", "the scheduler's firewall stands"
+    assert seen["condor_active"] == "active", "the scheduler's firewall is loaded"
     read = f"timeout 120 bash -c 'exec 3<>/dev/tcp/127.0.0.1/{SSH_PORT}; head -c 7 <&3'"
     assert lab.run(machine, read).strip() == "SSH-2.0", "worker_image_inbound_tcp_ports of the lab has 22"
 
@@ -195,7 +195,7 @@ def test_slot_users(seen: dict[str, t.Any], record: dict[str, t.Any]) -> None:
 
 def test_machine_identity_is_unique(seen: dict[str, t.Any], record: dict[str, t.Any]) -> None:
     assert len(seen["machine_id"]) == 32
-    assert seen["host_keys"] == [], "host keys are made by the first connection"
+    assert seen["host_keys"] == [], "host keys are created at the first connection"
     assert seen["size_mib"] > 1700 > record["virtual_size_mib"], "the file system fills the disk"
     assert seen["own_address"], "it resolves its own name"
     assert "nameserver" in seen["resolver"]

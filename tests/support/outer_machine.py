@@ -18,7 +18,7 @@ from pathlib import Path
 from lab_access import PATH, alive, root
 
 STATE = Path("/var/lib/distcloud-lab")
-# What the kernel counts changes by itself. What is set for one interface goes with the interface, which is a link.
+# The kernel's counters change by themselves. Settings of one interface disappear with the interface, which is listed as a link.
 COUNTED = re.compile(r"net\.netfilter\.nf_conntrack_count|net\.ipv[46]\.(conf|neigh)\.(?!all\.|default\.)")
 
 Snapshot = dict[str, list[str]]

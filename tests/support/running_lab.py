@@ -91,7 +91,7 @@ class Lab:
         def asked() -> T:
             try:
                 return probe()
-            except (ClientException, SDKException) as error:  # a region that cannot be asked gives no answer
+            except (ClientException, SDKException) as error:  # an unreachable region gives no result
                 raise AssertionError(error) from error
 
         return wait(what, asked, seconds, pause)

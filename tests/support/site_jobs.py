@@ -132,7 +132,7 @@ def nothing_left(lab: Lab) -> None:
 
     lab.wait("no server, port or slot is left", clean, 180)
     for region, admin in admins.items():
-        # The one that the intake made stays.
+        # The intake's own key pair is kept.
         assert key_pairs(admin) == {("distcloud", "distcloud")}, f"key pairs in {region}"
 
 

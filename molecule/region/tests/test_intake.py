@@ -109,8 +109,8 @@ def test_unreachable_regions_are_named_others_complete(account, on, playbook, st
         finally:
             machine.check_output("nft delete table inet hole")
     print(f"four dead regions and one that lives: {took:.0f} s")
-    # A connection that is not answered is given up by the kernel after 130 s: without our time-outs each try would last as long.
-    assert took < 120, "one that does not answer holds the run up for longer than a few time-outs"
+    # The kernel gives up on an unanswered connection after 130 s; without our timeouts every attempt would take as long.
+    assert took < 120, "a region that does not respond delays the run by more than a few timeouts"
     assert sorted(done.failures) == ["region-expired", "region-foreign"], "an unreachable region was reported as an error"
     text = "\n".join(line for lines in done.messages.values() for line in lines)
     assert "Setup failed, all other regions are complete:" in text
@@ -155,8 +155,8 @@ def test_removal_keeps_foreign_resources(account, converge, state, playbook):
     finally:
         admin.compute.delete_flavor(flavor)
     fresh = converge.run("--check", "--tags=intake,image", "--limit=region-n")
-    assert not fresh.failures and fresh.changes, "a region where nothing of ours is can be checked"
-    assert not [*state.glob("credentials/region-n-*"), *state.glob("secrets/region-n-mol-*")], "a check makes no password and no credential"
+    assert not fresh.failures and fresh.changes, "a region without our resources can be checked"
+    assert not [*state.glob("credentials/region-n-*"), *state.glob("secrets/region-n-mol-*")], "check mode creates no password and no credential"
     again = converge.run("--tags=intake,image", "--limit=region-n")
     assert not again.failures and account("region-n").compute.get_limits()
 

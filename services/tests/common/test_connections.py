@@ -1,4 +1,4 @@
-"""What one client can do to the HTTP server's connections: say nothing, too little, too much, or never listen."""
+"""Misbehaving clients of the HTTP server: they send nothing, too little or too much, or never read."""
 
 from __future__ import annotations
 

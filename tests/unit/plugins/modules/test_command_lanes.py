@@ -64,7 +64,7 @@ def test_timeout_kills_command_and_descendants(tmp_path):
     """If only the parent were killed, its children would run at the same time as the next run's command."""
     child = tmp_path / "child"
     command = step(tmp_path, "a", script=f"sleep 600 & echo $! > {child}.new; mv {child}.new {child}; wait")
-    for patience in (2, 60):  # on a machine that stands still the time may be over before the child is there
+    for patience in (2, 60):  # on a stalled machine the timeout may pass before the child exists
         result = run_module(command_lanes.CommandLanes, {"state_dir": str(tmp_path / "state"), "timeout": patience, "lanes": [command]})
         if child.exists():
             break

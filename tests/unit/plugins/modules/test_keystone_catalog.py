@@ -149,7 +149,7 @@ def test_refused_password_is_reported(keystone):
 
 def test_second_region_waits_for_first(keystone):
     after = {"region": "r2", "after_region": "r", "after_types": ["image"]}
-    assert not call(check=True, **after).failed, "a check waits for nobody"
+    assert not call(check=True, **after).failed, "check mode does not wait"
     result = call(**after)
     assert result.failed and "region r, whose Keystone is shared, has no endpoints of image" in result.data["msg"]
     assert keystone.changes == []

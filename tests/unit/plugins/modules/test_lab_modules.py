@@ -98,7 +98,7 @@ def test_bake_timeout_is_reported_and_kills_everything(bake_by, tmp_path):
     cache, child = tmp_path / "cache", tmp_path / "child"
     bake_by(f"#!/bin/sh\nsleep 600 &\necho $! > {child}.new\nmv {child}.new {child}\nwait\n")
     params = {"images": {"small": {}}, "mirror": "http://mirror.example.org/debian", "cache": str(cache)}
-    for patience in (2, 60):  # on a machine that stands still the time may be over before the child is there
+    for patience in (2, 60):  # on a stalled machine the timeout may pass before the child exists
         result = run_module(lab_images.LabImages, dict(params, timeout=patience))
         if child.exists():
             break

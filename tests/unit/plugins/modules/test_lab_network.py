@@ -114,7 +114,7 @@ def test_replaced_lab_regains_its_network(machine: OuterMachine) -> None:
     assert set(machine.tables) == {"two"}
     assert "lab two is stopped" in machine.up("one")
     machine.run("two", state="absent")
-    assert machine.forward.read_text() == "1", "of a lab that runs nothing is taken"
+    assert machine.forward.read_text() == "1", "the bridge of a lab without running hosts is reused"
     machine.run("one", state="absent")
     assert machine.untouched
 
@@ -181,7 +181,7 @@ def test_foreign_bridge_is_not_changed(machine: OuterMachine, alias: str) -> Non
         assert refused.failed and "dclab0 is a foreign bridge; set another name" in refused.data["msg"]
     machine.run("one", state="absent")
     assert machine.bridges == {"dclab0": theirs} and not machine.tables and machine.forward.read_text() == "0"
-    # One that the lab itself made, and was cut short before it wrote whose it is.
+    # A bridge of the lab itself, from a run that was interrupted before it wrote the alias.
     machine.bridges["dclab0"] = {**theirs, "address": plan.bridge_mac("dclab0"), "alias": ""}
     machine.up("one")
 

@@ -98,7 +98,7 @@ def test_discovery_timeout_kills_descendants(region, monkeypatch):
     region["hypervisors"] = []
     child = region["discovered"]
     region["discovery"].write_text(f"#!/bin/sh\nsleep 600 &\necho $! > {child}.new\nmv {child}.new {child}\nwait\n")
-    for patience in (2, 60):  # on a machine that stands still the time may be over before the child is there
+    for patience in (2, 60):  # on a stalled machine the timeout may pass before the child exists
         monkeypatch.setattr(openstack_host_ready, "DISCOVERY_TIMEOUT", patience)
         result = call()
         if child.exists():

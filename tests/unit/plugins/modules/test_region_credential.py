@@ -156,7 +156,7 @@ def test_interrupted_creation_completes_with_same_secret(path: Path) -> None:
         assert run(path).failed
     pending = yaml.safe_load(Path(f"{path}.pending").read_text())
     assert not path.exists() and pending["application_credential_secret"]
-    with replay(listing(entry()), *TRIED):  # Keystone had made it: nothing is made twice
+    with replay(listing(entry()), *TRIED):  # Keystone had created it: nothing is created twice
         assert run(path).changed
     document = yaml.safe_load(path.read_text())
     assert document["application_credential_secret"] == pending["application_credential_secret"]
@@ -235,7 +235,7 @@ def test_region_without_access_rules_gets_warning(path: Path, refusing: str) -> 
     assert result.changed and result.data["credential"]["with_access_rules"] is False
     assert "does not support access rules" in result.raw and refusing in result.raw
     assert yaml.safe_load(path.read_text())["with_access_rules"] is False
-    with replay(listing(entry())):  # and that is not taken for drift
+    with replay(listing(entry())):  # which does not count as drift
         second = run(path)
     assert not second.changed and "created with other" not in second.raw
 

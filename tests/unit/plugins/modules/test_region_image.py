@@ -159,7 +159,7 @@ def test_failed_upload_of_protected_image_is_retried(spec: dict[str, t.Any]) -> 
     refused = Call("PUT", "image", "/images/i1/file", {"error": {"message": "no room"}}, status=413)
     with replay(listing(), upload()[0], refused, Call("DELETE", "image", "/images/i1", status=204)):
         assert run_module(RegionImage, protected).failed
-    # A run that was killed during the upload takes nothing back.
+    # A run that was killed during the upload undoes nothing.
     left_over = listing(image(id="i0", status="saving", os_hash_value=None))
     again = [Call("DELETE", "image", "/images/i0", status=204), *upload(image()), PROTECT]
     with replay(left_over, *again, Call("GET", "image", "/images/i1", image(protected=True))):

@@ -141,7 +141,7 @@ def test_group_life_cycle(run, scheduler):
         assert not done.failed, done.raw
         assert done.changed, number
         assert scheduler.woken > woken
-        if "groups" not in options:  # in check mode the second item cannot see what the first one made
+        if "groups" not in options:  # in check mode the second item cannot see the effect of the first
             assert predicted.data["diff"] == done.data["diff"]
             assert predicted.data.get(module.result_key) == done.data.get(module.result_key)
         again = run(module, diff=True, **options)

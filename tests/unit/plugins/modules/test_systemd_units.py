@@ -209,7 +209,7 @@ def test_error_has_verb_unit_and_journal(systemd):
 
 def test_timeout_names_units(systemd):
     systemd.add("a.service", active="inactive", slow=600)
-    for patience in (2, 60):  # on a machine that stands still the time may be over before it comes to the start
+    for patience in (2, 60):  # on a stalled machine the timeout may pass before the start
         result = call({"name": "a"}, more={"timeout": patience})
         assert result.failed
         if "show" not in result.data["msg"]:

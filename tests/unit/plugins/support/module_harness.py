@@ -25,7 +25,7 @@ class Result:
     data: dict[str, t.Any]
     raw: str
     warnings: list[str] = field(default_factory=list)
-    logged: str = ""  # what went to the system's log
+    logged: str = ""  # what was written to the system's log
 
     @property
     def failed(self) -> bool:
@@ -43,7 +43,7 @@ def run_module(cls: t.Any, params: dict[str, t.Any], check: bool = False, diff: 
     logged: list[str] = []
     no_journal = mock.patch.object(basic, "has_journal", False)
     log = mock.patch.object(basic.AnsibleModule, "_log_to_syslog", lambda _module, message: logged.append(str(message)))
-    # Warnings pile up in this process, where a real module has a process of its own.
+    # Warnings accumulate here, because all modules run in one process.
     fresh = mock.patch.dict(module_warnings._global_warnings, clear=True)
     with patch_module_args(args), mock.patch("sys.stdout", out), no_journal, log, fresh, contextlib.suppress(SystemExit):
         cls.main()

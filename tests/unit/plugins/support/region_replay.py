@@ -131,4 +131,4 @@ def replay(
         region.mocker = mocker
         yield region
     assert not region.wrong, region.wrong
-    assert not region.calls, f"never came: {region.calls}"
+    assert not region.calls, f"expected calls that were not made: {region.calls}"
