@@ -1,4 +1,4 @@
-"""Login to an OpenStack: a token and the endpoints of its services, renewed before the token ends."""
+"""Login to an OpenStack: a token and the endpoints of its services, renewed before the token expires."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERSIONS = {"compute": "v2.1", "image": "v2", "network": "v2.0"}
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A token with its end (seconds since the epoch) and the endpoints of the services in the credential's region."""
+    """A token with its expiry (seconds since the epoch) and the endpoints of the services in the credential's region."""
 
     token: str
     expires_at: float
@@ -46,7 +46,7 @@ class Keystone:
         self._lock = asyncio.Lock()
 
     async def login(self, *, refused: Login | None = None) -> Login:
-        """A valid login; `refused` is one that a service did not accept and that is therefore replaced."""
+        """A valid login; `refused` is a login that a service rejected, to be replaced."""
         async with self._lock:
             current = self._login
             if current is None or current is refused or current.expires_at - _RENEW_BEFORE < time.time():
