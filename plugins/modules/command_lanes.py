@@ -162,7 +162,7 @@ class CommandLanes(BaseModule):
                 if time.monotonic() > deadline:
                     raise Failure(
                         f"another run, or a command that it left running, has been working in {self.params['state_dir']} for more than "
-                        f"{patience} s; see who has {lock.name} open",
+                        f"{patience} s; find the process that has {lock.name} open",
                         self.service,
                         "locked",
                         {"lock": lock.name},

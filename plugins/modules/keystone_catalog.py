@@ -272,7 +272,7 @@ class KeystoneCatalog(BaseModule):
             if time.monotonic() > deadline:
                 raise Failure(
                     f"region {first}, whose Keystone is shared, has no endpoints of {', '.join(sorted(missing))} after "
-                    f"{self.params['timeout']} s; bring it up first",
+                    f"{self.params['timeout']} s; deploy it first",
                     self.service,
                     "timeout",
                 )

@@ -175,7 +175,7 @@ class LabNetwork(LabModule):
         moves = bool(self.bridges(lab, record) - {spec["bridge"]}) or (
             was_up and any(record[name] != spec[name] for name in ("bridge", "network", "gateway"))
         )
-        # Of a lab that moves, hosts are restarted with the new addresses by the next module; the old bridge and rules have to go now.
+        # If a lab moves, the next module restarts its hosts with the new addresses; the old bridge and rules are removed now.
         leaving = {**in_the_way, lab: record} if moves else in_the_way
         steps, gone = [], set()
         for name, at in leaving.items():
