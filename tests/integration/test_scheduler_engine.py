@@ -88,7 +88,7 @@ def test_driver_boots_lists_and_deletes_servers(lab: Any, region: str) -> None:
             try:
                 await driver.delete(server_id)
             except CloudError as error:
-                # Nova responds with 500 if a delete request interferes with the build of a new server; the engine repeats it (delete_repeat).
+                # Nova responds with 500 if a delete interferes with the build of a new server; the engine repeats it (delete_repeat).
                 if error.kind is not ErrorKind.UNREACHABLE:
                     raise
                 return False

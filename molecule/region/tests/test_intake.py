@@ -156,7 +156,7 @@ def test_removal_keeps_foreign_resources(account, converge, state, playbook):
         admin.compute.delete_flavor(flavor)
     fresh = converge.run("--check", "--tags=intake,image", "--limit=region-n")
     assert not fresh.failures and fresh.changes, "a region without our resources can be checked"
-    assert not [*state.glob("credentials/region-n-*"), *state.glob("secrets/region-n-mol-*")], "check mode creates no password and no credential"
+    assert not [*state.glob("credentials/region-n-*"), *state.glob("secrets/region-n-mol-*")], "check mode creates no secrets"
     again = converge.run("--tags=intake,image", "--limit=region-n")
     assert not again.failures and account("region-n").compute.get_limits()
 
