@@ -8,7 +8,7 @@ SHELL := /bin/bash
 PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
-WHEELS := roles/distcloud/files
+WHEELS := roles/engine/files
 NAME ?= site
 export DISTCLOUD_LAB ?= site
 export PATH := $(BIN):$(PATH)
@@ -61,7 +61,7 @@ bench: $(VENV)/.ready-test ## run a benchmark: make bench NAME=site|plan [ARGS=.
 artifact: $(VENV)/.ready ## build the collection as an installable file
 	@mkdir -p build; ansible-galaxy collection build --force --output-path build
 
-requirements: $(VENV)/.ready ## resolve the pinned requirements again
+requirements: $(VENV)/.ready-test ## resolve the pinned lists anew
 	@$(BIN)/python requirements/resolve.py
 
 clean: ## remove build results of this checkout (not the lab or its caches)
@@ -75,7 +75,7 @@ $(VENV)/.system: requirements/system.txt
 
 $(VENV)/.control: $(VENV)/.system requirements/control.txt
 	@echo 'Installing the control node (Ansible and its collections) into $(VENV)'
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/control.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/control.txt
 	touch $@
 
 # The collection contains the engines' wheel. It is installed here too, because the control node matches ClassAds with it.
@@ -94,5 +94,5 @@ $(VENV)/.system-test: $(VENV)/.system requirements/system-test.txt
 
 $(VENV)/.ready-test: $(VENV)/.ready $(VENV)/.system-test requirements/test.txt
 	@echo 'Installing the test tools into $(VENV)'
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/test.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/control.txt -r requirements/test.txt
 	touch $@

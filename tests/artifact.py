@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -33,7 +34,7 @@ def check(artifact: Path) -> None:
         names = archive.getnames()
     strays = [name for name in names if name.startswith(FORBIDDEN)]
     assert not strays, f"in the artifact, but not meant to be: {strays[:5]}"
-    assert any(name.startswith("roles/distcloud/files/distcloud-") and name.endswith(".whl") for name in names), "the wheel is missing"
+    assert any(name.startswith("roles/engine/files/distcloud-") and name.endswith(".whl") for name in names), "the wheel is missing"
 
 
 def try_installed(artifact: Path, home: Path) -> None:
@@ -63,8 +64,8 @@ def try_installed(artifact: Path, home: Path) -> None:
     playbook = home / "try.yml"
     playbook.write_text(
         "- hosts: localhost\n  gather_facts: true\n  tasks:\n"
-        "    - ansible.builtin.include_role: {name: hep.distcloud.distcloud, tasks_from: preflight}\n"
-        "    - ansible.builtin.assert: {that: '__distcloud_release is defined'}\n",
+        "    - ansible.builtin.include_role: {name: hep.distcloud.engine, tasks_from: preflight}\n"
+        "    - ansible.builtin.assert: {that: '__engine_release is defined'}\n",
         "utf-8",
     )
     call("ansible-playbook", "-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}", playbook)
@@ -99,11 +100,14 @@ def try_playbook(collection: Path, home: Path, environment: Mapping[str, str]) -
     assert code != 0 and "chmod 600" in output, output
 
 
-def try_metadata(requirements: str, collections: Path) -> None:
-    """An execution environment gets the same packages as the control node: this collection's wheel, and versions that match the pins."""
-    needs = yaml.safe_load(requirements)
-    lines = (ROOT / "requirements" / "control.txt").read_text("utf-8").splitlines()
-    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+def try_metadata(told: str, collections: Path) -> None:
+    """An execution environment gets what the control node runs with: the wheel of this collection, and versions that are pinned."""
+    needs = yaml.safe_load(told)
+    pins = [
+        Requirement(line.rstrip(" \\"))
+        for line in re.findall(r"(?m)^[\w.-]+==.*", (ROOT / "requirements" / "control.txt").read_text("utf-8"))
+    ]
+    pinned = {pin.name: next(iter(pin.specifier)).version for pin in pins if pin.marker is None or pin.marker.evaluate()}
     wanted = [Requirement(line.partition("  # from")[0]) for line in needs["python"]]
     assert {one.name for one in wanted} == {"cryptography", "distcloud", "openstacksdk"}, needs
     for one in wanted:

@@ -1,4 +1,6 @@
-"""Lints the collection's documentation with `antsibull-docs`, and builds the reference into build/docs."""
+"""Checks the documentation as readers get it: `antsibull-docs` lints the collection's, and the reference is built into build/docs.
+
+Rewrites the committed indexes of roles and plugins first."""
 
 from __future__ import annotations
 
@@ -9,12 +11,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+import reference
 from artifact import BIN, ROOT, build
 
 OUT = ROOT / "build" / "docs"
 
 
 def main() -> None:
+    reference.main()
     with tempfile.TemporaryDirectory() as folder:
         # Linted where it is installed: the linter wants a collection's own place, and no checkout around it.
         place = Path(folder) / "ansible_collections" / "hep" / "distcloud"
@@ -30,8 +34,8 @@ def main() -> None:
         if subprocess.run(lint, cwd=place, env=environment, check=False).returncode:
             sys.exit("antsibull-docs: see above; each line names file and place")
         OUT.mkdir(parents=True, exist_ok=True)
-        reference = [BIN / "antsibull-docs", "collection", "--use-current", "--squash-hierarchy", "--dest-dir", OUT, "hep.distcloud"]
-        subprocess.run(reference, env=environment, check=True)
+        build_reference = [BIN / "antsibull-docs", "collection", "--use-current", "--squash-hierarchy", "--dest-dir", OUT, "hep.distcloud"]
+        subprocess.run(build_reference, env=environment, check=True)
     print(f"{len(list(OUT.rglob('*.rst')))} pages of reference")
 
 

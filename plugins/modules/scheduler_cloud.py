@@ -159,7 +159,7 @@ options:
     type: dict
   drain: &drain
     description:
-      - With O(state=absent), whether a cloud that still has VMs is frozen and its VMs are drained. They finish their jobs and are deleted.
+      - With O(state=absent), whether a cloud that still has VMs is frozen and its VMs are drained, so that they finish their jobs first.
       - The module does not wait for that. It fails with code 409 until the last VM is gone, so run it with C(until) and C(retries).
     type: bool
     default: false

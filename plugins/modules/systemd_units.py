@@ -10,10 +10,10 @@ DOCUMENTATION = r"""
 module: systemd_units
 short_description: Bring several systemd units to the desired state in one call
 description:
-  - Enables, starts, stops and restarts a list of units in one round trip, letting systemd order and parallelize the starts.
-  - A running unit is restarted when one of its files is younger than its start. That is decided from the host's current state, not from
-    what this run changed, so the next run completes one that was interrupted between writing a file and restarting.
-  - Reloads systemd's unit files if one of the units needs it. Check mode inspects the files instead.
+  - Enables, starts, stops, restarts and reloads a list of units in one round trip, letting systemd order and parallelize the starts.
+  - A running unit is restarted when one of its files is newer than its start. That depends on the present state and not on what this run
+    has changed, so that a run that was interrupted between writing a file and restarting is completed by the next one.
+  - Has systemd reload its unit files where one of the units needs that. Check mode does not; it reads the files instead.
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
@@ -31,19 +31,28 @@ options:
         type: str
         required: true
       state:
-        description: Whether the unit runs.
+        description:
+          - Whether the unit must run.
+          - With V(current) a unit that does not run or does not exist is left alone, and O(units[].enabled) is ignored; one that runs with
+            outdated files is restarted or reloaded.
         type: str
-        choices: [started, stopped]
+        choices: [started, stopped, current]
         default: started
       enabled:
         description: Whether the unit starts with the host.
         type: bool
         default: true
       files:
-        description: The files that the unit reads at start.
+        description:
+          - The files that the unit reads at its start.
+          - Of a symbolic link both the link and the file that it points to count; of a link to a directory only the link.
         type: list
         elements: path
         default: []
+      reload:
+        description: Whether a reload makes the unit read its files. It is then reloaded, or restarted if it cannot reload.
+        type: bool
+        default: false
   changed_files:
     description: Files that earlier tasks would have changed in check mode, where their age does not show it.
     type: list
@@ -66,6 +75,14 @@ EXAMPLES = r"""
         state: stopped
         enabled: false
     changed_files: "{{ configuration.paths }}"
+
+- name: Reload the web server if it runs with an older certificate
+  hep.distcloud.systemd_units:
+    units:
+      - name: nginx
+        state: current
+        files: [/etc/ssl/site.pem]
+        reload: true
 """
 
 RETURN = r"""
@@ -77,14 +94,36 @@ units:
 """
 
 import os
-import time
+import stat
 import typing as t
+from datetime import datetime, timedelta, timezone
 
 from ..module_utils._core.module import BaseModule, Failure
 
-PROPERTIES = ("Id", "Names", "LoadState", "UnitFileState", "ActiveState", "NeedDaemonReload", "InactiveExitTimestampMonotonic")
-ORDER = ("disable", "stop", "enable", "start", "restart")
-TIMED_OUT = 124  # exit code of the command timeout
+PROPERTIES = (
+    "Id",
+    "Names",
+    "LoadState",
+    "UnitFileState",
+    "ActiveState",
+    "NeedDaemonReload",
+    "CanReload",
+    "MainPID",
+    "ExecMainStartTimestamp",
+    "InactiveExitTimestamp",
+    "ActiveEnterTimestamp",
+    "StateChangeTimestamp",
+)
+VERBS = {
+    "disable": "disable",
+    "stop": "stop",
+    "enable": "enable",
+    "start": "start",
+    "restart": "restart",
+    "reload": "reload-or-restart",
+}  # by action, in the order of execution
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+TIMED_OUT = 124  # the exit code of the command timeout
 
 
 def full_name(name: str) -> str:
@@ -92,31 +131,64 @@ def full_name(name: str) -> str:
     return name if "." in name else name + ".service"
 
 
-def steps(spec: dict[str, t.Any], is_enabled: bool, is_active: bool, is_stale: bool) -> list[str]:
-    """The actions that one unit needs, in order."""
-    todo = []
-    if spec["enabled"] != is_enabled:
-        todo.append("enable" if spec["enabled"] else "disable")
-    if spec["state"] == "stopped":
-        return [*todo, "stop"] if is_active else todo
-    if not is_active:
-        return [*todo, "start"]
-    return [*todo, "restart"] if is_stale else todo
+def actions(spec: dict[str, t.Any], is_enabled: bool, is_active: bool, is_outdated: bool) -> list[str]:
+    """The actions that one unit needs, in the order of execution."""
+    if spec["state"] == "current":
+        todo = []
+    else:
+        todo = [] if spec["enabled"] == is_enabled else ["enable" if spec["enabled"] else "disable"]
+        if spec["state"] == "stopped":
+            return [*todo, "stop"] if is_active else todo
+        if not is_active:
+            return [*todo, "start"]
+    return [*todo, "reload" if spec["reload"] else "restart"] if is_outdated else todo
 
 
 def parse_show(text: str) -> dict[str, dict[str, str]]:
-    """The blocks of `systemctl show`, one mapping a unit, by the name under which it was asked for or else its own."""
+    """The blocks of `systemctl show`, one mapping per unit, by each of its names."""
     blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.strip().split("\n\n")]
     return {name: block for block in blocks for name in [block.get("Id", ""), *block.get("Names", "").split()]}
 
 
 def is_unread(state: dict[str, str]) -> bool:
-    """Whether systemd may not have read the unit's file as it is now."""
+    """Whether systemd may not have read the current version of the unit's file."""
     return state.get("NeedDaemonReload") == "yes" or state.get("LoadState") == "not-found"
 
 
+def microseconds(stamp: str) -> int:
+    """Microseconds since the epoch, of a timestamp in the format `us+utc`."""
+    read = datetime.strptime(stamp, "%a %Y-%m-%d %H:%M:%S.%f UTC").replace(tzinfo=timezone.utc)
+    return (read - EPOCH) // timedelta(microseconds=1)
+
+
+def last_read(state: dict[str, str], reload: bool) -> int | None:
+    """When a running unit last read its files, in microseconds since the epoch; None where systemd does not say.
+
+    A service reads them when its process starts, well before it is called active. A unit without a process (a socket) reads them when it
+    leaves the inactive state. A change of state after it became active is a reload.
+    """
+    active, changed = state.get("ActiveEnterTimestamp"), state.get("StateChangeTimestamp")
+    if reload and state.get("CanReload") == "yes" and state.get("ActiveState") == "active" and active and changed and changed != active:
+        return microseconds(changed)
+    process = state.get("MainPID", "0") != "0" and state.get("ExecMainStartTimestamp")
+    started = process or state.get("InactiveExitTimestamp") or active
+    return microseconds(started) if started else None
+
+
+def modified(path: str) -> int | None:
+    """When a file was last modified, in microseconds since the epoch; None if it does not exist."""
+    try:
+        times = [os.lstat(path).st_mtime_ns]
+        target = os.stat(path)
+        if stat.S_ISREG(target.st_mode):
+            times.append(target.st_mtime_ns)
+    except OSError:
+        return None
+    return max(times) // 1000
+
+
 class SystemdUnits(BaseModule):
-    """Queries all units at once, then runs each verb once for all units that need it."""
+    """Looks at all units at once, then runs each action for all units that need it."""
 
     service = "systemd"
     result_key = "units"
@@ -130,9 +202,10 @@ class SystemdUnits(BaseModule):
                 "required": True,
                 "options": {
                     "name": {"type": "str", "required": True},
-                    "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
+                    "state": {"type": "str", "choices": ["started", "stopped", "current"], "default": "started"},
                     "enabled": {"type": "bool", "default": True},
                     "files": {"type": "list", "elements": "path", "default": []},
+                    "reload": {"type": "bool", "default": False},
                 },
             },
             "changed_files": {"type": "list", "elements": "path", "default": []},
@@ -141,18 +214,19 @@ class SystemdUnits(BaseModule):
 
     def run(self) -> None:
         try:
-            todo, diff = self.lookup()
+            todo, diff = self.plan()
             if not self.module.check_mode:
-                self.act(todo)
+                self.apply(todo)
         except Failure as failure:
             self.fail(failure)
         changed = bool(todo)
         self.module.exit_json(changed=changed, units=todo, diff=diff if changed else {})
 
-    def lookup(self) -> tuple[dict[str, list[str]], dict[str, t.Any]]:
+    def plan(self) -> tuple[dict[str, list[str]], dict[str, t.Any]]:
+        """The actions by unit, and the diff."""
         specs = {full_name(spec["name"]): spec for spec in self.params["units"]}
         shown = self.show(specs)
-        # Until systemd has read a unit's file, what it shows of the unit is outdated.
+        # Where systemd has not read a unit's file yet, what it shows of the unit is outdated.
         unread = [name for name in specs if is_unread(shown[name])]
         if unread and self.module.check_mode:
             shown.update((name, dict(shown[name], **self.on_disk(name))) for name in unread)
@@ -167,50 +241,47 @@ class SystemdUnits(BaseModule):
             missing = state.get("LoadState") == "not-found"
             planned = missing and any(path.endswith("/" + name) for path in self.params["changed_files"])
             if missing and not planned:
-                if spec["state"] == "stopped":
+                if spec["state"] != "started":
                     continue
                 raise Failure(f"unit {name} does not exist on this host; install its package first", self.service, "not-found")
+            if spec["state"] == "current" and not is_active:
+                continue
             if state.get("UnitFileState") == "static":
                 is_enabled = spec["enabled"]
-            what = steps(spec, is_enabled, is_active, is_active and self.stale(spec, state))
-            if what:
-                todo[name] = what
+            needed = actions(spec, is_enabled, is_active, is_active and self.is_outdated(spec, state))
+            if needed:
+                todo[name] = needed
                 before[name] = {"enabled": is_enabled, "active": is_active}
-                after[name] = {"enabled": spec["enabled"], "active": spec["state"] == "started", "done": what}
+                after[name] = {"enabled": spec["enabled"], "active": spec["state"] != "stopped", "done": needed}
+                if spec["state"] == "current":
+                    after[name]["enabled"] = is_enabled
         return todo, {"before": before, "after": after}
 
     def show(self, names: t.Iterable[str]) -> dict[str, dict[str, str]]:
         """The properties of each unit, in one call."""
-        return parse_show(self.systemctl("show", *names, options=("-p", ",".join(PROPERTIES))))
+        return parse_show(self.systemctl("show", *names, options=("--timestamp=us+utc", "-p", ",".join(PROPERTIES))))
 
     def on_disk(self, name: str) -> dict[str, str]:
-        """The properties that a reload would change: is-enabled reads the files and not what systemd has loaded of them."""
-        state = self.systemctl("is-enabled", name, may_fail=True).strip()
-        if state in ("", "not-found"):
+        """The properties of a unit that a daemon-reload would change: is-enabled reads the files and not systemd's memory of them."""
+        enablement = self.systemctl("is-enabled", name, may_fail=True).strip()
+        if enablement in ("", "not-found"):
             return {"LoadState": "not-found"}
-        # An alias does not show whether the unit is enabled.
-        return {"LoadState": "loaded"} if state == "alias" else {"LoadState": "loaded", "UnitFileState": state}
+        # An alias does not show whether its unit is enabled.
+        return {"LoadState": "loaded"} if enablement == "alias" else {"LoadState": "loaded", "UnitFileState": enablement}
 
-    def stale(self, spec: dict[str, t.Any], state: dict[str, str]) -> bool:
-        """Whether one of the unit's files is younger than the unit's start."""
-        age = time.clock_gettime(time.CLOCK_MONOTONIC) - int(state.get("InactiveExitTimestampMonotonic") or 0) / 1e6
-        started = time.time() - age
-        for path in spec["files"]:
-            if path in self.params["changed_files"] and self.module.check_mode:
-                return True
-            try:
-                if os.stat(path).st_mtime > started:
-                    return True
-            except FileNotFoundError:
-                continue
-        return False
+    def is_outdated(self, spec: dict[str, t.Any], state: dict[str, str]) -> bool:
+        """Whether one of the unit's files is newer than what the unit has read."""
+        if self.module.check_mode and set(spec["files"]) & set(self.params["changed_files"]):
+            return True
+        read = last_read(state, spec["reload"])
+        return read is not None and any(at is not None and at > read for at in map(modified, spec["files"]))
 
-    def act(self, todo: dict[str, list[str]]) -> None:
-        for verb in ORDER:
-            names = [name for name, verbs in todo.items() if verb in verbs]
+    def apply(self, todo: dict[str, list[str]]) -> None:
+        for action, verb in VERBS.items():
+            names = [name for name, needed in todo.items() if action in needed]
             if not names:
                 continue
-            if verb in ("start", "restart"):
+            if action in ("start", "restart"):
                 self.systemctl("reset-failed", *names, may_fail=True)
             self.systemctl(verb, *names)
 
@@ -220,19 +291,20 @@ class SystemdUnits(BaseModule):
         code, out, err = self.module.run_command(command, environ_update={"SYSTEMCTL_SKIP_SYSV": "1", "LC_ALL": "C"})
         if code == 0 or may_fail:
             return out
-        journals = self.journal(names)
-        # Of many that were started together, those that are up have no part in the failure.
-        named = journals if journals and verb in ("start", "restart") else names
-        why = f"was not finished within {self.params['timeout']} s" if code == TIMED_OUT else f"failed: {err.strip() or out.strip()}"
-        raise Failure(f"{' '.join(['systemctl', verb, *named])} {why}", self.service, code, {"units": journals})
+        logs = self.journal(names)
+        # Of many units that were started together, those that are up did not fail.
+        failed = logs if logs and verb in ("start", "restart", "reload-or-restart") else names
+        seconds = self.params["timeout"]
+        reason = f"was not finished within {seconds} s" if code == TIMED_OUT else f"failed: {err.strip() or out.strip()}"
+        raise Failure(f"{' '.join(['systemctl', verb, *failed])} {reason}", self.service, code, {"units": logs})
 
     def journal(self, names: t.Iterable[str]) -> dict[str, str]:
-        """The last lines of the units that did not start, so that nobody has to log in to read them."""
-        journals = {}
+        """The last lines of the log of each unit that is not up, so that nobody has to log in to read them."""
+        logs = {}
         for name in names:
             if self.module.run_command(["systemctl", "is-active", "--quiet", name])[0] != 0:
-                journals[name] = self.module.run_command(["journalctl", "--no-pager", "-n", "15", "-o", "cat", "-u", name])[1]
-        return journals
+                logs[name] = self.module.run_command(["journalctl", "--no-pager", "-n", "15", "-o", "cat", "-u", name])[1]
+        return logs
 
 
 def main() -> None:

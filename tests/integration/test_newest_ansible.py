@@ -27,9 +27,10 @@ pytestmark = pytest.mark.skipif(
 def checkout() -> bytes:
     """A tar file of the checkout with uncommitted changes and the wheel; `constraints.txt` pins everything except Ansible."""
     names = subprocess.run(["git", "-c", f"safe.directory={ROOT}", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
-    wheels = [str(path.relative_to(ROOT)) for path in ROOT.glob("roles/distcloud/files/distcloud-*.whl")]
+    wheels = [str(path.relative_to(ROOT)) for path in ROOT.glob("roles/engine/files/distcloud-*.whl")]
     pins = "".join((ROOT / "requirements" / name).read_text("utf-8") for name in ("control.txt", "test.txt"))
-    constraints = re.sub(r"(?m)^ansible(-core)?==.*\n", "", pins).encode()
+    # Without hashes: pip wants all of them or none, and the wheel of this checkout has none.
+    constraints = "".join(re.findall(r"(?m)^(?!ansible(?:-core)?==)[\w.-]+==[^\\\n]*", pins.replace(" \\\n", "\n\n"))).encode()
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         for name in [*names.stdout.splitlines(), *wheels]:
@@ -48,7 +49,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         machine.play("lab")
         machine.guest("newest", f"mkdir {PLACE} && tar -C {PLACE} -x", stdin=checkout())
         tools = f"ansible-core=={CORE} htcondor hypothesis openstacksdk packaging pytest pytest-xdist requests-mock"
-        install = f"/root/venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt {tools} roles/distcloud/files/*.whl"
+        install = f"/root/venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt {tools} roles/engine/files/*.whl"
         machine.guest("newest", f"cd {PLACE} && python3 -m venv /root/venv && {install}", timeout=600)
         yield machine
     finally:

@@ -15,10 +15,9 @@ REPAIRED = [
     "region-b: Upload the worker image to the region",
     "central: Link the distcloud command",
     "central: Create the private key",
-    "central: Reload units that read a certificate",
-    "central: Configure the scheduler",
+    "central: Configure scheduler",
     "central: Open the ports of scheduler",
-    "central: Restart the scheduler",
+    "central: Start or restart scheduler",
     "localhost: Configure the groups",
     "region-a: Register the region as a cloud of the scheduler's groups",
 ]
@@ -30,8 +29,8 @@ def test_check_predicts_drift_repair_of_the_site(lab: Lab) -> None:
         "central",
         """
         echo '# by hand' >> /etc/condor/config.d/50-fair-share.conf
-        echo '# by hand' >> /etc/distcloud/scheduler.yml
-        chmod 0644 /etc/distcloud/tls/scheduler.key
+        echo '# by hand' >> /etc/distcloud/scheduler/scheduler.yml
+        chmod 0644 /etc/distcloud/scheduler/tls/scheduler.key
         rm /usr/local/bin/distcloud
         echo '# by hand' >> /etc/nftables.d/scheduler.nft
         nft delete table inet distcloud

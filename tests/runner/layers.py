@@ -13,8 +13,10 @@ Stage = list[list[Step]]
 
 STYLE = [
     tool("ruff", "ruff", "check", ".", budget=0.1),
+    tool("format", "ruff", "format", "--check", ".", budget=0.1),
     tool("yamllint", "yamllint", "--strict", ".", budget=0.1),
     tool("changelog", "antsibull-changelog", "lint", budget=0.1),
+    tool("workflows", "check-jsonschema", "--builtin-schema", "vendor.github-workflows", ".github/workflows/ci.yml", budget=0.1),
     tool("mypy", "mypy", budget=0.6),
 ]
 ANSIBLE_LINT = tool("ansible-lint", "ansible-lint", "--offline", "--strict", budget=1.7)
@@ -37,25 +39,34 @@ LAB_UP = playbook("lab-up", "playbooks/lab.yml", minutes=25, budget=7.5, needed=
 LAB_DOWN = playbook("lab-down", "playbooks/lab_down.yml", minutes=10, budget=0.5, always=True)
 
 
-def site(*tests: tuple[str, float], minutes: float) -> list[Step]:
+def site(*tests: tuple[str, float], minutes: float, select: str = "") -> list[Step]:
     """The site on the two regions of the lab, and tests of it: (name, budget) of each; their first lines say what they prove."""
     return [
         # The demonstration has work left for the region whose worker comes second, however late: tests want to see jobs of both.
         playbook("site", "playbooks/site.yml", "--extra-vars=demo_job_seconds=25", minutes=25, budget=7, needed=True),
-        *(lab_tests(f"integration-{name}", name, minutes=minutes, budget=budget) for name, budget in tests),
+        *(lab_tests(f"integration-{name}", name, minutes=minutes, budget=budget, select=select) for name, budget in tests),
     ]
 
 
 # One lab, baked and booted once, carries both lanes: the site, whose tests mostly wait for guests, and the scenarios of the roles.
 # What else the two regions of the site prove is in the long layer.
-SITE = site(("site_drift", 2), ("site", 6), ("site_faults", 5), minutes=40)
-# They need a host and nothing else, and run as soon as the lab is up.
+SITE = site(("site_drift", 2), ("site", 6), ("site_faults", 4), minutes=40, select="not long")
+# They run as soon as the lab is up, before the site.
 FIRST = scenarios.steps("test", "lab")
 ROLES = scenarios.steps("test", "roles")
 # These have labs of their own, and run before the lab of the long layer is up.
 LONG_HOSTS = lab_tests("integration-lab", "lab_host", "lab_host_user", "lab_images", minutes=60, budget=3.5)
 # On the tree that the step before it baked.
 NEWEST = lab_tests("newest-ansible", "newest_ansible", minutes=45, budget=2.5)
+# The tests of `make test-fast` once more, to see which lines of the product they run; tests on the lab run in other processes.
+COVERAGE = pytest_step(
+    "coverage",
+    *("services/tests", "tests/unit", "-n", "2", "--dist", "worksteal"),
+    *("--cov=services/src/distcloud", "--cov=plugins", "--cov-report=term:skip-covered", f"--cov-report=html:{LOGS.parent / 'coverage'}"),
+    minutes=30,
+    budget=5,
+    show=r"^(services/src/distcloud|plugins) |^TOTAL",
+)
 LONG_SITE = [
     # What an admin types first: it must succeed where nothing is there yet.
     playbook("site-dry-run", "playbooks/site.yml", "--check", "--diff", minutes=10, budget=1.2),
@@ -68,6 +79,7 @@ LONG_SITE = [
         ("lab_openstack", 0.2),
         minutes=60,
     ),
+    lab_tests("integration-site_faults", "site_faults", minutes=40, budget=2, select="long"),
 ]
 LONG_ROLES = [*scenarios.steps("long", "lab"), *scenarios.steps("long", "roles")]
 
@@ -79,8 +91,8 @@ LAYERS: dict[str, list[Stage]] = {
     "docs": [[[DOCS]]],
     "fast": [[UNIT], CHECKS],
     "lab": [[[*UP, *FIRST]], *LAB_TESTS],
-    "long": [[[LONG_HOSTS, NEWEST, *UP]], [LONG_SITE, LONG_ROLES], [DOWN]],
-    # The lab boots beside the last of the fast layers: it mostly waits for disks and for its services.
-    "all": [[UNIT], [*CHECKS, [*UP, *FIRST]], *LAB_TESTS],
+    "long": [[[COVERAGE, LONG_HOSTS, NEWEST, *UP]], [LONG_SITE, LONG_ROLES], [DOWN]],
+    # The lab boots beside the fast layers: it mostly waits for disks and for its services.
+    "all": [[[*UNIT, *CHECKS[0]], *CHECKS[1:], [*UP, *FIRST]], *LAB_TESTS],
 }
 ON_A_LAB = ("all", "lab", "long")

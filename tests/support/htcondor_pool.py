@@ -94,7 +94,7 @@ class Pool:
     def as_scheduler(self, command: str) -> Done:
         """Run a command on the central manager as the engine's Unix user; it can authenticate only by the scheduler's token."""
         settings = f"_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS=IDTOKENS _CONDOR_SEC_TOKEN_DIRECTORY={TOKENS}"
-        return self.central.run(f"export {settings}; {command}", user="distcloud")
+        return self.central.run(f"export {settings}; {command}", user="distcloud-scheduler")
 
     def submit(self, user: str, *lines: str, executable: str = "/bin/sleep", arguments: str = "1", count: int = 1) -> Done:
         """Submit jobs as an ordinary user; the first word of the output is the first job's id."""
@@ -125,8 +125,10 @@ class Pool:
         self.forget(f'MyAddress == "{NOWHERE}"')
 
     def forget(self, which: str) -> None:
-        """Remove slot ads from the collector, as the scheduler does."""
-        self.central.write("/tmp/forget", f'MyType = "Query"\nTargetType = "Machine"\nRequirements = {which}\n', owner="distcloud")
+        """Take slot ads out of the collector, as the scheduler does."""
+        self.central.write(
+            "/tmp/forget", f'MyType = "Query"\nTargetType = "Machine"\nRequirements = {which}\n', owner="distcloud-scheduler"
+        )
         done = self.as_scheduler("condor_advertise -tcp INVALIDATE_STARTD_ADS /tmp/forget")
         assert done.code == 0, done.text
         wait(f"no slot ad has {which}", lambda: self.central.ok(f"condor_status -constraint '{which}' -af Name") == "", 60)

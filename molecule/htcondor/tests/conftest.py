@@ -28,10 +28,10 @@ def drain(pool: Pool) -> Iterator[Drain]:
         worker.ok("nft -f -", stdin=WALL)
         key = pool.central.ok("head -c 48 /dev/urandom | base64 -w0")
         worker.write(key_file, key)
-        pool.central.ok("install -d -m 0700 -o distcloud /run/test-vmkeys")
-        pool.central.write(f"/run/test-vmkeys/{worker.name}", key, owner="distcloud")
+        pool.central.ok("install -d -m 0700 -o distcloud-scheduler /run/test-vmkeys")
+        pool.central.write(f"/run/test-vmkeys/{worker.name}", key, owner="distcloud-scheduler")
         signed = f"_CONDOR_SEC_PASSWORD_DIRECTORY=/run/test-vmkeys condor_token_create -key {worker.name} -identity scheduler@{DOMAIN}"
-        pool.central.ok(f"umask 077; {signed} -authz ADMINISTRATOR -lifetime 600 > {TOKENS}/test-vm", user="distcloud")
+        pool.central.ok(f"umask 077; {signed} -authz ADMINISTRATOR -lifetime 600 > {TOKENS}/test-vm", user="distcloud-scheduler")
         pool.forget(f'Machine == "{worker.fqdn}"')
         worker.ok("systemctl restart condor")
         reached = pool.central.run(f"timeout 5 bash -c '</dev/tcp/{worker.address}/9618'")

@@ -8,6 +8,8 @@ import pytest
 from htcondor_pool import DOMAIN, NOWHERE, Done, Host, Pool
 from lab_access import wait
 
+pytestmark = pytest.mark.security
+
 REFUSED = "/etc/condor/config.d/60-refused-workers.conf"
 CA = "$(ls /usr/local/share/ca-certificates/distcloud-*.crt)"
 
@@ -78,7 +80,7 @@ def test_a_token_of_another_key_is_refused(pool: Pool) -> None:
 
 def test_pool_key_is_only_on_the_central_manager(pool: Pool) -> None:
     assert pool.central.ok("stat -c '%U %a' /etc/condor/passwords.d/POOL") == "root 600"
-    assert pool.central.run("cat /etc/condor/passwords.d/POOL", user="distcloud").code != 0
+    assert pool.central.run("cat /etc/condor/passwords.d/POOL", user="distcloud-scheduler").code != 0
     for worker in pool.workers:
         assert worker.run("test -e /etc/condor/passwords.d/POOL").code != 0
 
@@ -236,7 +238,7 @@ def test_engine_account_cannot_submit(pool: Pool) -> None:
     assert pool.submit_node.ok("condor_q -all -constraint 'Owner == \"engine\"' -af ClusterId") == ""
     remote = "cd /tmp && printf 'executable = /bin/true\\nqueue\\n' | condor_submit -"
     assert pool.as_scheduler(f"{remote} -remote {pool.submit_node.fqdn}").code != 0
-    assert pool.central.run(remote, user="distcloud").code != 0
+    assert pool.central.run(remote, user="distcloud-scheduler").code != 0
 
 
 def tls(path: str, ca: str = CA) -> str:

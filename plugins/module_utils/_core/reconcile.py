@@ -44,13 +44,15 @@ class Plan:
     @property
     def current(self) -> dict[str, t.Any]:
         """``before`` of a resource that exists."""
-        assert self.before is not None
+        if self.before is None:
+            raise AssertionError("the plan has no state before")
         return self.before
 
     @property
     def target(self) -> dict[str, t.Any]:
         """``after`` of a resource that is not removed."""
-        assert self.after is not None
+        if self.after is None:
+            raise AssertionError("the plan has no state after")
         return self.after
 
 

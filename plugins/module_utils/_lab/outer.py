@@ -65,7 +65,7 @@ def lock_path(name: str) -> str:
 
 
 def _take(path: str) -> int | None:
-    """The lock as a descriptor; None while another process holds it. A file that its last holder removed does not count as the lock."""
+    """The lock as a descriptor, None while another process holds it. A file that its last holder removed no longer counts."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -48,7 +48,7 @@ def test_second_engine_waits_for_the_first(database_url: str) -> None:
         await eventually(lambda: first.status.cycles)
         waiting = asyncio.create_task(second.run(stops[1]))
         await eventually(lambda: second.status.waits_for)
-        assert second.problem() == "another engine runs on this database; waiting for it to end"
+        assert second.problem() == "another engine runs on this database; waiting for it to stop"
         assert not second.status.cycles and not second.stuck()
         stops[0].set()
         await leading
@@ -137,7 +137,7 @@ def test_wake_starts_the_next_cycle_at_once(database_url: str) -> None:
 def test_loop_without_a_cycle_for_long_is_stuck() -> None:
     status = LoopStatus(turned=100.0)
     assert status.stuck(159.0, 60.0) == ""
-    assert status.stuck(161.0, 60.0) == "the engine's loop is stuck: no cycle for 61 s"
+    assert status.stuck(161.0, 60.0) == "the engine's loop is stuck: no turn for 61 s"
     status.failed(RuntimeError(), expected=False)
     status.cycled(5.0, 0.1, 161.0)
     assert status.stuck(200.0, 60.0) == "" and status.failure == "" and (status.cycles, status.last_at) == (1, 5.0)

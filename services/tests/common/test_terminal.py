@@ -6,7 +6,8 @@ import io
 
 from rich.console import Console
 
-from distcloud.common.terminal import print_line, print_rows, printable
+from distcloud.common.terminal import print_line, print_rows
+from distcloud.common.text import printable
 
 
 def test_control_characters_cannot_steer_the_terminal() -> None:

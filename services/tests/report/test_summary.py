@@ -12,37 +12,75 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from distcloud.report import cli, page, summary, tables
+from distcloud.scheduler.api.schemas import CloudStatusResponse, PoolStatusResponse, ResourcesResponse, StatusResponse, VmResponse
+from distcloud.scheduler.domain.model import VmState
 
 SHA = "a" * 128
 
 
-CLOUDS = [
-    {
-        "group": "atlas",
-        "cloud": "region-a",
-        "region": "region-a",
-        "enabled": True,
-        "reachable": True,
-        "error": "",
-        "vms": {"idle": 2},
-        "quota_vms": 3,
-    }
-]
-GONE = [
-    {
-        "id": "vm-b",
-        "region": "region-a",
-        "flavor": "s",
-        "state": "gone",
-        "requested_at": 20.0,
-        "gone_at": 95.0,
-        "group": "atlas",
-        "reason": "drained",
-    },
-]
-VMS = [
-    {"id": "vm-a", "region": "region-a", "flavor": "s", "state": "idle", "requested_at": "2026-11-21T10:52:44.834Z"},
-]
+CLOUD = CloudStatusResponse(
+    group="atlas",
+    cloud="region-a",
+    region="region-a",
+    enabled=True,
+    frozen=False,
+    reachable=True,
+    breaker="closed",
+    boots_paused_until=None,
+    error="",
+    observed_at=None,
+    vms={"idle": 2},
+    foreign_vms=0,
+    quota_vms=3,
+    quota_cores=None,
+    quota_ram_mib=None,
+)
+STATUS = StatusResponse(
+    scheduler_uuid="u",
+    healthy=True,
+    problem="",
+    stuck="",
+    database="",
+    minter="",
+    started_at=None,
+    cycle=1,
+    last_cycle_at=None,
+    last_cycle_seconds=None,
+    last_cycle_age=None,
+    pool=PoolStatusResponse(reachable=True, error="", asked_at=None, idle_jobs=0, running_jobs=0, slots=0, unreachable_queues={}),
+    clouds=[CLOUD],
+    vms={"idle": 2},
+).model_dump(mode="json")
+
+
+def vm(vm_id: str, state: str, requested_at: str, gone_at: str | None = None, reason: str = "") -> dict[str, Any]:
+    return VmResponse(
+        id=vm_id,
+        group="atlas",
+        cloud="region-a",
+        region="region-a",
+        flavor="s",
+        image="worker",
+        alias=None,
+        resources=ResourcesResponse(cores=1, ram_mib=1, disk_gib=1.0),
+        state=VmState(state),
+        reason=reason,
+        server_id=None,
+        manual=False,
+        ever_used=True,
+        requested_at=requested_at,
+        changed_at=None,
+        registered_at=None,
+        last_seen_in_pool=None,
+        idle_since=None,
+        drain_requested_at=None,
+        token_expires_at=None,
+        gone_at=gone_at,
+    ).model_dump(mode="json")
+
+
+GONE = [vm("vm-b", "gone", "1970-01-01T00:00:20.000Z", "1970-01-01T00:01:35.000Z", "drained")]
+VMS = [vm("vm-a", "idle", "2026-11-21T10:52:44.834Z")]
 TOTAL = {"group": "atlas", "cloud": "region-a", "region": "region-a", "vms": {"gone": 4321, "idle": 1}}
 JOBS = [
     {
@@ -82,9 +120,9 @@ def raw() -> dict[str, Any]:
             answer("machines", [{"Machine": "m1", "State": "Claimed"}, {"Machine": "m1", "State": "Unclaimed"}]),
             answer("queue", [{"JobStatus": 1}, {"JobStatus": 2}, {"JobStatus": 1}]),
             answer("jobs", JOBS),
-            answer("status", {"healthy": True, "clouds": CLOUDS}),
-            answer("vms", {"vms": VMS}),
-            answer("gone", {"vms": GONE}),
+            answer("status", STATUS),
+            answer("vms", {"vms": VMS, "cursor": None}),
+            answer("gone", {"vms": GONE, "cursor": None}),
             answer("totals", {"vms": [TOTAL, {**TOTAL, "region": "given back", "vms": {"gone": 1}}]}),
         ],
         "pool": {"collector": "central", "schedd": "central", "domain": "distcloud.lab"},
@@ -130,7 +168,7 @@ def test_totals_come_from_ledger_not_from_list() -> None:
 
 def test_worker_gone_during_collection_is_listed_once() -> None:
     facts = raw()
-    facts["answers"][5] = answer("gone", {"vms": [*GONE, {**GONE[0], "id": "vm-a", "gone_at": 99.0}]})
+    facts["answers"][5] = answer("gone", {"vms": [*GONE, {**GONE[0], "id": "vm-a"}], "cursor": None})
     assert sorted((vm["id"], vm["state"]) for vm in summary.build(facts)["vms"]) == [("vm-a", "gone"), ("vm-b", "gone")]
 
 
@@ -201,13 +239,20 @@ def test_unreachable_host_hides_no_other_certificate() -> None:
 
 def test_unhealthy_engine_and_invalid_json_are_problems() -> None:
     facts = raw()
-    facts["answers"][3] = answer("status", {"healthy": False, "problem": "the database is locked", "clouds": []})
+    facts["answers"][3] = answer("status", {**STATUS, "healthy": False, "problem": "the database is locked", "clouds": []})
     facts["answers"][0]["stdout"] = "Traceback (most recent call last)"
     assert [problem["what"] for problem in summary.build(facts)["problems"]] == [
         "connection refused",
         "not JSON: Traceback (most recent call last)",
         "the database is locked",
     ]
+
+
+def test_output_of_another_version_is_a_problem() -> None:
+    facts = raw()
+    facts["answers"][3] = answer("status", {**STATUS, "clouds": 5})
+    problems = [problem["what"] for problem in summary.build(facts)["problems"]]
+    assert any(what.startswith("unexpected output, field clouds: ") for what in problems)
 
 
 def test_command_without_output_is_an_empty_result() -> None:

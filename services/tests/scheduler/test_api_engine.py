@@ -126,7 +126,7 @@ def cloud(name: str, *, reachable: bool = True, enabled: bool = True) -> CloudSt
 
 def failing(call: Client) -> tuple[int, str, list[str]]:
     answer = call("GET", "/readyz", who=None)
-    return answer.status_code, answer.json()["status"], [part["name"] for part in answer.json()["parts"] if not part["ok"]]
+    return answer.status_code, answer.json()["status"], [part["name"] for part in answer.json()["dependencies"] if not part["ok"]]
 
 
 def test_readyz_names_failed_dependencies_while_healthz_is_ok(call: Client) -> None:
@@ -199,8 +199,8 @@ def test_explain_reports_boots_that_could_not_start(call: Client) -> None:
         1000.0, WORLD, Plan(tuple(boots), verdicts), tuple(zip(boots, ("no minter", "no minter", "other"), strict=True))
     )
     answer = call("GET", "/v1/explain?job=12.0", who="atlas").json()
-    assert answer["summary"] == "2 workers ordered; but not begun: no minter"
-    assert [cloud["sentence"] for cloud in answer["clouds"]] == ["victoria: 2 ordered; but not begun: no minter"]
+    assert answer["summary"] == "2 workers ordered; but not started: no minter"
+    assert [cloud["sentence"] for cloud in answer["clouds"]] == ["victoria: 2 ordered; but not started: no minter"]
 
 
 @pytest.mark.parametrize(("status", "message"), [(2, "running"), (4, "finished"), (5, "too hungry")])
@@ -257,4 +257,4 @@ def test_every_v1_path_requires_a_token(call: Client) -> None:
                 filled = path.replace("{group}", "atlas").replace("{cloud}", "c").replace("{name}", "n").replace("{vm}", vm(1).id)
                 assert call(method.upper(), filled, {} if method == "put" else None, who=None).status_code == 401, path
                 asked += 1
-    assert asked == 24
+    assert asked == 25

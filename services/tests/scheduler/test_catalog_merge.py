@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distcloud.common.problems import Problem
-from distcloud.scheduler.catalog import validation as checks
+from distcloud.common.resources import merge_patch
 from distcloud.scheduler.catalog.merge import (
     CLOUD_DEFAULTS,
     GROUP_DEFAULTS,
@@ -16,7 +16,6 @@ from distcloud.scheduler.catalog.merge import (
     MergedCloud,
     changed_location,
     merge_cloud,
-    merge_patch,
     redacted,
 )
 from distcloud.scheduler.catalog.schemas import CloudRequest, GroupRequest
@@ -130,9 +129,3 @@ def test_omitted_group_fields_keep_their_values(first: dict[str, Any], second: d
             assert after[key] == before[key]
         elif second[key] is None:
             assert after[key] == default
-
-
-@given(st.floats(0, 4e9) | st.integers(0, 4_000_000_000))
-def test_formatted_time_can_be_parsed_again(at: float) -> None:
-    text = checks.iso(checks.moment(at))
-    assert checks.iso(checks.moment(text)) == text

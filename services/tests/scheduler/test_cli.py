@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distcloud.common.apiclient import DEFAULT_PATHS, client_settings
+from distcloud.common.apiclient import client_paths
 from distcloud.common.server import bind, serve
-from distcloud.common.terminal import harmless
 from distcloud.scheduler.domain.model import Cloud, Demand, Flavor, Group, PlanInputs, Resources
 from distcloud.scheduler.engine.view import ExplainInputs
 
@@ -39,7 +38,7 @@ class Server:
 
     def environment(self, **changes: str) -> dict[str, str]:
         base = {key: value for key, value in os.environ.items() if not key.startswith("DISTCLOUD_") and "proxy" not in key.lower()}
-        return {**base, "DISTCLOUD_URL": self.url, "DISTCLOUD_TOKEN_FILE": str(self.folder / "token"), **changes}
+        return {**base, "DISTCLOUD_SCHEDULER_URL": self.url, "DISTCLOUD_SCHEDULER_TOKEN_FILE": str(self.folder / "token"), **changes}
 
 
 @pytest.fixture(scope="module")
@@ -114,55 +113,50 @@ def test_status_explain_and_retire_print_text(server: Server) -> None:
     assert "already" in distcloud("scheduler", "retire", vm(5).id, env=server.environment()).stdout
 
 
+def test_report_prints_problems_and_tables(server: Server) -> None:
+    lines = distcloud("scheduler", "report", env=server.environment()).stdout.splitlines()
+    assert lines[:2] == ["Cloud Scheduler", "Clouds"]
+    assert "ID\tSTATE\tGROUP\tCLOUD\tFLAVOR\tAGE\tREASON" in lines
+    assert json.loads(distcloud("scheduler", "report", "--json", env=server.environment()).stdout)["title"] == "Cloud Scheduler"
+
+
 def test_error_of_server_is_printed_with_exit_code(server: Server) -> None:
     done = distcloud("scheduler", "explain", "1;2", env=server.environment())
     assert done.returncode == 1
     assert "job" in done.stderr
     (server.folder / "wrong").write_text("a-wrong-token")
-    done = distcloud("scheduler", "status", env=server.environment(DISTCLOUD_TOKEN_FILE=str(server.folder / "wrong")))
+    done = distcloud("scheduler", "status", env=server.environment(DISTCLOUD_SCHEDULER_TOKEN_FILE=str(server.folder / "wrong")))
     assert done.returncode == 1
-    assert "token is not known" in done.stderr
+    assert "unknown token" in done.stderr
     assert "a-wrong-token" not in done.stderr
     for url in ("http://127.0.0.1:9", "http://central..lab:9"):  # the latter is an invalid name, which only the resolver detects
-        done = distcloud("scheduler", "status", env=server.environment(DISTCLOUD_URL=url))
+        done = distcloud("scheduler", "status", env=server.environment(DISTCLOUD_SCHEDULER_URL=url))
         assert done.returncode == 1
-        assert f"{url} cannot be reached" in done.stderr
+        assert f"{url}: unreachable" in done.stderr
     done = distcloud("scheduler", "retire", "vm-\x01", env=server.environment())
     assert done.returncode == 1
-    assert "cannot be asked for this" in done.stderr and "Traceback" not in done.stderr
+    assert "invalid request" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"DISTCLOUD_URL": ""}, "set DISTCLOUD_URL (or url in /etc/distcloud/cli.yml)"),
-        ({"DISTCLOUD_URL": "https://central:port"}, "DISTCLOUD_URL (or url in /etc/distcloud/cli.yml): should be an address such as"),
-        ({"DISTCLOUD_TOKEN_FILE": "/nowhere/token"}, "/nowhere/token: the token cannot be read"),
-        ({"DISTCLOUD_CA": "/nowhere/ca"}, "/nowhere/ca: is not a readable PEM file"),
+        ({"DISTCLOUD_SCHEDULER_URL": ""}, "set DISTCLOUD_SCHEDULER_URL (or url in /etc/distcloud/scheduler/cli.yml)"),
+        (
+            {"DISTCLOUD_SCHEDULER_URL": "https://central:port"},
+            "DISTCLOUD_SCHEDULER_URL (or url in /etc/distcloud/scheduler/cli.yml): should be an address such as",
+        ),
+        ({"DISTCLOUD_SCHEDULER_TOKEN_FILE": "/nowhere/token"}, "/nowhere/token: cannot read the token"),
+        ({"DISTCLOUD_SCHEDULER_CA": "/nowhere/ca"}, "/nowhere/ca: not a readable PEM file"),
     ],
 )
 def test_missing_client_configuration_is_reported(server: Server, change: dict[str, str], message: str) -> None:
-    if any(path.exists() for path in DEFAULT_PATHS):
+    if any(path.exists() for path in client_paths("scheduler")):
         pytest.skip("this machine has a cli.yml of its own")
     done = distcloud("scheduler", "status", env=server.environment(**change))
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_unreadable_engine_configuration_falls_back_to_public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own, everybodys = tmp_path / "distcloud" / "cli.yml", tmp_path / "public" / "cli.yml"
-    for path in (own, everybodys):
-        path.parent.mkdir()
-        path.write_text(yaml.safe_dump({"url": "https://c:8443", "token_file": str(path.parent / "cli.token")}))
-    for name in ("DISTCLOUD_URL", "DISTCLOUD_TOKEN_FILE", "DISTCLOUD_CA"):
-        monkeypatch.delenv(name, raising=False)
-    assert client_settings((own, everybodys)).token_file == own.parent / "cli.token"
-    # Root may read any file: simulate the kernel's response to another user.
-    monkeypatch.setattr("distcloud.common.apiclient.os.access", lambda path, _: path != own)
-    assert client_settings((own, everybodys)).token_file == everybodys.parent / "cli.token"
-    monkeypatch.setenv("DISTCLOUD_TOKEN_FILE", "/mine")
-    assert client_settings((own, everybodys)).token_file == Path("/mine")
 
 
 def test_check_reports_configuration_errors(tmp_path: Path) -> None:
@@ -200,7 +194,3 @@ def test_version() -> None:
     from distcloud import __version__
 
     assert distcloud("--version").stdout.strip() == __version__
-
-
-def test_user_input_cannot_control_the_terminal() -> None:
-    assert harmless("a\x1b[2J\tb\r\nc\u202e") == "a?[2J b c?"

@@ -84,7 +84,7 @@ def test_waiting_job_gets_worker_on_postgresql(tmp_path: Path, postgres_url: str
         assert stage.at_rest()
 
     async def prepare() -> None:
-        database = Database(postgres_url)
+        database = Database(postgres_url, "scheduler")
         await database.migrate("distcloud.scheduler")
         async with database.begin() as session:
             session.add(GroupRow(name="atlas", keep_alive=20, default_image="worker", aliases={}))

@@ -77,7 +77,7 @@ def test_unreachable_queue_is_reported_and_retires_no_worker(tmp_path: Path) -> 
         assert pool.reachable and pool.unreachable_queues == world.unreachable
         assert (await call(stage, "GET", "/v1/status"))["pool"]["unreachable_queues"] == world.unreachable
         ready = await call(stage, "GET", "/readyz")
-        assert ready["status"] == "degraded" and [part["name"] for part in ready["parts"] if not part["ok"]] == ["queue far"]
+        assert ready["status"] == "degraded" and [part["name"] for part in ready["dependencies"] if not part["ok"]] == ["queue far"]
         world.unreachable = {}
         await stage.turns(30)
         assert stage.at_rest() and stage.engine.status().pool.unreachable_queues == {}

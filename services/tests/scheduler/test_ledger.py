@@ -31,7 +31,7 @@ POLICY = Policy(create_settle=60)
 
 def on(url: str, script: Callable[[Ledger, Database], Awaitable[None]]) -> None:
     async def main() -> None:
-        database = Database(url)
+        database = Database(url, "scheduler")
         await database.migrate("distcloud.scheduler")
         async with database.begin() as session:
             session.add(GroupRow(name="atlas", aliases={}))

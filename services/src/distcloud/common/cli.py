@@ -72,6 +72,13 @@ def engine_app(help: str, settings: type[EngineSettings], service: str) -> typer
             except OSError as error:
                 raise CommandError(f"{file}: cannot be created: {error.strerror}") from error
 
+    @app.command()
+    def report(as_json: AsJson = False) -> None:
+        """Show the engine's section of the site report: problems, tables and links."""
+        from .report import Report, print_report
+
+        show(settings.ENGINE, lambda api: api.get("/v1/report", Report), as_json, print_report)
+
     return app
 
 

@@ -36,7 +36,7 @@ SAFE_HEADERS = {
 }
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
-log = get_logger("distcloud.http")
+log = get_logger(__name__)
 
 
 class RateLimiter:

@@ -49,7 +49,7 @@ class LoopStatus:
     def stuck(self, monotonic: float, limit: float) -> str:
         """Why the loop counts as stuck; empty when it came round within `limit` seconds."""
         age = monotonic - self.turned
-        return f"the engine's loop is stuck: no cycle for {age:.0f} s" if age > limit else ""
+        return f"the engine's loop is stuck: no turn for {age:.0f} s" if age > limit else ""
 
 
 class ControlLoop:
@@ -96,7 +96,7 @@ class ControlLoop:
             async with self._database.exclusive("engine") as lock:
                 self.status.turned = self._monotonic()
                 if lock is None:
-                    self.status.waits_for = "another engine runs on this database; waiting for it to end"
+                    self.status.waits_for = "another engine runs on this database; waiting for it to stop"
                     log.info("waiting_for_lock")
                     await wait_for_any(stop, seconds=self._seconds)
                     continue
@@ -110,7 +110,7 @@ class ControlLoop:
     async def _lead(self, lock: Exclusive, stop: asyncio.Event) -> None:
         while not stop.is_set():
             if not await lock.held():
-                raise LockLost("the engine's lock on the database is lost (its connection broke); restart to take it again")
+                raise LockLost("lost the engine's lock on the database (its connection broke); restart the service to acquire it again")
             self._wake.clear()
             try:
                 await self.run_cycle()
@@ -137,7 +137,7 @@ class ControlLoop:
     def problem(self) -> str:
         """Why the engine is unhealthy; empty when it is healthy."""
         status = self.status
-        pending = "" if status.cycles else "the first cycle is not finished yet"
+        pending = "" if status.cycles else "the first cycle has not finished yet"
         return self.stuck() or status.waits_for or status.database or status.failure or pending
 
     def last_cycle_age(self) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -69,7 +70,8 @@ class LabeledGauge:
         self._gauge = gauge
         self._known: set[tuple[str, ...]] = set()
 
-    def set(self, values: Mapping[tuple[str, ...], float]) -> None:
+    def set(self, values: Mapping[Any, float]) -> None:
+        """`values` by tuples of label values."""
         for labels in self._known - set(values):
             self._gauge.labels(*labels).set(0)
         for labels, value in values.items():

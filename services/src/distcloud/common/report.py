@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import Field
+from rich.console import Console
 
 from .schemas import Response
+from .terminal import print_line, print_rows
 
 Cell = str | int | float | bool | None
 
@@ -40,3 +42,15 @@ class Report(Response):
     problems: Annotated[list[ReportProblem], Field(description="empty when there is nothing to do")]
     tables: list[ReportTable]
     links: list[ReportLink]
+
+
+def print_report(report: Report, out: Console) -> None:
+    """Print a report on a terminal or into a pipe."""
+    print_line(out, report.title)
+    for problem in report.problems:
+        print_line(out, f"! {problem.name}: {problem.detail}")
+    for table in report.tables:
+        print_line(out, table.title)
+        print_rows(out, [column.upper() for column in table.columns], table.rows)
+    for link in report.links:
+        print_line(out, f"{link.text}: {link.url}")

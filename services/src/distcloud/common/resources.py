@@ -92,9 +92,14 @@ async def write(
     return result
 
 
+def row_fields(row: Any, fields: Sequence[str]) -> dict[str, Any]:
+    """The named columns of a row."""
+    return {name: getattr(row, name) for name in fields}
+
+
 def row_state(row: Any, fields: Sequence[str]) -> dict[str, Any] | None:
     """The named columns of a row; None for no row."""
-    return None if row is None else {name: getattr(row, name) for name in fields}
+    return None if row is None else row_fields(row, fields)
 
 
 def store(session: AsyncSession, row: Any, state: State) -> None:

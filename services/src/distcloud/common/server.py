@@ -16,7 +16,7 @@ from .config import ConfigError, ListenSettings
 from .connections import CONNECTIONS, CONNECTIONS_PER_CLIENT, HANDSHAKE_SECONDS, HEADER_SECONDS, Admissions, Connection, client_of
 from .logs import get_logger
 
-log = get_logger("distcloud.server")
+log = get_logger(__name__)
 
 _ACCEPT_PAUSE = 0.2  # seconds to wait when the process has no file descriptor left
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ..common.files import write_if_changed
 from . import page, summary, tables
 
 _LATEST = 20
@@ -36,8 +37,8 @@ def render(
         raise typer.BadParameter(str(error)) from None
     out.mkdir(parents=True, exist_ok=True)
     changed = [
-        _write(out / "summary.json", json.dumps(made, indent=2, sort_keys=True) + "\n"),
-        _write(out / "index.html", page.render(made)),
+        write_if_changed(out / "summary.json", json.dumps(made, indent=2, sort_keys=True) + "\n"),
+        write_if_changed(out / "index.html", page.render(made)),
     ]
     typer.echo("changed" if any(changed) else "unchanged")
 
@@ -73,12 +74,3 @@ def _parsed(text: str, name: str) -> dict[str, Any]:
     except ValueError as error:
         raise typer.BadParameter(f"{name} is not JSON: {error}") from None
     return loaded
-
-
-def _write(path: Path, text: str) -> bool:
-    if path.exists() and path.read_text("utf-8") == text:
-        return False
-    new = path.with_name(path.name + ".new")
-    new.write_text(text, "utf-8")
-    new.replace(path)
-    return True

@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from .formatting import count, duration, size
+from ..common.pages import page_environment
+from ..common.times import duration
+from .formatting import count, size
 
 
 def render(summary: Mapping[str, Any]) -> str:
     """Return the page as HTML text."""
-    environment = Environment(
-        loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = page_environment(__package__)
     unreachable = {problem["kind"] for problem in summary["problems"]}
     environment.filters |= {"clock": _clock, "count": count, "duration": duration, "size": size}
     return environment.get_template("page.html.j2").render(**summary, unreachable=unreachable)

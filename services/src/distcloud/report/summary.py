@@ -15,11 +15,22 @@ from importlib import resources
 from typing import Any
 
 import jsonschema
+from pydantic import BaseModel, ValidationError
+
+from ..common.times import parse_timestamp
+from ..scheduler.api.schemas import StatusResponse, TotalsResponse, VmListResponse, VmResponse
 
 Json = Mapping[str, Any]
 
 # Source -> names of the commands that collect its facts.
 COMMANDS = {"pool": ("machines", "queue", "jobs"), "scheduler": ("status", "vms", "gone", "totals")}
+# Commands that print a response of the scheduler's API.
+SCHEMAS: Mapping[str, type[BaseModel]] = {
+    "status": StatusResponse,
+    "vms": VmListResponse,
+    "gone": VmListResponse,
+    "totals": TotalsResponse,
+}
 _TIMEOUT_EXIT_CODE = 124  # the exit code of timeout(1)
 _LATEST = 253_402_300_799  # the last second of the year 9999, the maximum of datetime
 
@@ -46,14 +57,14 @@ def build(raw: Json) -> dict[str, Any]:
     """Build the summary of collected facts.
 
     `raw` has: site, made_at, regions [{name, auth_url, error, images}], answers [{name, host, rc, stdout, stderr, msg}] of the commands
-    named in QUESTIONS, pool {collector, schedd, domain}, addresses [{name, url, what}]. A failed command is listed as a
+    named in COMMANDS, pool {collector, schedd, domain}, addresses [{name, url, what}]. A failed command is listed as a
     problem of the site. The results of several submit nodes for the same command are merged.
     """
     answers = _results(raw.get("answers") or ())
     facts = {name: answer.facts for name, answer in answers.items()}
-    living, gone = ((facts.get(name) or {}).get("vms", ()) for name in ("vms", "gone"))
-    vms = {vm["id"]: _vm(vm) for vm in (*living, *gone)}
-    status = facts.get("status") or {}
+    pages: list[VmListResponse] = [facts[name] for name in ("vms", "gone") if facts.get(name)]
+    vms = {vm.id: _vm(vm) for page in pages for vm in page.vms}
+    status: StatusResponse | None = facts.get("status")
     ever = _vms_ever(facts.get("totals"))
     regions = [_region(region, status, ever) for region in raw.get("regions") or ()]
     summary = {
@@ -84,12 +95,24 @@ class _CommandResult:
             text = answer.get("stdout") or ""
             try:
                 # HTCondor prints nothing at all for an empty result.
-                return cls(json.loads(text) if text.strip() else [], "")
+                facts = json.loads(text) if text.strip() else []
             except ValueError:
                 return cls(None, f"not JSON: {_one_line(text)}")
+            return cls._checked(facts, SCHEMAS.get(answer["name"]))
         if answer.get("rc") == _TIMEOUT_EXIT_CODE:
             return cls(None, "no answer in time")
         return cls(None, _one_line(answer.get("stderr") or answer.get("msg") or answer.get("stdout") or "no answer"))
+
+    @classmethod
+    def _checked(cls, facts: Any, model: type[BaseModel] | None) -> _CommandResult:
+        if model is None:
+            return cls(facts, "")
+        try:
+            return cls(model.model_validate(facts), "")
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(step) for step in first["loc"]) or "(top)"
+            return cls(None, f"unexpected output, field {where}: {first['msg']}; is the command of another version?")
 
 
 def _results(given: Iterable[Json]) -> dict[str, _CommandResult]:
@@ -129,13 +152,16 @@ def _certificates(given: Iterable[Json]) -> Iterable[tuple[str, str, str]]:
 
 
 def _problems(
-    regions: Iterable[Json], answers: Mapping[str, _CommandResult], status: Json, certificates: Iterable[tuple[str, str, str]]
+    regions: Iterable[Json],
+    answers: Mapping[str, _CommandResult],
+    status: StatusResponse | None,
+    certificates: Iterable[tuple[str, str, str]],
 ) -> list[dict[str, str]]:
     """Everything that needs attention, without duplicates."""
     found = [("region", region["name"], region["error"]) for region in regions if region["error"]]
     found += [(kind, kind, answers[name].error) for kind, names in COMMANDS.items() for name in names if name in answers]
-    if status and not status.get("healthy", True):
-        found.append(("scheduler", "scheduler", status.get("problem") or "unhealthy"))
+    if status is not None and not status.healthy:
+        found.append(("scheduler", "scheduler", status.problem or "unhealthy"))
     found += certificates
     queue = answers["queue"].facts if "queue" in answers else None
     if held := _in_state(queue, 5):
@@ -143,32 +169,32 @@ def _problems(
     return [{"kind": kind, "name": name, "what": _one_line(what)} for kind, name, what in dict.fromkeys(found) if what]
 
 
-def _vms_ever(totals: Json | None) -> Counter[str] | None:
+def _vms_ever(totals: TotalsResponse | None) -> Counter[str] | None:
     """The number of workers each region has ever had, live ones included; None if unknown."""
-    if not totals:
+    if totals is None:
         return None
     ever: Counter[str] = Counter()
-    for row in totals["vms"]:
-        ever[row["region"]] += sum(row["vms"].values())
+    for cloud in totals.vms:
+        ever[cloud.region] += sum(cloud.vms.values())
     return ever
 
 
-def _region(region: Json, status: Json, ever: Mapping[str, int] | None) -> dict[str, Any]:
+def _region(region: Json, status: StatusResponse | None, ever: Mapping[str, int] | None) -> dict[str, Any]:
     name = region["name"]
-    clouds = [cloud for cloud in status.get("clouds") or () if cloud["region"] == name]
+    clouds = [cloud for cloud in status.clouds if cloud.region == name] if status is not None else []
     return {
         "name": name,
         "auth_url": region.get("auth_url") or "",
         "reachable": not region.get("error"),
-        "error": _one_line(region.get("error") or "; ".join(dict.fromkeys(filter(None, (cloud.get("error", "") for cloud in clouds))))),
+        "error": _one_line(region.get("error") or "; ".join(dict.fromkeys(cloud.error for cloud in clouds if cloud.error))),
         "clouds": [
             {
-                "group": cloud["group"],
-                "name": cloud["cloud"],
-                "enabled": cloud["enabled"],
-                "reachable": cloud["reachable"],
-                "vms": sum((cloud.get("vms") or {}).values()),
-                "quota_vms": cloud.get("quota_vms"),
+                "group": cloud.group,
+                "name": cloud.cloud,
+                "enabled": cloud.enabled,
+                "reachable": cloud.reachable,
+                "vms": sum(cloud.vms.values()),
+                "quota_vms": cloud.quota_vms,
             }
             for cloud in clouds
         ],
@@ -230,22 +256,17 @@ def _moment(value: object) -> int | None:
     return number if number is not None and 0 <= number <= _LATEST else None
 
 
-def _vm(vm: Json) -> dict[str, Any]:
+def _vm(vm: VmResponse) -> dict[str, Any]:
     return {
-        "id": vm["id"],
-        "region": vm["region"],
-        "flavor": vm["flavor"],
-        "state": vm["state"],
-        "requested_at": _epoch(vm["requested_at"]),
-        "gone_at": _epoch(vm.get("gone_at")),
-        "group": vm.get("group", ""),
-        "reason": vm.get("reason", ""),
+        "id": vm.id,
+        "region": vm.region,
+        "flavor": vm.flavor,
+        "state": vm.state.value,
+        "requested_at": parse_timestamp(vm.requested_at),
+        "gone_at": parse_timestamp(vm.gone_at),
+        "group": vm.group,
+        "reason": vm.reason,
     }
-
-
-def _epoch(at: str | float | None) -> float | None:
-    """Convert ISO 8601 text of the scheduler's API to seconds since the epoch."""
-    return datetime.fromisoformat(at).timestamp() if isinstance(at, str) else at
 
 
 def _cluster_order(job_id: str) -> tuple[int, int]:

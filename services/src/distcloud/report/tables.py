@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..common.terminal import harmless
-from .formatting import count, duration, size
+from ..common.text import printable
+from ..common.times import duration
+from .formatting import count, size
 
 _GOOD, _BAD, _QUIET = "green", "bold red", "dim"
 _NO_WRAP = ("job", "worker", "waited", "lived", "state", "size")
@@ -21,19 +22,19 @@ _NO_WRAP = ("job", "worker", "waited", "lived", "state", "size")
 def show(summary: Mapping[str, Any], console: Console, *, limit: int | None = None) -> None:
     """Print all tables of the summary to the console; at most the last `limit` finished jobs and workers that are gone."""
     pool = summary["pool"]
-    console.print(Text(f"Site {harmless(summary['site']['name'])}", "bold"))
+    console.print(Text(f"Site {printable(summary['site']['name'])}", "bold"))
     for problem in summary["problems"]:
-        console.print(Text(f"! {harmless(problem['name'])}: {harmless(problem['what'])}", _BAD))
+        console.print(Text(f"! {printable(problem['name'])}: {printable(problem['what'])}", _BAD))
     for table in (_regions(summary), _images(summary), _jobs(summary, limit), _vms(summary, limit)):
         console.print(table)
         console.print()
     for address in summary["addresses"]:
         # Not in a table: folding would break an address that is copied.
-        console.print(Text(f"{harmless(address['name'])}: {harmless(address['what'])}", _QUIET), soft_wrap=True)
-        console.print(Text(f"  {harmless(address['url'])}"), soft_wrap=True)
+        console.print(Text(f"{printable(address['name'])}: {printable(address['what'])}", _QUIET), soft_wrap=True)
+        console.print(Text(f"  {printable(address['url'])}"), soft_wrap=True)
     console.print(
         Text(
-            f"Pool {harmless(pool['domain'])}: {count(pool['workers'])} workers, {count(pool['slots_claimed'])} claimed slots; jobs: "
+            f"Pool {printable(pool['domain'])}: {count(pool['workers'])} workers, {count(pool['slots_claimed'])} claimed slots; jobs: "
             f"{count(pool['jobs_idle'])} idle, {count(pool['jobs_running'])} running, {count(pool['jobs_held'])} held, "
             f"{count(pool['jobs_done'])} of the latest {len(summary['jobs'])} done"
         )
@@ -47,7 +48,7 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Tex
         table.add_column(column, overflow="fold", no_wrap=column in _NO_WRAP)
     for row in rows:
         # As Text: in a plain string rich would interpret markup.
-        table.add_row(*(Text(harmless(cell)) if isinstance(cell, str) else cell for cell in row))
+        table.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in row))
     return table
 
 

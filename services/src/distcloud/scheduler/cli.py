@@ -2,54 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from ..common.apiclient import ApiClient, CallError, client_settings
-from ..common.config import ConfigError
+from ..common.apiclient import ApiClient
+from ..common.cli import AsJson, engine_app, show
 from . import cli_tables
-from .settings import DEFAULT_PATH, load_settings
+from .api.schemas import ExplanationResponse, RetireResponse, StatusResponse, TotalsResponse, VmListResponse, VmResponse
+from .settings import SchedulerSettings
 
-MISCONFIGURED = 2
-FAILED = 1
+ENGINE = SchedulerSettings.ENGINE
+PAGE = 1000
 
-app = typer.Typer(no_args_is_help=True, help="The Cloud Scheduler: boots workers for waiting jobs.", pretty_exceptions_show_locals=False)
-
-Config = Annotated[Path, typer.Option("--config", help="Configuration file of the service.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the response of the API as JSON.")]
-
-
-@app.command()
-def run(config: Config = DEFAULT_PATH) -> None:
-    """Migrate the database, then run the service until it receives a stop signal."""
-    with report_errors():
-        _start("run", config)
-
-
-@app.command()
-def migrate(config: Config = DEFAULT_PATH) -> None:
-    """Migrate the database to the schema of this version."""
-    with report_errors():
-        _start("migrate", config)
-
-
-@app.command()
-def check(config: Config = DEFAULT_PATH) -> None:
-    """Validate a configuration file without reading the files that it names."""
-    with report_errors():
-        load_settings(config)
+app = engine_app("The Cloud Scheduler: boots workers for waiting jobs.", SchedulerSettings, "distcloud.scheduler.service")
 
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Show the status of the engine, the pool and each cloud."""
-    _print(lambda api: api.get("/v1/status"), as_json, cli_tables.status)
+    show(ENGINE, lambda api: api.get("/v1/status", StatusResponse), as_json, cli_tables.status)
 
 
 @app.command()
@@ -63,30 +35,31 @@ def vms(
 ) -> None:
     """List VMs, newest first."""
 
-    def fetch(api: ApiClient) -> dict[str, Any]:
-        found: list[Any] = []
+    def fetch(api: ApiClient) -> VmListResponse:
+        found: list[VmResponse] = []
         cursor: str | None = None
         while len(found) < limit:
-            page = api.get("/v1/vms", state=state, cloud=cloud, limit=min(1000, limit - len(found)), cursor=cursor)
-            found += page["vms"]
-            cursor = page["cursor"]
+            rest = min(PAGE, limit - len(found))
+            page = api.get("/v1/vms", VmListResponse, state=state, cloud=cloud, limit=rest, cursor=cursor)
+            found += page.vms
+            cursor = page.cursor
             if cursor is None:
                 break
-        return {"vms": found, "cursor": cursor}
+        return VmListResponse(vms=found, cursor=cursor)
 
-    _print(fetch, as_json, cli_tables.vms)
+    show(ENGINE, fetch, as_json, cli_tables.vms)
 
 
 @app.command()
 def totals(as_json: AsJson = False) -> None:
     """Count the current and former VMs of each cloud."""
-    _print(lambda api: api.get("/v1/totals"), as_json, cli_tables.totals)
+    show(ENGINE, lambda api: api.get("/v1/totals", TotalsResponse), as_json, cli_tables.totals)
 
 
 @app.command()
 def explain(job: Annotated[str, typer.Argument(help="CLUSTER.PROC, as condor_q shows it.")], as_json: AsJson = False) -> None:
     """Explain for each cloud why a job waits."""
-    _print(lambda api: api.get("/v1/explain", job=job), as_json, cli_tables.explanation)
+    show(ENGINE, lambda api: api.get("/v1/explain", ExplanationResponse, job=job), as_json, cli_tables.explanation)
 
 
 @app.command()
@@ -94,40 +67,4 @@ def retire(vm: Annotated[str, typer.Argument(help="Id of the VM (vm-...).")], as
     """Retire a VM: it finishes its jobs and is then deleted."""
     if not vm.startswith("vm-") or "/" in vm:
         raise typer.BadParameter("should be the id of a VM, such as vm-abcdefghijklmnop")
-    _print(lambda api: api.post(f"/v1/vms/{vm}/retire"), as_json, cli_tables.retired)
-
-
-def _print(fetch: Callable[[ApiClient], Any], as_json: bool, table: Callable[[Any, Console], None]) -> None:
-    with report_errors(), ApiClient(client_settings()) as api:
-        answer = fetch(api)
-    if as_json:
-        typer.echo(json.dumps(answer, indent=2))
-    else:
-        table(answer, cli_tables.console())
-
-
-def _start(what: Literal["run", "migrate"], config: Path) -> None:
-    """Start the service. Its code is imported only here: it needs HTCondor's bindings, which the other commands do not."""
-    from ..common.logs import configure
-
-    settings = load_settings(config)
-    configure(settings.log)
-    from . import service
-
-    try:
-        service.run(settings) if what == "run" else service.migrate(settings)
-    except service.ServiceError as error:
-        raise ConfigError(str(error)) from error
-
-
-@contextmanager
-def report_errors() -> Iterator[None]:
-    """Report expected errors on standard error instead of a traceback."""
-    try:
-        yield
-    except ConfigError as error:
-        typer.echo(f"distcloud: {error}", err=True)
-        raise typer.Exit(MISCONFIGURED) from error
-    except CallError as error:
-        typer.echo(f"distcloud: {error}", err=True)
-        raise typer.Exit(FAILED) from error
+    show(ENGINE, lambda api: api.post(f"/v1/vms/{vm}/retire", RetireResponse), as_json, cli_tables.retired)

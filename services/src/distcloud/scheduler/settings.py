@@ -4,27 +4,13 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from ..common.config import ServiceSettings, Settings, load
+from ..common.config import EngineSettings, Scope, Settings
+from .authorization import SCOPES
 from .domain.model import Policy
-
-DEFAULT_PATH = Path("/etc/distcloud/scheduler.yml")
-
-
-class DatabaseSettings(Settings):
-    """Database of catalog and ledger: sqlite:////absolute/path or postgresql://user:password@host/name."""
-
-    url: str = "sqlite:////var/lib/distcloud/scheduler/scheduler.db"
-
-    @field_validator("url")
-    @classmethod
-    def _supported_scheme(cls, url: str) -> str:
-        if not url.startswith(("sqlite:///", "postgresql://")):
-            raise ValueError("should start with sqlite:/// (followed by an absolute path) or postgresql://")
-        return url
 
 
 class PoolSettings(Settings):
@@ -45,17 +31,16 @@ class PoolSettings(Settings):
         return names
 
 
-class SchedulerSettings(ServiceSettings):
+class SchedulerSettings(EngineSettings):
     """All settings of the scheduler; durations are seconds."""
 
-    database: DatabaseSettings = DatabaseSettings()
-    state_directory: Path = Path("/var/lib/distcloud/scheduler")
-    encryption_key_file: Path = Path("/etc/distcloud/scheduler.key")
+    ENGINE: ClassVar[str] = "scheduler"
+    SCOPES: ClassVar[tuple[Scope, ...]] = SCOPES
+
     pool: PoolSettings
     condor_host: str = Field(min_length=1, description="name of the central manager as seen by workers")
     central_address: str | None = Field(default=None, description="address of the central manager, if workers cannot resolve its name")
     minter_socket: Path = Path("/run/distcloud/minter.sock")
-    cycle_seconds: float = Field(default=5.0, ge=0.1, le=3600)
     policy: Policy = Policy()
 
     @field_validator("policy", mode="before")
@@ -80,8 +65,3 @@ class SchedulerSettings(ServiceSettings):
                 "policy.max_vm_age should be greater than policy.drain_timeout, or every worker would be drained as soon as it is created"
             )
         return self
-
-
-def load_settings(path: Path | str = DEFAULT_PATH) -> SchedulerSettings:
-    """Load and validate the scheduler's configuration. Raises ConfigError."""
-    return load(path, SchedulerSettings)

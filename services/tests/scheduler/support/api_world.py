@@ -17,7 +17,7 @@ from distcloud.common.auth import digest_of
 from distcloud.common.config import check
 from distcloud.common.database import Database
 from distcloud.common.secretbox import SecretBox
-from distcloud.scheduler.api import create_app
+from distcloud.scheduler.api.app import create_app
 from distcloud.scheduler.catalog.catalog import Catalog
 from distcloud.scheduler.domain.model import PlanInputs, Resources, Vm, VmState
 from distcloud.scheduler.domain.records import VmDetail, VmPage, VmTotals
@@ -143,7 +143,7 @@ async def make_api(folder: Path, url: str | None = None, **changes: Any) -> Api:
     key = folder / "key"
     if not key.exists():
         SecretBox.create_file(key)
-    database = Database(url or f"sqlite:///{folder}/api.db")
+    database = Database(url or f"sqlite:///{folder}/api.db", "scheduler")
     await database.migrate("distcloud.scheduler")
     engine = FakeEngine()
     catalog = Catalog(database, SecretBox.from_file(key), engine.wake)

@@ -373,7 +373,7 @@ class KillableDatabase(Database):
     """A database where the scheduler can be killed before each write transaction, and after its commit."""
 
     def __init__(self, url: str, world: FakeWorld) -> None:
-        super().__init__(url)
+        super().__init__(url, "scheduler")
         self._world = world
 
     async def run(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:

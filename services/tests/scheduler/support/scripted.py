@@ -9,7 +9,7 @@ from typing import Any
 
 from httpx2 import ASGITransport, AsyncClient
 
-from distcloud.scheduler.api import create_app
+from distcloud.scheduler.api.app import create_app
 from distcloud.scheduler.catalog.catalog import Catalog
 from distcloud.scheduler.store.tables import CloudRow, GroupRow
 

@@ -30,7 +30,7 @@ async def migrated(folder: Path, cloud_names: Sequence[str] = ("east",), *, max_
     name = f"{'-'.join(cloud_names)}-{max_vms}-{enabled}"
     original = folder / f"template-{name}.db"
     if not original.exists():
-        database = Database(f"sqlite:///{original}")
+        database = Database(f"sqlite:///{original}", "scheduler")
         await database.migrate("distcloud.scheduler")
         async with database.begin() as session:
             session.add(GroupRow(name="atlas", keep_alive=20, default_image="worker", aliases={}))

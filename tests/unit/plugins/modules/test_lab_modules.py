@@ -17,7 +17,7 @@ from module_harness import run_module
 
 @pytest.fixture
 def bake_by(tmp_path, monkeypatch):
-    """Installs a script that bakes in place of unshare and its children; locks are in tmp_path / "locks"."""
+    """Installs a script that bakes in place of unshare and what that starts; locks are in tmp_path / "locks"."""
     programs = tmp_path / "bin"
     programs.mkdir()
     monkeypatch.setattr(outer, "LOCKS", str(tmp_path / "locks"))
@@ -94,7 +94,7 @@ def test_concurrent_bake_is_not_purged(tmp_path, monkeypatch):
 
 
 def test_bake_timeout_is_reported_and_kills_everything(bake_by, tmp_path):
-    """If only the parent were killed, its children would keep writing into the tree that the next run creates."""
+    """Its children, whose parent alone would be killed, would go on writing into the tree that the next run recreates."""
     cache, child = tmp_path / "cache", tmp_path / "child"
     bake_by(f"#!/bin/sh\nsleep 600 &\necho $! > {child}.new\nmv {child}.new {child}\nwait\n")
     params = {"images": {"small": {}}, "mirror": "http://mirror.example.org/debian", "cache": str(cache)}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Module openstack_host_ready: old heartbeats do not count, and messages name what is missing."""
+"""Module openstack_host_ready: an old heartbeat does not count, and what is missing is named."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Module region_credential on replayed HTTP: create, complete after a crash, rotate, prune and remove credentials."""
+"""region_credential: created once, replaced only on request, completed after a crash, rotated, pruned, removed, on replayed HTTP."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_lost_file_is_reported_and_nothing_created(path: Path) -> None:
     assert result.failed and result.data["failure"]["code"] == "lost" and "rotate_credentials" in result.data["msg"]
 
 
-def test_credential_missing_in_keystone_is_recreated(path: Path) -> None:
+def test_one_that_vanished_from_keystone_is_recreated(path: Path) -> None:
     store(path, 2)
     with replay(listing(), creation(3), *TRIED):
         result = run(path)
@@ -275,7 +275,7 @@ def test_rotated_then_pruned(path: Path, check: bool, diff: bool) -> None:
     assert document["application_credential_id"] == ("c1" if check else "c2")
     if check:
         return
-    with replay(listing(entry(1), entry(2))):  # run again before the handover: completed, not started again
+    with replay(listing(entry(1), entry(2))):  # asked again before the hand-over: completed, not restarted
         assert not run(path, state="rotated").changed
     with replay(listing(entry(1), entry(2))):
         assert run(path, check=True, diff=diff, state="pruned").changed

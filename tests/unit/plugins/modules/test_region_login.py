@@ -44,7 +44,7 @@ def test_login_failures_name_the_cause(url: str, answer: dict[str, t.Any], code:
     assert "the-accounts-password" not in result.raw
 
 
-def test_html_page_is_rejected_as_keystone() -> None:
+def test_html_page_is_not_taken_for_keystone() -> None:
     with requests_mock.Mocker() as mocker:
         mocker.register_uri("GET", requests_mock.ANY, text="<html>Log in to the dashboard</html>")
         mocker.register_uri("POST", requests_mock.ANY, status_code=404)

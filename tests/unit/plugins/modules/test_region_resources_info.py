@@ -53,7 +53,7 @@ def test_all_missing_resources_are_reported() -> None:
     assert all(lack["ask"] for lack in result.data["region"]["missing"])
 
 
-def test_error_names_non_numeric_quota() -> None:
+def test_invalid_quota_is_named() -> None:
     with replay() as region:
         result = run_module(RegionResourcesInfo, {**LOGIN, "expected": {"quotas": {"compute": {"cores": "many"}}}})
     assert result.failed and result.data["failure"]["details"]["field"] == "expected.quotas.compute.cores" and not region.seen

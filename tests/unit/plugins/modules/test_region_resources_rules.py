@@ -86,7 +86,7 @@ def test_foreign_user_loses_roles_only_in_our_project(ours: bool, check: bool) -
     assert ("user site keeps its roles (member) on project site" in result.raw) is not ours
 
 
-def test_missing_password_file_gives_no_password(tmp_path: Path) -> None:
+def test_missing_password_file_counts_as_no_password(tmp_path: Path) -> None:
     spec = {"project": {"name": "site"}, "users": [{"name": "site", "password_file": str(tmp_path / "none")}]}
     with replay(DOMAIN, PROJECT, Call("GET", "identity", "/users", {"users": []})):
         assert run(spec, check=True).changed
@@ -134,8 +134,8 @@ def test_refusal_names_volumes_if_region_has_cinder(check: bool) -> None:
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_shared_network_or_group_prevents_removal(check: bool) -> None:
-    """Not even the unused key pair; the port of our own router does not count as use by others."""
+def test_a_tenant_whose_network_or_group_others_use_removes_nothing(check: bool) -> None:
+    """Its key pair neither, which nobody uses; the port of our own router does not block it."""
     group = {"id": "g1", "name": "workers", "description": "[distcloud]", "security_group_rules": []}
     ours = {"id": "a5", "device_owner": "network:router_interface", "device_id": "q1"}
     in_group = {"id": "a6", "name": "their-port", "device_owner": "compute:nova", "device_id": "v9", "security_groups": ["g1"]}

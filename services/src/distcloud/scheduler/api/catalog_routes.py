@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
 from ...common.app import CallerDep
+from ...common.schemas import NAME
 from ..catalog.catalog import Catalog
-from ..catalog.schemas import NAME, ChangeResponse, CloudRequest, GroupRequest, MetadataRequest
+from ..catalog.schemas import (
+    CloudChange,
+    CloudRequest,
+    CloudResponse,
+    GroupChange,
+    GroupRequest,
+    GroupResponse,
+    MetadataChange,
+    MetadataRequest,
+    MetadataResponse,
+)
 
 GroupName = Annotated[str, Path(pattern=NAME, description="name of a group")]
 CloudName = Annotated[str, Path(pattern=NAME, description="name of a cloud, unique within its group")]
@@ -29,19 +40,19 @@ def _groups(router: APIRouter, catalog: Catalog) -> None:
     path = "/groups/{group}"
 
     @router.get("/groups", tags=["catalog"], summary="List the groups that the token may read")
-    async def list_groups(caller: CallerDep) -> list[dict[str, Any]]:
+    async def list_groups(caller: CallerDep) -> list[GroupResponse]:
         return await catalog.groups(caller)
 
     @router.get(path, tags=["catalog"], summary="Get a group")
-    async def get_group(caller: CallerDep, group: GroupName) -> dict[str, Any]:
+    async def get_group(caller: CallerDep, group: GroupName) -> GroupResponse:
         return await catalog.group(caller, group)
 
     @router.put(path, tags=["catalog"], summary="Create (cloud_admin only) or update a group")
-    async def put_group(caller: CallerDep, group: GroupName, patch: GroupRequest, dry_run: DryRun = False) -> ChangeResponse:
+    async def put_group(caller: CallerDep, group: GroupName, patch: GroupRequest, dry_run: DryRun = False) -> GroupChange:
         return await catalog.put_group(caller, group, patch.explicit_fields(), dry_run=dry_run)
 
     @router.delete(path, tags=["catalog"], summary="Delete a group without clouds (cloud_admin only)")
-    async def delete_group(caller: CallerDep, group: GroupName, dry_run: DryRun = False) -> ChangeResponse:
+    async def delete_group(caller: CallerDep, group: GroupName, dry_run: DryRun = False) -> GroupChange:
         return await catalog.delete_group(caller, group, dry_run=dry_run)
 
 
@@ -49,21 +60,19 @@ def _clouds(router: APIRouter, catalog: Catalog) -> None:
     path = "/groups/{group}/clouds/{cloud}"
 
     @router.get("/groups/{group}/clouds", tags=["catalog"], summary="List the clouds of a group")
-    async def list_clouds(caller: CallerDep, group: GroupName) -> list[dict[str, Any]]:
+    async def list_clouds(caller: CallerDep, group: GroupName) -> list[CloudResponse]:
         return await catalog.clouds(caller, group)
 
     @router.get(path, tags=["catalog"], summary="Get a cloud")
-    async def get_cloud(caller: CallerDep, group: GroupName, cloud: CloudName) -> dict[str, Any]:
+    async def get_cloud(caller: CallerDep, group: GroupName, cloud: CloudName) -> CloudResponse:
         return await catalog.cloud(caller, group, cloud)
 
     @router.put(path, tags=["catalog"], summary="Create (disabled) or update a cloud")
-    async def put_cloud(
-        caller: CallerDep, group: GroupName, cloud: CloudName, patch: CloudRequest, dry_run: DryRun = False
-    ) -> ChangeResponse:
+    async def put_cloud(caller: CallerDep, group: GroupName, cloud: CloudName, patch: CloudRequest, dry_run: DryRun = False) -> CloudChange:
         return await catalog.put_cloud(caller, group, cloud, patch.explicit_fields(), dry_run=dry_run)
 
     @router.delete(path, tags=["catalog"], summary="Delete a cloud without VMs")
-    async def delete_cloud(caller: CallerDep, group: GroupName, cloud: CloudName, dry_run: DryRun = False) -> ChangeResponse:
+    async def delete_cloud(caller: CallerDep, group: GroupName, cloud: CloudName, dry_run: DryRun = False) -> CloudChange:
         return await catalog.delete_cloud(caller, group, cloud, dry_run=dry_run)
 
 
@@ -73,39 +82,39 @@ def _metadata(router: APIRouter, catalog: Catalog) -> None:
     of_cloud = "/groups/{group}/clouds/{cloud}/metadata"
 
     @router.get(of_group, tags=["catalog"], summary="List the metadata parts of a group")
-    async def list_group_parts(caller: CallerDep, group: GroupName) -> list[dict[str, Any]]:
+    async def list_group_parts(caller: CallerDep, group: GroupName) -> list[MetadataResponse]:
         return await catalog.parts(caller, group, "")
 
     @router.get(of_group + "/{name}", tags=["catalog"], summary="Get a metadata part of a group")
-    async def get_group_part(caller: CallerDep, group: GroupName, name: PartName) -> dict[str, Any]:
+    async def get_group_part(caller: CallerDep, group: GroupName, name: PartName) -> MetadataResponse:
         return await catalog.part(caller, group, "", name)
 
     @router.put(of_group + "/{name}", tags=["catalog"], summary="Create or update a metadata part of a group")
     async def put_group_part(
         caller: CallerDep, group: GroupName, name: PartName, patch: MetadataRequest, dry_run: DryRun = False
-    ) -> ChangeResponse:
+    ) -> MetadataChange:
         return await catalog.put_part(caller, group, "", name, patch.explicit_fields(), dry_run=dry_run)
 
     @router.delete(of_group + "/{name}", tags=["catalog"], summary="Delete a metadata part of a group")
-    async def delete_group_part(caller: CallerDep, group: GroupName, name: PartName, dry_run: DryRun = False) -> ChangeResponse:
+    async def delete_group_part(caller: CallerDep, group: GroupName, name: PartName, dry_run: DryRun = False) -> MetadataChange:
         return await catalog.delete_part(caller, group, "", name, dry_run=dry_run)
 
     @router.get(of_cloud, tags=["catalog"], summary="List the metadata parts of a cloud")
-    async def list_cloud_parts(caller: CallerDep, group: GroupName, cloud: CloudName) -> list[dict[str, Any]]:
+    async def list_cloud_parts(caller: CallerDep, group: GroupName, cloud: CloudName) -> list[MetadataResponse]:
         return await catalog.parts(caller, group, cloud)
 
     @router.get(of_cloud + "/{name}", tags=["catalog"], summary="Get a metadata part of a cloud")
-    async def get_cloud_part(caller: CallerDep, group: GroupName, cloud: CloudName, name: PartName) -> dict[str, Any]:
+    async def get_cloud_part(caller: CallerDep, group: GroupName, cloud: CloudName, name: PartName) -> MetadataResponse:
         return await catalog.part(caller, group, cloud, name)
 
     @router.put(of_cloud + "/{name}", tags=["catalog"], summary="Create or update a metadata part of a cloud")
     async def put_cloud_part(
         caller: CallerDep, group: GroupName, cloud: CloudName, name: PartName, patch: MetadataRequest, dry_run: DryRun = False
-    ) -> ChangeResponse:
+    ) -> MetadataChange:
         return await catalog.put_part(caller, group, cloud, name, patch.explicit_fields(), dry_run=dry_run)
 
     @router.delete(of_cloud + "/{name}", tags=["catalog"], summary="Delete a metadata part of a cloud")
     async def delete_cloud_part(
         caller: CallerDep, group: GroupName, cloud: CloudName, name: PartName, dry_run: DryRun = False
-    ) -> ChangeResponse:
+    ) -> MetadataChange:
         return await catalog.delete_part(caller, group, cloud, name, dry_run=dry_run)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from ...common.auth import Caller
 from ...common.problems import Problem
@@ -18,6 +17,7 @@ from ..planning.planner import plan_from
 from ..pool.base import PoolUnavailable
 from ..pool.demand import GRID, LOCAL, SCHEDULER
 from . import responses
+from .schemas import ExplanationResponse
 
 STATUS = {1: "idle", 2: "running", 3: "removed", 4: "completed", 5: "held", 6: "transferring output", 7: "suspended"}
 _NO_WORKER = {
@@ -35,7 +35,7 @@ class Explainer:
         self._matcher = matcher
         self._lock = asyncio.Lock()
 
-    async def explain(self, caller: Caller, job: str) -> dict[str, Any]:
+    async def explain(self, caller: Caller, job: str) -> ExplanationResponse:
         """Raises Problem 404 for a job that is unknown or of a group the caller may not read, 503 if the pool does not answer."""
         try:
             async with self._lock:  # the engine uses the same subprocess to query the queue
@@ -53,13 +53,13 @@ class Explainer:
                     sentence, judged = await asyncio.to_thread(self._judge, inputs, inputs.demand, self._view.last_plan())
             except MatchingUnavailable as error:
                 raise Problem(503, "matching", str(error), headers={"Retry-After": "10"}) from error
-        return {
-            "job": inputs.job,
-            "status": STATUS.get(inputs.status or 0, "unknown"),
-            "demand": None if inputs.demand is None else responses.demand_response(inputs.demand),
-            "summary": _summary(inputs) or sentence,
-            "clouds": [responses.explanation_response(explanation) for explanation in judged],
-        }
+        return ExplanationResponse(
+            job=inputs.job,
+            status=STATUS.get(inputs.status or 0, "unknown"),
+            demand=None if inputs.demand is None else responses.demand_response(inputs.demand),
+            summary=_summary(inputs) or sentence,
+            clouds=[responses.explanation_response(explanation) for explanation in judged],
+        )
 
     def _judge(self, inputs: ExplainInputs, job: Demand, last: PlanRecord | None) -> tuple[str, list[Explanation]]:
         """The last plan's decision on jobs like this one; for a job that is newer than the plan, the result of a plan for it alone."""

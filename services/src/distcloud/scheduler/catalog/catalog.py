@@ -6,24 +6,26 @@ Every change returns the state before and after; a dry run computes the same res
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 from sqlalchemy import func, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ...common.auth import Caller
 from ...common.database import Database
 from ...common.problems import Problem
+from ...common.resources import merge_patch, row_fields, row_state, store, write
 from ...common.secretbox import SecretBox, SecretError
+from ..authorization import is_cloud_admin, require_cloud_admin, require_group_admin
 from ..domain.model import VmState
 from ..store.tables import CloudRow, GroupRow, MetadataRow, VmRow
 from . import merge
 from .merge import CLOUD_DEFAULTS, GROUP_DEFAULTS, METADATA_DEFAULTS, redacted
-from .schemas import ChangeResponse
+from .schemas import CloudChange, CloudResponse, GroupChange, GroupResponse, MetadataChange, MetadataResponse
 
-Work = Callable[[AsyncSession], Awaitable[ChangeResponse]]
+C = TypeVar("C", GroupChange, CloudChange, MetadataChange)
+PartKey = tuple[str, str, str]  # group, cloud (empty for a part of the group), name
 
 GROUP_FIELDS = tuple(GROUP_DEFAULTS)
 CLOUD_FIELDS = ("region", *CLOUD_DEFAULTS)
@@ -48,70 +50,70 @@ class Catalog:
 
     # Groups
 
-    async def groups(self, caller: Caller) -> list[dict[str, Any]]:
+    async def groups(self, caller: Caller) -> list[GroupResponse]:
         async with self._database.read() as session:
             rows = (await session.scalars(select(GroupRow).order_by(GroupRow.name))).all()
-        return [_group(row) for row in rows if caller.sees(row.name)]
+        return [_group(row.name, row_fields(row, GROUP_FIELDS)) for row in rows if caller.sees(row.name)]
 
-    async def group(self, caller: Caller, name: str) -> dict[str, Any]:
-        caller.must_see(name)
+    async def group(self, caller: Caller, name: str) -> GroupResponse:
+        caller.require_group(name)
         async with self._database.read() as session:
-            return _group(await _existing_group(session, name))
+            return _group(name, row_fields(await _existing_group(session, name), GROUP_FIELDS))
 
-    async def put_group(self, caller: Caller, name: str, patch: dict[str, Any], *, dry_run: bool) -> ChangeResponse:
-        caller.must_manage(name)
+    async def put_group(self, caller: Caller, name: str, patch: dict[str, Any], *, dry_run: bool) -> GroupChange:
+        require_group_admin(caller, name)
 
-        async def work(session: AsyncSession) -> ChangeResponse:
+        async def work(session: AsyncSession) -> GroupChange:
             row = await session.get(GroupRow, name)
             if row is None:
-                caller.must_be_cloud_admin(f"creating group {name}")
-            before = _fields(row, GROUP_FIELDS)
-            after = merge.merge_patch(before, patch, GROUP_DEFAULTS, ())
+                require_cloud_admin(caller, f"creating group {name}")
+            before = row_state(row, GROUP_FIELDS)
+            after = merge_patch(before, patch, GROUP_DEFAULTS)
             if before != after and not dry_run:
-                _write(session, row or GroupRow(name=name), after)
-            return _response({"name": name}, before, after)
+                store(session, row or GroupRow(name=name), after)
+            return _group_change(name, before, after)
 
-        return await self._run(work, dry_run)
+        return await self._write(work, dry_run)
 
-    async def delete_group(self, caller: Caller, name: str, *, dry_run: bool) -> ChangeResponse:
-        caller.must_be_cloud_admin(f"deleting group {name}")
+    async def delete_group(self, caller: Caller, name: str, *, dry_run: bool) -> GroupChange:
+        require_cloud_admin(caller, f"deleting group {name}")
 
-        async def work(session: AsyncSession) -> ChangeResponse:
+        async def work(session: AsyncSession) -> GroupChange:
             row = await session.get(GroupRow, name)
             if row is None:
-                return ChangeResponse(changed=False, before=None, after=None, changed_secrets=[])
+                return GroupChange(changed=False, before=None, after=None, changed_secrets=[])
             clouds = (await session.scalars(select(CloudRow.name).where(CloudRow.group_name == name).order_by(CloudRow.name))).all()
             if clouds:
                 raise Problem(409, "group-in-use", f"group {name} still has clouds {', '.join(clouds)}; delete them first")
             await self._must_be_empty(session, name, None)
-            response = _response({"name": name}, _fields(row, GROUP_FIELDS), None)
+            response = _group_change(name, row_state(row, GROUP_FIELDS), None)
             if not dry_run:
                 await _drop_metadata(session, name, None)
                 await session.delete(row)
             return response
 
-        return await self._run(work, dry_run)
+        return await self._write(work, dry_run)
 
     # Clouds
 
-    async def clouds(self, caller: Caller, group: str) -> list[dict[str, Any]]:
-        caller.must_see(group)
+    async def clouds(self, caller: Caller, group: str) -> list[CloudResponse]:
+        caller.require_group(group)
         async with self._database.read() as session:
             await _existing_group(session, group)
             rows = (await session.scalars(select(CloudRow).where(CloudRow.group_name == group).order_by(CloudRow.name))).all()
         return [self._cloud(row) for row in rows]
 
-    async def cloud(self, caller: Caller, group: str, name: str) -> dict[str, Any]:
-        caller.must_see(group)
+    async def cloud(self, caller: Caller, group: str, name: str) -> CloudResponse:
+        caller.require_group(group)
         async with self._database.read() as session:
             return self._cloud(await _existing_cloud(session, group, name))
 
-    async def put_cloud(self, caller: Caller, group: str, name: str, patch: dict[str, Any], *, dry_run: bool) -> ChangeResponse:
-        caller.must_manage(group)
+    async def put_cloud(self, caller: Caller, group: str, name: str, patch: dict[str, Any], *, dry_run: bool) -> CloudChange:
+        require_group_admin(caller, group)
         if patch.get("enabled") is not None:
-            caller.must_be_cloud_admin(f"setting enabled of cloud {group}/{name}")
+            require_cloud_admin(caller, f"setting enabled of cloud {group}/{name}")
 
-        async def work(session: AsyncSession) -> ChangeResponse:
+        async def work(session: AsyncSession) -> CloudChange:
             await _existing_group(session, group)
             row = await session.get(CloudRow, (group, name), with_for_update=not dry_run)
             before = _cloud_state(row)
@@ -123,109 +125,99 @@ class Catalog:
             )
             enabled = before is not None and before["enabled"]
             if location_fields and enabled:
-                caller.must_be_cloud_admin(f"changing {', '.join(location_fields)} of cloud {group}/{name}, which is enabled,")
+                require_cloud_admin(caller, f"changing {', '.join(location_fields)} of cloud {group}/{name}, which is enabled,")
             if credential_fields and enabled and row is not None and row.project is None:
                 # Once the project is known, login refuses a credential of another one (`Credential.check_project`).
                 unknown_project = "which is enabled and whose project is not known yet,"
-                caller.must_be_cloud_admin(f"changing {', '.join(credential_fields)} of cloud {group}/{name}, {unknown_project}")
+                require_cloud_admin(caller, f"changing {', '.join(credential_fields)} of cloud {group}/{name}, {unknown_project}")
             changed = before != merged.state or bool(merged.changed_secrets) or set(stored) != set(merged.secrets)
             if changed and not dry_run:
                 row = row or CloudRow(group_name=group, name=name)
                 if merged.changed_secrets or set(stored) != set(merged.secrets):
                     row.auth_secrets = self._box.seal(json.dumps(merged.secrets, sort_keys=True))
-                _write(session, row, merged.state)
-                if caller.is_cloud_admin and (location_fields or credential_fields or (merged.state["enabled"] and not enabled)):
+                store(session, row, merged.state)
+                if is_cloud_admin(caller) and (location_fields or credential_fields or (merged.state["enabled"] and not enabled)):
                     row.project = None  # the project of the new credential is the intended one
-            key = {"group": group, "name": name}
-            return ChangeResponse(
+            return CloudChange(
                 changed=changed,
-                before=None if before is None else {**key, **redacted(before, stored)},
-                after={**key, **redacted(merged.state, merged.secrets)},
+                before=None if before is None else _cloud(group, name, before, stored),
+                after=_cloud(group, name, merged.state, merged.secrets),
                 changed_secrets=list(merged.changed_secrets),
             )
 
-        return await self._run(work, dry_run)
+        return await self._write(work, dry_run)
 
-    async def delete_cloud(self, caller: Caller, group: str, name: str, *, dry_run: bool) -> ChangeResponse:
-        caller.must_manage(group)
+    async def delete_cloud(self, caller: Caller, group: str, name: str, *, dry_run: bool) -> CloudChange:
+        require_group_admin(caller, group)
 
-        async def work(session: AsyncSession) -> ChangeResponse:
+        async def work(session: AsyncSession) -> CloudChange:
             # Locked against `Ledger.request` and `adopt`: a VM inserted after the count would be left without an account.
             row = await session.get(CloudRow, (group, name), with_for_update=not dry_run)
             if row is None:
-                return ChangeResponse(changed=False, before=None, after=None, changed_secrets=[])
+                return CloudChange(changed=False, before=None, after=None, changed_secrets=[])
             await self._must_be_empty(session, group, name)
             before = self._cloud(row)
             if not dry_run:
                 await _drop_metadata(session, group, name)
                 await session.delete(row)
-            return ChangeResponse(changed=True, before=before, after=None, changed_secrets=[])
+            return CloudChange(changed=True, before=before, after=None, changed_secrets=[])
 
-        return await self._run(work, dry_run)
+        return await self._write(work, dry_run)
 
     # Metadata
 
-    async def parts(self, caller: Caller, group: str, cloud: str) -> list[dict[str, Any]]:
+    async def parts(self, caller: Caller, group: str, cloud: str) -> list[MetadataResponse]:
         """The metadata parts of a group (`cloud` empty) or of one of its clouds, in the order workers receive them."""
-        caller.must_see(group)
+        caller.require_group(group)
         async with self._database.read() as session:
             await _existing_owner(session, group, cloud)
             chosen = select(MetadataRow).where(MetadataRow.group_name == group, MetadataRow.cloud == cloud)
             rows = (await session.scalars(chosen.order_by(MetadataRow.priority, MetadataRow.name))).all()
-        return [_part(row) for row in rows]
+        return [_part((group, cloud, row.name), row_fields(row, METADATA_FIELDS)) for row in rows]
 
-    async def part(self, caller: Caller, group: str, cloud: str, name: str) -> dict[str, Any]:
-        caller.must_see(group)
+    async def part(self, caller: Caller, group: str, cloud: str, name: str) -> MetadataResponse:
+        caller.require_group(group)
         async with self._database.read() as session:
             await _existing_owner(session, group, cloud)
             row = await session.get(MetadataRow, (group, cloud, name))
         if row is None:
             raise Problem(404, "no-such-metadata", f"{_owner(group, cloud)} has no metadata part {name}")
-        return _part(row)
+        return _part((group, cloud, name), row_fields(row, METADATA_FIELDS))
 
-    async def put_part(self, caller: Caller, group: str, cloud: str, name: str, patch: dict[str, Any], *, dry_run: bool) -> ChangeResponse:
-        caller.must_manage(group)
+    async def put_part(self, caller: Caller, group: str, cloud: str, name: str, patch: dict[str, Any], *, dry_run: bool) -> MetadataChange:
+        require_group_admin(caller, group)
 
-        async def work(session: AsyncSession) -> ChangeResponse:
+        async def work(session: AsyncSession) -> MetadataChange:
             await _existing_owner(session, group, cloud)
             row = await session.get(MetadataRow, (group, cloud, name))
-            before = _fields(row, METADATA_FIELDS)
+            before = row_state(row, METADATA_FIELDS)
             after = merge.merge_metadata(before, patch)
             if before != after and not dry_run:
-                _write(session, row or MetadataRow(group_name=group, cloud=cloud, name=name), after)
-            return _response(_part_key(group, cloud, name), before, after)
+                store(session, row or MetadataRow(group_name=group, cloud=cloud, name=name), after)
+            return _part_change((group, cloud, name), before, after)
 
-        return await self._run(work, dry_run)
+        return await self._write(work, dry_run)
 
-    async def delete_part(self, caller: Caller, group: str, cloud: str, name: str, *, dry_run: bool) -> ChangeResponse:
-        caller.must_manage(group)
+    async def delete_part(self, caller: Caller, group: str, cloud: str, name: str, *, dry_run: bool) -> MetadataChange:
+        require_group_admin(caller, group)
 
-        async def work(session: AsyncSession) -> ChangeResponse:
+        async def work(session: AsyncSession) -> MetadataChange:
             row = await session.get(MetadataRow, (group, cloud, name))
             if row is not None and not dry_run:
                 await session.delete(row)
-            return _response(_part_key(group, cloud, name), _fields(row, METADATA_FIELDS), None)
+            return _part_change((group, cloud, name), row_state(row, METADATA_FIELDS), None)
 
-        return await self._run(work, dry_run)
+        return await self._write(work, dry_run)
 
     # Helpers
 
-    async def _run(self, work: Work, dry_run: bool) -> ChangeResponse:
-        if dry_run:
-            async with self._database.read() as session:
-                return await work(session)
-        try:
-            response = await self._database.run(work)
-        except IntegrityError as error:
-            raise Problem(409, "conflict", "a concurrent request changed the same object; retry") from error
-        if response.changed:
-            self._on_change()
-        return response
+    async def _write(self, work: Callable[[AsyncSession], Awaitable[C]], dry_run: bool) -> C:
+        return await write(self._database, work, dry_run=dry_run, on_change=self._on_change)
 
-    def _cloud(self, row: CloudRow) -> dict[str, Any]:
+    def _cloud(self, row: CloudRow) -> CloudResponse:
         state = _cloud_state(row)
         assert state is not None
-        return {"group": row.group_name, "name": row.name, **redacted(state, self._stored(row))}
+        return _cloud(row.group_name, row.name, state, self._stored(row))
 
     def _stored(self, row: CloudRow | None) -> dict[str, str]:
         """The stored secrets; empty if they can no longer be decrypted, so that they are required again and reported as changed."""
@@ -250,40 +242,40 @@ class Catalog:
             )
 
 
-def _fields(row: Any, names: tuple[str, ...]) -> dict[str, Any] | None:
-    return None if row is None else {name: getattr(row, name) for name in names}
+def _group(name: str, state: Mapping[str, Any]) -> GroupResponse:
+    return GroupResponse(name=name, **state)
 
 
-def _group(row: GroupRow) -> dict[str, Any]:
-    return {"name": row.name, **(_fields(row, GROUP_FIELDS) or {})}
-
-
-def _cloud_state(row: CloudRow | None) -> dict[str, Any] | None:
-    state = _fields(row, CLOUD_FIELDS)
-    return None if state is None or row is None else {**state, "auth": dict(row.auth)}
-
-
-def _part_key(group: str, cloud: str, name: str) -> dict[str, Any]:
-    return {"group": group, "cloud": cloud or None, "name": name}
-
-
-def _part(row: MetadataRow) -> dict[str, Any]:
-    return {**_part_key(row.group_name, row.cloud, row.name), **(_fields(row, METADATA_FIELDS) or {})}
-
-
-def _response(key: dict[str, Any], before: dict[str, Any] | None, after: dict[str, Any] | None) -> ChangeResponse:
-    return ChangeResponse(
+def _group_change(name: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> GroupChange:
+    return GroupChange(
         changed=before != after,
-        before=None if before is None else {**key, **before},
-        after=None if after is None else {**key, **after},
+        before=None if before is None else _group(name, before),
+        after=None if after is None else _group(name, after),
         changed_secrets=[],
     )
 
 
-def _write(session: AsyncSession, row: GroupRow | CloudRow | MetadataRow, state: dict[str, Any]) -> None:
-    for name, value in state.items():
-        setattr(row, name, value)
-    session.add(row)
+def _cloud(group: str, name: str, state: Mapping[str, Any], secrets: Mapping[str, str]) -> CloudResponse:
+    return CloudResponse(group=group, name=name, **redacted(state, secrets))
+
+
+def _cloud_state(row: CloudRow | None) -> dict[str, Any] | None:
+    state = row_state(row, CLOUD_FIELDS)
+    return None if state is None or row is None else {**state, "auth": dict(row.auth)}
+
+
+def _part(key: PartKey, state: Mapping[str, Any]) -> MetadataResponse:
+    group, cloud, name = key
+    return MetadataResponse(group=group, cloud=cloud or None, name=name, **state)
+
+
+def _part_change(key: PartKey, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> MetadataChange:
+    return MetadataChange(
+        changed=before != after,
+        before=None if before is None else _part(key, before),
+        after=None if after is None else _part(key, after),
+        changed_secrets=[],
+    )
 
 
 async def _existing_group(session: AsyncSession, name: str) -> GroupRow:

@@ -1,16 +1,16 @@
-"""Merge a partial update into a stored resource: pure functions from state and patch to the resulting state or an error."""
+"""Merge a partial update into a stored cloud or metadata part: pure functions from state and patch to the resulting state or an error."""
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...common.problems import FieldError, Problem
+from ...common.problems import FieldError
+from ...common.resources import changed_secrets, mask_secrets, merge_patch, reject
+from ...common.times import timestamp
 from . import validation as checks
 
-REDACTED = "********"
 SECRETS = ("application_credential_secret", "password")
 APPLICATION_CREDENTIAL = "v3applicationcredential"
 PASSWORD = "v3password"  # noqa: S105  the name of a method
@@ -54,28 +54,12 @@ class MergedCloud:
     changed_secrets: tuple[str, ...]
 
 
-def merge_patch(
-    before: Mapping[str, Any] | None, patch: Mapping[str, Any], defaults: Mapping[str, Any], required: tuple[str, ...]
-) -> dict[str, Any]:
-    """The state after a patch. Raises Problem 422 if a field without a default is missing or reset."""
-    after = dict(defaults if before is None else before)
-    errors = []
-    for key, value in patch.items():
-        if value is None and key in required:
-            errors.append(FieldError(key, "has no default to reset to; give a value"))
-        else:
-            after[key] = defaults[key] if value is None else value
-    errors += [FieldError(key, "is required to create it") for key in required if key not in after and key not in patch]
-    refuse(errors)
-    return after
-
-
 def merge_metadata(before: Mapping[str, Any] | None, patch: Mapping[str, Any]) -> dict[str, Any]:
     """A metadata part's state after a patch. Raises Problem 422 if its content does not match its type."""
     after = merge_patch(before, patch, METADATA_DEFAULTS, ("content",))
     wrong = checks.part(after["content"], after["mime_type"])
     if wrong:
-        refuse([FieldError("content", wrong)])
+        reject([FieldError("content", wrong)])
     return after
 
 
@@ -85,15 +69,13 @@ def merge_cloud(before: Mapping[str, Any] | None, stored: Mapping[str, str], pat
     after = merge_patch({**before} if before is not None else None, fields, CLOUD_DEFAULTS, ("region",))
     old = dict(before["auth"]) if before is not None else {}
     if "auth" in patch and patch["auth"] is None:
-        refuse([FieldError("auth", "has no default to reset to; give the account")])
+        reject([FieldError("auth", "has no default to reset to; give the account")])
     if before is None and "auth" not in patch:
-        refuse([FieldError("auth", "is required to create it")])
+        reject([FieldError("auth", "is required to create it")])
     auth, secrets = _merge_auth(old, stored, patch.get("auth", {}))
     after["auth"] = auth
-    changed = tuple(
-        f"auth.{name}" for name in SECRETS if patch.get("auth", {}).get(name) is not None and not _same(stored.get(name), secrets.get(name))
-    )
-    return MergedCloud(after, secrets, changed)
+    given = {name: secrets.get(name) for name in SECRETS if patch.get("auth", {}).get(name) is not None}
+    return MergedCloud(after, secrets, tuple(changed_secrets(given, stored, "auth.")))
 
 
 def _merge_auth(old: Mapping[str, Any], stored: Mapping[str, str], patch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -134,7 +116,7 @@ def _merge_auth(old: Mapping[str, Any], stored: Mapping[str, str], patch: Mappin
         secrets[name] = stored[name]
     else:
         errors.append(FieldError(f"auth.{name}", "is required"))
-    refuse(errors)
+    reject(errors)
     return {"auth_type": method, **merged}, secrets
 
 
@@ -142,7 +124,7 @@ def _method(old: Mapping[str, Any], patch: Mapping[str, Any]) -> str:
     """The authentication method that the patch or the stored account selects."""
     given = [method for method, keys in METHOD_KEYS.items() if any(patch.get(key) is not None for key in keys)]
     if len(given) > 1:
-        refuse(
+        reject(
             [
                 FieldError(
                     "auth", "names an application credential and a user; give only one (an application credential is bound to its project)"
@@ -153,7 +135,7 @@ def _method(old: Mapping[str, Any], patch: Mapping[str, Any]) -> str:
         return given[0]
     if "auth_type" in old:
         return str(old["auth_type"])
-    refuse([FieldError("auth", "give application_credential_id and application_credential_secret, or username, password and project_name")])
+    reject([FieldError("auth", "give application_credential_id and application_credential_secret, or username, password and project_name")])
     raise AssertionError("unreachable")
 
 
@@ -177,17 +159,7 @@ def redacted(state: Mapping[str, Any], secrets: Mapping[str, str] | None = None)
     """A state as clients see it: times as text, every secret that is set replaced by asterisks."""
     out = dict(state)
     if "credential_expires_at" in out:
-        out["credential_expires_at"] = checks.iso(out["credential_expires_at"])
+        out["credential_expires_at"] = timestamp(out["credential_expires_at"], milliseconds=False)
     if "auth" in out:
-        out["auth"] = {**out["auth"], **dict.fromkeys(secrets or {}, REDACTED)}
+        out["auth"] = mask_secrets(out["auth"], secrets or {})
     return out
-
-
-def refuse(errors: list[FieldError]) -> None:
-    """Raise one Problem 422 with all errors, if there are any."""
-    if errors:
-        raise Problem(422, "invalid", "; ".join(f"{error.field}: {error.message}" for error in errors), errors)
-
-
-def _same(old: str | None, new: str | None) -> bool:
-    return old is not None and new is not None and hmac.compare_digest(old.encode("utf-8"), new.encode("utf-8"))

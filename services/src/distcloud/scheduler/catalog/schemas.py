@@ -5,45 +5,22 @@ A field that is left out keeps its value, or gets its default at creation. A fie
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, field_validator
 
+from ...common.resources import Change
+from ...common.schemas import MAX_NUMBER, Count, Moment, Name, Request, Response, Secret, ShortText, Text, Timestamp
+from ...common.validators import certificates
 from . import validation as checks
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 ATTRIBUTE = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
 RESERVED_ATTRIBUTES = frozenset(
     {"cs_host_id", "group_name", "cloud_name", "flavor", "target_alias", "name", "machine", "start", "requirements"}
 )
-MAX_NUMBER = 1_000_000_000
 
 
-def _without_nul(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("should not contain a NUL character")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_without_nul)]
-ShortText = Annotated[Text, StringConstraints(min_length=1, max_length=255)]
-Name = Annotated[str, StringConstraints(pattern=NAME)]
-Secret = Annotated[Text, StringConstraints(min_length=1, max_length=4096)]
-Limit = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
-Moment = Annotated[float | None, BeforeValidator(checks.moment)]
-
-
-class RequestSchema(BaseModel):
-    """Base of all request schemas: strict types, no unknown fields."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
-
-    def explicit_fields(self) -> dict[str, Any]:
-        """Only the fields that the request contains, including those that are null."""
-        return self.model_dump(exclude_unset=True)
-
-
-class GroupRequest(RequestSchema):
+class GroupRequest(Request):
     """A tenant whose jobs are served, with its defaults."""
 
     keep_alive: Annotated[int, Field(ge=0, le=2_592_000)] | None = Field(None, description="seconds an idle worker is kept (default 300)")
@@ -54,7 +31,7 @@ class GroupRequest(RequestSchema):
     )
 
 
-class AuthRequest(RequestSchema):
+class AuthRequest(Request):
     """An account, with the keys of clouds.yaml: an application credential, or a user with a project."""
 
     auth_url: ShortText | None = Field(None, description="Keystone's URL, ending in /v3")
@@ -80,7 +57,7 @@ class AuthRequest(RequestSchema):
         return url.rstrip("/")
 
 
-class CloudRequest(RequestSchema):
+class CloudRequest(Request):
     """An account in a region as one group uses it."""
 
     driver: Literal["openstack"] | None = Field(None, description="default openstack")
@@ -93,12 +70,12 @@ class CloudRequest(RequestSchema):
     priority: Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] | None = Field(
         None, description="clouds with a higher priority are used first (default 0)"
     )
-    max_vms: Limit | None = Field(None, description="default: limited by the quota only")
-    max_cores: Limit | None = None
-    max_ram_mib: Limit | None = None
-    soft_max_vms: Limit | None = Field(None, description="boot no new worker once the project has this many servers, foreign ones included")
-    soft_max_cores: Limit | None = None
-    soft_max_ram_mib: Limit | None = None
+    max_vms: Count | None = Field(None, description="default: limited by the quota only")
+    max_cores: Count | None = None
+    max_ram_mib: Count | None = None
+    soft_max_vms: Count | None = Field(None, description="boot no new worker once the project has this many servers, foreign ones included")
+    soft_max_cores: Count | None = None
+    soft_max_ram_mib: Count | None = None
     default_flavor: ShortText | None = None
     default_image: ShortText | None = None
     flavor_exclusions: Annotated[list[ShortText], Field(max_length=200)] | None = Field(
@@ -118,7 +95,7 @@ class CloudRequest(RequestSchema):
     @field_validator("ca_certificate")
     @classmethod
     def _valid_pem(cls, text: str | None) -> str | None:
-        return None if text is None else checks.certificates(text)
+        return None if text is None else certificates(text)
 
     @field_validator("attributes")
     @classmethod
@@ -129,7 +106,7 @@ class CloudRequest(RequestSchema):
         return attributes
 
 
-class MetadataRequest(RequestSchema):
+class MetadataRequest(Request):
     """A cloud-init part of a group, or of one of its clouds."""
 
     content: Text | None = Field(None, description="a template with variables and conditions; required at creation")
@@ -143,10 +120,86 @@ class MetadataRequest(RequestSchema):
     excluded_clouds: Annotated[list[Name], Field(max_length=200)] | None = Field(None, description="clouds whose workers do not receive it")
 
 
-class ChangeResponse(BaseModel):
-    """What a PUT or DELETE changed, or would change in a dry run. Secrets are shown as ********."""
+class GroupResponse(Response):
+    """A group."""
 
-    changed: bool
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
-    changed_secrets: list[str] = Field([], description="dotted names of given secrets that differ from the stored ones")
+    name: str
+    keep_alive: int
+    default_flavor: str | None
+    default_image: str | None
+    aliases: dict[str, list[str]]
+
+
+def _absent(value: object) -> bool:
+    return value is None
+
+
+class AuthResponse(Response):
+    """An account; only the keys of its kind are present. Secrets are shown as ********."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
+    auth_type: Literal["v3applicationcredential", "v3password"]
+    auth_url: str
+    interface: str | None = Field(None, exclude_if=_absent)
+    application_credential_id: str | None = Field(None, exclude_if=_absent)
+    application_credential_secret: str | None = Field(None, exclude_if=_absent)
+    username: str | None = Field(None, exclude_if=_absent)
+    password: str | None = Field(None, exclude_if=_absent)
+    user_domain_name: str | None = Field(None, exclude_if=_absent)
+    project_name: str | None = Field(None, exclude_if=_absent)
+    project_id: str | None = Field(None, exclude_if=_absent)
+    project_domain_name: str | None = Field(None, exclude_if=_absent)
+
+
+class CloudResponse(Response):
+    """A cloud."""
+
+    group: str
+    name: str
+    region: str
+    driver: str
+    auth: AuthResponse
+    ca_certificate: str | None
+    credential_expires_at: Timestamp | None
+    enabled: bool
+    frozen: bool
+    priority: int
+    max_vms: int | None
+    max_cores: int | None
+    max_ram_mib: int | None
+    soft_max_vms: int | None
+    soft_max_cores: int | None
+    soft_max_ram_mib: int | None
+    default_flavor: str | None
+    default_image: str | None
+    flavor_exclusions: list[str]
+    network: str | None
+    security_groups: list[str]
+    keypair: str | None
+    attributes: dict[str, str]
+
+
+class MetadataResponse(Response):
+    """A cloud-init part; `cloud` is null for a part of the group."""
+
+    group: str
+    cloud: str | None
+    name: str
+    content: str
+    mime_type: str
+    priority: int
+    enabled: bool
+    excluded_clouds: list[str]
+
+
+class GroupChange(Change[GroupResponse]):
+    """What a request changed, or would change in a dry run."""
+
+
+class CloudChange(Change[CloudResponse]):
+    """What a request changed, or would change in a dry run. Secrets are shown as ********."""
+
+
+class MetadataChange(Change[MetadataResponse]):
+    """What a request changed, or would change in a dry run."""

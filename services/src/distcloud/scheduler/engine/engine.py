@@ -13,17 +13,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import structlog
-
 from ...common.database import Database
-from ...common.locks import Exclusive
+from ...common.logs import get_logger
+from ...common.loop import ControlLoop
 from ...common.secretbox import SecretBox, SecretError
+from ...common.tasks import KeyedTasks
 from ..catalog.snapshot import CatalogSnapshot, load_catalog, record_projects
 from ..domain.model import MAX_CLOCK_SKEW, Action, Boot, CloudKey, Delete, PlanInputs, Policy, Reason, Retire, Vm, VmState
 from ..domain.records import VmDetail, VmPage, VmTotals
 from ..domain.states import Event, Observation
 from ..drivers.base import Server
 from ..matching.ad_matcher import AdMatcher
+from ..matching.bindings import MatchingUnavailable
 from ..matching.matcher import Matcher
 from ..planning.planner import plan_from
 from ..pool.base import Pool, PoolUnavailable
@@ -34,17 +35,10 @@ from .monitor import Timing
 from .monitors import CloudMonitors, DriverFactory
 from .operations import Operations, WorkerContext
 from .reconcile import with_slots
-from .status import EngineHealth, PoolView, cloud_status
-from .tasks import Tasks
+from .status import PoolView, cloud_status
 from .view import EngineStatus, ExplainInputs, PlanRecord, RetireResult
 
-log = structlog.get_logger(__name__)
-
-_STUCK_AFTER_CYCLES = 12
-
-
-class EngineLockLost(Exception):
-    """Another engine may now run on this database; this one must stop immediately."""
+log = get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -53,7 +47,7 @@ class _State:
 
     catalog: CatalogSnapshot = field(default_factory=CatalogSnapshot)
     pool: PoolView = field(default_factory=PoolView)
-    health: EngineHealth = field(default_factory=lambda: EngineHealth(0.0))
+    vms: dict[CloudKey, Counter[str]] = field(default_factory=dict)  # live VMs by state
     record: PlanRecord | None = None
 
 
@@ -90,14 +84,24 @@ class Engine:
         self._meters = meters or Meters()
         self._ledger = Ledger(database, box, self._log_change)
         self._matcher = Matcher(domain=worker.domain, condor_host=worker.condor_host, ad_matcher=ad_matcher)
-        self._state = _State(health=EngineHealth(monotonic()))
+        self._state = _State()
         self._monitors = CloudMonitors(make_driver, timing=self._timing, clock=clock, on_change=self.wake, meters=self._meters)
-        self._tasks = Tasks(clock=clock, jitter=jitter, on_done=self.wake)
-        self._wakeup = asyncio.Event()
+        self._tasks = KeyedTasks(clock=clock, jitter=jitter, on_done=self.wake)
         self._uuid = ""
         self._operations: Operations | None = None
         self._started_at = clock()
-        self._lock: Exclusive | None = None
+        self._loop = ControlLoop(
+            database,
+            self._cycle,
+            start=self._lead,
+            close=self.close,
+            seconds=self._timing.cycle,
+            expected=(MatchingUnavailable,),
+            metrics=self._meters.loop,
+            clock=clock,
+            monotonic=monotonic,
+            jitter=jitter,
+        )
 
     async def start(self) -> None:
         """Load the scheduler's identity. The database must have been migrated."""
@@ -116,46 +120,20 @@ class Engine:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run cycles until `stop` is set, after waiting until no other engine uses this database. Raises EngineLockLost."""
-        while not stop.is_set():
-            async with self._database.exclusive("engine") as lock:
-                self._state.health.last_turn_monotonic = self._monotonic()
-                if lock is None:
-                    self._state.health.waiting_for = "another engine runs on this database; waiting for it to stop"
-                    log.info("waiting_for_lock")
-                    await _wait_any(stop, seconds=self._timing.cycle)
-                    continue
-                self._lock = lock
-                self._monitors.start_tasks = True
-                self._state.health.waiting_for = ""
-                await self.start()
-                log.info("engine_started", scheduler=self._uuid)
-                try:
-                    await self._run_cycles(stop)
-                finally:
-                    await self.close()
+        """Run cycles until `stop` is set, after waiting until no other engine uses this database. Raises LockLost."""
+        await self._loop.run(stop)
 
-    async def _run_cycles(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            assert self._lock is not None
-            if not await self._lock.held():
-                raise EngineLockLost(
-                    "lost the engine's lock on the database (its connection broke); restart the service to acquire it again"
-                )
-            self._wakeup.clear()
-            try:
-                await self.cycle()
-            except Exception as error:
-                # Unexpected errors too fail only this cycle: the ledger is unchanged, and the API reports the error.
-                expected = self._state.health.failed(error)
-                self._meters.cycle_failed()
-                log.error("cycle_failed", error=str(error), exc_info=not expected)
-            self._state.health.last_turn_monotonic = self._monotonic()
-            await _wait_any(stop, self._wakeup, seconds=self._timing.cycle * (0.95 + 0.1 * self._jitter()))
+    async def _lead(self) -> None:
+        self._monitors.start_tasks = True
+        await self.start()
+        log.info("engine_started", scheduler=self._uuid)
 
     async def cycle(self) -> None:
         """Run one cycle. Raises DatabaseError; failures of clouds, pool and minter are observations, not errors."""
-        began, now = time.monotonic(), self._clock()
+        await self._loop.run_cycle()
+
+    async def _cycle(self) -> None:
+        now = self._clock()
         state = self._state
         state.catalog = await load_catalog(self._database, self._box)
         pool_query = asyncio.create_task(self._query_pool())
@@ -180,9 +158,6 @@ class Engine:
             failures = [(action, why) for action in plan.actions if (why := await self._start_action(action, vms, now))]
             state.record = PlanRecord(now, world, plan, tuple(failures))
         self._publish(vms)
-        seconds = time.monotonic() - began
-        self._meters.cycle_completed(seconds)
-        state.health.cycled(now, seconds, self._monotonic())
 
     def _world(self, vms: tuple[Vm, ...], now: float) -> PlanInputs:
         pool = self._state.pool
@@ -325,35 +300,32 @@ class Engine:
         """Stop tasks and monitors; the next start continues from the ledger."""
         await self._tasks.close()
         await self._monitors.close()
-        self._lock = None
 
     # --- EngineView
 
     def wake(self) -> None:
-        self._wakeup.set()
+        self._loop.wake()
 
     def status(self) -> EngineStatus:
         state, now = self._state, self._clock()
-        health = state.health
-        stuck = health.stuck(self._monotonic(), max(60.0, _STUCK_AFTER_CYCLES * self._timing.cycle))
-        problem = health.problem(stuck)
+        loop, problem = self._loop.status, self._loop.problem()
         minter = self._operations.minter_breaker.error if self._operations is not None else ""
         clouds = {(cloud.group, cloud.name): cloud for cloud in self._monitors.clouds()}
         return EngineStatus(
             scheduler_uuid=self._uuid,
             started_at=self._started_at,
-            cycle=health.cycles,
-            last_cycle_at=health.last_at,
-            last_cycle_seconds=health.last_seconds,
-            last_cycle_age=None if health.last_cycle_monotonic is None else self._monotonic() - health.last_cycle_monotonic,
+            cycle=loop.cycles,
+            last_cycle_at=loop.last_at,
+            last_cycle_seconds=loop.last_seconds,
+            last_cycle_age=self._loop.last_cycle_age(),
             healthy=not problem,
             problem=problem,
-            stuck=stuck,
-            database=health.database,
+            stuck=self._loop.stuck(),
+            database=loop.database,
             minter=minter,
             pool=state.pool.status(),
-            clouds=tuple(cloud_status(clouds[key], self._monitors.get(key), health.vms, now, self._policy) for key in sorted(clouds)),
-            vms=dict(sum((Counter(counts) for counts in health.vms.values()), Counter[str]())),
+            clouds=tuple(cloud_status(clouds[key], self._monitors.get(key), state.vms, now, self._policy) for key in sorted(clouds)),
+            vms=dict(sum((Counter(counts) for counts in state.vms.values()), Counter[str]())),
         )
 
     def last_plan(self) -> PlanRecord | None:
@@ -393,22 +365,12 @@ class Engine:
     def _publish(self, vms: Sequence[Vm]) -> None:
         """Update the status and the metrics."""
         state = self._state
-        state.health.vms = {}
+        state.vms = {}
         for vm in vms:
-            state.health.vms.setdefault((vm.group, vm.cloud), Counter())[vm.state.value] += 1
+            state.vms.setdefault((vm.group, vm.cloud), Counter())[vm.state.value] += 1
         self._meters.update_gauges(
-            state.health.vms,
+            state.vms,
             state.pool.demand,
             pool_reachable=state.pool.reachable,
             clouds_reachable={monitor.label: not monitor.problem() for monitor in self._monitors},
         )
-
-
-async def _wait_any(*events: asyncio.Event, seconds: float) -> None:
-    """Wait until one of the events is set, at most `seconds`."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

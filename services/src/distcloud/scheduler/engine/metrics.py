@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from ...common.metrics import SECONDS, LabeledGauge, LoopMetrics
 from ..domain.model import Demand
 
 
@@ -14,23 +15,23 @@ class Meters:
     """Labels are names from the catalog and fixed terms, so their number is bounded."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        registry = registry or CollectorRegistry()
-        seconds = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-        self._cycle = Histogram("distcloud_scheduler_cycle_seconds", "Duration of a cycle.", buckets=seconds, registry=registry)
-        self._failed = Counter("distcloud_scheduler_cycle_failures", "Cycles that failed.", registry=registry)
+        registry = registry if registry is not None else CollectorRegistry()
+        self.loop = LoopMetrics("scheduler", registry)
         self._listings = Histogram(
-            "distcloud_scheduler_cloud_listing_seconds", "Duration of listing a cloud.", ("cloud",), buckets=seconds, registry=registry
+            "distcloud_scheduler_cloud_listing_seconds", "Duration of listing a cloud.", ("cloud",), buckets=SECONDS, registry=registry
         )
         self._listing_failures = Counter(
             "distcloud_scheduler_cloud_listing_failures", "Listings of a cloud that failed.", ("cloud",), registry=registry
         )
         self._reachable = Gauge("distcloud_scheduler_cloud_reachable", "Whether a cloud is reachable.", ("cloud",), registry=registry)
-        self._vms = Gauge("distcloud_scheduler_vms", "Live VMs.", ("cloud", "state"), registry=registry)
+        self._vms = LabeledGauge(Gauge("distcloud_scheduler_vms", "Live VMs.", ("cloud", "state"), registry=registry))
         self._changes = Counter("distcloud_scheduler_vm_changes", "Changes of a VM's state.", ("cloud", "to_state"), registry=registry)
         self._operations = Counter(
             "distcloud_scheduler_operations", "Operations on VMs.", ("cloud", "operation", "outcome"), registry=registry
         )
-        self._jobs = Gauge("distcloud_scheduler_jobs", "Jobs of the scheduler's groups.", ("group", "status"), registry=registry)
+        self._jobs = LabeledGauge(
+            Gauge("distcloud_scheduler_jobs", "Jobs of the scheduler's groups.", ("group", "status"), registry=registry)
+        )
         self._pool = Gauge("distcloud_scheduler_pool_reachable", "Whether the pool is reachable.", registry=registry)
         self._boot = Histogram(
             "distcloud_scheduler_registration_seconds",
@@ -39,14 +40,6 @@ class Meters:
             buckets=(10, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200, 3600),
             registry=registry,
         )
-        self._vm_labels: set[tuple[str, str]] = set()
-        self._job_labels: set[tuple[str, str]] = set()
-
-    def cycle_completed(self, seconds: float) -> None:
-        self._cycle.observe(seconds)
-
-    def cycle_failed(self) -> None:
-        self._failed.inc()
 
     def listing_completed(self, cloud: str, seconds: float, *, ok: bool) -> None:
         self._listings.labels(cloud).observe(seconds)
@@ -62,12 +55,12 @@ class Meters:
         clouds_reachable: Mapping[str, bool],
     ) -> None:
         """Set the gauges after a cycle: live VMs by (group, cloud) and state, jobs, reachability."""
-        _set(self._vms, self._vm_labels, {(f"{group}/{cloud}", state): n for (group, cloud), of in vms.items() for state, n in of.items()})
+        self._vms.set({(f"{group}/{cloud}", state): n for (group, cloud), of in vms.items() for state, n in of.items()})
         jobs: Tally[tuple[str, str]] = Tally()
         for kind in demand:
             jobs[kind.group, "idle"] += kind.idle
             jobs[kind.group, "running"] += kind.running
-        _set(self._jobs, self._job_labels, jobs)
+        self._jobs.set(jobs)
         self._pool.set(pool_reachable)
         for cloud, reachable in clouds_reachable.items():
             self._reachable.labels(cloud).set(reachable)
@@ -80,12 +73,3 @@ class Meters:
 
     def vm_registered(self, cloud: str, seconds: float) -> None:
         self._boot.labels(cloud).observe(seconds)
-
-
-def _set(gauge: Gauge, known: set[tuple[str, str]], counts: Mapping[tuple[str, str], int]) -> None:
-    """Set a gauge by labels; labels that are no longer counted become 0."""
-    for labels in known - set(counts):
-        gauge.labels(*labels).set(0)
-    for labels, count in counts.items():
-        gauge.labels(*labels).set(count)
-    known |= set(counts)

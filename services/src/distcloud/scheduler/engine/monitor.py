@@ -7,16 +7,15 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import structlog
-
 from ...common.breaker import Breaker, BreakerPolicy, BreakerState
+from ...common.logs import get_logger
 from ..catalog.snapshot import CloudSpec
 from ..domain.model import CloudKey, Usage
 from ..drivers.base import CloudDriver, CloudError, ErrorKind, Inventory, Listing
 from .metrics import Meters
 from .unanswered import UnansweredCreates
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import structlog
-
 from ...common.breaker import Breaker
+from ...common.logs import get_logger
 from ...common.secretbox import SecretError
 from ..catalog.snapshot import CatalogSnapshot
 from ..domain.model import Policy, Vm, VmState
@@ -25,7 +24,7 @@ from .metrics import Meters
 from .minter_client import Minter, MinterUnavailable, token_lifetime
 from .monitor import CloudMonitor
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The engine's health in memory, and its conversion to the status shown by API and health checks."""
+"""The pool as it last answered, and the status of pool and clouds for API and health checks."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...common.database import DatabaseError
 from ..domain.model import Cloud, CloudKey, Demand, Policy, PoolCoverage, Slot
-from ..matching.bindings import MatchingUnavailable
 from ..planning.eligibility import credential_problem
 from .monitor import CloudMonitor
 from .view import CloudStatus, PoolStatus
@@ -48,42 +46,6 @@ class PoolView:
     def status(self) -> PoolStatus:
         idle, running = sum(demand.idle for demand in self.demand), sum(demand.running for demand in self.demand)
         return PoolStatus(self.reachable, self.error, self.asked_at, idle, running, len(self.slots), dict(self.unreachable_queues))
-
-
-@dataclass(slots=True)
-class EngineHealth:
-    """Health of the engine's loop and its cycles. Fields named `*_monotonic` are times of the monotonic clock."""
-
-    last_turn_monotonic: float  # last turn of the loop, successful or not
-    cycles: int = 0
-    last_at: float | None = None
-    last_cycle_monotonic: float | None = None  # last successful cycle
-    last_seconds: float | None = None
-    waiting_for: str = ""  # what the engine waits for before its first cycle
-    database: str = ""  # why the last cycle could not use the database
-    failure: str = ""  # any other error of the last cycle
-    vms: dict[CloudKey, Counter[str]] = field(default_factory=dict)
-
-    def cycled(self, at: float, seconds: float, monotonic: float) -> None:
-        self.cycles += 1
-        self.last_at, self.last_seconds, self.database, self.failure = at, seconds, "", ""
-        self.last_turn_monotonic = self.last_cycle_monotonic = monotonic
-
-    def failed(self, error: Exception) -> bool:
-        """Record the error of a failed cycle. Returns whether the error is of an expected type, whose message explains it."""
-        expected = isinstance(error, DatabaseError | MatchingUnavailable)
-        text = str(error) if expected else f"the last cycle failed: {type(error).__name__}; see the log"
-        self.database, self.failure = (text, "") if isinstance(error, DatabaseError) else ("", text)
-        return expected
-
-    def stuck(self, monotonic: float, timeout: float) -> str:
-        """Says that the loop has not turned for longer than `timeout` seconds; empty otherwise."""
-        age = monotonic - self.last_turn_monotonic
-        return f"the engine's loop is stuck: no turn for {age:.0f} s" if age > timeout else ""
-
-    def problem(self, stuck: str) -> str:
-        """Why the engine is unhealthy; empty if it is healthy."""
-        return stuck or self.waiting_for or self.database or self.failure or ("" if self.cycles else "the first cycle has not finished yet")
 
 
 def cloud_status(

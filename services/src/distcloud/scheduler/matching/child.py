@@ -16,7 +16,7 @@ import json
 import sys
 from typing import BinaryIO, Final
 
-from ...common.rlimits import bound, within
+from ...common.rlimits import cpu_timeout, limit_memory
 from .ad_matcher import InProcessMatcher
 
 CPU_SECONDS: Final = 1.0  # per question; thousands of times what ordinary requirements take
@@ -34,7 +34,7 @@ def serve(ad_matcher: InProcessMatcher, questions: BinaryIO, answers: BinaryIO) 
             ads[first] = second
             continue
         answer: object
-        with within(CPU_SECONDS):
+        with cpu_timeout(CPU_SECONDS):
             if kind == "M":
                 answer = ad_matcher.matches("", ads[first], ads[second])
             else:
@@ -46,7 +46,7 @@ def serve(ad_matcher: InProcessMatcher, questions: BinaryIO, answers: BinaryIO) 
 
 def main() -> None:
     ad_matcher = InProcessMatcher()
-    bound()
+    limit_memory()
     sys.stdout.buffer.write(b"ready\n")
     sys.stdout.buffer.flush()
     serve(ad_matcher, sys.stdin.buffer, sys.stdout.buffer)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from ...common.keyed_breaker import Probation
+from ...common.keyed_breaker import KeyedCircuitBreaker
 from .ad_matcher import Reasons
 from .bindings import MatchingUnavailable
 from .clauses import Failure
@@ -60,7 +60,7 @@ class SubprocessMatcher:
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers: dict[str, int] = {}  # ads that the child knows
         self._fatal: dict[str, str] = {}  # job ad -> why it is not evaluated
-        self._owners = Probation(monotonic, jitter_sample)
+        self._owners = KeyedCircuitBreaker(monotonic, jitter_sample)
         self.starts = 0
 
     def matches(self, owner: str, job: str, worker: str) -> bool | None:
@@ -99,7 +99,7 @@ class SubprocessMatcher:
                 if exited.code in _EXTERNAL_SIGNALS and not last:
                     continue
                 return self._record_fatal(owner, job, exited.code)
-            self._owners.passed(owner)
+            self._owners.succeeded(owner)
             return answer
         raise AssertionError("unreachable")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...common.times import duration
 from ..domain.model import Cloud, Demand, Flavor, Policy, Reason, Resources
 from ..matching.matcher import JobAd, WorkerAd
-from .situation import Situation, format_duration
+from .situation import Situation
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ def _cloud_refusal(cloud: Cloud, situation: Situation) -> tuple[Reason, str] | N
         return (
             Reason.CLOUD_FROZEN,
             f"{cloud.name}: the last {cloud.failures} servers failed; the next attempt is "
-            f"{format_duration(policy.freeze_seconds)} after the last failure",
+            f"{duration(policy.freeze_seconds)} after the last failure",
         )
     return None
 
@@ -148,7 +149,7 @@ def credential_problem(cloud: Cloud, policy: Policy, now: float) -> str:
     expires = cloud.credential_expires_at
     if expires is None or expires - now >= policy.credential_margin:
         return ""
-    left = f"expires in {format_duration(expires - now)}" if expires > now else "has expired"
+    left = f"expires in {duration(expires - now)}" if expires > now else "has expired"
     return f"the credential of {cloud.name} {left}; renew it"
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Set
 
+from ...common.times import duration
 from ..domain.model import Cloud, Delete, Reason, Retire, Vm, VmState
 from .limits import bounds
-from .situation import BOOTING, IN_POOL, REMOVING, Situation, claim_owners, format_duration, project_of
+from .situation import BOOTING, IN_POOL, REMOVING, Situation, claim_owners, project_of
 
 Removal = Retire | Delete
 
@@ -56,10 +57,10 @@ def idle(situation: Situation, removed_ids: Set[str], needed: Set[str]) -> Itera
         idle_for, keep = situation.now - since, _keep_alive(situation, vm)
         if vm.id not in needed:
             if idle_for > keep:
-                yield Retire(vm.id, Reason.NO_DEMAND, f"idle for {format_duration(idle_for)}, keep-alive {format_duration(keep)}")
+                yield Retire(vm.id, Reason.NO_DEMAND, f"idle for {duration(idle_for)}, keep-alive {duration(keep)}")
         elif idle_for > max(policy.first_use_timeout, keep):
             what = Reason.NO_DEMAND if vm.ever_used else Reason.NEVER_USED
-            yield Retire(vm.id, what, f"idle for {format_duration(idle_for)} although waiting jobs match it; another worker will be tried")
+            yield Retire(vm.id, what, f"idle for {duration(idle_for)} although waiting jobs match it; another worker will be tried")
 
 
 def _keep_alive(situation: Situation, vm: Vm) -> int:
@@ -76,7 +77,7 @@ def _decide(situation: Situation, vm: Vm, silent: bool, unseen_jobs: bool) -> Re
             return Delete(
                 vm.id,
                 Reason.ORDERED,
-                f"still there {format_duration(now - vm.changed_at)} after its deletion was requested: {vm.reason}",
+                f"still there {duration(now - vm.changed_at)} after its deletion was requested: {vm.reason}",
                 again=True,
             )
         return None
@@ -84,18 +85,18 @@ def _decide(situation: Situation, vm: Vm, silent: bool, unseen_jobs: bool) -> Re
         unseen = vm.registered_at is None and vm.last_seen_in_pool is None
         if now - vm.changed_at > (policy.build_error_timeout if unseen else policy.error_timeout):
             what = Reason.BUILD_FAILED if unseen else Reason.ERROR_TIMEOUT
-            return Delete(vm.id, what, f"failed {format_duration(now - vm.changed_at)} ago: {vm.reason}")
+            return Delete(vm.id, what, f"failed {duration(now - vm.changed_at)} ago: {vm.reason}")
         return None
     if silent:
-        return Delete(vm.id, Reason.SILENT, f"no update in the pool for {format_duration(now - situation.last_heard(vm))}")
+        return Delete(vm.id, Reason.SILENT, f"no update in the pool for {duration(now - situation.last_heard(vm))}")
     if vm.state is VmState.RETIRING:
         return _retiring(situation, vm, unseen_jobs)
     if vm.state is VmState.STARTING and now - vm.changed_at > policy.build_timeout:
-        return Delete(vm.id, Reason.BUILD_FAILED, f"still building after {format_duration(now - vm.changed_at)}")
+        return Delete(vm.id, Reason.BUILD_FAILED, f"still building after {duration(now - vm.changed_at)}")
     if vm.state in BOOTING:
         since = vm.changed_at if vm.state is VmState.UNREGISTERED else vm.requested_at
         if now - since > policy.registration_timeout and vm.id not in situation.slots:
-            return Delete(vm.id, Reason.NEVER_REGISTERED, f"{vm.state.value} for {format_duration(now - since)} without joining the pool")
+            return Delete(vm.id, Reason.NEVER_REGISTERED, f"{vm.state.value} for {duration(now - since)} without joining the pool")
         return None
     return _expiring(situation, vm) or _on_disabled_cloud(situation, vm)
 
@@ -111,7 +112,7 @@ def _retiring(situation: Situation, vm: Vm, unseen_jobs: bool) -> Removal | None
         return Delete(
             vm.id,
             Reason.DRAIN_TIMEOUT,
-            f"draining for {format_duration(now - vm.changed_at)}, {slot.claimed_slots} claims left; retired because: {vm.reason}",
+            f"draining for {duration(now - vm.changed_at)}, {slot.claimed_slots} claims left; retired because: {vm.reason}",
         )
     if slot.draining:
         return None
@@ -123,15 +124,13 @@ def _retiring(situation: Situation, vm: Vm, unseen_jobs: bool) -> Removal | None
 def _expiring(situation: Situation, vm: Vm) -> Removal | None:
     age = situation.now - vm.requested_at
     if age > situation.policy.max_vm_age:
-        return Retire(
-            vm.id, Reason.TOKEN_EXPIRING, f"{format_duration(age)} old; the maximum age is {format_duration(situation.policy.max_vm_age)}"
-        )
+        return Retire(vm.id, Reason.TOKEN_EXPIRING, f"{duration(age)} old; the maximum age is {duration(situation.policy.max_vm_age)}")
     if vm.token_expires_at is not None:
         # Its jobs must be able to finish while the token is valid; at most half of the token's lifetime is reserved for that.
         margin = min(float(situation.policy.drain_timeout), (vm.token_expires_at - vm.requested_at) / 2)
         if situation.now >= vm.token_expires_at - margin:
             return Retire(
-                vm.id, Reason.TOKEN_EXPIRING, f"its pool token expires in {format_duration(max(0.0, vm.token_expires_at - situation.now))}"
+                vm.id, Reason.TOKEN_EXPIRING, f"its pool token expires in {duration(max(0.0, vm.token_expires_at - situation.now))}"
             )
     return None
 

@@ -217,13 +217,3 @@ def add_usage(one: Usage, other: Usage) -> Usage:
 
 def usage_of_server(server: Resources) -> Usage:
     return Usage(1, server.cores, server.ram_mib)
-
-
-def format_duration(seconds: float) -> str:
-    """A duration for people, in the largest sensible unit."""
-    whole = int(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    if whole < 7200:
-        return f"{whole // 60} min"
-    return f"{whole // 3600} h" if whole < 172800 else f"{whole // 86400} days"

@@ -28,7 +28,7 @@ from .demand import demand_from_row, demand_from_rows, universe_of
 
 _JOB_ID = re.compile(r"(?:([^#]+)#)?(\d{1,9})(?:\.(\d{1,9}))?")
 # An unreachable queue is queried again soon, but not in every cycle: waiting for it would slow the others down.
-_RETRY_POLICY = BreakerPolicy(shortest=5.0, longest=30.0)
+_RETRY_POLICY = BreakerPolicy(min_delay=5.0, max_delay=30.0)
 # On the central manager FS would take precedence, and its user name is not the identity that the pool authorizes.
 _METHODS = {"_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS"}
 _DRAIN_TOKEN_SECONDS = 600

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Final
 
-from ...common.keyed_breaker import Probation
-from ...common.rlimits import bound, within
+from ...common.keyed_breaker import KeyedCircuitBreaker
+from ...common.rlimits import cpu_timeout, limit_memory
 
 Row = dict[str, Any]
 
@@ -57,7 +57,7 @@ class Reader:
     """Reads ads, and remembers the owners whose ads could not be evaluated."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic, jitter_sample: Callable[[], float] = random.random) -> None:
-        self._failing = Probation(monotonic, jitter_sample)
+        self._failing = KeyedCircuitBreaker(monotonic, jitter_sample)
 
     def read(
         self, ads: Sequence[Any], evaluate: Callable[[Any], Row], without_evaluation: Callable[[Any], Row], owner_attribute: str
@@ -70,7 +70,7 @@ class Reader:
         failed: set[str] = set()
         left = list(range(len(ads)))
         while left:
-            if self._failing.known():
+            if self._failing.keys():
                 for index in left:
                     if self._failing.wait(str(read_literal(ads[index], owner_attribute))):
                         rows[index] = without_evaluation(ads[index])
@@ -84,8 +84,8 @@ class Reader:
                 self._failing.failed(owner)
                 rows[left[0]] = without_evaluation(ads[left[0]])
                 left = left[1:]
-        for owner in self._failing.known() - failed:
-            self._failing.passed(owner)
+        for owner in self._failing.keys() - failed:
+            self._failing.succeeded(owner)
         return [rows[index] for index in range(len(ads))]
 
 
@@ -96,9 +96,9 @@ def _evaluate_in_fork(evaluate: Callable[[int], Row], indices: Sequence[int]) ->
     if process == 0:
         try:
             os.close(reading)
-            bound()
+            limit_memory()
             for index in indices:
-                with within(CPU_SECONDS):
+                with cpu_timeout(CPU_SECONDS):
                     line = json.dumps(evaluate(index)).encode("ascii") + b"\n"
                 _write(writing, line)
             os._exit(0)

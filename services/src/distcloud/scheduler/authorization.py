@@ -1,0 +1,26 @@
+"""Token scopes of the scheduler: `viewer` reads, `group_admin` changes its groups' resources, `cloud_admin` may do everything."""
+
+from __future__ import annotations
+
+from ..common.auth import Caller
+from ..common.config import Scope
+
+VIEWER = "viewer"
+GROUP_ADMIN = "group_admin"
+CLOUD_ADMIN = "cloud_admin"
+SCOPES = (Scope(VIEWER, "optional"), Scope(GROUP_ADMIN, "required"), Scope(CLOUD_ADMIN))
+
+
+def is_cloud_admin(caller: Caller) -> bool:
+    return caller.scope == CLOUD_ADMIN
+
+
+def require_cloud_admin(caller: Caller, action: str) -> None:
+    """Raises Problem 403 for other scopes."""
+    caller.require_scope(action, CLOUD_ADMIN)
+
+
+def require_group_admin(caller: Caller, group: str) -> None:
+    """Raises Problem 403 unless the token may change resources of this group."""
+    caller.require_scope(f"changing group {group}", GROUP_ADMIN, CLOUD_ADMIN)
+    caller.require_group(group)
