@@ -61,7 +61,7 @@ bench: $(VENV)/.ready-test ## run a benchmark: make bench NAME=site|plan [ARGS=.
 artifact: $(VENV)/.ready ## build the collection as an installable file
 	@mkdir -p build; ansible-galaxy collection build --force --output-path build
 
-requirements: $(VENV)/.ready-test ## resolve the pinned lists anew
+requirements: $(VENV)/.ready-test ## resolve the pinned requirements again
 	@$(BIN)/python requirements/resolve.py
 
 clean: ## remove build results of this checkout (not the lab or its caches)

@@ -75,19 +75,19 @@ def try_installed(artifact: Path, home: Path) -> None:
 
 
 def try_module(home: Path, call: Callable[..., str]) -> None:
-    """Run one module by its full name and check its result."""
+    """One module, by its full name: what it says it did, it did."""
     path = home / "clouds.yaml"
     entry = {"auth": {"auth_url": "https://region.example.org:5000/v3", "username": "admin", "password": "made up"}}
     arguments = json.dumps({"path": str(path), "name": "region-admin", "entry": entry})
     for word in ("CHANGED", "SUCCESS"):
         output = call("ansible", "localhost", "-o", "-m", "hep.distcloud.clouds_yaml", "-a", arguments)
         assert f"| {word} =>" in output, output
-        assert "made up" not in output, "the output shows a password"
+        assert "made up" not in output, "a password is shown"
     assert yaml.safe_load(path.read_text("utf-8")) == {"clouds": {"region-admin": entry}}
 
 
 def try_playbook(collection: Path, home: Path, environment: Mapping[str, str]) -> None:
-    """As in docs/first_site.md: the filled-in example inventory passes `hep.distcloud.validate`, which also names a fault in it."""
+    """As docs/first_site.md has it: the example's inventory, filled in, passes `hep.distcloud.validate`, and a fault in it is named."""
     from example_site import Site
 
     place = home / "site"
@@ -100,9 +100,9 @@ def try_playbook(collection: Path, home: Path, environment: Mapping[str, str]) -
     assert code != 0 and "chmod 600" in output, output
 
 
-def try_metadata(told: str, collections: Path) -> None:
+def try_metadata(requirements: str, collections: Path) -> None:
     """An execution environment gets what the control node runs with: the wheel of this collection, and versions that are pinned."""
-    needs = yaml.safe_load(told)
+    needs = yaml.safe_load(requirements)
     pins = [
         Requirement(line.rstrip(" \\"))
         for line in re.findall(r"(?m)^[\w.-]+==.*", (ROOT / "requirements" / "control.txt").read_text("utf-8"))
@@ -113,10 +113,10 @@ def try_metadata(told: str, collections: Path) -> None:
     for one in wanted:
         if one.url:
             path = one.url.partition("/collections/")[2]
-            assert (collections / path).is_file(), f"the execution environment requires {path}, which the collection lacks"
+            assert (collections / path).is_file(), f"the execution environment is told of {path}, which the collection lacks"
         else:
             assert one.specifier.contains(pinned[one.name]), f"{one} does not allow {pinned[one.name]}, which control.txt pins"
-    assert needs["system"], "the execution environment requires no ssh client"
+    assert needs["system"], "the execution environment is told of no ssh client"
 
 
 def main() -> None:

@@ -125,7 +125,7 @@ class Pool:
         self.forget(f'MyAddress == "{NOWHERE}"')
 
     def forget(self, which: str) -> None:
-        """Take slot ads out of the collector, as the scheduler does."""
+        """Remove slot ads from the collector, as the scheduler does."""
         self.central.write(
             "/tmp/forget", f'MyType = "Query"\nTargetType = "Machine"\nRequirements = {which}\n', owner="distcloud-scheduler"
         )

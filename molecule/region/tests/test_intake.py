@@ -111,8 +111,8 @@ def test_unreachable_regions_are_named_others_complete(account, on, playbook, st
         finally:
             machine.check_output("nft delete table inet hole")
     print(f"four dead regions and one that lives: {took:.0f} s")
-    # A connection that is not answered is given up by the kernel after 130 s: without our time-outs each try would last as long.
-    assert took < 120, "one that does not answer holds the run up for longer than a few time-outs"
+    # The kernel gives up on an unanswered connection after 130 s; without our timeouts every attempt would take as long.
+    assert took < 120, "a region that does not respond delays the run by more than a few timeouts"
     assert sorted(done.failures) == ["region-expired", "region-foreign"], "a region that is down is not an error"
     text = "\n".join(line for lines in done.messages.values() for line in lines)
     assert "Setup failed, all other regions are complete:" in text
