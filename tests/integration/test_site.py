@@ -174,7 +174,7 @@ def test_a_job_cannot_read_the_token_of_its_vm(lab: Lab, crowd: Crowd) -> None:
     reports = [json.loads(line) for line in printed(lab, "bob", crowd.clusters["bob"]).splitlines()]
     assert len(reports) == 3
     for spied in reports:
-        # The token exists in a private directory, and the worker joined the pool with it. Cloud-init's directory is open, its files are not.
+        # The token exists in a private directory, and the worker joined the pool with it. Cloud-init's directory is open, not its files.
         assert spied["folders"] == {"/etc/condor/tokens.d": True, "/var/lib/cloud": True}
         assert spied["lists"] == {"/etc/condor": "listed", "/etc/condor/tokens.d": "EACCES"}
         assert spied["reads"] == {
