@@ -1,4 +1,4 @@
-# The few verbs of the house; `make help` lists them.
+# Developer targets; `make help` lists them.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -18,10 +18,10 @@ BECOME = $$([ "$$(id -u)" = 0 ] || sudo -kn true 2>/dev/null || echo --ask-becom
 
 .PHONY: help site demo test test-fast test-long lint docs status lab lab-down bench requirements artifact clean
 
-help: ## list the verbs
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | while IFS='|' read -r verb what; do printf '  make %-14s %s\n' "$$verb" "$$what"; done
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | while IFS='|' read -r target text; do printf '  make %-14s %s\n' "$$target" "$$text"; done
 
-site: $(VENV)/.ready ## stand up the lab and the whole site on it; ends with a page and a table
+site: $(VENV)/.ready ## deploy the lab and a complete site on it; ends with a status page and tables
 	@ansible-playbook $(BECOME) playbooks/lab.yml playbooks/site.yml
 	distcloud report show build/$(DISTCLOUD_LAB)/summary.json
 	echo 'The page: $(CURDIR)/build/$(DISTCLOUD_LAB)/index.html'
@@ -30,44 +30,44 @@ demo: $(VENV)/.ready ## run the demonstration jobs again and show where they ran
 	@ansible-playbook $(BECOME) playbooks/demo.yml playbooks/status.yml -e demo_again=true
 	distcloud report show build/$(DISTCLOUD_LAB)/summary.json
 
-status: $(VENV)/.ready ## the state of the running site, as tables
+status: $(VENV)/.ready ## show the state of the running site as tables
 	@mkdir -p build; ansible-playbook playbooks/status.yml >build/status.log 2>&1 || { cat build/status.log; exit 1; }
 	distcloud report show build/$(DISTCLOUD_LAB)/summary.json
 
-lab: $(VENV)/.ready ## only the lab: regions and hosts
+lab: $(VENV)/.ready ## deploy only the lab: regions and hosts
 	@ansible-playbook $(BECOME) playbooks/lab.yml
 
-lab-down: $(VENV)/.ready ## take the lab away, with everything it made on this machine
+lab-down: $(VENV)/.ready ## remove the lab and everything that it created on this machine
 	@ansible-playbook $(BECOME) playbooks/lab_down.yml
 
-test: $(VENV)/.ready-test ## everything that CI runs
+test: $(VENV)/.ready-test ## run everything that CI runs
 	@$(BIN)/python tests/run.py all
 
-test-fast: $(VENV)/.ready-test ## what needs no lab: logic, modules, linters
+test-fast: $(VENV)/.ready-test ## run the tests that need no lab: unit tests and linters
 	@$(BIN)/python tests/run.py fast
 
-test-long: $(VENV)/.ready-test ## the longer loops
+test-long: $(VENV)/.ready-test ## run the long tests
 	@$(BIN)/python tests/run.py long
 
-lint: $(VENV)/.ready-test ## style and types, of Python and of Ansible
+lint: $(VENV)/.ready-test ## check style and types of the Python and Ansible code
 	@$(BIN)/python tests/run.py lint
 
 docs: $(VENV)/.ready-test ## check the documentation and build the reference into build/docs
 	@$(BIN)/python tests/run.py docs
 
-bench: $(VENV)/.ready-test ## measure: make bench NAME=site|plan [ARGS=...]
+bench: $(VENV)/.ready-test ## run a benchmark: make bench NAME=site|plan [ARGS=...]
 	@mkdir -p build/bench; $(BIN)/python bench/$(NAME).py $(ARGS)
 
-artifact: $(VENV)/.ready ## the collection as a file to install elsewhere
+artifact: $(VENV)/.ready ## build the collection as an installable file
 	@mkdir -p build; ansible-galaxy collection build --force --output-path build
 
-requirements: $(VENV)/.ready-test ## resolve the pinned lists again
+requirements: $(VENV)/.ready-test ## resolve the pinned requirements again
 	@$(BIN)/python requirements/resolve.py
 
-clean: ## remove what was built in this checkout (not the lab, not its caches)
+clean: ## remove build results of this checkout (not the lab or its caches)
 	rm -rf build $(VENV) .ansible services/dist $(WHEELS)/*.whl
 
-# The system packages that the lab needs; sudo only where we are not root.
+# System packages of the lab; uses sudo unless run as root.
 $(VENV)/.system: requirements/system.txt
 	@bash requirements/system.sh
 	$(PYTHON) -m venv $(VENV)
@@ -78,7 +78,7 @@ $(VENV)/.control: $(VENV)/.system requirements/control.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/control.txt
 	touch $@
 
-# The engines' wheel travels in the collection, and is installed here too: the control node matches ClassAds with it.
+# The collection contains the engines' wheel. It is installed here too, because the control node matches ClassAds with it.
 $(VENV)/.ready: $(VENV)/.control $(SOURCES)
 	@rm -f $(WHEELS)/distcloud-*.whl
 	mkdir -p $(WHEELS) build .collections/ansible_collections/hep
@@ -87,7 +87,7 @@ $(VENV)/.ready: $(VENV)/.control $(SOURCES)
 	ln -sfn ../../.. .collections/ansible_collections/hep/distcloud
 	touch $@
 
-# What only tests need of the system.
+# System packages that only the tests need.
 $(VENV)/.system-test: $(VENV)/.system requirements/system-test.txt
 	@bash requirements/system.sh system-test.txt
 	touch $@

@@ -106,7 +106,7 @@ def workers(busy: bool) -> tuple[list[Vm], list[Slot]]:
 
 
 def seconds(work: Callable[[], Any], times: int) -> float:
-    """Median CPU time, which other load on the machine does not change; includes children that have exited."""
+    """Median CPU time, which is independent of other load on the machine; includes children that have exited."""
     taken = []
     for _turn in range(times):
         begin = sum(os.times()[:4])

@@ -1,7 +1,7 @@
-"""Measures a newcomer's site: `make site` cold and again, where the time goes between `condor_submit` and a job's start, and the planner's
+"""Measures a new user's site: `make site` cold and again, where the time goes between `condor_submit` and a job's start, and the planner's
 cycle in which nothing can be done (bench/plan.py).
 
-Runs in a lab of its own (DISTCLOUD_LAB=bench), from a clean clone with a virtual environment of its own, and takes the lab away
+Runs in a separate lab (DISTCLOUD_LAB=bench), from a clean clone with its own virtual environment, and removes the lab
 afterwards. `--warm` keeps the bake cache: nothing is downloaded again for the lab's hosts. `--leave` leaves the lab up; `--keep` uses a
 lab that is already up, measures only jobs and planner, and leaves the other rows of the last run in place.
 Writes build/bench/site.json: rows of what, size, ours, peer, peer_name, unit, ratio; the peer of a duration is its target.
@@ -41,14 +41,14 @@ def timed(clone: Path, *command: str) -> float:
 
 
 def clean_clone(place: Path) -> Path:
-    """The committed state of the checkout, as a newcomer gets it."""
+    """The committed state of the checkout, as a new user gets it."""
     shutil.rmtree(place, ignore_errors=True)
     clone = place / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     return clone
 
 
-# A job may not read cloud-init's own status, but it sees two links, and when they were made: by systemd at the start of the first stage,
+# A job must not read cloud-init's own status, but it sees two links and their creation times: by systemd at the start of the first stage,
 # by cloud-init at the end of its last.
 MOMENTS = """\
 stat --format %.Y /run/systemd/units/invocation:cloud-init-local.service /run/cloud-init/result.json
@@ -58,7 +58,7 @@ PARTS = ("us", "nova", "boot", "cloud-init", "htcondor")
 
 
 def job_timeline(lab: Any) -> dict[str, float]:
-    """Submit one job to an empty pool; answer the seconds of each part of its wait, and of all."""
+    """Submit one job to an empty pool; returns the seconds of each phase of its wait, and the total."""
     from site_jobs import REGIONS, finished, nothing_left, printed, servers, submit
 
     nothing_left(lab)
@@ -71,7 +71,7 @@ def job_timeline(lab: Any) -> dict[str, float]:
 
     server = lab.wait("the job runs on a worker", running, 600)
     (job,) = finished(lab, cluster, 1)
-    # Nova's own moment, to the second, at which it had the request: all that we do before is ours, log-in included.
+    # When Nova received the request (in seconds): everything before is our own time, login included.
     requested = datetime.fromisoformat(server.created_at).timestamp()
     active = datetime.fromisoformat(f"{server.launched_at}+00:00").timestamp()
     began, ended = map(float, printed(lab, "alice", cluster).split())
@@ -79,7 +79,7 @@ def job_timeline(lab: Any) -> dict[str, float]:
 
 
 def shares(*moments: float) -> dict[str, float]:
-    """The parts between moments that follow each other, and all of it."""
+    """Durations between consecutive times, and the total."""
     parts = {part: after - before for part, before, after in zip(PARTS, moments[:-1], moments[1:], strict=True)}
     return parts | {"all": moments[-1] - moments[0]}
 
@@ -111,7 +111,7 @@ def main() -> None:
         rows = [one for one in json.loads(out.read_text("utf-8")) if not one["what"].startswith((JOB, PLAN))]
 
     def note(*found: dict[str, Any]) -> None:
-        """Rows are written as they come: a run that ends early has measured what it has measured."""
+        """Write each row immediately, so that an aborted run keeps its results."""
         rows.extend(found)
         out.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
 

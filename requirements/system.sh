@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Installs the Debian packages of a list (requirements/system.txt) that are missing; asks for sudo only where it is not root.
+# Installs the Debian packages of a list (requirements/system.txt) that are missing; uses sudo unless run as root.
 set -euo pipefail
 cd "$(dirname "$0")"
 wanted=$(sed -E 's/#.*//; s/[[:space:]]+$//; /^$/d' "${1:-system.txt}")

@@ -1,5 +1,5 @@
-"""Builds the collection's artifact and installs it where no checkout is on any path: its playbook, its roles and its modules must list,
-document and run from there, and it must tell ansible-builder what it needs."""
+"""Builds the collection's artifact and installs it outside of any checkout: its playbooks, roles and modules must be listed, documented
+and run from there, and ansible-builder must find its requirements."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def try_module(home: Path, call: Callable[..., str]) -> None:
     """One module, by its full name: what it says it did, it did."""
     path = home / "clouds.yaml"
     entry = {"auth": {"auth_url": "https://region.example.org:5000/v3", "username": "admin", "password": "made up"}}
-    spec = json.dumps({"path": str(path), "name": "region-admin", "entry": entry})
+    arguments = json.dumps({"path": str(path), "name": "region-admin", "entry": entry})
     for word in ("CHANGED", "SUCCESS"):
-        output = call("ansible", "localhost", "-o", "-m", "hep.distcloud.clouds_yaml", "-a", spec)
+        output = call("ansible", "localhost", "-o", "-m", "hep.distcloud.clouds_yaml", "-a", arguments)
         assert f"| {word} =>" in output, output
         assert "made up" not in output, "a password is shown"
     assert yaml.safe_load(path.read_text("utf-8")) == {"clouds": {"region-admin": entry}}
@@ -100,9 +100,9 @@ def try_playbook(collection: Path, home: Path, environment: Mapping[str, str]) -
     assert code != 0 and "chmod 600" in output, output
 
 
-def try_metadata(printed: str, collections: Path) -> None:
+def try_metadata(requirements: str, collections: Path) -> None:
     """An execution environment gets what the control node runs with: the wheel of this collection, and versions that are pinned."""
-    needs = yaml.safe_load(printed)
+    needs = yaml.safe_load(requirements)
     pins = [
         Requirement(line.rstrip(" \\"))
         for line in re.findall(r"(?m)^[\w.-]+==.*", (ROOT / "requirements" / "control.txt").read_text("utf-8"))

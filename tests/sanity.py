@@ -39,7 +39,7 @@ def place_pip() -> None:
 
 
 def unpack(folder: Path) -> Path:
-    """Unpack the artifact as ansible-test wants it: below ansible_collections, and outside of any git checkout."""
+    """Unpack the artifact where ansible-test expects it: below ansible_collections, and outside of any git checkout."""
     place = folder / "ansible_collections" / "hep" / "distcloud"
     place.mkdir(parents=True)
     shutil.unpack_archive(build(folder), place, "gztar")
@@ -55,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = unpack(Path(folder))
         strays = list(place.glob("tests/sanity/ignore*.txt"))
-        assert not strays, f"no ignore files in this house: {strays}"
+        assert not strays, f"ignore files are not allowed: {strays}"
         command = [BIN / "ansible-test", "sanity", "--venv", "--python", python, "--color", "no"]
         sys.exit(subprocess.run(command, cwd=place, env=environment, check=False).returncode)
 

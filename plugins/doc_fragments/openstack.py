@@ -17,7 +17,7 @@ options:
     type: str
   auth:
     description:
-      - What the log-in needs, if there is no entry in C(clouds.yaml), for example C(auth_url), C(username), C(password), C(project_name)
+      - Login data, if there is no entry in C(clouds.yaml), for example C(auth_url), C(username), C(password), C(project_name)
         and their domains.
     type: dict
   auth_type:
@@ -26,11 +26,11 @@ options:
     type: str
   region_name:
     description:
-      - Name of the region in the catalog, where this has several.
+      - Name of the region, if the catalog has several.
     type: str
   validate_certs:
     description:
-      - Whether the certificate of the region is checked. Without it the entry in C(clouds.yaml) decides, and that is to check.
+      - Whether the certificate of the region is checked. The default is the setting in C(clouds.yaml), or else to check it.
     type: bool
     aliases: [verify]
   ca_cert:
@@ -47,7 +47,7 @@ options:
     aliases: [endpoint_type]
   api_timeout:
     description:
-      - Seconds to wait for an answer to one request. Without it the entry in C(clouds.yaml) decides, else it is 30.
+      - Seconds to wait for an answer to one request. The default is the setting in C(clouds.yaml), or else 30.
     type: int
 attributes:
   action_group:

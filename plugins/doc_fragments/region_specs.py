@@ -29,11 +29,11 @@ options:
         default: ""
       password:
         description:
-          - The user's password. Whether it is in force is found out by a log-in.
+          - The user's password. The module logs in to check it.
         type: str
       password_file:
         description:
-          - File on the machine where the module runs with the password in its first line; a file that is not there yet counts as no
+          - File on the machine where the module runs with the password in its first line; a missing file counts as no
             password.
         type: path
       roles:
@@ -43,8 +43,8 @@ options:
         default: [member]
       existing:
         description:
-          - Whether somebody else made the user; then only roles are given. They are taken back in a project of ours alone, since in one of
-            others it is unknown who granted them.
+          - Whether the user is managed elsewhere; then only roles are granted. They are revoked only in a project of ours, since in a
+            foreign project it is unknown who granted them.
         type: bool
         default: false
   quotas:
@@ -60,7 +60,7 @@ options:
         type: dict
   flavors:
     description:
-      - Flavors. Nova cannot change their sizes, so that a flavor of this name with another size is refused. Needs O(project).
+      - Flavors. Nova cannot change their sizes, so a flavor of this name with another size is refused. Needs O(project).
     type: list
     elements: dict
     suboptions:
@@ -102,7 +102,7 @@ options:
         type: str
         required: true
       existing:
-        description: Whether somebody else made the network and it is used as it is.
+        description: Whether the network is managed elsewhere; then it is used, but not changed.
         type: bool
         default: false
       description:
@@ -119,7 +119,7 @@ options:
         description: Whether Neutron filters spoofed addresses and applies security groups.
         type: bool
       provider:
-        description: How the network lies on the physical one. Only for an admin of the region; cannot be changed later.
+        description: How the network maps to a physical network. Only for an admin of the region; cannot be changed later.
         type: dict
         suboptions:
           type:
@@ -132,7 +132,7 @@ options:
             description: VLAN id or the like.
             type: int
       subnets:
-        description: Subnets of the network. A subnet that is not listed is left as it is.
+        description: Subnets of the network. Other subnets of the network are not changed.
         type: list
         elements: dict
         default: []
@@ -146,13 +146,13 @@ options:
             type: str
             required: true
           gateway_ip:
-            description: Address of the gateway; without it Neutron takes the first of the subnet.
+            description: Address of the gateway; by default the first of the subnet.
             type: str
           enable_dhcp:
             description: Whether Neutron serves DHCP.
             type: bool
           allocation_pools:
-            description: Ranges out of which servers get addresses.
+            description: Address ranges for servers.
             type: list
             elements: dict
             suboptions:
@@ -210,45 +210,45 @@ options:
         type: str
         default: ""
       egress:
-        description: Whether everything may go out.
+        description: Whether all outgoing traffic is allowed.
         type: bool
         default: true
       rules:
-        description: What may come in, or go out where O(security_groups[].egress) is off.
+        description: Incoming traffic to allow, and outgoing traffic if O(security_groups[].egress) is false.
         type: list
         elements: dict
         default: []
         suboptions:
           direction:
-            description: Which way.
+            description: Direction of the traffic.
             type: str
             choices: [ingress, egress]
             default: ingress
           ethertype:
-            description: Which Internet Protocol.
+            description: IP version.
             type: str
             choices: [IPv4, IPv6]
             default: IPv4
           protocol:
-            description: For example V(tcp), V(udp) or V(icmp); without it every protocol.
+            description: For example V(tcp), V(udp) or V(icmp); by default every protocol.
             type: str
           port_min:
             description: First port.
             type: int
           port_max:
-            description: Last port; without it the first is the only one.
+            description: Last port; by default the first one.
             type: int
           remote_ip_prefix:
-            description: The other side's addresses; without it all.
+            description: Addresses of the peer; by default all.
             type: str
   images_of:
     description:
       - Name of a site whose images (those with this name in their property C(distcloud_owner)) are removed from the project with
-        O(state=absent). They are made by M(hep.distcloud.region_image).
+        O(state=absent). M(hep.distcloud.region_image) creates them.
     type: str
   key_pairs:
     description:
-      - Public keys that go into servers. A key pair of ours with another key is replaced; servers keep the key they were made with.
+      - Public keys for logging in to servers. A key pair of ours with another key is replaced; existing servers keep the old key.
     type: list
     elements: dict
     suboptions:
@@ -257,7 +257,7 @@ options:
         type: str
         required: true
       public_key:
-        description: The public key in OpenSSH's form.
+        description: The public key in OpenSSH format.
         type: str
         required: true
 """

@@ -12,7 +12,7 @@ class ModuleDocFragment:
 options:
   api_url:
     description:
-      - Where the Cloud Scheduler listens, without a path.
+      - URL of the Cloud Scheduler, without a path.
     type: str
     required: true
   api_token:
@@ -29,7 +29,7 @@ options:
     type: path
   validate_certs:
     description:
-      - Whether the server's certificate is checked. Turning it off lets anybody in between read the token.
+      - Whether the server's certificate is checked. Without the check, anyone on the network path can read the token.
     type: bool
     default: true
   timeout:
@@ -44,6 +44,6 @@ attributes:
     membership:
       - hep.distcloud.scheduler
 notes:
-  - In check mode a scheduler that nobody has installed yet (the connection is refused, or the file in O(ca_path) does not exist) counts
+  - In check mode a scheduler that is not installed yet (the connection is refused, or the file in O(ca_path) does not exist) counts
     as an empty one, with a warning, so that a whole site can be checked before it is built.
 """

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: apt_sources_info
-short_description: Where a Debian host gets a release's packages from
+short_description: Read the package sources of a Debian host
 description:
   - Reads the host's own apt configuration, in both of its formats, and returns the lines of a C(sources.list) that name a release, its
     updates and its security fixes.
-  - Sources that other machines could not reach (C(file:), C(cdrom:)) are left out; of a list of mirrors in a file the first is taken.
+  - Sources that other machines could not reach (C(file:), C(cdrom:)) are left out; of a mirror list in a file, the first entry is used.
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: clouds_yaml
-short_description: One entry of a clouds.yaml, beside entries of others
+short_description: Manage one entry of a clouds.yaml file
 description:
-  - Brings one entry of a C(clouds.yaml) to the desired content and leaves every other entry as it is.
-  - Several of these may run at the same time on one file; a lock beside the file lets each see what the one before wrote.
-  - The file is readable by its owner alone.
+  - Brings one entry of a C(clouds.yaml) to the desired content and keeps all other entries.
+  - Concurrent runs on one file are safe, because a lock file serializes them.
+  - Only the file's owner can read it.
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
@@ -22,7 +22,7 @@ requirements:
   - PyYAML
 options:
   path:
-    description: The file; made where it is missing.
+    description: Path of the file; created if missing.
     type: path
     required: true
   name:
@@ -30,10 +30,10 @@ options:
     type: str
     required: true
   entry:
-    description: The whole entry, as the OpenStack SDK reads it; what it does not name is removed. Not needed for O(state=absent).
+    description: The complete entry in the OpenStack SDK's format; other keys are removed. Not needed for O(state=absent).
     type: dict
   state:
-    description: Whether the entry shall be there.
+    description: Whether the entry exists.
     type: str
     choices: [present, absent]
     default: present
@@ -57,7 +57,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 cloud:
-  description: The entry as it is, or in check mode would be, with its secrets hidden.
+  description: The entry afterwards (in check mode, as predicted), with its secrets hidden.
   returned: always
   type: dict
 """

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: command_lanes
-short_description: Run commands that are needed once, several side by side
+short_description: Run one-time commands in parallel lanes
 description:
-  - Runs lists of commands. The commands of one lane follow each other, the lanes run at the same time.
+  - Runs lists of commands. The commands of one lane run one after the other, the lanes run in parallel.
   - A command that succeeded leaves a marker and is not run again until its fingerprint changes. The fingerprint covers the command, its
-    environment and O(lanes[].revision). A run that was killed goes on at the command that has no marker yet.
+    environment and O(lanes[].revision). After a killed run, the next one continues with the first command without a marker.
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
@@ -20,7 +20,7 @@ extends_documentation_fragment:
   - hep.distcloud.attributes
 options:
   lanes:
-    description: The commands of all lanes, in the order in which they follow each other within their lane.
+    description: The commands of all lanes. Those of one lane run in the given order.
     type: list
     elements: dict
     required: true
@@ -30,11 +30,11 @@ options:
         type: str
         required: true
       name:
-        description: What the command is called; also the name of its marker and its log.
+        description: Name of the command, its marker and its log.
         type: str
         required: true
       argv:
-        description: The command. No secret belongs here, since every user of the host can read it.
+        description: The command. Must not contain secrets, since every user of the host can read it.
         type: list
         elements: str
         required: true
@@ -47,11 +47,11 @@ options:
         type: dict
         default: {}
       revision:
-        description: Anything after whose change the command has to be run again, for example the version of a package.
+        description: A value whose change makes the command run again, for example the version of a package.
         type: str
         default: ""
   state_dir:
-    description: Folder of the markers and logs, for root alone.
+    description: Directory of the markers and logs, accessible to root only.
     type: path
     required: true
   timeout:
@@ -71,7 +71,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ran:
-  description: The commands that were, or in check mode would be, run, with the seconds each took.
+  description: The commands that were run (in check mode, would be run), with the seconds each took.
   returned: always
   type: dict
   sample: {glance: 3.1, placement: 2.2}
@@ -162,7 +162,7 @@ class CommandLanes(BaseModule):
                 if time.monotonic() > deadline:
                     raise Failure(
                         f"another run, or a command that it left running, has been working in {self.params['state_dir']} for more than "
-                        f"{patience} s; see who has {lock.name} open",
+                        f"{patience} s; find the process that has {lock.name} open",
                         self.service,
                         "locked",
                         {"lock": lock.name},

@@ -25,7 +25,7 @@ options:
     required: true
     suboptions:
       path:
-        description: Where the file stands. Missing parent folders are made, root-owned and with mode 0755.
+        description: Path of the file. Missing parent directories are created, owned by root and with mode 0755.
         type: path
         required: true
       content:
@@ -48,7 +48,7 @@ options:
         default: "0644"
       validate:
         description:
-          - A command that accepts the new file before it takes its place, with C(%s) where the file's name belongs.
+          - A command that validates the new file before it replaces the old one; C(%s) stands for its path.
           - Not run in check mode, where the files it may refer to are not written either.
         type: str
 """
@@ -68,7 +68,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 paths:
-  description: The files that were, or in check mode would be, changed.
+  description: The files that were changed (in check mode, would be changed).
   returned: always
   type: list
   elements: str

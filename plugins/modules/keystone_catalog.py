@@ -8,11 +8,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: keystone_catalog
-short_description: Service users and the service catalog of one OpenStack region, in one call
+short_description: Manage service users and service catalog of an OpenStack region in one call
 description:
-  - Makes the project of the service users, the users with their roles, the services and their endpoints in one region.
+  - Creates the project of the service users, the users with their roles, the services and their endpoints in one region.
   - Endpoints of other regions, and services and users that are not listed, stay as they are.
-  - Whether a user has the given password is tried by logging in.
+  - Logs in to find out whether a user has the given password.
   - In check mode against a Keystone that does not answer yet, everything counts as missing.
 version_added: 0.1.0
 author:
@@ -38,7 +38,7 @@ options:
     description: File with the certificates to trust.
     type: path
   region:
-    description: Whose endpoints are listed.
+    description: Region of the listed endpoints.
     type: str
     required: true
   project:
@@ -46,7 +46,7 @@ options:
     type: str
     default: service
   roles:
-    description: The roles of each service user in the project; made where they are missing.
+    description: The roles of each service user in the project; created if missing.
     type: list
     elements: str
     default: [admin, service]
@@ -65,7 +65,7 @@ options:
         type: str
         required: true
   services:
-    description: The services and where they answer.
+    description: The services and their endpoints.
     type: list
     elements: dict
     default: []
@@ -79,20 +79,20 @@ options:
         type: str
         required: true
       public:
-        description: The address for everybody.
+        description: The public endpoint.
         type: str
         required: true
       internal:
-        description: The address for the other services of the region.
+        description: The internal endpoint, for the other services of the region.
         type: str
         required: true
   after_region:
     description:
-      - Another region of this Keystone whose endpoints have to be there first. Two regions that come up at the same time would
+      - Another region of this Keystone whose endpoints must exist first. Two regions that come up at the same time would
         make users and services twice.
     type: str
   after_types:
-    description: The types of service that O(after_region) has to have.
+    description: The service types that O(after_region) must have.
     type: list
     elements: str
     default: []
@@ -120,7 +120,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 done:
-  description: What was, or in check mode would be, made or changed.
+  description: What was created or changed (in check mode, would be).
   returned: always
   type: list
   elements: str
@@ -272,7 +272,7 @@ class KeystoneCatalog(BaseModule):
             if time.monotonic() > deadline:
                 raise Failure(
                     f"region {first}, whose Keystone is shared, has no endpoints of {', '.join(sorted(missing))} after "
-                    f"{self.params['timeout']} s; bring it up first",
+                    f"{self.params['timeout']} s; deploy it first",
                     self.service,
                     "timeout",
                 )
@@ -306,7 +306,7 @@ class KeystoneCatalog(BaseModule):
                     "user",
                     {"name": spec["name"], "password": spec["password"], "default_project_id": project["id"], **domain},
                 )
-            elif not user.get("enabled", True):  # a log-in would be refused, whatever the password
+            elif not user.get("enabled", True):  # a login would be refused, whatever the password
                 body = {"enabled": True, "password": spec["password"]}
                 self.change("enable user " + spec["name"], "PATCH", "/users/" + user["id"], "user", body)
             elif not self.has_password(spec):

@@ -11,7 +11,7 @@ module: lab_hosts
 short_description: Start, stop or remove the hosts of a lab
 description:
   - Runs Debian hosts with systemd and sshd as C(systemd-nspawn) machines, each on an overlay over a baked tree, in a cgroup of its own and
-    connected to the lab's bridge. All hosts are worked on side by side.
+    connected to the lab's bridge. All hosts are handled in parallel.
   - A host is found by its cgroup. One that is only partly running (its nspawn was killed, its init lives) is restarted; after a reboot of
     the outer machine the hosts come back with their data.
   - Names and addresses of all hosts that the lab knows are written to every host's C(/etc/hosts), their keys to the caller's known_hosts.
@@ -93,7 +93,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 hosts:
-  description: Every host that the lab knows, with its address, image, condition and host key (empty where it is not made yet).
+  description: Every host that the lab knows, with its address, image, condition and host key (empty if not created yet).
   returned: always
   type: dict
   sample: {central: {address: 10.203.0.10, image: base, condition: running, host_key: ssh-ed25519 AAAA}}
@@ -103,7 +103,7 @@ known_hosts:
   type: str
   sample: central,central.distcloud.lab,10.203.0.10 ssh-ed25519 AAAA
 actions:
-  description: What was, or in check mode would be, done to which host, with the reason.
+  description: What was done to each host (in check mode, would be done), with the reason.
   returned: always
   type: dict
   sample: {central: ["start: it is not running"]}
@@ -192,10 +192,10 @@ class LabHosts(LabModule):
         if not self.module.check_mode:
             self.carry_out(work, files)
         result = self.result(work, files)
-        self.tell_keys(result)
+        self.publish_keys(result)
         return result
 
-    def tell_keys(self, result):
+    def publish_keys(self, result):
         """Update the keys in the caller's file if they differ, and report that in the result."""
         path = self.params["known_hosts"]
         if not path or not os.path.isdir(os.path.dirname(path)):

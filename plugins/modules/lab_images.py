@@ -10,9 +10,9 @@ DOCUMENTATION = r"""
 module: lab_images
 short_description: Bake the root trees of lab hosts
 description:
-  - Makes one Debian root tree per kind of host by C(mmdebstrap) and keeps it under the hash of all that goes into it, the machine's
-    certificate authorities included. Several trees are baked side by side where memory allows.
-  - An interrupted bake leaves nothing in the way of the next one, and two runs never bake the same tree at once.
+  - Creates one Debian root tree per kind of host by C(mmdebstrap) and stores it under the hash of its inputs, which include the
+    machine's certificate authorities. Several trees are baked in parallel if memory allows.
+  - An interrupted bake does not disturb the next one, and two runs never bake the same tree at the same time.
   - Has to run as root on the machine that carries the lab.
 version_added: 0.1.0
 author:
@@ -23,7 +23,7 @@ options:
   images:
     description:
       - The kinds of host, by name. Each has C(packages), a list of Debian packages over those in O(packages), and C(disabled_units), a
-        list of patterns of systemd units that the packages enable and that the tree shall not start.
+        list of patterns of systemd units that the packages enable and that the tree does not start.
     type: dict
     required: true
   packages:
@@ -46,7 +46,7 @@ options:
     elements: str
     default: [main]
   mirror:
-    description: Where the packages come from. Left out, it is the mirror in the machine's own apt configuration.
+    description: Mirror of the packages. The default is the one in the machine's own apt configuration.
     type: str
   proxies:
     description: Environment variables for the downloads, such as C(http_proxy).

@@ -11,9 +11,9 @@ module: lab_network
 short_description: Bring up or remove the network of a lab and the lab's record
 description:
   - Keeps one bridge with the gateway's address, one nftables table that lets the lab's hosts out by masquerading, and IP forwarding, whose
-    value before the first lab is written down and set back after the last one.
-  - A lab is known by its record below C(/var/lib/distcloud-lab), whoever made it. One that conflicts (same bridge, or a network that
-    overlaps) is stopped with its data kept, or reported.
+    value is recorded before the first lab and restored after the last one.
+  - A lab is identified by its record below C(/var/lib/distcloud-lab), whichever user created it. One that conflicts (same bridge, or an
+    overlapping network) is stopped with its data kept, or reported.
   - Has to run as root on the machine that carries the lab.
 version_added: 0.1.0
 author:
@@ -24,7 +24,7 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(present) brings the network up, V(stopped) stops the lab's hosts and takes the network away, V(absent) removes hosts, network,
+      - V(present) brings the network up, V(stopped) stops the lab's hosts and removes the network, V(absent) removes hosts, network,
         folders and record.
     type: str
     choices: [present, stopped, absent]
@@ -67,7 +67,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was, or in check mode would be, done.
+  description: What was done (in check mode, would be done).
   returned: always
   type: list
   elements: str
@@ -175,7 +175,7 @@ class LabNetwork(LabModule):
         moves = bool(self.bridges(lab, record) - {spec["bridge"]}) or (
             was_up and any(record[name] != spec[name] for name in ("bridge", "network", "gateway"))
         )
-        # Of a lab that moves, hosts are restarted with the new addresses by the next module; the old bridge and rules have to go now.
+        # If a lab moves, the next module restarts its hosts with the new addresses; the old bridge and rules are removed now.
         leaving = {**in_the_way, lab: record} if moves else in_the_way
         steps, gone = [], set()
         for name, at in leaving.items():

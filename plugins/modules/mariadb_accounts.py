@@ -8,11 +8,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mariadb_accounts
-short_description: Databases and the accounts that own them, in one call
+short_description: Manage databases and the accounts that own them in one call
 description:
-  - Makes databases, one account for each owner, and gives the account all rights in its own databases and in no other.
-  - Speaks to MariaDB through its local socket as the user who runs the module, so that no password is needed for it.
-  - Whether an account has the given password is decided by the server; passwords never appear in statements that are logged.
+  - Creates databases and one account for each owner. The account has all privileges on its own databases and on no others.
+  - Connects to MariaDB through its local socket as the user who runs the module, so it needs no administrator password.
+  - The server checks whether an account has the given password; passwords never appear in logged statements.
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
@@ -22,7 +22,7 @@ requirements:
   - pymysql
 options:
   accounts:
-    description: The accounts and what they own.
+    description: The accounts and their databases.
     type: list
     elements: dict
     required: true
@@ -32,7 +32,7 @@ options:
         type: str
         required: true
       host:
-        description: From where the account may log in.
+        description: Host from which the account may log in.
         type: str
         default: 127.0.0.1
       password:
@@ -45,7 +45,7 @@ options:
         elements: str
         required: true
   login_unix_socket:
-    description: The server's socket.
+    description: Path of the server's socket.
     type: path
     default: /run/mysqld/mysqld.sock
 """
@@ -61,7 +61,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 accounts:
-  description: The accounts as they are, or in check mode would be, without passwords.
+  description: The accounts afterwards (in check mode, as predicted), without passwords.
   returned: always
   type: list
   elements: dict

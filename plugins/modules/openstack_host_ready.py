@@ -12,9 +12,9 @@ short_description: Wait until an all-in-one OpenStack host accepts servers
 description:
   - Run on the host itself. Waits until the image service answers, the host's hypervisor is listed, its resources are known to Placement,
     Nova's heartbeat from it is newer than the start of C(nova-compute), and its Open vSwitch agent is alive.
-  - After a restart Nova and Neutron show a host as up by its old heartbeat, which is why the age is compared and not the state.
+  - After a restart Nova and Neutron show a host as up because of its old heartbeat. Therefore the age is compared, not the state.
   - In check mode it looks once, and a region that does not exist yet does not fail it.
-  - A new host is mapped into its cell by C(nova-manage cell_v2 discover_hosts), repeated, since that succeeds also when it finds none.
+  - A new host is mapped into its cell by C(nova-manage cell_v2 discover_hosts), repeatedly, since it also succeeds without finding one.
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
@@ -32,7 +32,7 @@ options:
     type: str
     required: true
   region:
-    description: The region that the host carries.
+    description: The region that runs on the host.
     type: str
     required: true
   host:
@@ -43,7 +43,7 @@ options:
     type: str
     default: nova-compute.service
   network_unit:
-    description: The systemd unit of the network agent; empty where the host has none.
+    description: The systemd unit of the network agent; empty if the host has none.
     type: str
     default: neutron-openvswitch-agent.service
   timeout:

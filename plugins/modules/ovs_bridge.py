@@ -8,11 +8,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: ovs_bridge
-short_description: A bridge of Open vSwitch with its ports
+short_description: Manage an Open vSwitch bridge with its ports
 description:
-  - Keeps a bridge, its kind, some of its ports, the manager's address and settings of the switch, all in one transaction.
-  - What others added, for example the network agent of OpenStack, stays.
-  - In check mode on a host where the switch does not run yet, nothing is compared; the bridge is then made by whoever starts the switch.
+  - Sets a bridge, its datapath type, some of its ports, the manager's address and settings of the switch in one transaction.
+  - Ports and settings from elsewhere, for example from OpenStack's network agent, are kept.
+  - In check mode on a host where the switch does not run yet, nothing is compared and no change is predicted.
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
@@ -34,7 +34,7 @@ options:
     elements: str
     default: []
   manager:
-    description: Where the database is offered to agents, for example V(ptcp:6640:127.0.0.1). Left out, it stays as it is.
+    description: Address at which agents reach the database, for example V(ptcp:6640:127.0.0.1). Unset, it is not changed.
     type: str
   settings:
     description: Keys of C(other_config) of the switch itself. Most are only read when C(ovs-vswitchd) starts.
@@ -47,7 +47,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: A bridge in user space
+- name: Create a bridge in user space
   hep.distcloud.ovs_bridge:
     name: br-ex
     datapath_type: netdev
@@ -58,12 +58,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 bridge:
-  description: The bridge as it is, or in check mode would be; of ports and settings those that were asked for.
+  description: The bridge afterwards (in check mode, as predicted), with the requested ports and settings.
   returned: success
   type: dict
   sample: {name: br-ex, datapath_type: netdev, ports: [ex0], manager: "ptcp:6640:127.0.0.1", settings: {userspace-tso-enable: "true"}}
 fields:
-  description: What was changed, or in check mode would be.
+  description: What was changed (in check mode, would be changed).
   returned: when something was
   type: list
   elements: str

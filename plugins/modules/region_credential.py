@@ -10,17 +10,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: region_credential
-short_description: Application credential of a service in an OpenStack region
+short_description: Manage the application credential of a service in an OpenStack region
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
 description:
-  - Makes an application credential with which a service (the Cloud Scheduler, for instance) reaches the region, with access rules that
-    allow it the calls it needs and no others.
-  - The credential belongs to the account that the module logs in as, so log in as the service's user. It cannot make further credentials.
-  - The secret is never shown. It is written to O(path), mode C(0600), before Keystone is asked, so that a run cut short at any moment
-    is completed by the next.
-  - A credential that is there is never replaced unless O(state=rotated) asks for it. Its file follows the account's C(auth_url),
+  - Creates an application credential with which a service (the Cloud Scheduler, for instance) reaches the region. Its access rules
+    allow only the calls that the service needs.
+  - The credential belongs to the account that the module logs in as, so log in as the service's user. It cannot create further credentials.
+  - The secret is never shown. It is written to O(path), mode C(0600), before the request to Keystone, so that the next run
+    completes an interrupted one.
+  - An existing credential is only replaced with O(state=rotated). Its file follows the account's C(auth_url),
     C(region_name) and C(cacert).
 options:
   name:
@@ -31,7 +31,7 @@ options:
   state:
     description:
       - V(present) creates a credential if there is no current one.
-      - V(rotated) makes a new one beside the old, or completes an earlier rotation. The file then holds the new one.
+      - V(rotated) creates a new one beside the old, or completes an earlier rotation. The file then holds the new one.
       - V(pruned) removes all older ones; call it when the service has the new one.
       - V(absent) removes all credentials of the service and the file.
     type: str
@@ -39,19 +39,19 @@ options:
     default: present
   path:
     description:
-      - File on the machine where the module runs that holds the credential with its secret, in YAML. Folders are made where they are
-        missing.
+      - File on the machine where the module runs that holds the credential with its secret, in YAML. Missing directories
+        are created.
     type: path
     required: true
   region:
     description:
-      - What the site calls the region; stands in the file.
+      - The site's name of the region; written to the file.
     type: str
   access_rules:
     description:
-      - What the service may do. Without any it may do whatever its roles allow.
-      - In paths C(*) matches one part, C(**) for any number. What the region puts before a service's paths (C(/compute), for instance)
-        is added.
+      - Calls that the service may make. Without rules it may do everything that its roles allow.
+      - In paths C(*) matches one part, C(**) for any number. The prefix of a service's paths in the region (C(/compute), for
+        instance) is added.
     type: list
     elements: dict
     default: []
@@ -72,13 +72,13 @@ options:
         required: true
   fallback:
     description:
-      - Whether a credential without access rules is made, with a warning, where the region does not support them. Otherwise this is a
-        failure.
+      - Whether to create a credential without access rules, with a warning, if the region does not support them. Otherwise the
+        module fails.
     type: bool
     default: true
   roles:
     description:
-      - Names of the roles that the credential carries; without any those of the account.
+      - Names of the credential's roles; by default those of the account.
     type: list
     elements: str
   expires_in:
@@ -88,7 +88,7 @@ options:
     default: 365
   renew_before:
     description:
-      - Days before its end from which on a warning asks for a rotation.
+      - Days before expiry from which a warning asks for a rotation.
     type: int
     default: 30
   ownership_tag:
@@ -98,18 +98,18 @@ options:
     default: distcloud
   login_pending:
     description:
-      - Says in check mode that an earlier task would create or repair the account, which check mode does not do. A refused log-in then
-        counts as an account without credentials, with a warning; otherwise it is a failure.
+      - Set this in check mode if an earlier task would create or repair the account. A refused login then counts as an account
+        without credentials, with a warning; otherwise it is a failure.
     type: bool
     default: false
 attributes:
   idempotent:
     support: partial
     details:
-      - With O(state=rotated) every run after a finished rotation begins another.
+      - With O(state=rotated) every run after a finished rotation starts another.
 notes:
   - In check mode an account that C(clouds.yaml) does not name yet counts as one without credentials, with a warning.
-  - An account that itself logged in by an application credential may only make others if that one is unrestricted.
+  - An account that logged in by an application credential can create others only if that credential is unrestricted.
 extends_documentation_fragment:
   - hep.distcloud.openstack
   - hep.distcloud.attributes
@@ -119,7 +119,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Let the scheduler boot and delete servers, and no more
+- name: Let the scheduler list and boot servers only
   hep.distcloud.region_credential:
     cloud: region-a
     name: scheduler
@@ -133,14 +133,14 @@ EXAMPLES = r"""
         method: POST
         path: /v2.1/servers
 
-- name: Make a new credential beside the old one
+- name: Create a new credential beside the old one
   hep.distcloud.region_credential:
     cloud: region-a
     name: scheduler
     state: rotated
     path: /srv/site/credentials/region-a-scheduler.yml
 
-- name: Remove the old one, after the scheduler was given the new one
+- name: Remove the old one after the scheduler has received the new one
   hep.distcloud.region_credential:
     cloud: region-a
     name: scheduler
@@ -150,7 +150,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 credential:
-  description: The credential in force, without its secret; none with O(state=absent).
+  description: The current credential, without its secret; none with O(state=absent).
   returned: always
   type: dict
   contains:
@@ -161,13 +161,13 @@ credential:
       description: Its name in Keystone, which ends in its generation.
       type: str
     id:
-      description: Its id; absent in check mode where it is not made yet.
+      description: Its id; absent in check mode if not created yet.
       type: str
     expires_at:
       description: When it expires (UTC); none for never.
       type: str
     with_access_rules:
-      description: Whether access rules limit it. Before it is made this is what is desired.
+      description: Whether access rules limit it; before creation, whether they are desired.
       type: bool
     roles:
       description: Names of its roles.
@@ -177,16 +177,16 @@ credential:
       description: The file that holds it.
       type: str
     superseded:
-      description: Names of older credentials that are still there.
+      description: Names of older credentials that still exist.
       type: list
       elements: str
 failure:
-  description: What went wrong.
+  description: Structured form of the failure.
   returned: on failure
   type: dict
   contains:
     service:
-      description: Who refused, for example C(keystone) or C(file).
+      description: The service that refused, for example C(keystone) or C(file).
       type: str
     code:
       description: A stable identifier, for example V(lost), V(expired) or V(unreachable), or the HTTP status.

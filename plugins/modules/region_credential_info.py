@@ -10,12 +10,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: region_credential_info
-short_description: Application credentials that the site has in an OpenStack region
+short_description: List the site's application credentials in an OpenStack region
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
 description:
-  - Lists the application credentials of the account that were made by M(hep.distcloud.region_credential), never their secrets.
+  - Lists the account's application credentials that M(hep.distcloud.region_credential) created, without their secrets.
 options:
   name:
     description:
@@ -34,7 +34,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: See which credentials there are and when they expire
+- name: List credentials and their expiry dates
   hep.distcloud.region_credential_info:
     cloud: region-a
 """
@@ -66,7 +66,7 @@ credentials:
       type: list
       elements: str
     access_rules:
-      description: What it may do; empty where no rules limit it.
+      description: Calls that it allows; empty if no rules limit it.
       type: list
       elements: dict
 """

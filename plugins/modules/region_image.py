@@ -10,16 +10,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: region_image
-short_description: Image in an OpenStack region, known by name and hash
+short_description: Manage an image in an OpenStack region by name and hash
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
 description:
   - Uploads a file as an image into the project of the account that the module logs in as, unless that project has an image of this name
     whose content has the same hash.
-  - Glance's own hash of what arrived is compared with O(sha512) afterwards. An upload with another hash is removed and reported.
+  - Afterwards Glance's hash of the upload is compared with O(sha512). An upload with another hash is removed and reported.
   - The leftover of an interrupted upload (an image that never became active) is removed and the upload repeated.
-  - Properties, tags, visibility and limits of an image that is there are set as given. Those that are left out stay as they are.
+  - Properties, tags, visibility and limits of an existing image are set as given. Unset ones are not changed.
 options:
   name:
     description:
@@ -38,7 +38,7 @@ options:
     type: path
   sha512:
     description:
-      - SHA-512 of the file, 128 hexadecimal digits. Together with O(name) it says which image this is.
+      - SHA-512 of the file, 128 hexadecimal digits. Together with O(name) it identifies the image.
     type: str
   disk_format:
     description:
@@ -47,7 +47,7 @@ options:
     default: qcow2
   container_format:
     description:
-      - What the file is packed into.
+      - Container of the file.
     type: str
     default: bare
   visibility:
@@ -80,7 +80,7 @@ options:
     default: {}
   timeout:
     description:
-      - Seconds that the upload may stand still, and then Glance may take to make the image active.
+      - Seconds without progress after which the upload fails, and seconds that Glance may then take to activate the image.
     type: int
     default: 900
 extends_documentation_fragment:
@@ -89,7 +89,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: The worker image is in the region
+- name: Upload the worker image
   hep.distcloud.region_image:
     cloud: region-a
     name: distcloud-worker-trixie-0123456789ab
@@ -99,7 +99,7 @@ EXAMPLES = r"""
     properties:
       hw_disk_bus: virtio
 
-- name: An image is gone
+- name: Remove an image
   hep.distcloud.region_image:
     cloud: region-a
     name: distcloud-worker-trixie-0123456789ab
@@ -108,12 +108,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 image:
-  description: The image as it is, or in check mode would be; null when it is absent.
+  description: The image afterwards (in check mode, as predicted); null if absent.
   returned: success
   type: dict
   contains:
     id:
-      description: Id of the image. Missing while it would only be made.
+      description: Id of the image. Missing in check mode if not created yet.
       type: str
     name:
       description: Name of the image.
@@ -128,7 +128,7 @@ image:
       description: Its further properties.
       type: dict
 failure:
-  description: Who refused what, when the module fails.
+  description: What failed.
   returned: failure
   type: dict
   contains:
@@ -139,7 +139,7 @@ failure:
       description: HTTP status or a stable identifier.
       type: str
     details:
-      description: Whatever helps.
+      description: Further data.
       type: dict
 """
 

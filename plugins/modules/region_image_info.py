@@ -10,12 +10,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: region_image_info
-short_description: Images of an OpenStack region
+short_description: List images of an OpenStack region
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
 description:
-  - Lists images that the account can use, with the hash that Glance made of their content.
+  - Lists images that the account can use, with Glance's hash of their content.
 options:
   name:
     description:
@@ -23,11 +23,11 @@ options:
     type: str
   property:
     description:
-      - Only images that carry this property, whatever its value; V(distcloud_build) is carried by all that this collection built.
+      - Only images with this property, whatever its value. All images that this collection built have V(distcloud_build).
     type: str
   properties:
     description:
-      - Only images of the account's own project that carry all these properties with these values.
+      - Only images of the account's own project with exactly these values of these properties.
     type: dict
   usage:
     description:
@@ -41,13 +41,13 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Which worker images the region has
+- name: List the region's worker images
   hep.distcloud.region_image_info:
     cloud: region-a
     property: distcloud_build
   register: found
 
-- name: Which of our own images servers still use
+- name: Find out which of our images are still used by servers
   hep.distcloud.region_image_info:
     cloud: region-a
     properties: {distcloud_owner: my-site, distcloud_image: worker}
@@ -68,19 +68,19 @@ images:
       description: Name of the image.
       type: str
     status:
-      description: What Glance says of it; only V(active) ones boot.
+      description: Glance's status of it; only V(active) images boot.
       type: str
     size:
-      description: Size in bytes; null while it is not there yet.
+      description: Size in bytes; null until it is uploaded.
       type: int
     hash_algorithm:
-      description: How Glance made the hash.
+      description: Glance's hash algorithm.
       type: str
     hash:
-      description: Hash of the content; null while it is not there yet.
+      description: Hash of the content; null until it is uploaded.
       type: str
     created_at:
-      description: When it was made.
+      description: Time of its creation.
       type: str
     servers:
       description: Ids of the servers that were booted from it.

@@ -4,28 +4,28 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Brings what a site needs in an OpenStack region to the desired state, all in one log-in."""
+"""Brings what a site needs in an OpenStack region to the desired state, all in one login."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: region_resources
-short_description: Project, users, quotas, flavors, networks, security groups and key pairs of a site in a region
+short_description: Manage a site's project, users, quotas, flavors, networks, security groups and key pairs in a region
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
 description:
-  - Brings all that a site needs in one OpenStack region to the desired state in one call with one log-in, because a log-in and
-    the import of the SDK cost more than everything else.
+  - Brings everything that a site needs in one OpenStack region to the desired state. It does so in one call with one login, because
+    logging in and importing the SDK take longer than everything else.
   - Every resource carries an ownership tag in its description (a key pair in its comment). A resource of the same name without the
     tag is never changed and never removed.
-  - What is left out is left as it is.
+  - Unset options change nothing.
 options:
   state:
     description:
-      - V(present) makes what is missing and corrects what differs.
-      - V(absent) removes what is listed and ours, in the reverse order. A project that still holds resources that are not ours is not
-        removed, and then nothing is; neither is anything where ports of others use the listed networks or security groups.
+      - V(present) creates what is missing and corrects what differs.
+      - V(absent) removes the listed resources that are ours, in reverse order. Nothing is removed if the project still contains
+        foreign resources, or if foreign ports use the listed networks or security groups.
     type: str
     choices: [present, absent]
     default: present
@@ -36,7 +36,7 @@ options:
     default: distcloud
   project:
     description:
-      - The project that holds everything. Only an admin of the region may name it; without it the account's own project is worked in.
+      - The project that holds everything. Only an admin of the region may set it; the default is the account's own project.
     type: dict
     suboptions:
       name:
@@ -52,18 +52,18 @@ options:
         type: str
         default: ""
       existing:
-        description: Whether somebody else made the project and it is used as it is, never changed or removed.
+        description: Whether the project is managed elsewhere; then it is used, but never changed or removed.
         type: bool
         default: false
   login_pending:
     description:
-      - Says in check mode that an earlier task would create or repair the account, which check mode does not do. A refused log-in then
-        counts as an empty region, with a warning; otherwise it is a failure.
+      - Set this in check mode if an earlier task would create or repair the account. A refused login then counts as an empty region,
+        with a warning; otherwise it is a failure.
     type: bool
     default: false
 notes:
   - In check mode an account that C(clouds.yaml) does not name yet counts as an empty region, with a warning, so that an intake can be
-    checked before the project is made.
+    checked before the project exists.
 extends_documentation_fragment:
   - hep.distcloud.region_specs
   - hep.distcloud.openstack
@@ -74,7 +74,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Make project, user and flavor as the region's admin
+- name: Create project, user and flavor as the region's admin
   hep.distcloud.region_resources:
     cloud: region-a-admin
     project:
@@ -92,7 +92,7 @@ EXAMPLES = r"""
         ram: 2048
         disk: 10
 
-- name: Make security group and key pair as the project's user
+- name: Create security group and key pair as the project's user
   hep.distcloud.region_resources:
     cloud: region-a
     security_groups:
@@ -108,7 +108,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 resources:
-  description: The listed resources in the region, by kind; empty lists where none were listed.
+  description: The listed resources in the region, by kind; empty lists for kinds without listed resources.
   returned: always
   type: dict
   contains:
@@ -121,7 +121,7 @@ resources:
       type: list
       elements: dict
     quota:
-      description: The quotas that were named.
+      description: The listed quotas.
       type: list
       elements: dict
     flavor:
@@ -149,12 +149,12 @@ resources:
       type: list
       elements: dict
 failure:
-  description: What went wrong.
+  description: Structured form of the failure.
   returned: on failure
   type: dict
   contains:
     service:
-      description: Who refused, for example C(keystone), C(nova), C(neutron), C(options).
+      description: The service that refused, for example C(keystone), C(nova), C(neutron), C(options).
       type: str
     code:
       description: A stable identifier, for example V(unreachable) or V(foreign), or the HTTP status.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: region_resources_info
-short_description: What an account can use in an OpenStack region, and what is missing
+short_description: Read what an account can use in an OpenStack region, and what is missing
 version_added: 0.1.0
 author:
   - The hep.distcloud authors (@hep-distcloud)
@@ -63,7 +63,7 @@ options:
         elements: str
         default: []
       quotas:
-        description: The least quotas by service, with the names of the service's API.
+        description: Minimum quotas by service, with the names of the service's API.
         type: dict
         suboptions:
           compute:
@@ -97,7 +97,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 region:
-  description: What the account finds.
+  description: What the account can use.
   returned: success
   type: dict
   contains:
@@ -120,7 +120,7 @@ region:
       description: Quotas by service.
       type: dict
     missing:
-      description: What is expected and not there, each with C(kind), C(name) and in C(ask) what to ask the admin for.
+      description: What is expected but missing, each with C(kind), C(name) and in C(ask) what to ask the admin for.
       type: list
       elements: dict
 """

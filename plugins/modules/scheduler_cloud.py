@@ -12,9 +12,9 @@ short_description: Manage clouds of the Cloud Scheduler
 version_added: 0.1.0
 description:
   - Creates, changes and deletes clouds. A cloud is an account in an OpenStack region, as one group of the scheduler uses it.
-  - A new cloud is disabled, and gets no workers until a cloud admin enables it. That then survives redeployments, as long as O(enabled) is
-    left out.
-  - An option that is left out keeps the value that the scheduler has, or takes the scheduler's default at creation.
+  - A new cloud is disabled, and gets no workers until a cloud admin enables it. Redeployments keep that setting if O(enabled) is
+    unset.
+  - An unset option keeps its current value; at creation it takes the scheduler's default.
   - Secrets are compared by the scheduler, so that a run that gives the same ones changes nothing.
 author:
   - The hep.distcloud authors (@hep-distcloud)
@@ -92,7 +92,7 @@ options:
   enabled: &enabled
     description:
       - Whether the cloud gets workers. Needs a token of scope C(cloud_admin).
-      - Left out, it stays as it is, and a new cloud is disabled.
+      - If unset, it is not changed, and a new cloud is disabled.
     type: bool
   frozen: &frozen
     description:
@@ -116,7 +116,7 @@ options:
     type: int
   soft_max_vms: &soft_max_vms
     description:
-      - No new workers once the project has so many servers, those of others included. None is taken away for it.
+      - No new workers once the project has this many servers, foreign ones included. Existing workers are not removed.
     type: int
   soft_max_cores: &soft_max_cores
     description:
@@ -165,7 +165,7 @@ options:
     default: false
   reset: &reset
     description:
-      - Names of options that return to the scheduler's default.
+      - Names of options to reset to the scheduler's defaults.
     type: list
     elements: str
     choices: [ca_certificate, credential_expires_at, frozen, priority, max_vms, max_cores, max_ram_mib, soft_max_vms, soft_max_cores,
@@ -173,7 +173,7 @@ options:
     default: []
   clouds:
     description:
-      - Several clouds of the group in one call, each with the options above. Far quicker than a loop of tasks.
+      - Several clouds of the group in one call, each with the options above. Much faster than a loop of tasks.
     type: list
     elements: dict
     suboptions:
@@ -280,7 +280,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 cloud:
-  description: The cloud as it is afterwards, or in check mode would be, its secrets hidden; null when it is absent.
+  description: The cloud afterwards (in check mode, as predicted), its secrets hidden; null if absent.
   returned: success, when O(name) is given
   type: dict
   sample:
@@ -299,12 +299,12 @@ clouds:
   type: list
   elements: dict
 failure:
-  description: What was refused and by which service, machine-readable.
+  description: Structured form of the failure.
   returned: failure
   type: dict
   contains:
     service:
-      description: Who refused.
+      description: The service that refused.
       type: str
       returned: always
       sample: scheduler
@@ -314,7 +314,7 @@ failure:
       returned: always
       sample: 409
     details:
-      description: What else is known, such as the fields that are wrong.
+      description: Further data, such as the invalid fields.
       type: dict
       returned: always
 """

@@ -12,7 +12,7 @@ short_description: Manage groups of the Cloud Scheduler
 version_added: 0.1.0
 description:
   - Creates, changes and deletes groups, the tenants of the Cloud Scheduler. Jobs of a group run on workers in the group's clouds.
-  - An option that is left out keeps the value that the scheduler has, or takes the scheduler's default at creation.
+  - An unset option keeps its current value; at creation it takes the scheduler's default.
 author:
   - The hep.distcloud authors (@hep-distcloud)
 options:
@@ -33,7 +33,7 @@ options:
     type: int
   default_flavor: &default_flavor
     description:
-      - Flavor for jobs that name none. Without it the smallest that fits is taken.
+      - Flavor for jobs that name none. By default the smallest that fits.
     type: str
   default_image: &default_image
     description:
@@ -46,14 +46,14 @@ options:
     type: dict
   reset: &reset
     description:
-      - Names of options that return to the scheduler's default.
+      - Names of options to reset to the scheduler's defaults.
     type: list
     elements: str
     choices: [keep_alive, default_flavor, default_image, aliases]
     default: []
   groups:
     description:
-      - Several groups in one call, each with the options above. Far quicker than a loop of tasks.
+      - Several groups in one call, each with the options above. Much faster than a loop of tasks.
     type: list
     elements: dict
     suboptions:
@@ -105,7 +105,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 group:
-  description: The group as it is afterwards, or in check mode would be; null when it is absent.
+  description: The group afterwards (in check mode, as predicted); null if absent.
   returned: success, when O(name) is given
   type: dict
   sample:
@@ -121,12 +121,12 @@ groups:
   type: list
   elements: dict
 failure:
-  description: What was refused and by which service, machine-readable.
+  description: Structured form of the failure.
   returned: failure
   type: dict
   contains:
     service:
-      description: Who refused.
+      description: The service that refused.
       type: str
       returned: always
       sample: scheduler
@@ -136,7 +136,7 @@ failure:
       returned: always
       sample: 409
     details:
-      description: What else is known, such as the fields that are wrong.
+      description: Further data, such as the invalid fields.
       type: dict
       returned: always
 """

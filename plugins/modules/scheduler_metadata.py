@@ -12,7 +12,7 @@ short_description: Manage cloud-init parts of workers
 version_added: 0.1.0
 description:
   - Creates, changes and deletes the cloud-init parts that the Cloud Scheduler gives to workers of a group, or of one of its clouds.
-  - An option that is left out keeps the value that the scheduler has, or takes the scheduler's default at creation.
+  - An unset option keeps its current value; at creation it takes the scheduler's default.
 author:
   - The hep.distcloud authors (@hep-distcloud)
 options:
@@ -23,7 +23,7 @@ options:
     required: true
   cloud:
     description:
-      - Cloud whose workers alone get the part. Without it those of all the group's clouds do.
+      - Cloud whose workers get the part; by default those of all the group's clouds.
     type: str
   name:
     description:
@@ -39,7 +39,7 @@ options:
     description:
       - The text, a template that sees C(cs_group_name), C(cs_cloud_name), C(cs_flavor) and the like, in Jinja's syntax with variables,
         C(if) and a few filters. Needed at creation.
-      - Ansible renders templates of its own first. Give the text by a file lookup or protect it with C({% raw %}).
+      - Ansible renders its own templates first. Pass the text by a file lookup or protect it with C({% raw %}).
     type: str
   mime_type: &mime_type
     description:
@@ -64,14 +64,14 @@ options:
     elements: str
   reset: &reset
     description:
-      - Names of options that return to the scheduler's default.
+      - Names of options to reset to the scheduler's defaults.
     type: list
     elements: str
     choices: [mime_type, priority, enabled, excluded_clouds]
     default: []
   parts:
     description:
-      - Several parts in one call, each with the options above. Far quicker than a loop of tasks.
+      - Several parts in one call, each with the options above. Much faster than a loop of tasks.
     type: list
     elements: dict
     suboptions:
@@ -135,7 +135,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 part:
-  description: The part as it is afterwards, or in check mode would be; null when it is absent.
+  description: The part afterwards (in check mode, as predicted); null if absent.
   returned: success, when O(name) is given
   type: dict
   sample:
@@ -153,12 +153,12 @@ parts:
   type: list
   elements: dict
 failure:
-  description: What was refused and by which service, machine-readable.
+  description: Structured form of the failure.
   returned: failure
   type: dict
   contains:
     service:
-      description: Who refused.
+      description: The service that refused.
       type: str
       returned: always
       sample: scheduler
@@ -168,7 +168,7 @@ failure:
       returned: always
       sample: 409
     details:
-      description: What else is known, such as the fields that are wrong.
+      description: Further data, such as the invalid fields.
       type: dict
       returned: always
 """

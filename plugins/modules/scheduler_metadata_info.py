@@ -12,7 +12,7 @@ short_description: Read cloud-init parts of the Cloud Scheduler
 version_added: 0.1.0
 description:
   - Reads the cloud-init parts of a group, or of one of its clouds, without secrets.
-  - What does not exist, or whose group or cloud does not exist, gives an empty list.
+  - The list is empty if the object, its group or its cloud does not exist.
 author:
   - The hep.distcloud authors (@hep-distcloud)
 options:
@@ -27,7 +27,7 @@ options:
     type: str
   name:
     description:
-      - Name of the one to read. Without it all are read.
+      - Name of the only one to read; by default all are read.
     type: str
 extends_documentation_fragment:
   - hep.distcloud.scheduler
@@ -54,17 +54,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 parts:
-  description: Those that exist, sorted as the scheduler sorts them.
+  description: The existing ones, in the scheduler's order.
   returned: success
   type: list
   elements: dict
 failure:
-  description: What was refused and by which service, machine-readable.
+  description: Structured form of the failure.
   returned: failure
   type: dict
   contains:
     service:
-      description: Who refused.
+      description: The service that refused.
       type: str
       returned: always
       sample: scheduler
@@ -74,7 +74,7 @@ failure:
       returned: always
       sample: 409
     details:
-      description: What else is known, such as the fields that are wrong.
+      description: Further data, such as the invalid fields.
       type: dict
       returned: always
 """

@@ -87,7 +87,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 units:
-  description: What was, or in check mode would be, done to which unit.
+  description: What was done to each unit (in check mode, would be done).
   returned: always
   type: dict
   sample: {glance-api.service: [enable, start]}

@@ -14,7 +14,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# The machine is shared and may stand still at any moment: what an example takes says nothing.
+# The machine is shared and may stall at any time, so the duration of an example means nothing.
 hypothesis.settings.register_profile("shared_machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("shared_machine")
 
@@ -30,7 +30,7 @@ def _tools() -> Path | None:
 def postgres_server() -> Iterator[Path]:
     """The folder with the server's socket. PostgreSQL refuses root, so root runs it as user postgres."""
     tools = _tools()
-    # Not skipped: half of the tests of the database would silently be left out.
+    # Fail instead of skip: half of the database tests would silently be missing.
     if tools is None:
         pytest.fail("PostgreSQL is not installed: run `make test-fast`, which installs it, or apt-get install postgresql", pytrace=False)
     prefix: list[str] = []

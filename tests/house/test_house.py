@@ -1,4 +1,4 @@
-"""The rules of the house that a machine can check: roles, variables, files, words."""
+"""Rules of the repository that can be checked automatically: roles, variables, files, documentation."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ def test_files_are_one_thing() -> None:
         for path in TRACKED
         if path.suffix in {".py", ".yml", ".sh", ".j2"} and (lines := len(path.read_text("utf-8").splitlines())) > 450
     }
-    assert not long, f"these files are two things: {long}"
+    assert not long, f"these files are too long; split them: {long}"
 
 
-def test_nothing_is_left_open() -> None:
+def test_no_todo_is_left_open() -> None:
     marks = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK")))
     found = [str(path.relative_to(ROOT)) for path in CODE if marks.search(path.read_text("utf-8"))]
     assert not found, f"marks of unfinished work: {found}"
@@ -87,7 +87,7 @@ def test_python_files_say_what_they_are() -> None:
         if path.suffix == ".py" and path.name != "__init__.py" and "plugins/modules" not in str(path):
             text = path.read_text("utf-8")
             body = re.sub(r"\A(#.*\n|\s*\n|from __future__.*\n)*", "", text)
-            assert not text.strip() or body.lstrip("r").startswith('"""'), f"{path.relative_to(ROOT)} does not begin by saying what it is"
+            assert not text.strip() or body.lstrip("r").startswith('"""'), f"{path.relative_to(ROOT)} does not start with a description"
 
 
 def test_readme_commands_are_verbs_of_the_makefile() -> None:
@@ -105,7 +105,7 @@ def test_links_in_the_docs_lead_somewhere() -> None:
         if path.is_file():
             for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
                 if "://" not in target and not target.startswith("mailto:"):
-                    assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}, which is not there"
+                    assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}, which does not exist"
 
 
 def test_no_private_key_in_the_repository() -> None:
@@ -119,7 +119,7 @@ def test_no_private_key_in_the_repository() -> None:
     assert not found
 
 
-def test_the_planners_bounds_are_all_documented() -> None:
+def test_planner_limits_are_documented() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", (ROOT / "docs" / "workers.md").read_text("utf-8"), re.MULTILINE)
     assert {name: int(value) for name, value in rows} == asdict(Policy())
     # By its argument spec the role names a misspelt bound before anything is changed.
@@ -130,7 +130,7 @@ def test_the_planners_bounds_are_all_documented() -> None:
 
 
 @pytest.mark.parametrize("policy", [{}, {"max_vm_age": 655000}, {"drain_timeout": 86400}])
-def test_the_role_lets_the_minter_sign_what_the_engine_asks_for(policy: dict[str, int]) -> None:
+def test_role_allows_tokens_requested_by_engine(policy: dict[str, int]) -> None:
     ages = load(ROOT / "roles/scheduler/vars/main.yml")
     values = {
         name: int(jinja2.Template(str(ages[name])).render(scheduler_policy=policy))
@@ -150,8 +150,8 @@ BY_NAME = {"aiosqlite", "psycopg", "httptools"}
 BESIDES = {"distcloud", "classad2", "htcondor2", "starlette", "pydantic_core"}
 
 
-def test_the_engines_declare_what_they_import_and_no_more() -> None:
-    """All of it is installed on the scheduler's host."""
+def test_engines_declare_exactly_their_imports() -> None:
+    """All declared dependencies are installed on the scheduler's host."""
     project = tomllib.loads((ROOT / "services" / "pyproject.toml").read_text("utf-8"))["project"]
     names = {Requirement(line).name for line in project["dependencies"]}
     imported: set[str] = set()
@@ -175,18 +175,18 @@ def test_every_dependency_has_its_reason() -> None:
     names |= set(load(ROOT / "galaxy.yml")["dependencies"])
     rows = re.findall(r"^\| (.*?) \|", (ROOT / "docs" / "dependencies.md").read_text("utf-8"), re.MULTILINE)
     documented = set(re.findall(r"[\w.-]+", " ".join(rows).lower()))
-    assert not {name.lower() for name in names - {"distcloud"}} - documented, "docs/dependencies.md says nothing of these"
+    assert not {name.lower() for name in names - {"distcloud"}} - documented, "missing in docs/dependencies.md"
     for path in (ROOT / "requirements").glob("system*.txt"):
         for line in path.read_text("utf-8").splitlines():
             assert "#" in line, f"{path.name}: {line} has no reason"
 
 
-def test_the_collections_that_are_asked_for_are_those_that_are_needed() -> None:
-    """By people who install from a checkout, and by those who install the artifact."""
+def test_required_collections_are_exactly_those_used() -> None:
+    """Both for an installation from a checkout and for one from the artifact."""
     asked = {entry["name"]: entry["version"] for entry in load(ROOT / "requirements.yml")["collections"]}
     assert asked == load(ROOT / "galaxy.yml")["dependencies"]
     used: set[str] = set()
     for path in CODE:
         if path.parts[len(ROOT.parts)] in {"playbooks", "roles"}:
             used |= set(re.findall(r"^\s*(?:- )?((?!ansible\.builtin)\w+\.\w+)\.\w+:", path.read_text("utf-8"), re.MULTILINE))
-    assert used - {"hep.distcloud"} <= set(asked), "playbooks and roles use collections that nobody asks for"
+    assert used - {"hep.distcloud"} <= set(asked), "playbooks and roles use collections that are not required"

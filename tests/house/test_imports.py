@@ -48,7 +48,7 @@ def plugin(module: Module) -> str:
 
 
 def upward(edges: dict[Module, set[Module]], box: object, tiers: list[set[str]]) -> list[str]:
-    """Imports that do not go to a lower tier; boxes without a tier are named too."""
+    """Imports that do not go to a lower tier, and packages without a tier."""
     level = {name: number for number, names in enumerate(tiers) for name in names}
     assert callable(box)
     found = []

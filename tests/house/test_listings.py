@@ -1,4 +1,4 @@
-"""The pure parts of the tests on a site and a lab: they see what is wrong where something is."""
+"""Pure helpers of the site and lab tests: they detect differences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WELL = Listings(
 )
 
 
-def test_listings_that_agree_differ_in_nothing() -> None:
+def test_equal_listings_have_no_difference() -> None:
     assert WELL.differences() == []
     assert Listings([], [], [], set()).differences() == []
     retiring = replace(WELL, ledger=[row("vm-a", "1", "retiring"), WELL.ledger[1]])
@@ -46,7 +46,7 @@ def test_each_difference_is_named(wrong: Listings, words: str) -> None:
     assert words in "\n".join(wrong.differences())
 
 
-def test_what_was_seen_is_added_up() -> None:
+def test_counts_are_summed() -> None:
     seen = Seen()
     for listings in (Listings([], [], [], set()), replace(WELL, slots=set()), WELL):
         seen.add(listings)
@@ -67,16 +67,16 @@ OURS = marks(["test"], ["central"], "dclab0", "10.203.0.0/24")
         ({"sysctl": ["net.ipv4.ip_forward = 1"]}, {"sysctl": ["net.ipv4.ip_forward = 1, was 0"]}),
         ({"nftables": []}, {"nftables": ["gone: table inet mine"]}),
         ({"links": ["dclab0", "other0"]}, {"links": ["dclab0", "other0"]}),
-        # Beside somebody else's lab only what is ours counts.
+        # If another lab runs too, only our own lines count.
         ({"links": ["dclab0", "other0"], "labs": ["distcloud-lab-site-central"]}, {"links": ["dclab0"]}),
         ({"labs": ["distcloud-lab-test-central"]}, {"labs": ["distcloud-lab-test-central"]}),
     ],
 )
-def test_what_a_lab_leaves_behind_is_named(after: dict[str, list[str]], left: dict[str, list[str]]) -> None:
+def test_remains_of_a_lab_are_reported(after: dict[str, list[str]], left: dict[str, list[str]]) -> None:
     assert left_behind(BEFORE, BEFORE | after, OURS) == left
 
 
-def test_rules_are_printed_with_their_table_and_chain() -> None:
+def test_rules_name_their_table_and_chain() -> None:
     ruleset = (
         "table ip lab {\n\tchain out {\n\t\ttype nat hook output priority 0; policy accept;\n\t\tip saddr 10.0.0.0/8 masquerade\n\t}\n}\n"
     )
@@ -87,7 +87,7 @@ def test_rules_are_printed_with_their_table_and_chain() -> None:
     ]
 
 
-def test_what_counts_by_itself_is_left_out() -> None:
+def test_self_changing_counters_are_ignored() -> None:
     for name, counted in (
         ("net.netfilter.nf_conntrack_count", True),
         ("net.ipv4.conf.eth0.forwarding", True),

@@ -1,4 +1,4 @@
-"""One version, license headers that lead somewhere, names of test helpers that are unique."""
+"""One version, license headers that name an existing file, and unique names of test helpers."""
 
 from __future__ import annotations
 
@@ -44,4 +44,4 @@ def test_helpers_of_tests_have_unique_names() -> None:
     names = Counter(
         path.stem for folder in folders for path in (ROOT / folder).glob("*.py") if not path.stem.startswith(("test_", "conftest", "__"))
     )
-    assert not [name for name, number in names.items() if number > 1], "two helpers of one name"
+    assert not [name for name, number in names.items() if number > 1], "two helpers have the same name"

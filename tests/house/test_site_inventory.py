@@ -103,7 +103,7 @@ def test_own_ca_and_certificates_are_accepted(site: Site) -> None:
 
 
 def brought(site: Site, ca: OwnCa | None = None, **changed: Any) -> OwnCa:
-    """The admin's own CA with a certificate for each of the two that the playbooks install, one with a wildcard; `changed` overrides
+    """An admin's own CA with both certificates that the playbooks install, one of them with a wildcard; `changed` overrides
     the files named."""
     ca = ca or OwnCa(site.home / "own")
     files = {name: ca.files(name, host) for name, host in (("condor", CENTRAL), ("scheduler", "*.example.org"))} | changed

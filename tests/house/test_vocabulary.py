@@ -30,7 +30,7 @@ def test_patterns_find_words_in_identifiers(text: str, banned: bool) -> None:
 def test_allowed_words_have_a_reason_and_a_file() -> None:
     for entry in yaml.safe_load(vocabulary.LIST.read_text("utf-8"))["allowed"]:
         assert entry["reason"]
-        assert any(Path(vocabulary.ROOT).glob(entry["path"])), f"{entry['path']} is allowed and not there"
+        assert any(Path(vocabulary.ROOT).glob(entry["path"])), f"{entry['path']} is allowed but does not exist"
 
 
 @pytest.mark.skip(reason="enabled when the renames of all parts are merged; tests/support/vocabulary.py lists what is left")

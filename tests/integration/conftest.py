@@ -1,7 +1,7 @@
 """Fixtures of the tests on a running lab.
 
 They run against the lab named by DISTCLOUD_LAB (default: test) after `playbooks/lab.yml` and `playbooks/site.yml`; without a running
-lab they are skipped, or fail where DISTCLOUD_LAB_REQUIRED says that there has to be one.
+lab they are skipped, or fail if DISTCLOUD_LAB_REQUIRED is set.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The lab's hosts on the real machine: up, again, resumed after every kind of death, moved aside, and away without a trace.
+"""Lab hosts on the real machine: start, second run, recovery from every kind of crash, move, and removal without leftovers.
 
 Modules lab_hosts, lab_images and lab_network, through the role.
-Needs root or passwordless sudo. Uses a lab, a bridge and a network of its own, beside whatever lab is running.
+Needs root or passwordless sudo. Uses a separate lab, bridge and network; other labs may run at the same time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def changed(result: dict[str, Any]) -> int:
 
 
 def actions(result: dict[str, Any]) -> dict[str, list[str]]:
-    """What the task that starts the hosts says it did."""
+    """Actions reported by the task that starts the hosts."""
     for play in result["plays"]:
         for task in play["tasks"]:
             if task["task"]["name"].endswith(("Start the hosts", "Remove the hosts")) and "localhost" in task["hosts"]:
@@ -117,7 +117,7 @@ def test_host_restarts_after_nspawn_is_killed(machine: Machine) -> None:
     supervisor = nspawn("one")
     root("kill", "-9", str(supervisor))
     wait("the supervisor is gone", lambda: supervisor not in processes(LAB, "one"), seconds=60, pause=0.1)
-    assert processes(LAB, "one"), "its init was expected to live on"
+    assert processes(LAB, "one"), "its init should have survived"
     done = actions(machine.play("lab"))
     assert done == {"one": ["stop: its supervisor is gone", "start: it was only partly running"]}
     assert machine.guest("one", "cat /root/data") == "kept"
@@ -136,7 +136,7 @@ def test_killed_host_restarts_with_its_data(machine: Machine) -> None:
 
 @pytest.mark.fault
 def test_lab_restarts_after_reboot(machine: Machine) -> None:
-    """After a reboot there are no processes, links, rules, cgroups or namespaces; only the folders are left."""
+    """After a reboot there are no processes, links, rules, cgroups or namespaces; only directories are left."""
     keys = [machine.guest(host, "cat /etc/machine-id") for host in ("one", "two")]
     root("kill", "-9", *(str(pid) for host in ("one", "two") for pid in processes(LAB, host)), check=False)
     wait("all are dead", lambda: not processes(LAB, "one") and not processes(LAB, "two"), seconds=60, pause=0.1)
@@ -151,7 +151,7 @@ def test_lab_restarts_after_reboot(machine: Machine) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount another /sys/fs/cgroup")
 def test_unified_cgroups_need_no_remount(machine: Machine) -> None:
-    """What a newer distribution looks like: the same playbook under a mount namespace with nothing but cgroup v2."""
+    """As on newer distributions: the same playbook in a mount namespace with only cgroup v2."""
     machine.play("lab_stop")
     machine.prefix = [
         "unshare",

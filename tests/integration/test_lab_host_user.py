@@ -1,6 +1,6 @@
-"""An ordinary user with passwordless sudo brings up a lab host from a clone of their own, and takes it away.
+"""An ordinary user with passwordless sudo starts a lab host from their own clone, and removes it.
 
-Needs root, to make the user and to remove it afterwards.
+Needs root, to create and remove the user.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Baking for real, with a small tree in a cache of its own: interrupted, side by side, at rest, purged."""
+"""Real bakes of a small tree in a separate cache: interrupted, concurrent, unchanged, purged."""
 
 from __future__ import annotations
 

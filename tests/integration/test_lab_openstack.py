@@ -1,7 +1,7 @@
-"""The lab's two regions, asked by the ways a user would notice: addresses of the catalog, links in answers, rules of a credential.
+"""The lab's two regions from a user's view: endpoints in the catalog, links in responses, access rules of a credential.
 
-region-a answers by http, region-b by https with a private CA. That servers boot there is proven by the tests of the site. Needs a lab with
-its site (`playbooks/lab.yml`, `playbooks/site.yml`). Everything made here is taken away again.
+region-a uses http, region-b https with a private CA. The site tests show that servers boot there. Needs a lab with
+its site (`playbooks/lab.yml`, `playbooks/site.yml`). All resources created here are removed again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def address(lab: Lab, region: str) -> str:
 
 
 def machine(lab: Lab, region: str) -> str:
-    """The host that carries the region."""
+    """The host on which the region runs."""
     return next(host for host in lab.inventory["lab_regions"]["hosts"] if lab.hostvars(host)["lab_region"] == region)
 
 
@@ -41,7 +41,7 @@ def test_catalog_has_public_address_of_each_service(cloud: Any, region: str, add
     for service in ("identity", "image", "placement", "compute", "network"):
         url = cloud.endpoint_for(service)
         assert url and url.startswith(f"{SCHEMES[region]}://{address}"), (service, url)
-        # The list of versions under it, which needs no log-in but the right certificate.
+        # The list of versions under it, which needs no login but the right certificate.
         root = url.rstrip("/").removesuffix("/v2.1").removesuffix("/v3") + "/"
         assert cloud.session.get(root, authenticated=False).status_code in (200, 300), root
 

@@ -1,6 +1,6 @@
 """The newest ansible-core that is supported, on Debian 13's Python: the plugins' tests and `ansible-test sanity`, in a lab host.
 
-The control node of the other tests has an older Python, on which that release does not run.
+The control node of the other tests has an older Python that this release does not support.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def checkout() -> bytes:
-    """What is committed or changed in this checkout, with the wheel, as a tar file; pins of all but Ansible itself as `constraints.txt`."""
+    """A tar file of the checkout with uncommitted changes and the wheel; `constraints.txt` pins everything except Ansible."""
     names = subprocess.run(["git", "-c", f"safe.directory={ROOT}", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     wheels = [str(path.relative_to(ROOT)) for path in ROOT.glob("roles/engine/files/distcloud-*.whl")]
     pins = "".join((ROOT / "requirements" / name).read_text("utf-8") for name in ("control.txt", "test.txt"))

@@ -1,4 +1,4 @@
-"""`lab-down` takes away everything: the outer machine after the tests' lab is as `tests/run.py` found it before."""
+"""`lab-down` removes everything: after the tests' lab the machine is as it was before `tests/run.py`."""
 
 from __future__ import annotations
 

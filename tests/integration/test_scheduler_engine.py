@@ -1,7 +1,7 @@
-"""The scheduler's edges on real parts: its driver against Nova with the credential of the intake, its pool and its minter on
-the central host, and an engine that dies in the middle of a boot in a real region.
+"""The scheduler against real services: its driver against Nova with the credential of the intake, its pool and its minter on
+the central host, and an engine that is killed during a boot in a real region.
 
-The servers made here carry the mark of another scheduler, so that the lab's own takes them for strangers.
+The servers created here have another scheduler's ownership tag, so the lab's scheduler treats them as foreign.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def test_driver_boots_lists_and_deletes_servers(lab: Any, region: str) -> None:
             try:
                 await driver.delete(server_id)
             except CloudError as error:
-                # Nova answers 500 where the order meets its own work on a young server; the engine repeats it (delete_repeat).
+                # Nova responds with 500 if a delete interferes with the build of a new server; the engine repeats it (delete_repeat).
                 if error.kind is not ErrorKind.UNREACHABLE:
                     raise
                 return False
@@ -128,7 +128,7 @@ def test_wrong_secret_and_unknown_ca_differ(lab: Any) -> None:
 
 
 class OneJob:
-    """A pool with one waiting job and no worker ever: what is on trial here is the cloud's side."""
+    """A pool with one waiting job and never a worker: only the cloud's side is tested."""
 
     def __init__(self) -> None:
         self.waiting = True
@@ -154,7 +154,7 @@ class OneJob:
 
 
 class AnyMinter:
-    """Tokens that open nothing; remembers who was refused."""
+    """Issues invalid tokens, and records which workers were refused."""
 
     def __init__(self) -> None:
         self.refused: list[str] = []
@@ -171,7 +171,7 @@ class Died(BaseException):
 
 
 class DiesAfterCreate:
-    """The real driver, whose create is carried out, and whose response is lost."""
+    """The real driver; a create succeeds, but its response is lost."""
 
     def __init__(self, driver: CloudDriver) -> None:
         self._driver = driver

@@ -1,4 +1,4 @@
-"""The site end to end, on two real regions: jobs wait, workers come, jobs run, workers go, and nothing is left."""
+"""The site end to end, on two real regions: jobs wait, workers boot, jobs run, workers are deleted, and nothing is left."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_summary_describes_the_run(lab: Lab) -> None:
 
 
 def test_status_page_and_table_list_all_addresses(lab: Lab) -> None:
-    """The README's own command, piped: what it prints is plain, and the page that it writes is for phones and for the night too."""
+    """The command from the README, piped: its output is plain text, and its page supports phones and dark mode."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")} | {"DISTCLOUD_LAB": lab.name}
     done = subprocess.run(["make", "status"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -43,7 +43,7 @@ def test_status_page_and_table_list_all_addresses(lab: Lab) -> None:
     command = [str(BIN / "distcloud"), "report", "show", str(folder / "summary.json")]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert shown in done.stdout
-    assert "\x1b" not in done.stdout, "a pipe gets no colours"
+    assert "\x1b" not in done.stdout, "a pipe gets no colors"
     page = (folder / "index.html").read_text("utf-8")
     assert '<meta name="viewport" content="width=device-width' in page
     assert '<meta name="color-scheme" content="light dark">' in page and "@media (prefers-color-scheme: dark)" in page
@@ -61,7 +61,7 @@ def test_nothing_is_left_after_the_demonstration(lab: Lab) -> None:
 
 
 def test_second_run_changes_nothing(lab: Lab) -> None:
-    """Of `make site`: no task says that it changed anything, and nothing did."""
+    """A second `make site`: no task reports a change, and nothing changed."""
     before = whole_site(lab)
     output = lab.playbook("playbooks/lab.yml", "playbooks/site.yml")
     recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", output, re.MULTILINE)
@@ -73,7 +73,7 @@ PART = "/v1/groups/physics/metadata/integration"
 PART_TEXT = "written by a metadata part of group {{ cs_group_name }}"
 PART_BODY = f"#cloud-config\nwrite_files:\n  - {{path: /etc/distcloud-part, permissions: '0644', content: '{PART_TEXT}'}}\n"
 
-# What a job can learn of its worker's identity, and what it can do else, so that a refusal says something.
+# What a job can learn about its worker's identity. Control checks that must succeed show that the refusals are meaningful.
 SPY = """\
 import errno, json, os, socket, time
 
@@ -114,7 +114,7 @@ time.sleep(30)
 
 @dataclass(frozen=True)
 class Crowd:
-    """Jobs of two users that were submitted at once, the scheduler killed while their workers were made, after all of them ended."""
+    """Jobs of two users, submitted together and finished; the scheduler was killed while their workers were being created."""
 
     began: float  # seconds since the epoch
     clusters: dict[str, str]
@@ -142,7 +142,7 @@ def crowd(lab: Lab) -> Crowd:
     return Crowd(began, clusters, [job for cluster in clusters.values() for job in history(lab, cluster)], seen)
 
 
-def test_unpinned_jobs_of_two_users_run_in_both_regions(lab: Lab, crowd: Crowd) -> None:
+def test_jobs_of_two_users_run_in_both_regions(lab: Lab, crowd: Crowd) -> None:
     assert all(job["JobStatus"] == 4 and job["ExitCode"] == 0 for job in crowd.jobs)
     assert {job["MachineAttrDistcloudRegion0"] for job in crowd.jobs} == set(REGIONS)
     clouds = lab.api("GET", "/v1/groups/physics/clouds")[1]
@@ -154,7 +154,7 @@ def test_unpinned_jobs_of_two_users_run_in_both_regions(lab: Lab, crowd: Crowd) 
 
 @pytest.mark.fault
 def test_scheduler_killed_during_boot_leaks_no_server(lab: Lab, crowd: Crowd) -> None:
-    # The servers that listings showed are all that Nova ever made, one in each region, and all that the ledger knows a server of.
+    # The listed servers are all that Nova ever created, one in each region, and all that the ledger has a server for.
     made = {(region, server.name, server.id) for region in REGIONS for server in servers_ever(lab, region, crowd.began)}
     rows = ever(lab, crowd.began)
     assert sorted(region for region, _name, _id in made) == sorted(REGIONS), made
@@ -174,7 +174,7 @@ def test_a_job_cannot_read_the_token_of_its_vm(lab: Lab, crowd: Crowd) -> None:
     reports = [json.loads(line) for line in printed(lab, "bob", crowd.clusters["bob"]).splitlines()]
     assert len(reports) == 3
     for spied in reports:
-        # The token is there, in a closed folder; the worker is in the pool by it. Cloud-init opens its own folder, not what lies in it.
+        # The token exists in a private directory, and the worker joined the pool with it. Cloud-init's directory is open, not its files.
         assert spied["folders"] == {"/etc/condor/tokens.d": True, "/var/lib/cloud": True}
         assert spied["lists"] == {"/etc/condor": "listed", "/etc/condor/tokens.d": "EACCES"}
         assert spied["reads"] == {
@@ -185,7 +185,7 @@ def test_a_job_cannot_read_the_token_of_its_vm(lab: Lab, crowd: Crowd) -> None:
         # The disk that it runs from, and the one that Nova wrote the user data on.
         assert spied["system"] and set(spied["system"].values()) == {"EACCES"}, spied["system"]
         assert spied["drives"] and set(spied["drives"].values()) == {"EACCES"}, spied["drives"]
-        # Rejected by the worker's own firewall, and not for want of a route, of an answer or of a network.
+        # Rejected by the worker's own firewall, not because a route, response or network is missing.
         assert spied["connects"].pop("169.254.169.254") in ("ECONNREFUSED", "EHOSTUNREACH"), spied
         assert list(spied["connects"].values()) == ["connected"], spied
 

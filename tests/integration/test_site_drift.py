@@ -24,7 +24,7 @@ REPAIRED = [
 
 
 def test_check_predicts_drift_repair_of_the_site(lab: Lab) -> None:
-    """In every role and every region; the run after this one, in the next test, finds nothing left to do."""
+    """In every role and every region; the next test checks that a further run changes nothing."""
     lab.run(
         "central",
         """

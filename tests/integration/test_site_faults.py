@@ -1,4 +1,4 @@
-"""One region of the site fails, or its credential does: it is named, the other goes on, and it is used again when it is healthy."""
+"""One region of the site, or its credential, fails: it is reported, the other one works, and it is used again when it recovers."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def status_of(lab: Lab, region: str) -> dict[str, Any]:
 
 
 def explained(lab: Lab, cluster: str, cloud: str) -> str:
-    """What the scheduler says of a waiting job and one cloud, for people."""
+    """The scheduler's explanation of a waiting job for one cloud, as text."""
     status, answer = lab.api("GET", f"/v1/explain?job={cluster}.0")
     return "" if status != 200 else str(next((line["sentence"] for line in answer["clouds"] if line["cloud"] == cloud), ""))
 
 
 @pytest.fixture
 def repaired(lab: Lab) -> Iterator[None]:
-    """The site's playbook repairs what a test did to the cloud in region-b."""
+    """Repair the cloud in region-b with the site's playbook."""
     yield
     lab.run("central", "condor_rm -all", check=False)
     lab.playbook("playbooks/clouds.yml")
@@ -51,7 +51,7 @@ def test_redeployment_keeps_disabled_cloud_disabled(lab: Lab) -> None:
         assert not living(lab)
         assert not servers(lab, "region-b")
     finally:
-        # The job goes first: an enabled cloud would get a worker for it, which the next test does not expect.
+        # Remove the job first: an enabled cloud would get a worker for it, which the next test does not expect.
         lab.run("central", "condor_rm -all")
         assert lab.api("PUT", CLOUD_B, {"enabled": True})[0] == 200
 
@@ -59,10 +59,10 @@ def test_redeployment_keeps_disabled_cloud_disabled(lab: Lab) -> None:
 def test_region_stopped_during_boot_is_reconciled(lab: Lab) -> None:
     assert not [server for region in REGIONS for server in servers(lab, region)]
     pinned = submit(lab, "alice", seconds=15, extra=PIN_B)
-    # On a host already: one that Nova had not placed yet would be lost with its messages, and wait for build_timeout.
+    # Wait until Nova has placed it on a host: otherwise it would be lost with its messages, and wait for build_timeout.
     lab.wait("its server is being made", lambda: [server for server in servers(lab, "region-b") if server.compute_host], 300, 0.2)
     power_cut(lab.name, "lab-b")
-    # The other goes on: it boots a worker, which the next test finds still there.
+    # The other region works: it boots a worker, which the next test uses.
     free = submit(lab, "bob", extra="+VMKeepAlive = 900")
     error = lab.wait("the dead region is named", lambda: status_of(lab, "region-b")["error"], 300)
     assert not status_of(lab, "region-b")["reachable"], error
@@ -77,7 +77,7 @@ def test_region_stopped_during_boot_is_reconciled(lab: Lab) -> None:
     agree(lab, {pinned: 1})
     (job,) = history(lab, pinned)
     assert (job["MachineAttrDistcloudRegion0"], job["ExitCode"]) == ("region-b", 0)
-    # By the ledger too, before the next test: who cannot log in there cannot see that a server has gone.
+    # In the ledger too, before the next test: without a login the scheduler cannot see that a server is gone.
     lab.wait("region-b is left as it was", lambda: not [vm for vm in living(lab) if vm["region"] == "region-b"], 300)
     assert not servers(lab, "region-b")
 

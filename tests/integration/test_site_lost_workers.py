@@ -1,4 +1,4 @@
-"""A region dies with an idle worker in it, whose ad the pool keeps for a quarter of an hour: no job waits for that worker."""
+"""A region fails with an idle worker in it, whose ad stays in the pool for 15 minutes: no job waits for that worker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_ad_of_dead_worker_does_not_delay_jobs(lab: Lab) -> None:
     cluster = submit(lab, "bob")
     (job,) = finished(lab, cluster, 1)
     assert job["MachineAttrDistcloudRegion0"] == "region-a"
-    assert job["JobStartDate"] - job["QDate"] > QUIET / 2, "it should have waited for the worker that may be well, first"
+    assert job["JobStartDate"] - job["QDate"] > QUIET / 2, "it should have waited at first, for a worker that may be healthy"
     assert time.monotonic() - died < AD_KEPT
     assert worker in slots(lab), "the ad is gone, so this test proves nothing"
 

@@ -1,4 +1,4 @@
-"""A region of the running site: its credential is rotated during a boot, it is removed while a job runs, and set up again."""
+"""Changes to a region of the running site: credential rotation during a boot, removal while a job runs, and setup again."""
 
 from __future__ import annotations
 

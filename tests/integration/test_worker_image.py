@@ -1,4 +1,4 @@
-"""The worker image: the same bytes twice, and a machine booted from it that starts its services and keeps its secrets from jobs.
+"""The worker image: builds are reproducible, and a machine booted from it starts its services and hides its secrets from jobs.
 
 Needs the hosts of a lab and its image (`playbooks/worker_image.yml --limit image_builders`), and no OpenStack. It is built a second time
 on the lab's builder, and booted under QEMU on the first machine of the lab's regions, with a config drive as Nova makes it.
@@ -111,13 +111,13 @@ def record(lab: Lab) -> dict[str, t.Any]:
 
 @pytest.fixture(scope="module")
 def machine(lab: Lab) -> str:
-    """The lab machine that carries QEMU."""
+    """The lab machine that runs QEMU."""
     return str(lab.inventory["lab_regions"]["hosts"][0])
 
 
 @pytest.fixture(scope="module")
 def seen(lab: Lab, machine: str, record: dict[str, t.Any]) -> t.Iterator[dict[str, t.Any]]:
-    """What a machine booted from the image says of itself."""
+    """Facts reported by a machine booted from the image."""
     folder = f"/var/tmp/worker-image-{uuid.uuid4().hex[:8]}"
     drive = {"meta_data.json": {"uuid": str(uuid.uuid4()), "hostname": "vm-test", "name": "vm-test"}, "network_data.json": NETWORK}
     texts = {name: json.dumps(body) for name, body in drive.items()} | {"user_data": "#cloud-config\n" + json.dumps(USER_DATA)}
@@ -150,7 +150,7 @@ def send(lab: Lab, host: str, source: Path, target: str) -> None:
 
 
 def check_results(lab: Lab, machine: str, folder: str) -> str:
-    """What stands behind CHECKED on the console, once the line is complete; fails at once when the kernel panics."""
+    """The text after CHECKED on the console, once the line is complete; fails immediately if the kernel panics."""
     console = lab.run(machine, f"cat {folder}/console", check=False)
     assert "Kernel panic" not in console, console[-2000:]
     found, rest = console.partition("CHECKED ")[1:]
@@ -160,7 +160,7 @@ def check_results(lab: Lab, machine: str, folder: str) -> str:
 def test_user_data_ran(seen: dict[str, t.Any]) -> None:
     assert seen["hostname"] == "vm-test"
     assert seen["condor_active"] == "active", "cloud-init starts HTCondor"
-    assert seen["condor_enabled"] == "disabled", "nothing else does"
+    assert seen["condor_enabled"] == "disabled", "nothing else starts HTCondor"
     assert not seen["failed"]
 
 
@@ -182,7 +182,7 @@ def test_a_job_cannot_ask_the_metadata_service(seen: dict[str, t.Any]) -> None:
 
 @pytest.mark.security
 def test_open_port_passes_both_firewalls(lab: Lab, machine: str, seen: dict[str, t.Any]) -> None:
-    assert seen["condor_active"] == "active", "the scheduler's firewall stands"
+    assert seen["condor_active"] == "active", "the scheduler's firewall is loaded"
     read = f"timeout 120 bash -c 'exec 3<>/dev/tcp/127.0.0.1/{SSH_PORT}; head -c 7 <&3'"
     assert lab.run(machine, read).strip() == "SSH-2.0", "worker_image_inbound_tcp_ports of the lab has 22"
 
@@ -198,7 +198,7 @@ def test_slot_users(seen: dict[str, t.Any], record: dict[str, t.Any]) -> None:
 
 def test_machine_identity_is_unique(seen: dict[str, t.Any], record: dict[str, t.Any]) -> None:
     assert len(seen["machine_id"]) == 32
-    assert seen["host_keys"] == [], "host keys are made by the first connection"
+    assert seen["host_keys"] == [], "host keys are created at the first connection"
     assert seen["size_mib"] > 1700 > record["virtual_size_mib"], "the file system fills the disk"
     assert seen["own_address"], "it resolves its own name"
     assert "nameserver" in seen["resolver"]
@@ -206,13 +206,13 @@ def test_machine_identity_is_unique(seen: dict[str, t.Any], record: dict[str, t.
 
 
 def build(lab: Lab, manifest: Path | str, state: Path, check: bool = True, **more: t.Any) -> str:
-    """Builds once more, by a manifest, into a state folder of its own."""
+    """Build again from a manifest, into a separate state directory."""
     variables = {"worker_image_rebuild": True, "worker_image_manifest": str(manifest), "worker_image_state_dir": str(state), **more}
     return lab.playbook("playbooks/worker_image.yml", "--limit", "image_builders", "-e", json.dumps(variables), check=check)
 
 
 def test_same_packages_give_same_bytes(lab: Lab, record: dict[str, t.Any], tmp_path: Path) -> None:
-    """Also where they are fetched from elsewhere: the image's sources.list is the manifest's."""
+    """Even if packages come from another mirror: the image's sources.list is the manifest's."""
     elsewhere = [re.sub(r"^deb (\S+?)/? ", r"deb [trusted=no] \1/ ", line) for line in record["sources"]]
     build(lab, record["manifest"], tmp_path, worker_image_apt_sources=elsewhere)
     again = json.loads((tmp_path / "worker.json").read_text("utf-8"))
@@ -222,7 +222,7 @@ def test_same_packages_give_same_bytes(lab: Lab, record: dict[str, t.Any], tmp_p
     assert again["sha512"] == record["sha512"]
 
 
-def test_a_second_run_builds_nothing(lab: Lab, record: dict[str, t.Any]) -> None:
+def test_second_run_builds_nothing(lab: Lab, record: dict[str, t.Any]) -> None:
     built = Path(record["file"]).stat().st_mtime_ns
     output = lab.playbook("playbooks/worker_image.yml", "--limit", "image_builders")
     assert "changed=0" in output and not any(f"changed={number}" in output for number in range(1, 10)), output[-2000:]

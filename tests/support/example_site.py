@@ -1,4 +1,4 @@
-"""The inventory that a real site starts from, filled in as its admin would: with a clouds.yaml, and tokens in a vault."""
+"""The example inventory of a real site, filled in as an admin would do it: with a clouds.yaml, and tokens in a vault."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ EXAMPLE = ROOT / "inventories" / "example"
 
 
 class Site:
-    """A copy of the example as its admin would have it: with clouds.yaml, and tokens in a vault of their own."""
+    """A filled-in copy of the example, with clouds.yaml, and tokens in a vault file."""
 
     def __init__(
         self, home: Path, example: Path = EXAMPLE, environment: Mapping[str, str] | None = None, playbook: str = "playbooks/validate.yml"
     ) -> None:
-        """`home` is the admin's; the example and the playbook are the checkout's, unless an installed collection's are named."""
+        """`home` is the admin's home directory; by default the example and the playbook are those of the checkout."""
         self.home = home
         self.playbook = playbook
         self.inventory = home / "inventory"

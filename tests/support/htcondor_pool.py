@@ -1,4 +1,4 @@
-"""The scenario's pool as its tests use it: hosts by SSH, tokens, jobs. The groups are atlas: alice, carol; belle: bob, alice."""
+"""Access to the scenario's pool: hosts by SSH, tokens, jobs. Groups and users are atlas: alice, carol; belle: bob, alice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WALL = (
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended."""
+    """Result of a command."""
 
     code: int
     out: str
@@ -50,14 +50,14 @@ class Host:
         self._ssh = ["ssh", *key, *shared, f"root@{self.address}"]
 
     def run(self, command: str, *, user: str = "root", stdin: str = "", timeout: float = 120) -> Done:
-        """Run a shell command, whatever it ends with."""
+        """Run a shell command; it may fail."""
         if user != "root":
             command = f"cd / && runuser -u {user} -- sh -c {shlex.quote(command)}"
         done = subprocess.run([*self._ssh, command], input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
         return Done(done.returncode, done.stdout, done.stderr)
 
     def ok(self, command: str, *, user: str = "root", stdin: str = "", timeout: float = 120) -> str:
-        """Run a shell command that must succeed; its standard output."""
+        """Run a shell command that must succeed; returns its standard output."""
         done = self.run(command, user=user, stdin=stdin, timeout=timeout)
         assert done.code == 0, f"{self.name}: {command} ended with {done.code}\n{done.text}"
         return done.out.strip()
@@ -67,7 +67,7 @@ class Host:
 
 
 class Pool:
-    """The central manager, a submit node and two static workers; the first worker is drained while the tests go on with the other."""
+    """The central manager, a submit node and two static workers; the first worker is drained while the tests use the other."""
 
     def __init__(self, inventory: Path) -> None:
         hosts = yaml.safe_load(inventory.read_text())["all"]["children"]["scratch"]["hosts"]
@@ -81,7 +81,7 @@ class Pool:
         return self.central.ok(f"condor_token_create -key POOL -identity {identity}@{DOMAIN} {flags} -lifetime {lifetime}")
 
     def as_worker(self, worker: Host, command: str, token: str | None = None) -> Done:
-        """A command on a worker under the worker's own token, or under another one, by token alone."""
+        """Run a command on a worker; it can authenticate only by token, by default the worker's own."""
         where = "/etc/condor/tokens.d"
         if token is not None:
             where = "/root/tokens"
@@ -92,18 +92,18 @@ class Pool:
         return worker.run(f"export {settings}; {command}")
 
     def as_scheduler(self, command: str) -> Done:
-        """A command on the central manager as the engines' Unix user with the scheduler's token, by token alone."""
+        """Run a command on the central manager as the engine's Unix user; it can authenticate only by the scheduler's token."""
         settings = f"_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS=IDTOKENS _CONDOR_SEC_TOKEN_DIRECTORY={TOKENS}"
         return self.central.run(f"export {settings}; {command}", user="distcloud-scheduler")
 
     def submit(self, user: str, *lines: str, executable: str = "/bin/sleep", arguments: str = "1", count: int = 1) -> Done:
-        """Submit jobs as an ordinary user would; the answer's first word is the first job's id."""
+        """Submit jobs as an ordinary user; the first word of the output is the first job's id."""
         head = [f"executable = {executable}", f"arguments = {arguments}", "should_transfer_files = yes"]
         text = "\n".join([*head, *lines, f"queue {count}", ""])
         return self.submit_node.run(f"cd ~{user} && condor_submit -terse -", user=user, stdin=text)
 
     def cluster(self, user: str, *lines: str, executable: str = "/bin/sleep", arguments: str = "1", count: int = 1) -> int:
-        """Submit jobs that must be accepted; their cluster's number."""
+        """Submit jobs that must be accepted; returns the cluster id."""
         done = self.submit(user, *lines, executable=executable, arguments=arguments, count=count)
         assert done.code == 0, done.text
         return int(done.out.split()[0].split(".")[0])
@@ -118,14 +118,14 @@ class Pool:
         return self.central.ok(f"condor_status -constraint 'Machine == \"{worker.fqdn}\"' -af Name").split()
 
     def clear(self) -> None:
-        """No job in the queue but the one whose worker drains, and no slot ad that a test made up."""
+        """Remove all jobs except the one on the draining worker, and all slot ads that tests invented."""
         ours = "-constraint 'OutlivesTests =!= true'"
         self.submit_node.run(f"condor_rm {ours}; condor_rm {ours} -forcex")
         wait("the queue is empty", lambda: self.submit_node.ok(f"condor_q -all {ours} -af ClusterId") == "", 180)
         self.forget(f'MyAddress == "{NOWHERE}"')
 
     def forget(self, which: str) -> None:
-        """Take slot ads out of the collector, as the scheduler does."""
+        """Remove slot ads from the collector, as the scheduler does."""
         self.central.write(
             "/tmp/forget", f'MyType = "Query"\nTargetType = "Machine"\nRequirements = {which}\n', owner="distcloud-scheduler"
         )

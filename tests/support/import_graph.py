@@ -11,7 +11,7 @@ Graph = Mapping[Module, set[Module]]
 
 
 def modules(root: Path) -> dict[Module, Path]:
-    """Modules below a folder, by their path from it."""
+    """Modules below a directory, by relative path."""
     found = {}
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
@@ -20,7 +20,7 @@ def modules(root: Path) -> dict[Module, Path]:
 
 
 def imports(path: Path) -> Iterator[ast.Import | ast.ImportFrom]:
-    """All imports of a file but those for type checkers only."""
+    """All imports of a file except those for type checkers only."""
     tree = ast.parse(path.read_text("utf-8"))
     typing = {
         id(inner)
@@ -49,7 +49,7 @@ def graph(root: Path) -> dict[Module, set[Module]]:
 
 
 def cycle(graph: Graph) -> list[Module]:
-    """One circle of modules, or an empty list."""
+    """One import cycle, or an empty list."""
     state: dict[Module, bool] = {}  # False while the module is on the way, True when it is done
 
     def visit(module: Module, way: list[Module]) -> list[Module]:

@@ -1,4 +1,4 @@
-"""Helpers of tests on lab hosts: polling, commands as root, a region's account, a host's processes as the outer machine sees them."""
+"""Helpers of tests on lab hosts: polling, commands as root, accounts of regions, and processes of lab hosts."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def missing(what: str) -> NoReturn:
-    """Skip the test, or fail it where tests/run.py has set up what the test needs."""
+    """Skip the test; fail it instead if tests/run.py has set up its requirements."""
     if os.environ.get("DISTCLOUD_LAB_REQUIRED"):
         pytest.fail(what)
     pytest.skip(what)
 
 
 def root(*command: str, check: bool = True) -> str:
-    """Return the output of a command that runs as root."""
+    """Run a command as root; returns its output."""
     environment = os.environ | {"PATH": PATH}
     done = subprocess.run([*SUDO, *command], env=environment, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, f"{command}: {done.stderr}"
@@ -33,7 +33,7 @@ def root(*command: str, check: bool = True) -> str:
 
 
 def wait(what: str, probe: Callable[[], T], seconds: float = 300, pause: float = 0.5) -> T:
-    """Poll until the probe returns a true value; fails with `what` after `seconds`. A probe that raises has no value yet."""
+    """Poll until the probe returns a true value; fails with `what` after `seconds`. An exception counts as false."""
     end = time.monotonic() + seconds
     while True:
         answer, reason = None, ""
@@ -56,15 +56,15 @@ def connection(clouds: Path, entry: str) -> Any:
 
 
 def alive(process: Path) -> bool:
-    """Whether a folder of /proc is of a process that lives: one that is dead and only not yet reaped does nothing any more.
+    """Whether a directory of /proc belongs to a living process; a zombie counts as dead.
 
-    Raises OSError where it has gone meanwhile.
+    Raises OSError if it disappears meanwhile.
     """
     return (process / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
 
 
 def is_gone(pid: int | str) -> bool:
-    """Whether a process is dead or dies within a minute. Its folder may go while it is read."""
+    """Whether a process is dead or dies within a minute."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
@@ -88,7 +88,7 @@ def processes(lab: str, host: str) -> list[int]:
 
 
 def power_cut(lab: str, host: str) -> None:
-    """kill -9 to every process of a lab host."""
+    """Kill every process of a lab host (kill -9)."""
 
     def cut() -> bool:
         found = [str(pid) for pid in processes(lab, host)]

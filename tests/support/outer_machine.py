@@ -1,6 +1,6 @@
-"""The outer machine under a lab before and after it: all that a lab could leave behind there. Needs root or passwordless sudo.
+"""Compares the machine that runs a lab before and after it, to find leftovers. Needs root or passwordless sudo.
 
-`python tests/support/outer_machine.py FILE NETWORK` writes what is there now to FILE, as JSON.
+`python tests/support/outer_machine.py FILE NETWORK` writes the current state to FILE, as JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from lab_access import PATH, alive, root
 
 STATE = Path("/var/lib/distcloud-lab")
-# What the kernel counts changes by itself. What is set for one interface goes with the interface, which is a link.
+# The kernel's counters change by themselves. Settings of one interface disappear with the interface, which is listed as a link.
 COUNTED = re.compile(r"net\.netfilter\.nf_conntrack_count|net\.ipv[46]\.(conf|neigh)\.(?!all\.|default\.)")
 
 Snapshot = dict[str, list[str]]
@@ -36,7 +36,7 @@ def lines(program: str, *arguments: str) -> list[str]:
 
 
 def snapshot(network: str) -> Snapshot:
-    """What there is now, by kind; `network` is the lab's, to which nobody shall hold a connection afterwards."""
+    """The current state, by kind; `network` is the lab's, to which no connection may remain afterwards."""
     home = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state"))
     here = Path("/run"), Path("/run/lock"), STATE.parent, STATE, home, home / "distcloud"
     folders = {path for folder in here if folder.is_dir() for path in folder.iterdir()}
@@ -58,7 +58,7 @@ def snapshot(network: str) -> Snapshot:
 
 
 def settings(folder: Path) -> list[str]:
-    """As sysctl shows them; what only the kernel may read is left out."""
+    """Settings as sysctl prints them, without unreadable ones."""
     found = []
     for path in folder.rglob("*"):
         with suppress(OSError):
@@ -67,7 +67,7 @@ def settings(folder: Path) -> list[str]:
 
 
 def rules(ruleset: Iterable[str]) -> list[str]:
-    """Every line with the table and chain that it stands in, so that lines can be compared one by one."""
+    """Firewall rules, each with its table and chain, so that lines can be compared one by one."""
     found: list[str] = []
     path: list[str] = []
     for line in map(str.strip, ruleset):
@@ -82,7 +82,7 @@ def rules(ruleset: Iterable[str]) -> list[str]:
 
 
 def running_labs() -> list[str]:
-    """Hosts of any lab that have living processes, as the cgroups name them."""
+    """Hosts of all labs that have living processes, by their cgroups."""
     found = set()
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -93,16 +93,16 @@ def running_labs() -> list[str]:
 
 
 def marks(labs: Collection[str], hosts: Collection[str], bridge: str, network: str) -> list[str]:
-    """Words by which something is recognized as part of these labs."""
+    """Words that identify parts of these labs."""
     links = [hashlib.sha256(f"{lab}/{host}".encode()).hexdigest()[:10] for lab in labs for host in hosts]
     named = [form.format(lab) for lab in labs for form in ("distcloud-lab-{}", "distcloud-lab/{}", "/lab-{}")]
     return [*named, *("distcloud_lab_" + lab.replace("-", "_") for lab in labs), bridge, network.rpartition(".")[0] + ".", *links]
 
 
 def left_behind(before: Mapping[str, list[str]], after: Mapping[str, list[str]], ours: Collection[str]) -> Snapshot:
-    """What is there now and was not before, and which settings, rules and routes are not as they were; no kind without such a line.
+    """What is new, and which settings, rules and routes changed, by kind; kinds without a difference are left out.
 
-    Where somebody else's lab runs on the machine too, only what has one of the words `ours`.
+    If another lab runs on the machine too, only lines with one of the words in `ours` count.
     """
     foreign = any(not any(mark in lab for mark in ours) for lab in [*before["labs"], *after["labs"]])
     found: Snapshot = {}
@@ -120,7 +120,7 @@ def left_behind(before: Mapping[str, list[str]], after: Mapping[str, list[str]],
 
 
 def other_values(before: list[str], after: list[str]) -> list[str]:
-    """Settings with another value than before. One that is new came with a kernel module, at its default."""
+    """Settings with another value than before. New ones came with a kernel module and have their defaults."""
     was, now = ({line.partition(" = ")[0]: line.partition(" = ")[2] for line in lines} for lines in (before, after))
     return [f"{name} = {now.get(name, 'gone')}, was {value}" for name, value in was.items() if now.get(name) != value]
 

@@ -1,4 +1,4 @@
-"""A lab that a test stands up for itself, with a name, a network and a bridge of its own, beside whatever lab is running."""
+"""A separate lab for one test, with its own name, network and bridge; other labs may run at the same time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIRST_ADDRESS = 10
 class Machine:
     """Runs the lab's playbooks from this checkout and reads their output; reaches the lab's hosts by SSH.
 
-    `hosts` gives `lab_machine` of each host; addresses are counted up in that order.
+    `hosts` gives `lab_machine` of each host; addresses are assigned in that order.
     """
 
     def __init__(self, folder: Path, lab: str, network: str, bridge: str, hosts: Mapping[str, Mapping[str, Any]]) -> None:

@@ -50,7 +50,7 @@ class Run:
 
 
 class Playbook:
-    """A playbook on standing hosts; `inventories` come after the lab's own, `environment` is the process's own by default."""
+    """A playbook on running hosts; `inventories` follow the lab's, `environment` defaults to that of the process."""
 
     def __init__(self, path: Path, *inventories: Path, environment: Mapping[str, str] | None = None) -> None:
         places = [f"--inventory={place}" for place in (INVENTORIES / "common", INVENTORIES / "lab", *inventories)]

@@ -23,6 +23,6 @@ def options() -> set[str]:
 
 
 def unread(names: Iterable[str]) -> list[str]:
-    """Those of the names that are neither an option of a role nor read by the playbooks or the inventories."""
+    """The given names that are neither an option of a role nor read by playbooks or inventories."""
     texts = [path.read_text("utf-8") for path in READERS]
     return sorted(name for name in set(names) - options() if not any(re.search(rf"\b{name}\b(?!:)", text) for text in texts))

@@ -38,12 +38,12 @@ class Lab:
         return found
 
     def address(self, host: str) -> str:
-        """The address of a lab host; `ansible-inventory` leaves the lab's own prefix in it untemplated."""
+        """The address of a lab host; `ansible-inventory` does not template the lab's prefix in it."""
         network = os.environ.get("DISTCLOUD_LAB_NETWORK", "10.203.0.0/24")
         return str(self.hostvars(host)["ansible_host"]).replace("{{ lab_prefix }}", network.rpartition(".")[0])
 
     def run(self, host: str, command: str, *, user: str | None = None, check: bool = True, timeout: float = 120, stdin: str = "") -> str:
-        """Run a shell command on a lab host and answer its standard output."""
+        """Run a shell command on a lab host; returns its standard output."""
         address = self.address(host)
         full = command if user is None else f"runuser -u {user} -- sh -c {_quote(command)}"
         ssh = ["ssh", "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={self.state}/ssh/known_hosts", "-i", f"{self.state}/ssh/id_ed25519"]
@@ -57,7 +57,7 @@ class Lab:
         return json.loads(text) if text.strip() else []
 
     def playbook(self, *arguments: str, check: bool = True, timeout: float = 1800) -> str:
-        """Run a playbook of the checkout on this lab and answer what it printed."""
+        """Run a playbook of the checkout on this lab; returns its output."""
         command = [BIN / "ansible-playbook", *arguments]
         done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False)
         if check and done.returncode:
@@ -69,7 +69,7 @@ class Lab:
         return connection(self.state / "clouds.yaml", entry)
 
     def api(self, method: str, path: str, body: Any = None, token: str = "scheduler_token_admin") -> tuple[int, Any]:
-        """Call the scheduler's REST API; answers status and decoded body."""
+        """Call the scheduler's REST API; returns status and decoded body."""
         address = self.address(self.inventory["schedulers"]["hosts"][0])
         secret = (self.state / "secrets" / token).read_text("utf-8").strip()
         data = None if body is None else json.dumps(body).encode()
@@ -91,7 +91,7 @@ class Lab:
         def asked() -> T:
             try:
                 return probe()
-            except (ClientException, SDKException) as error:  # a region that cannot be asked gives no answer
+            except (ClientException, SDKException) as error:  # an unreachable region gives no result
                 raise AssertionError(error) from error
 
         return wait(what, asked, seconds, pause)

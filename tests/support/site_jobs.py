@@ -1,4 +1,4 @@
-"""What the tests of a whole site share: jobs of ordinary users, and independent listings of what regions, pool and ledger have."""
+"""Helpers of the site tests: jobs of ordinary users, and independent listings of regions, pool and ledger."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _names = itertools.count()
 
 
 def submit(lab: Lab, user: str, *, count: int = 1, seconds: int = 5, extra: str = "", script: str = "") -> str:
-    """Submit plain jobs as an ordinary user; answers the cluster's number. A job's output is NAME.CLUSTER.PROC.out in the user's home."""
+    """Submit plain jobs as an ordinary user; returns the cluster id. A job's output is NAME.CLUSTER.PROC.out in the user's home."""
     body = script or f"echo ran on $(hostname)\nsleep {seconds}"
     name = f"t{next(_names)}"
     description = f"""universe = vanilla
@@ -61,7 +61,7 @@ def finished(lab: Lab, cluster: str, count: int, seconds: float = 600) -> list[d
 
 
 def printed(lab: Lab, user: str, cluster: str) -> str:
-    """What the jobs of a cluster wrote to standard output, one after the other."""
+    """Standard output of a cluster's jobs, in order."""
     return lab.run("central", f"cat /home/{user}/t*.{cluster}.*.out")
 
 
@@ -72,7 +72,7 @@ def living(lab: Lab) -> list[dict[str, Any]]:
 
 
 def ever(lab: Lab, since: float) -> list[dict[str, Any]]:
-    """The ledger's rows since a moment, those of VMs that are gone as well."""
+    """The ledger's rows since a time, including VMs that are gone."""
     status, answer = lab.api("GET", "/v1/vms?limit=1000" + "".join(f"&state={state}" for state in VmState))
     assert status == 200, answer
     return [vm for vm in answer["vms"] if datetime.fromisoformat(vm["requested_at"]).timestamp() >= since]
@@ -83,7 +83,7 @@ def servers(lab: Lab, region: str) -> list[Any]:
 
 
 def servers_ever(lab: Lab, region: str, since: float) -> list[Any]:
-    """All servers that Nova made since a moment, those that are deleted as well."""
+    """All servers created since a time, including deleted ones."""
     asked = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     found = lab.cloud(f"{region}-admin").compute.servers(all_projects=True, changes_since=asked)
     return [server for server in found if server.created_at >= asked]
@@ -94,7 +94,7 @@ def slots(lab: Lab) -> list[str]:
 
 
 def listings(lab: Lab, admins: Mapping[str, Any]) -> Listings:
-    """What ledger, Nova, Neutron and pool have at this moment; `admins` has a connection for each region."""
+    """Current listings of ledger, Nova, Neutron and pool; `admins` has a connection for each region."""
     found: list[tuple[str, str, str]] = []
     ports: list[tuple[str, str]] = []
     for region, admin in admins.items():
@@ -104,9 +104,9 @@ def listings(lab: Lab, admins: Mapping[str, Any]) -> Listings:
 
 
 def agree(lab: Lab, clusters: Mapping[str, int], seconds: float = 900) -> Seen:
-    """Follow the jobs of some clusters (how many of each) to their end, and list all workers again and again meanwhile.
+    """Wait until the jobs of these clusters (how many of each) have ended, and list all workers repeatedly meanwhile.
 
-    Fails unless there was a settled moment, with workers in the pool, in which all four listings had the same by the same ids.
+    Fails unless all four listings agreed at least once while there were workers in the pool.
     """
     admins = {region: lab.cloud(f"{region}-admin") for region in REGIONS}
     seen = Seen()
@@ -121,7 +121,7 @@ def agree(lab: Lab, clusters: Mapping[str, int], seconds: float = 900) -> Seen:
 
 
 def nothing_left(lab: Lab) -> None:
-    """No worker anywhere, and nothing of one: by the ledger, by the regions' own listings as their admin, by the pool."""
+    """Check that no worker, and no part of one, is left in the ledger, the regions (listed as their admin) or the pool."""
     lab.wait("the ledger has no living VM", lambda: not living(lab), 420)
     admins = {region: lab.cloud(f"{region}-admin") for region in REGIONS}
 
@@ -132,7 +132,7 @@ def nothing_left(lab: Lab) -> None:
 
     lab.wait("no server, port or slot is left", clean, 180)
     for region, admin in admins.items():
-        # The one that the intake made stays.
+        # The intake's own key pair is kept.
         assert key_pairs(admin) == {("distcloud", "distcloud")}, f"key pairs in {region}"
 
 

@@ -44,7 +44,7 @@ def _surplus(what: str, ours: Iterable[Any], theirs: Iterable[Any]) -> list[str]
 
 @dataclass
 class Seen:
-    """What all the listings of some time showed together."""
+    """Summary of repeated listings."""
 
     servers: set[tuple[str, str, str]] = field(default_factory=set)
     highest: dict[str, int] = field(default_factory=dict)  # the most servers that a region had at once

@@ -1,4 +1,4 @@
-"""What a second run of everything must leave as it is: processes, units and files of the hosts, and all that the regions have."""
+"""State that a second run must not change: processes, units and files of the hosts, and resources of the regions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REGION_FILES = (
 
 
 def resources(lab: Lab, region: str) -> State:
-    """All that an admin sees in a region, by kind."""
+    """All resources that an admin sees in a region, by kind."""
     admin = lab.cloud(f"{region}-admin")
     groups = list(admin.network.security_groups())
     return {
@@ -53,13 +53,13 @@ def credentials(lab: Lab, region: str) -> set[str]:
 
 
 def units(lab: Lab, host: str, names: str) -> set[str]:
-    """Each unit with its process and the moment of its start."""
+    """Each unit with its process and start time."""
     output = lab.run(host, f"systemctl show -p Id -p MainPID -p ActiveState -p ActiveEnterTimestampMonotonic {names}")
     return {" ".join(block.split()) for block in output.strip().split("\n\n")}
 
 
 def daemons(stat: str) -> set[str]:
-    """Name, number and start of each daemon, out of the lines of /proc/PID/stat; without the forks in which HTCondor's answer questions."""
+    """Name, pid and start time of each daemon, from lines of /proc/PID/stat; without the forks in which HTCondor answers queries."""
     found: dict[str, tuple[str, str, str]] = {}
     for line in stat.splitlines():
         pid, _separator, rest = line.partition(" (")
@@ -70,14 +70,14 @@ def daemons(stat: str) -> set[str]:
 
 
 def files(lab: Lab, host: str, places: str) -> set[str]:
-    """Each file with the moment of its last change, in those of the places that the host has."""
-    # pip's bytecode is written by whoever imports a module first.
+    """Each file below the existing paths, with its modification time."""
+    # pip's bytecode is written at the first import of a module.
     output = lab.run(host, f"find $(ls -d {places} 2>/dev/null) -type f -not -name '*.pyc' -printf '%p %T@\\n'")
     return set(output.splitlines())
 
 
 def control_files(folder: Path) -> set[str]:
-    """The site's state on the control node. Beside it scenarios keep theirs there, whose hosts come and go in known_hosts."""
+    """The site's state on the control node, without that of Molecule scenarios, whose hosts come and go in known_hosts."""
     return {
         f"{path} {path.stat().st_mtime_ns}"
         for path in folder.rglob("*")
@@ -86,7 +86,7 @@ def control_files(folder: Path) -> set[str]:
 
 
 def whole_site(lab: Lab) -> State:
-    """All of it. Fails where a listing is empty that cannot be: nothing would be compared."""
+    """The complete state. Fails if a listing is unexpectedly empty, since nothing would be compared."""
     found = {
         "daemons of central": daemons(lab.run("central", "cat /proc/[0-9]*/stat 2>/dev/null; true")),
         "units of central": units(lab, "central", CENTRAL_UNITS),
@@ -108,7 +108,7 @@ def whole_site(lab: Lab) -> State:
 
 
 def changes(before: State, after: State) -> dict[str, Any]:
-    """What is there once and not both times, by kind; nothing where all is the same."""
+    """Differences between two states, by kind; empty if they are equal."""
     kinds = sorted(before.keys() | after.keys())
     found = {kind: sorted(before.get(kind, set()) ^ after.get(kind, set())) for kind in kinds}
     return {kind: lines for kind, lines in found.items() if lines}

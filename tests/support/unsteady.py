@@ -1,6 +1,6 @@
-"""Pytest plugin for tests on the lab (`-p unsteady`): a test that fails is repeated once, and is unsteady when it then passes.
+"""Pytest plugin for tests on the lab (`-p unsteady`): a failed test is repeated once, and is unsteady if it passes then.
 
-Only the failure of a test itself is repeated: errors of fixtures count at once, whatever their scope. Tests marked `fault`, `security` or
+Only the failure of a test itself is repeated: errors of fixtures are never repeated. Tests marked `fault`, `security` or
 `leak` are never repeated, as a failure that comes and goes is what they look for. An unsteady test counts as passed; its name and its
 first failure are printed and written to the file that DISTCLOUD_UNSTEADY names.
 """

@@ -1,4 +1,4 @@
-"""A fresh lab host is what a role may expect of a managed host."""
+"""A fresh lab host has everything that a role expects of a managed host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the scenario's tests share: an account in a region, the intake's credentials, the site's playbooks."""
+"""Fixtures of the scenario: accounts in regions, the intake's credentials, the site's playbooks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INVENTORY = Path(__file__).resolve().parents[1] / "inventory"
 
 @pytest.fixture(scope="session")
 def state() -> Path:
-    """The folder in which the scenario keeps what a site keeps."""
+    """The scenario's state directory."""
     return Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "state"
 
 
@@ -36,5 +36,5 @@ def credential(state: Path) -> Callable[[str], dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def playbook() -> Callable[..., Playbook]:
-    """A playbook of the collection on the scenario's inventory and further ones."""
+    """A playbook of the collection with the scenario's inventory and further ones."""
     return lambda name, *more: Playbook(ROOT / "playbooks" / f"{name}.yml", INVENTORY, *more)

@@ -1,4 +1,4 @@
-"""What the scheduler's application credential may do in a region, and what it may not; its loss and its rotation."""
+"""What the scheduler's application credential may and may not do in a region; its loss and its rotation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOTHING = "00000000-0000-0000-0000-000000000000"
 
 
 class Calls:
-    """What an application credential gets as answer."""
+    """Calls with an application credential."""
 
     def __init__(self, credential: dict[str, Any]) -> None:
         names = ("auth_url", "application_credential_id", "application_credential_secret")

@@ -53,7 +53,7 @@ def test_existing_network_is_not_changed(converge):
 
 
 def test_tenant_setup_lists_missing_resources(account, converge):
-    """Nothing of the admin's is tried; the two things that only the region's admin could give are named with what to ask for."""
+    """Nothing that needs the admin is tried; both resources that only the admin can provide are listed with what to ask for."""
     own = account("region-t")
     own.compute.delete_keypair("mol-tenant")
     done = converge.run("--tags=intake", "--limit=region-t")
@@ -76,7 +76,7 @@ def test_refused_login_fails_after_other_regions_complete(account, playbook, sta
     account("region-m").compute.delete_keypair("mol-region")
     for mode, changed in (["--check"], [f"region-m: {MADE}"]), ([], [f"region-m: {MADE}"]), ([], []):
         done = playbook("regions", inventory).run("--limit=region-m,region-locked", *mode)
-        assert "region-locked-admin: the log-in was refused" in done.failures["region-locked"]
+        assert "region-locked-admin: the login was refused" in done.failures["region-locked"]
         assert [change for change in done.changed if change.startswith("region-m:")] == changed, (mode, done.failures, done.messages)
         assert not any(MADE in change or GIVEN in change for change in done.changed if "region-locked" in change)
 
@@ -111,8 +111,8 @@ def test_unreachable_regions_are_named_others_complete(account, on, playbook, st
         finally:
             machine.check_output("nft delete table inet hole")
     print(f"four dead regions and one that lives: {took:.0f} s")
-    # A connection that is not answered is given up by the kernel after 130 s: without our time-outs each try would last as long.
-    assert took < 120, "one that does not answer holds the run up for longer than a few time-outs"
+    # The kernel gives up on an unanswered connection after 130 s; without our timeouts every attempt would take as long.
+    assert took < 120, "a region that does not respond delays the run by more than a few timeouts"
     assert sorted(done.failures) == ["region-expired", "region-foreign"], "a region that is down is not an error"
     text = "\n".join(line for lines in done.messages.values() for line in lines)
     assert "Setup failed, all other regions are complete:" in text
@@ -127,7 +127,7 @@ def test_unreachable_regions_are_named_others_complete(account, on, playbook, st
 
 @pytest.mark.security
 def test_removal_keeps_foreign_resources(account, converge, state, playbook):
-    """First refused and nothing removed, as the project holds a network of somebody else; then done, and nothing of others has gone."""
+    """At first refused, because the project contains a foreign network; afterwards done, and foreign resources are kept."""
     admin, own = account("region-n-admin"), account("region-n")
     project = own.current_project_id
     theirs = admin.network.create_network(name="theirs", project_id=project)
@@ -158,8 +158,8 @@ def test_removal_keeps_foreign_resources(account, converge, state, playbook):
     finally:
         admin.compute.delete_flavor(flavor)
     fresh = converge.run("--check", "--tags=intake,image", "--limit=region-n")
-    assert not fresh.failures and fresh.changes, "a region where nothing of ours is can be checked"
-    assert not [*state.glob("credentials/region-n-*"), *state.glob("secrets/region-n-mol-*")], "a check makes no password and no credential"
+    assert not fresh.failures and fresh.changes, "a region without our resources can be checked"
+    assert not [*state.glob("credentials/region-n-*"), *state.glob("secrets/region-n-mol-*")], "check mode creates no secrets"
     again = converge.run("--tags=intake,image", "--limit=region-n")
     assert not again.failures and account("region-n").compute.get_limits()
 
@@ -181,7 +181,7 @@ def test_tenant_removal_refuses_network_in_use(account, playbook, state):
 
 
 def seen(admin):
-    """The names of what the admin sees in all projects of one region."""
+    """Names of all resources that the admin sees in one region."""
     return {
         "projects": {one.name for one in admin.identity.projects()},
         "users": {one.name for one in admin.identity.users()},

@@ -22,7 +22,7 @@ REGIONS = ("region-m", "region-n")
 
 
 def states(host, verb, units):
-    """What systemd says of each unit, in one call."""
+    """State of each unit, in one call."""
     return dict(zip(units, host.run(f"systemctl is-{verb} {' '.join(units)}").stdout.split(), strict=True))
 
 
@@ -86,7 +86,7 @@ def test_both_regions_share_one_keystone(account):
         endpoints = list(admin.identity.endpoints(region_id=region))
         assert {services[endpoint.service_id] for endpoint in endpoints} == types | more
         assert len(endpoints) == 3 * len(types | more)
-    # One log-in is good for both.
+    # One login is good for both.
     for region in REGIONS:
         assert admin.session.get("/servers", endpoint_filter={"service_type": "compute", "region_name": region}).status_code == 200
 
@@ -122,7 +122,7 @@ def test_tenant_has_own_resources_in_shared_project(account):
 
 
 def test_servers_without_guests(account, on):
-    """More than this machine could run; nothing of them runs."""
+    """More servers than this machine could run; none of them really runs."""
     own = account("region-m")
     request = {
         "image_id": own.image.find_image("mol-worker-1").id,
@@ -144,7 +144,7 @@ def test_servers_without_guests(account, on):
 
 
 def test_old_unused_images_are_removed(account, converge, state):
-    """Two are kept: of three versions the oldest goes in the region where nobody uses it."""
+    """Two versions are kept: the oldest of three is removed in the region where no server uses it."""
     own = account("region-m")
     path = state / "images" / "worker.json"
     record = path.read_text("utf-8")
@@ -175,7 +175,7 @@ def test_old_unused_images_are_removed(account, converge, state):
 
 
 def new_version(path: Path, number: int) -> None:
-    """Record an image of another name and content, as a build does."""
+    """Record an image with another name and content, as a build does."""
     record = json.loads(path.read_text("utf-8"))
     content = Path(record["file"]).read_bytes() + bytes(512)
     file = path.with_name(f"worker-{number}.qcow2")
@@ -184,8 +184,8 @@ def new_version(path: Path, number: int) -> None:
     path.write_text(json.dumps(record), "utf-8")
 
 
-def test_a_host_is_reserved(account):
-    """Blazar takes a host, and a lease on it begins."""
+def test_host_is_reserved(account):
+    """Blazar accepts a host, and a lease on it starts."""
     session = account("region-m-admin").session
 
     def blazar(method, path, body=None):

@@ -69,7 +69,7 @@ def test_lost_or_damaged_image_is_rebuilt(converge, record, spoil):
 
 
 def test_check_predicts_the_build(host, converge, record):
-    """The image is lost, and the builder is a new one but for its packages."""
+    """The image is missing, and the builder is new except for its packages."""
     Path(record["file"]).unlink()
     host.check_output(f"cd {CACHE} && rm -r output program recipe.json")
     assert converge.repairs_drift() == ["mol-builder: Create the builder's output directory", *PROGRAM, *RECIPE, BUILT]

@@ -24,8 +24,8 @@ from .._core.module import Failure
 from . import outer, plan
 from .guest import Tree
 
-# Everything that only this host shall see (its overlay, on old machines the unified cgroups) is mounted in a namespace of its own: it goes
-# with the host's last process, and no other host's namespace keeps it busy.
+# Everything private to this host (its overlay, on old machines the unified cgroups) is mounted in its own namespace. It disappears with
+# the host's last process, and no other host's namespace keeps it busy.
 LAUNCH = """set -e
 cgroup=$1 remount=$2 lower=$3 upper=$4 work=$5 root=$6
 shift 6
@@ -41,7 +41,7 @@ POWEROFF = signal.SIGRTMIN + 4
 
 
 class Found(t.NamedTuple):
-    """A host as it is found; ``init`` is its init's PID outside, 0 for none."""
+    """The observed state of a host; ``init`` is its init's PID outside, 0 for none."""
 
     condition: str
     init: int
@@ -124,7 +124,7 @@ def create(lab: str, host: str, record: t.Mapping[str, t.Any]) -> dict[str, str]
     outer.write_json(os.path.join(folder, "host.json"), record)
     keys = host_keys(lab, host)
     if keys is None:
-        raise AssertionError("the keys that were written a moment ago are gone")
+        raise AssertionError("the keys that were just written are gone")
     return keys
 
 
@@ -152,7 +152,7 @@ def start(lab: str, host: str, spec: t.Mapping[str, t.Any], record: t.Mapping[st
         )
     cgroup = outer.cgroup_root(make=True)
     if cgroup is None:
-        raise AssertionError("a cgroup root that was asked for was not made")
+        raise AssertionError("the requested cgroup root was not created")
     os.makedirs(os.path.join(cgroup, plan.cgroup_name(lab, host)), exist_ok=True)
     folder = outer.host_folder(lab, host)
     present = [device for device in spec["devices"] if os.path.exists(device)]

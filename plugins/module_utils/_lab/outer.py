@@ -30,7 +30,7 @@ FORWARD = "/proc/sys/net/ipv4/ip_forward"
 # The kernel resets this one whenever the other changes.
 REDIRECTS = "/proc/sys/net/ipv4/conf/all/accept_redirects"
 OWN_CGROUP_MOUNT = "/run/distcloud-lab/cgroup"
-# A root's PATH under sudo may lack the system's folders; and nothing of the caller's environment shall reach the guests.
+# Root's PATH under sudo may lack the system's directories, and the caller's environment must not reach the guests.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root"}
 
 
@@ -148,8 +148,8 @@ def lab_record(lab: str) -> dict[str, t.Any] | None:
     record = read_json(os.path.join(lab_folder(lab), "lab.json"))
     if record is not None and record.get("format") != plan.FORMAT:
         raise Failure(
-            f"lab {lab} was made by another version (record format {record.get('format')}, expected {plan.FORMAT}); take it "
-            "away with that version's lab-down",
+            f"lab {lab} was created by another version (record format {record.get('format')}, expected {plan.FORMAT}); remove "
+            "it with that version's lab-down",
             "lab",
             "format",
         )
@@ -229,7 +229,7 @@ def kill_cgroup(path: str | None, timeout: float = 60) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
     if not wait_for(lambda: not cgroup_processes(path), timeout):
-        raise Failure(f"processes {cgroup_processes(path)[:10]} in {path} do not die", "lab", "unkillable")
+        raise Failure(f"processes {cgroup_processes(path)[:10]} in {path} survive SIGKILL", "lab", "unkillable")
 
 
 def remove_cgroup(path: str | None) -> None:

@@ -251,7 +251,7 @@ def pip_configuration(outer: str, environment: t.Mapping[str, str]) -> str:
         value = environment.get(names.get(option, "PIP_" + option.replace("-", "_").upper()), "")
         if value:
             found[option] = value
-    # A certificate file of the outer machine's own is not there in a guest; the system's bundle is, and has the same authorities.
+    # A guest lacks the outer machine's own certificate files; the system's bundle exists there, and has the same authorities.
     if "cert" in found:
         found["cert"] = "/etc/ssl/certs/ca-certificates.crt"
     return "[global]\n" + "".join("{} = {}\n".format(*pair) for pair in sorted(found.items())) if found else ""
@@ -288,7 +288,7 @@ def guest_files(
     lines = [
         f'Acquire::{key[: -len("_proxy")]}::Proxy "{value}";\n' for key, value in proxies.items() if key in ("http_proxy", "https_proxy")
     ]
-    # Empty where the machine has no index or proxy of its own any more: a host that was made with one has to forget it.
+    # Empty if the machine no longer has an index or proxy: hosts that were created with one must drop it.
     files.append(GuestFile("/etc/pip.conf", outer.get("pip_conf") or "", secret=True))
     files.append(GuestFile("/etc/environment", "".join('{}="{}"\n'.format(*pair) for pair in proxies.items()), secret=True))
     files.append(GuestFile("/etc/apt/apt.conf.d/91lab-proxy", "".join(lines), secret=True))

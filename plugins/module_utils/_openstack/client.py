@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Client of the APIs of one OpenStack region: log-in by clouds.yaml, plain requests, errors as failures.
+"""Client of the APIs of one OpenStack region: login by clouds.yaml, plain requests, errors as failures.
 
 openstacksdk reads clouds.yaml and creates the session; resources are addressed by their documented REST paths, because a module needs two
 or three requests where the SDK's proxies send five, and paths have not changed for years while the proxies' names have.
@@ -44,7 +44,7 @@ def openstack_argument_spec() -> dict[str, t.Any]:
 
 
 def is_pending(failure: Failure, params: dict[str, t.Any], check_mode: bool) -> bool:
-    """Whether check mode continues without this account, because an earlier task would have created its entry or its log-in."""
+    """Whether check mode continues without this account, because an earlier task would have created its entry or its login."""
     pending = params["login_pending"] and failure.code == 401
     return check_mode and (failure.code == UNKNOWN_CLOUD or pending)
 
@@ -287,7 +287,7 @@ def translate_errors(call: t.Callable[[], t.Any], label: str, service: str) -> t
 
 
 def failure_from(error: t.Any, label: str, service: str) -> Failure:
-    """The failure for an exception of the SDK (connection, TLS, log-in)."""
+    """The failure for an exception of the SDK (connection, TLS, login)."""
     from keystoneauth1 import exceptions
 
     # For an auth_url without a version it only reports that discovery failed; the reason is in the context.
@@ -309,7 +309,7 @@ def failure_from(error: t.Any, label: str, service: str) -> Failure:
         )
     if isinstance(error, exceptions.Unauthorized):
         return Failure(
-            f"{label}: the log-in was refused; check user, password, project and their domains in clouds.yaml",
+            f"{label}: the login was refused; check user, password, project and their domains in clouds.yaml",
             "keystone",
             401,
             {"error": str(error)},

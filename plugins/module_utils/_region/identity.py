@@ -162,7 +162,7 @@ class User(Kind):
         return state
 
     def changed_secrets(self, spec: Spec, current: State) -> t.Collection[str]:
-        """The password, if a log-in with it is refused: no service returns a password, but a log-in verifies one.
+        """The password, if a login with it is refused: no service returns a password, but a login verifies one.
 
         A disabled user cannot log in, so the password is set when the user is enabled.
         """

@@ -32,7 +32,7 @@ def foreign(kind: str, name: str, tag: str) -> Failure:
     """The failure for a resource of the desired name that exists and is not ours."""
     return Failure(
         f"{kind} {name} exists and is not ours: its description lacks [{tag}]. Choose another name, set existing: true to use it "
-        "as it is, or hand it over by adding the tag to its description",
+        "unchanged, or hand it over by adding the tag to its description",
         SERVICE,
         "foreign",
         {"kind": kind, "name": name},

@@ -1,3 +1,3 @@
-"""The engines of hep.distcloud: what turns regions into one distributed cloud."""
+"""The engines of hep.distcloud, which turn regions into one distributed cloud."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What one client can do to the HTTP server's connections: say nothing, too little, too much, or never listen."""
+"""Misbehaving clients of the HTTP server: they send nothing, too little or too much, or never read."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_admissions_never_exceed_their_limits(steps: list[tuple[str, bool]]) -> 
         assert len(admissions) == sum(map(len, held.values()))
 
 
-def test_a_client_is_an_ipv4_address_or_an_ipv6_network() -> None:
+def test_client_is_ipv4_address_or_ipv6_network() -> None:
     assert client_of(("192.0.2.1", 5)) == client_of(("192.0.2.1", 6)) == client_of(("::ffff:192.0.2.1", 7, 0, 0))
     assert client_of(("192.0.2.1", 5)) != client_of(("192.0.2.2", 5))
     assert client_of(("2001:db8::1", 1, 0, 0)) == client_of(("2001:db8::ffff:2", 1, 0, 0))

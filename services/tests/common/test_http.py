@@ -32,7 +32,7 @@ async def report(caller: Caller) -> Report:
 
 
 class Service:
-    """A small service in an event loop of its own."""
+    """A small service in a separate event loop."""
 
     def __init__(self, runner: asyncio.Runner, **requests: Any) -> None:
         data = {

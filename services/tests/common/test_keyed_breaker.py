@@ -12,7 +12,7 @@ class Clock:
         return self.now
 
 
-def test_failing_key_is_blocked_alone_and_recovers() -> None:
+def test_failing_key_does_not_block_others() -> None:
     clock = Clock()
     breaker = KeyedCircuitBreaker(clock, lambda: 0.5)
     for _ in range(2):

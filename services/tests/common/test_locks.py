@@ -11,7 +11,7 @@ from distcloud.common.locks import FileLock
 
 
 def open_on(path: Path) -> int:
-    """How many descriptors of this process are of that file."""
+    """Number of this process's descriptors of that file."""
     found = 0
     for entry in Path("/proc/self/fd").iterdir():
         try:

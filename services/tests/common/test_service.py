@@ -1,4 +1,4 @@
-"""An engine made of the kit alone: command line, migration, API, loop, and what ends them."""
+"""A minimal engine built from the service kit: command line, migration, API, loop, and how they end."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Path:
-    """A folder with the package `demo_engine`."""
+    """A directory with the package `demo_engine`."""
     package = tmp_path / "demo_engine"
     (package / "migrations" / "versions").mkdir(parents=True)
     (package / "__init__.py").touch()

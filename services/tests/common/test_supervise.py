@@ -1,4 +1,4 @@
-"""Child processes, real ones: answers, errors, deaths, hangs."""
+"""Real child processes: responses, errors, crashes, hangs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_requests_are_served_by_one_process() -> None:
         assert (await one.ask({"do": "noise"}, 60))[1] == "noise"
         with pytest.raises(ChildError, match="ValueError: no"):
             await one.ask({"do": "fail"}, 60)
-        assert (await one.ask({"do": "on"}, 60))[0] == answers[0][0], "an error is an answer, the child lives on"
+        assert (await one.ask({"do": "on"}, 60))[0] == answers[0][0], "an error is a response, and the child keeps running"
         await one.close()
 
     asyncio.run(main())
@@ -96,7 +96,7 @@ def test_cancelled_start_kills_the_process_group(tmp_path: Path, monkeypatch: py
     tasks: list[asyncio.Task[Any]] = []
 
     class Cancelled(subprocess.Popen[bytes]):
-        """The cancellation comes when the command has begun a child and before asyncio has handed the command over."""
+        """Cancels after the command has started a child and before asyncio has returned the command's process."""
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
@@ -123,7 +123,7 @@ def test_cancelled_start_kills_the_process_group(tmp_path: Path, monkeypatch: py
 
 
 def running(pid: int) -> bool:
-    """Dead and not yet reaped by whoever inherits it is not running."""
+    """Whether a process runs; a zombie does not count."""
     try:
         return Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):

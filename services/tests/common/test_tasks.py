@@ -67,7 +67,7 @@ def test_failed_operation_backs_off(raises: bool) -> None:
     asyncio.run(main())
 
 
-def test_back_off_is_per_operation_and_forgotten_with_the_key() -> None:
+def test_back_off_is_per_operation_and_key() -> None:
     async def main() -> None:
         fixture = Fixture()
         fixture.tasks.start("a", "delete", result("failed"))

@@ -1,4 +1,4 @@
-"""The OpenStack client against replayed HTTP: log-in, endpoints, pages, and answers that are too large or malformed."""
+"""The OpenStack client against replayed HTTP: login, endpoints, pages, and answers that are too large or malformed."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ JSON = st.recursive(
 
 @given(JSON)
 @settings(deadline=None, max_examples=200)
-def test_any_json_is_a_listing_or_an_error_of_the_cloud(answer: Any) -> None:
+def test_any_json_gives_listing_or_cloud_error(answer: Any) -> None:
     try:
         found = ask(lambda _: httpx2.Response(200, json=answer), images)
     except CloudError:

@@ -236,7 +236,7 @@ def test_lost_servers_pause_cloud_and_count_once(tmp_path: Path, lasts: float) -
     play(tmp_path, world, script, "east", "west", max_vms=1)
 
 
-def test_manually_retired_server_does_not_fail_its_cloud(tmp_path: Path) -> None:
+def test_manually_retired_server_does_not_count_as_failure(tmp_path: Path) -> None:
     world = FakeWorld(jobs=[FakeJob(30)])
     east = world.clouds["east"] = LosingCloud(world, "east")
 

@@ -96,7 +96,7 @@ def test_refusals_are_listed_until_token_expires(settings: MinterSettings) -> No
     assert [command[0] for command in tools.commands] == ["condor_config_val", "condor_reconfig"] * 2
     tools.commands.clear()
     assert ask(settings, tools, verb="refuse", worker=OTHER, until=int(NOW) + 50) == {"refused": 2}
-    assert tools.commands == [], "nothing new: the pool is left alone"
+    assert tools.commands == [], "nothing new: the pool is not reconfigured"
     assert handle(json.dumps({"verb": "refuse", "worker": OTHER, "until": 0}), settings, run=tools, now=NOW + 101) == {"refused": 1}
     assert read_refused(settings.refused_file) == {OTHER: NOW + 7200}
     assert settings.refused_file.stat().st_mode & 0o777 == 0o644

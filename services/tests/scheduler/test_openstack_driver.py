@@ -118,12 +118,12 @@ def test_inventory_lists_usable_resources() -> None:
     inventory = ask(cloud, lambda driver: driver.inventory())
     (flavor,) = inventory.flavors
     assert (flavor.name, flavor.id, flavor.resources) == ("small", "f1", Resources(2, 4096, 25.0))
-    assert inventory.images == {"worker": "new"}, "of two images of one name the newest counts"
+    assert inventory.images == {"worker": "new"}, "the newest of two images with the same name is used"
     assert inventory.quota == Limits(10, None, 51200) and inventory.project == "p1"
-    assert inventory.networks == {"n1", "n2", "n3", "n4", "one"}, "a name that two networks bear stands for neither"
+    assert inventory.networks == {"n1", "n2", "n3", "n4", "one"}, "a name shared by two networks identifies neither"
     forbidden = Cloud(**{"GET http://neutron:9696/v2.0/networks": httpx2.Response(403, json={})})
     assert ask(forbidden, lambda driver: driver.inventory()).networks is None
-    assert cloud.logins == 1, "calls side by side log in once"
+    assert cloud.logins == 1, "concurrent calls log in once"
     body = json.loads(cloud.calls[0].content)["auth"]
     assert body == {"identity": {"methods": ["application_credential"], "application_credential": {"id": "id", "secret": "hush-hush"}}}
 

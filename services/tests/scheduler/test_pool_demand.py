@@ -192,7 +192,7 @@ def ad(**more: Any) -> dict[str, Any]:
     }
 
 
-def test_a_slot_ad_becomes_a_slot() -> None:
+def test_slot_ad_becomes_slot() -> None:
     slot = slot_of(ad(), "pool.test")
     assert slot is not None
     assert (slot.vm_id, slot.machine, slot.claimed_slots, slot.draining, slot.last_heard) == (VM, f"{VM}.pool.test", 2, False, 123.0)

@@ -85,7 +85,7 @@ def test_threads_share_one_child(ad_matcher: SubprocessMatcher) -> None:
     assert not wrong and ad_matcher.starts == 1
 
 
-def test_owner_of_fatal_jobs_backs_off_alone() -> None:
+def test_fatal_jobs_delay_only_their_owner() -> None:
     now = [1000.0]
     ad_matcher = SubprocessMatcher([sys.executable, "-c", CRASHING], monotonic=lambda: now[0], jitter_sample=lambda: 0.5)
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "support"))
 
-# The machine is shared and may stand still at any moment: what an example takes says nothing.
+# The machine is shared and may stall at any time, so the duration of an example means nothing.
 with contextlib.suppress(ImportError):
     import hypothesis
 

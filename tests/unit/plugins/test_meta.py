@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What has to hold for every module: it has tests, is in the action groups it names, and its examples can be run as they stand."""
+"""Rules for every module: it has tests, is in its action groups, and its examples are valid."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SAMPLES = {"int": 1, "float": 1.0, "bool": True, "list": [], "raw": "text"}
 
 
 class Captured(Exception):
-    """Carries what a module hands to AnsibleModule."""
+    """Carries the arguments of AnsibleModule."""
 
 
 def module_named(name: str) -> t.Any:
@@ -85,7 +85,7 @@ def rendered(value: t.Any, spec: dict[str, t.Any]) -> t.Any:
 
 
 def wrong_with(name: str, arguments: t.Any) -> list[str]:
-    """What Ansible would say of these arguments."""
+    """Ansible's validation errors for these arguments."""
     options = specification(name)
     spec = options["argument_spec"]
     filled = {key: rendered(value, spec.get(key, {})) for key, value in (arguments or {}).items()}
@@ -123,7 +123,7 @@ def groups() -> dict[str, list[str]]:
 
 
 def yaml_in(text: str) -> t.Iterator[t.Any]:
-    """What stands in the text's YAML blocks: fenced ones, and of the indented ones all that YAML can read (commands stand in such, too)."""
+    """The content of the text's YAML blocks: fenced ones, and indented ones that are valid YAML (others contain commands)."""
     for block in re.findall(r"^```ya?ml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         yield from yaml.safe_load_all(block)
     for block in re.findall(r"(?:^ {4}.*\n)+", re.sub(r"(?ms)^```.*?^```", "", text), re.MULTILINE):
@@ -132,7 +132,7 @@ def yaml_in(text: str) -> t.Iterator[t.Any]:
 
 
 def variables_in(node: t.Any) -> t.Iterator[str]:
-    """Every key that begins as the variables of a role do: of plays, roles' entries, `vars:`, inventories and files of variables."""
+    """Every key that starts with a role's prefix: in plays, role entries, `vars:`, inventories and variable files."""
     if isinstance(node, list):
         for item in node:
             yield from variables_in(item)
@@ -149,21 +149,21 @@ def documents() -> list[t.Any]:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_has_tests(name):
-    """A file of its own here; or, for what only a real host can show, a test on one that names the module."""
+    """Either a test file here, or a test on a real host that names the module."""
     here = ROOT / "tests/unit/plugins/modules" / (f"test_{name}.py")
     there = (ROOT / "tests/integration").rglob("test_*.py")
     assert here.is_file() or any(re.search(rf"\b{name}\b", path.read_text()) for path in there)
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_module_is_in_the_action_groups_that_it_names_and_in_no_other(name):
+def test_modules_are_in_exactly_their_action_groups(name):
     attributes = attributes_of(name)
     named = attributes.get("action_group", {}).get("membership", [])
     assert {group for group, members in groups().items() if name in members} == {group[len(PREFIX) :] for group in named}
     assert {"check_mode", "diff_mode", "idempotent"} <= set(attributes)
 
 
-def test_action_groups_hold_modules_with_the_same_connection_and_nothing_else():
+def test_action_group_members_share_connection_options():
     for group, members in groups().items():
         assert set(members) <= set(MODULES), group
     for group, members in groups().items():
@@ -197,7 +197,7 @@ def test_yaml_in_documents_fits_the_argument_specs(document):
 
 
 @pytest.mark.parametrize("document", documents())
-def test_yaml_in_documents_sets_variables_that_something_reads(document):
+def test_yaml_examples_in_docs_set_existing_variables(document):
     assert unread(variables_in(list(yaml_in(document.read_text())))) == []
 
 
@@ -223,7 +223,7 @@ A tenant makes its own:
 """
 
 
-def test_variables_in_documents_are_found_wherever_they_may_stand():
+def test_variables_in_docs_are_found():
     names = ["region_networks", "region_ruoters", "htcondor_domian", "certificates_lits"]
     assert sorted(variables_in(list(yaml_in(TEXT)))) == sorted(names)
     assert unread(names) == sorted(names[1:])

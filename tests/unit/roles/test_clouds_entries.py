@@ -1,4 +1,4 @@
-"""Roles lab_openstack and region: how an entry of clouds.yaml changes can be read, and no secret of it, old or new."""
+"""Roles lab_openstack and region: diffs of clouds.yaml entries are readable and contain no old or new secret."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def entry(password: str, **auth: str) -> dict[str, Any]:
 @pytest.mark.parametrize("arguments", [(), ("--check",)])
 @pytest.mark.parametrize(
     ("role", "tasks", "code"),
-    # What comes after the entry asks a region that is not there.
+    # The tasks after the entry query a region that does not exist.
     [("lab_openstack", "access", 0), ("region", "present", 2)],
 )
 def test_diff_hides_secrets(tmp_path: Path, role: str, tasks: str, code: int, arguments: tuple[str, ...]) -> None:

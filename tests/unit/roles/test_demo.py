@@ -1,4 +1,4 @@
-"""Role demo: which workers it waits for on a site that others use too, and where the users' files are."""
+"""Role demo: which workers it waits for on a shared site, and where the users' files are."""
 
 from __future__ import annotations
 

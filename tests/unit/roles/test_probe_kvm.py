@@ -1,4 +1,4 @@
-"""The probe of role lab_openstack for KVM: its guest really runs, and what it concludes from how soon the guest shows its marker."""
+"""The KVM probe of role lab_openstack: its guest really runs, and its verdict depends on when the guest prints its marker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_boot_sector_parts_do_not_overlap(probe: Any) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="this machine has no qemu-system-x86_64")
-def test_the_guest_shows_its_marker_under_emulation(probe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_emulated_guest_prints_its_marker(probe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < probe.time_to_marker("tcg", 60) < 60
     monkeypatch.setattr(probe, "boot_sector", lambda: bytes(510) + b"\x55\xaa")
     assert probe.time_to_marker("tcg", 1) == math.inf, "another guest shows none"

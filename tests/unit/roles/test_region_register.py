@@ -44,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Services
 
     def log_message(self, *_words: Any) -> None:
-        """Nothing: what is asked is looked at by the tests."""
+        """Log nothing: the tests inspect the requests."""
 
     def answer(self, status: int, body: Any, **headers: str) -> None:
         raw = json.dumps(body).encode()

@@ -1,4 +1,4 @@
-"""Role htcondor: the key of a submit node is made whole or not at all, and never in the place of another."""
+"""Role htcondor: the key of a submit node is created atomically, and never replaces another."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def make(key: Path, tools: Path | None = None) -> int:
     return subprocess.run(["sh", "-ec", SCRIPT, "sh", str(key)], env={"PATH": path}, capture_output=True, check=False).returncode
 
 
-def test_a_key_is_whole_and_its_owners_alone(tmp_path: Path) -> None:
+def test_key_is_complete_and_private_to_owner(tmp_path: Path) -> None:
     key = tmp_path / "submit-one"
     assert make(key) == 0
     assert len(base64.b64decode(key.read_text(), validate=True)) == 48
@@ -34,7 +34,7 @@ def test_another_key_is_not_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", ["exit 1", "printf short", 'kill -9 "$PPID"'])
-def test_what_breaks_off_leaves_no_key(tmp_path: Path, cut: str) -> None:
+def test_interrupted_creation_leaves_no_key(tmp_path: Path, cut: str) -> None:
     tools, keys = tmp_path / "tools", tmp_path / "keys"
     tools.mkdir()
     keys.mkdir()

@@ -1,4 +1,4 @@
-"""The builder of worker images where it only computes: manifests, repositories, boot records, paths inside the image."""
+"""Pure parts of the worker image builder: manifests, repositories, boot records, paths inside the image."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_manifest_without_sources_uses_those_of_the_build(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "body", ["{", "[]", json.dumps({"format": 1}), json.dumps({"format": 2}), json.dumps({"format": 99, "suite": "x"})]
 )
-def test_a_broken_manifest_is_named(tmp_path: Path, body: str) -> None:
+def test_error_names_invalid_manifest(tmp_path: Path, body: str) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(body)
     with pytest.raises(BuildError, match=r"manifest\.json"):
         packages.read_manifest(path)
 
 
-def test_an_epoch_is_escaped_in_file_names() -> None:
+def test_epoch_is_escaped_in_file_names() -> None:
     assert TOOL.file == "tool_1%3a2.0~rc1-3_all.deb"
 
 
@@ -73,7 +73,7 @@ def test_paragraphs_with_continuation_lines() -> None:
     assert packages.stanzas(text) == [{"Package": "a", "Description": "short\n long\n .", "Size": "1"}, {"Package": "b"}]
 
 
-def test_the_time_of_a_package_is_in_its_header(tmp_path: Path) -> None:
+def test_package_time_is_read_from_header(tmp_path: Path) -> None:
     deb = tmp_path / BASH.file
     deb.write_bytes(b"!<arch>\n" + b"debian-binary   1699999999  0     0     100644  4         `\n2.0\n")
     assert packages.newest(tmp_path, [BASH]) == 1699999999
@@ -91,7 +91,7 @@ def test_differences_say_what_is_wrong() -> None:
     )
 
 
-def test_the_boot_record_has_one_active_linux_partition(tmp_path: Path) -> None:
+def test_boot_record_has_one_active_linux_partition(tmp_path: Path) -> None:
     image = tmp_path / "disk.raw"
     image.write_bytes(bytes(2 * disk.MIB))
     disk.write_boot_record(image, b"B" * 512, b"CORE", sectors=4096, signature=0x64636C64)
@@ -101,12 +101,12 @@ def test_the_boot_record_has_one_active_linux_partition(tmp_path: Path) -> None:
     assert (active, kind, start, sectors) == (0x80, 0x83, 2048, 4096)
 
 
-def test_a_boot_loader_that_is_too_long_is_refused(tmp_path: Path) -> None:
+def test_oversized_boot_loader_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not fit"):
         disk.write_boot_record(tmp_path / "disk.raw", bytes(512), bytes(disk.START), sectors=1, signature=1)
 
 
-def test_the_size_counts_whole_blocks(tmp_path: Path) -> None:
+def test_size_counts_whole_blocks(tmp_path: Path) -> None:
     path = tmp_path / "root.tar"
     with tarfile.open(path, "w") as archive:
         for number in range(300):
@@ -116,7 +116,7 @@ def test_the_size_counts_whole_blocks(tmp_path: Path) -> None:
     assert disk.content_mib(path) == 2
 
 
-def test_nothing_is_written_outside_of_the_image(tmp_path: Path) -> None:
+def test_nothing_is_written_outside_the_image(tmp_path: Path) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"
     root.mkdir()
     outside.mkdir()
@@ -127,7 +127,7 @@ def test_nothing_is_written_outside_of_the_image(tmp_path: Path) -> None:
     assert (root / "usr/lib/new/file").read_text() == "text" and (root / "usr/lib/new/file").stat().st_mode & 0o777 == 0o755
 
 
-def test_a_unit_with_a_typing_error_is_named(tmp_path: Path) -> None:
+def test_error_names_misspelled_unit(tmp_path: Path) -> None:
     folder = tmp_path / "usr/lib/systemd/system"
     folder.mkdir(parents=True)
     (folder / "serial-getty@.service").write_text("")
@@ -136,7 +136,7 @@ def test_a_unit_with_a_typing_error_is_named(tmp_path: Path) -> None:
         tree.set_units(tmp_path, {"enable": ["sshd-socket"]})
 
 
-def test_a_failing_program_is_quoted() -> None:
+def test_error_quotes_failing_program() -> None:
     with pytest.raises(BuildError, match=r"trying: sh ended with 3:\nwhy"):
         run(["sh", "-c", "echo why >&2; exit 3"], what="trying")
     with pytest.raises(BuildError, match="not installed on the builder"):

@@ -1,4 +1,4 @@
-"""The two firewalls of a worker, the image's and the scheduler's, loaded into a network namespace: what one lets in, both do."""
+"""The two firewalls of a worker, the image's and the scheduler's, loaded into a network namespace: both allow the same."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rendered(name: str, **variables: Any) -> str:
 
 
 def chains(*files: Path) -> dict[str, list[str]]:
-    """What nftables makes of the files: table and chain to rules. They are loaded twice, as on a worker whose HTCondor is restarted."""
+    """Load the files and return the rules by table and chain. They are loaded twice, as on a worker whose HTCondor is restarted."""
     nft = "; ".join(f"nft -f {file}" for file in files * 2)
     done = subprocess.run(["unshare", "--net", "sh", "-ec", f"{nft}; nft -n list ruleset"], capture_output=True, text=True, check=False)
     if "Operation not permitted" in done.stderr:
@@ -53,7 +53,7 @@ def chains(*files: Path) -> dict[str, list[str]]:
 
 @pytest.fixture
 def write_files(tmp_path: Path) -> Any:
-    """Writes what the image holds with these variables, and the scheduler's file; answers the two that are loaded, first the image's."""
+    """Write the image's file with these variables, and the scheduler's; returns both paths, the image's first."""
 
     def write(**variables: Any) -> tuple[Path, Path]:
         folder = tmp_path / "worker.nft.d"

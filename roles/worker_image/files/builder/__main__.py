@@ -1,7 +1,7 @@
 """Builds a worker image on a Debian 13 host: `python3 FOLDER --recipe R --cache DIR --output DIR [--manifest M]`, as root.
 
-Leaves `worker.qcow2`, `manifest.json` and `result.json` in the output folder. The same manifest and recipe give the same bytes, wherever
-the recipe's sources lead.
+Leaves `worker.qcow2`, `manifest.json` and `result.json` in the output folder. The same manifest and recipe give the same bytes,
+whichever mirrors the recipe names.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tree import customise
 
 
 def build(recipe: dict[str, Any], cache: Path, output: Path, pinned: Manifest | None) -> dict[str, Any]:
-    """Does all the steps and returns what result.json holds."""
+    """Run all steps and return the content of result.json."""
     apt = Apt(cache, recipe["architecture"], recipe["sources"])
     if pinned is None:
         apt.update()

@@ -1,4 +1,4 @@
-"""Runs programs of the builder and turns their failure into an error a person can act on."""
+"""Runs programs of the builder and turns their failures into actionable errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class BuildError(Exception):
 
 
 def run(command: Sequence[str | Path], *, what: str, epoch: int | None = None) -> str:
-    """Runs `command` and returns what it wrote; `what` names the step in the error.
+    """Run `command` and return its output; `what` names the step in the error.
 
     Locale, time zone, hash seed and SOURCE_DATE_EPOCH are fixed, so that no tool takes them from the caller.
     """

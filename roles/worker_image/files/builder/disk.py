@@ -1,4 +1,4 @@
-"""A whole BIOS disk from a tar file, without loop devices or mounts: boot record, GRUB in the gap, one ext4, then qcow2."""
+"""Creates a whole BIOS disk from a tar file, without loop devices or mounts: boot record, GRUB in the gap, one ext4, then qcow2."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def make_raw(tar: Path, disk: Path, work: Path, recipe: Mapping[str, Any], epoch
 
 
 def write_boot_record(disk: Path, boot: bytes, core: bytes, sectors: int, signature: int) -> None:
-    """GRUB's first sector with a partition table of one active Linux partition, and its core in the sectors after."""
+    """Write GRUB's first sector with a partition table of one active Linux partition, and GRUB's core in the sectors after it."""
     if len(core) > START - SECTOR:
         raise ValueError("GRUB's core does not fit before the partition")
     beyond = b"\xfe\xff\xff"  # "no cylinders": the sectors count

@@ -1,4 +1,4 @@
-"""The recorded set of packages an image is made of: resolved once, kept as a manifest, fetched again byte for byte."""
+"""The recorded package set of an image: resolved once, stored as a manifest, fetched again byte for byte."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Package:
 
     @property
     def file(self) -> str:
-        """The name under which apt keeps it: an epoch's colon is written %3a."""
+        """Its file name in apt's cache: the colon of an epoch is written %3a."""
         return f"{self.name}_{self.version.replace(':', '%3a')}_{self.architecture}.deb"
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything of the archive that is in an image: the packages, and in `sources` the lines of its sources.list; `epoch` is the time
+    """Everything in an image that comes from the archive: the packages, and in `sources` the lines of its sources.list; `epoch` is the time
     stamp of its files. A rebuild may fetch from elsewhere."""
 
     suite: str
@@ -49,7 +49,7 @@ class Manifest:
     sources: tuple[str, ...] | None = None
 
     def text(self) -> str:
-        """The one way to write it, so that its hash names the set."""
+        """The canonical text form, whose hash identifies the set."""
         body: dict[str, Any] = {
             "format": 1 if self.sources is None else 2,
             "suite": self.suite,
@@ -62,7 +62,7 @@ class Manifest:
         return json.dumps(body, indent=1, sort_keys=True) + "\n"
 
     def sources_list(self, fetched_from: Iterable[str]) -> str:
-        """The image's sources.list: the recorded lines, or those of this build where the manifest is of format 1."""
+        """The image's sources.list: the recorded lines, or those of this build for a manifest of format 1."""
         return "".join(f"{line}\n" for line in (fetched_from if self.sources is None else self.sources))
 
 
@@ -81,7 +81,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 class Apt:
-    """An apt of its own beside the builder's: its lists and archives lie in the cache, its system is empty."""
+    """An apt configuration independent of the builder's: its lists and archives are in the cache, its system is empty."""
 
     def __init__(self, cache: Path, architecture: str, sources: Sequence[str]) -> None:
         self.archives = cache / "archives"
@@ -115,7 +115,7 @@ class Apt:
         run(["apt-get", *self.options, "-qq", "--error-on=any", "update"], what="reading the package lists")
 
     def resolve(self, wanted: Sequence[str]) -> list[Package]:
-        """The set that apt would install on an empty system: the base every Debian has, and what is wanted."""
+        """The set that apt would install on an empty system: the base system and the requested packages."""
         base = ["?essential", "?priority(required)", "apt"]
         plan = run(["apt-get", *self.options, "-s", "install", *base, *wanted], what="choosing the packages")
         found = [match.groupdict() for line in plan.splitlines() if (match := INSTALLED.match(line))]
@@ -124,7 +124,7 @@ class Apt:
         return self.describe([(entry["name"], entry["architecture"], entry["version"]) for entry in found])
 
     def describe(self, wanted: Iterable[tuple[str, str, str]]) -> list[Package]:
-        """What the archive says of (name, architecture, version); unknown ones are left out."""
+        """The archive's records of these (name, architecture, version); unknown ones are left out."""
         asked = set(wanted)
         names = [f"{name}={version}" for name, architecture, version in sorted(asked)]
         known: dict[tuple[str, str, str], Package] = {}
@@ -136,7 +136,7 @@ class Apt:
         return sorted(known.values())
 
     def fetch(self, packages: Sequence[Package]) -> None:
-        """Brings every .deb into the cache; says which are no longer to be had."""
+        """Download every .deb into the cache; the error names those that are no longer available."""
         missing = [package for package in packages if not self.holds(package)]
         if not missing:
             return
@@ -166,7 +166,7 @@ class Apt:
             raise BuildError(f"downloading the packages: {wrong[0]} did not arrive as recorded; the archive named\n{uris}")
 
     def describe_available(self, packages: Sequence[Package]) -> list[Package]:
-        """Those of `packages` that the archive still has, byte for byte."""
+        """Those of `packages` that the archive still has with the same hash."""
         names = sorted({package.name for package in packages})
         offered: list[Package] = []
         # Without a version an unknown name is not an error for the others.
@@ -205,7 +205,7 @@ def sha256(path: Path) -> str:
 
 
 def newest(archives: Path, packages: Iterable[Package]) -> int:
-    """The time at which the newest package was made, as written in its .deb: a time stamp that the set itself decides."""
+    """The build time of the newest package, as recorded in its .deb: a reproducible timestamp."""
     return max(made_at(archives / package.file) for package in packages)
 
 
@@ -217,7 +217,7 @@ def made_at(deb: Path) -> int:
 
 
 def write_repository(folder: Path, archives: Path, manifest: Manifest) -> str:
-    """Makes a repository of exactly the manifest's packages in `folder`; returns the line for sources.list.
+    """Create a repository of exactly the manifest's packages in `folder`; returns the line for sources.list.
 
     It is trusted because every file was compared with the manifest's hash before.
     """

@@ -1,4 +1,4 @@
-"""Makes a freshly installed Debian tree into a worker: files, users, units, the initrd, GRUB's menu, nothing left over."""
+"""Turns a freshly installed Debian tree into a worker: files, users, units, initrd, GRUB configuration, cleanup."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def customise(root: Path, recipe: Mapping[str, Any], manifest: Manifest) -> None
 
 
 def add_slot_users(root: Path, count: int) -> None:
-    """The accounts jobs run as: no password, no shell, no home, a group each."""
+    """Create the accounts that jobs run as: without password, shell or home, each with its own group."""
     for number in range(1, count + 1):
         name = f"slotu{number}"
         run(
@@ -116,7 +116,7 @@ def link(root: Path, path: str, to: str) -> None:
 
 
 def set_units(root: Path, units: Mapping[str, list[str]]) -> None:
-    """Enables, disables and masks units; one that the image does not have is an error, for a typing error boots slowly for ever."""
+    """Enable, disable and mask units; a missing unit is an error, since a typo would slow down every boot."""
     for verb in ("disable", "mask", "enable"):
         wanted = units.get(verb) or []
         absent = [unit for unit in wanted if not has_unit(root, unit)]
@@ -133,7 +133,7 @@ def has_unit(root: Path, unit: str) -> bool:
 
 
 def unpack_modules(root: Path) -> None:
-    """Stores kernel modules plainly: the image is compressed anyway, and unpacking xz is slow where the CPU is emulated."""
+    """Store kernel modules uncompressed: the image is compressed anyway, and unpacking xz is slow on an emulated CPU."""
     for packed in sorted((root / "usr/lib/modules").rglob("*.ko.xz")):
         plain = packed.with_suffix("")
         plain.write_bytes(lzma.decompress(packed.read_bytes()))
@@ -144,7 +144,7 @@ def unpack_modules(root: Path) -> None:
 
 
 def mark_updated(root: Path) -> None:
-    """Says that /etc and /var already are of this /usr, else the first boot rebuilds caches that the packages brought."""
+    """Mark /etc and /var as up to date with /usr; otherwise the first boot rebuilds caches that the packages contain."""
     epoch = int(os.environ["SOURCE_DATE_EPOCH"])
     for path in ("usr", "etc/.updated", "var/.updated"):
         place = root / path
@@ -154,7 +154,7 @@ def mark_updated(root: Path) -> None:
 
 
 def write_boot(root: Path, recipe: Mapping[str, Any]) -> None:
-    """Makes the initrd and a GRUB configuration that boots at once, without a menu."""
+    """Create the initrd and a GRUB configuration that boots immediately, without a menu."""
     kernels = sorted((root / "boot").glob("vmlinuz-*"))
     if len(kernels) != 1:
         raise BuildError(f"packages: the image needs exactly one kernel, it has {len(kernels)}")

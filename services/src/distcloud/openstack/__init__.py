@@ -1,4 +1,4 @@
-"""One asynchronous client of OpenStack's REST APIs: log-in, catalog, calls, pages and errors."""
+"""One asynchronous client of OpenStack's REST APIs: login, catalog, calls, pages and errors."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _TEXT = 255
 class OpenStackClient:
     """`seconds` limits every single HTTP call. `http` replaces the HTTP client (a replay in tests).
 
-    `microversions` are sent to the services named there. A log-in fails when the region's catalog lacks the service `requires`.
+    `microversions` are sent to the services named there. A login fails when the region's catalog lacks the service `requires`.
     All methods raise CloudError.
     """
 
@@ -95,7 +95,7 @@ class OpenStackClient:
         await self._http.aclose()
 
     def error(self, kind: ErrorKind, message: str, *, no_effect: bool) -> CloudError:
-        """An error of this cloud, for what a caller makes of an answer."""
+        """An error of this cloud, for callers that reject an answer."""
         return CloudError(kind, self._credential.label, message, no_effect=no_effect)
 
     async def _send(
@@ -140,7 +140,7 @@ class OpenStackClient:
         return self.error(ErrorKind.REJECTED, f"{what}: refused with {status} ({message})", no_effect=True)
 
     def _message(self, answer: Answer) -> str:
-        """The message in an error's body, whatever the service wraps it in; shortened, with our own secrets masked."""
+        """The message in an error's body, however the service wraps it; shortened, with our own secrets masked."""
         text = answer.text
         try:
             for value in mapping(answer.json()).values():
@@ -156,5 +156,5 @@ class OpenStackClient:
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """`value` when it is a JSON object, else an empty one: services are not trusted to keep their own schema."""
+    """`value` when it is a JSON object, else an empty one: services may violate their own schema."""
     return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""What is needed to log in to one project of one OpenStack region."""
+"""The data needed to log in to one project of one OpenStack region."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Credential:
     project: str = ""
 
     def check_project(self, project: str) -> None:
-        """Raises CloudError for a log-in to another project than the credential is bound to.
+        """Raises CloudError for a login to another project than the credential is bound to.
 
-        A credential carries its project within, so whoever may change the credential could otherwise move a cloud to another project.
+        A credential determines its project, so anyone who may change the credential could otherwise move a cloud to another project.
         """
         if self.project and project != self.project:
             raise CloudError(

@@ -1,4 +1,4 @@
-"""HTTP to OpenStack's services: a client per credential, answers with a size limit, failures in words.
+"""HTTP to OpenStack's services: a client per credential, answers with a size limit, readable errors.
 
 httpx2 and not keystoneauth's sessions: a call that hangs can be cancelled (a thread cannot), so that a dead region does not use up
 a pool of threads that others need; and a CA can be given as text, without a file.
@@ -22,7 +22,7 @@ ANSWER_BYTES = 64 * 2**20  # of one decoded answer; a page of 1000 servers has a
 
 
 class AnswerTooLarge(Exception):
-    """An answer has more bytes than any request of ours asks for."""
+    """An answer is larger than any valid one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def new_client(credential: Credential, seconds: float) -> httpx2.AsyncClient:
 def check_open(credential: Credential, client: httpx2.AsyncClient) -> None:
     """Raises CloudError for a client that was closed because its credential was changed while a call waited for its turn.
 
-    To be called right before sending: then nothing was sent for certain.
+    To be called right before sending: then certainly nothing was sent.
     """
     if client.is_closed:
         message = "not called: its account was changed meanwhile; the call is repeated with the new one"

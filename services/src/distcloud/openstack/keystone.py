@@ -1,4 +1,4 @@
-"""Log-in to an OpenStack: a token and the endpoints of its services, renewed before the token ends."""
+"""Login to an OpenStack: a token and the endpoints of its services, renewed before the token expires."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERSIONS = {"compute": "v2.1", "image": "v2", "network": "v2.0"}
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A token with its end (seconds since the epoch) and the endpoints of the services in the credential's region."""
+    """A token with its expiry (seconds since the epoch) and the endpoints of the services in the credential's region."""
 
     token: str
     expires_at: float
@@ -34,10 +34,10 @@ class Login:
 
 
 class Keystone:
-    """The log-in of one credential. Calls that need it at the same time share one request."""
+    """The login of one credential. Calls that need it at the same time share one request."""
 
     def __init__(self, credential: Credential, client: httpx2.AsyncClient, seconds: float, *, requires: str = "") -> None:
-        """A catalog without the service `requires` in the region makes the log-in fail."""
+        """A catalog without the service `requires` in the region makes the login fail."""
         self._credential = credential
         self._client = client
         self._seconds = seconds
@@ -46,7 +46,7 @@ class Keystone:
         self._lock = asyncio.Lock()
 
     async def login(self, *, refused: Login | None = None) -> Login:
-        """A valid log-in; `refused` is one that a service did not accept and that is therefore replaced."""
+        """A valid login; `refused` is a login that a service rejected, to be replaced."""
         async with self._lock:
             current = self._login
             if current is None or current is refused or current.expires_at - _RENEW_BEFORE < time.time():
@@ -112,7 +112,7 @@ class Keystone:
         return found
 
     def _error(self, kind: ErrorKind, message: str) -> CloudError:
-        return CloudError(kind, self._credential.label, message, no_effect=True)  # a log-in changes nothing
+        return CloudError(kind, self._credential.label, message, no_effect=True)  # a login changes nothing
 
 
 def request_body(credential: Credential) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def play(folder: Path, world: FakeWorld, script: Play, *clouds: str, max_vms: in
 
 
 async def call(stage: Stage, method: str, path: str, body: Any = None, who: str = "admin") -> Any:
-    """The real API in front of the engine and its database, as a cloud admin unless said otherwise."""
+    """The real API in front of the engine and its database, by default as a cloud admin."""
     app = create_app(settings(), stage.engine, Catalog(stage.database, stage.box, stage.engine.wake))
     headers = {"Authorization": f"Bearer {token(who)}"}
     async with AsyncClient(transport=ASGITransport(app=app), base_url="http://test", headers=headers) as client:

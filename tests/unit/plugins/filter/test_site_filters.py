@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Filters of the site's playbooks: which names a certificate does not stand for."""
+"""Filters of the site's playbooks: which names a certificate does not cover."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.hep.distcloud.plugins.filter.site import missing_names
         (["DNS:a.example.org", "DNS:b.example.org"], ["DNS:b.example.org"], ["DNS:a.example.org"]),
         (["DNS:A.example.org"], ["DNS:a.Example.Org"], []),
         (["DNS:a.example.org"], None, ["DNS:a.example.org"]),
-        # A wildcard stands for one label, whole, and not for all of a top-level domain.
+        # A wildcard covers exactly one whole label, and never a whole top-level domain.
         (["DNS:a.example.org"], ["DNS:*.Example.org"], []),
         (["DNS:a.b.example.org"], ["DNS:*.example.org"], ["DNS:a.b.example.org"]),
         (["DNS:example.org"], ["DNS:*.example.org"], ["DNS:example.org"]),

@@ -57,7 +57,7 @@ def test_hosts_have_variables_and_groups(tmp_path):
     assert "ansible_host" not in variables
 
 
-def test_an_address_becomes_ansible_host(tmp_path):
+def test_address_becomes_ansible_host(tmp_path):
     inventory = parse(tmp_path, Call("GET", PATH, page(vm(1, address="192.0.2.7"))), group_by=[])
     assert inventory.hosts["vm-1"].get_vars()["ansible_host"] == "192.0.2.7"
     assert groups_of(inventory, "vm-1") == set()
@@ -140,6 +140,6 @@ def test_errors_name_the_option_or_the_reason(tmp_path, calls, config, message):
 
 
 @pytest.mark.parametrize(("name", "accepted"), [("workers.yml", True), ("my.workers.yaml", True), ("hosts.yml", False)])
-def test_only_files_of_that_name_are_accepted(tmp_path, name, accepted):
+def test_other_file_names_are_rejected(tmp_path, name, accepted):
     (tmp_path / name).write_text("plugin: hep.distcloud.workers\n")
     assert inventory_loader.get("hep.distcloud.workers").verify_file(str(tmp_path / name)) is accepted

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The pure half of every module: what it decides, without Ansible and without a network."""
+"""The pure half of every module: its decisions, without Ansible or network."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ def test_every_action(current, desired, action, fields):
     assert plan.changed is (action != NONE)
 
 
-def test_a_field_the_spec_does_not_name_stays():
+def test_unspecified_field_is_kept():
     assert reconcile({"a": 1, "b": 2}, {"a": 3}).after == {"a": 3, "b": 2}
 
 
-def test_an_immutable_field_makes_it_a_replacement():
+def test_immutable_field_change_requires_replacement():
     assert reconcile({"a": {"x": 1}}, {"a": {"x": 2}}, immutable=("a",)).action == REPLACE
     assert reconcile({"a": 1, "ab": 1}, {"ab": 2}, immutable=("a",)).action == UPDATE
 
 
-def test_a_whole_mapping_is_replaced_not_extended():
+def test_whole_mapping_is_replaced():
     assert reconcile({"m": {"x": 1}}, {"m": {"y": 1}}, whole=("m",)).after == {"m": {"y": 1}}
     assert reconcile({"m": {"x": 1}}, {"m": {"y": 1}}).after == {"m": {"x": 1, "y": 1}}
 
 
-def test_a_secret_is_neither_compared_nor_shown():
+def test_secret_is_neither_compared_nor_shown():
     current = {"auth": {"user": "u", "password": HIDDEN}}
     spec = {"auth": {"password": "hunter2"}}
     assert reconcile(current, spec, secrets=("auth.password",)).action == NONE
@@ -84,12 +84,12 @@ def test_unset_options_are_dropped_at_every_depth():
 
 
 @hypothesis.given(states)
-def test_a_state_is_its_own_spec(state):
+def test_current_state_as_spec_needs_no_change(state):
     assert reconcile(state, state).action == NONE
 
 
 @hypothesis.given(states, states)
-def test_a_plan_carried_out_leaves_nothing_to_do(current, spec):
+def test_applied_plan_leaves_nothing_to_do(current, spec):
     plan = reconcile(current, spec)
     assert reconcile(plan.after, spec).action == NONE
     assert plan.changed is bool(difference(plan.before, plan.after))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files in a guest's tree: what differs, what is written, and that no link leads out of it."""
+"""Files in a guest's tree: what differs, what is written, and that no link is followed out of the tree."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_written_once_and_then_at_rest(tree: Tree) -> None:
     assert (Path(tree.root) / "root/.ssh/authorized_keys").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_wrong_mode_is_drift(tree: Tree) -> None:
+def test_wrong_mode_is_drift(tree: Tree) -> None:
     file = GuestFile("/etc/key", "k", 0o600)
     write(tree, drifted(tree, [file]))
     (Path(tree.root) / "etc/key").chmod(0o644)
@@ -58,7 +58,7 @@ def test_links_planted_by_the_guest_are_not_followed(tree: Tree, tmp_path: Path)
     assert list(outside.iterdir()) == []
 
 
-def test_a_link_in_place_of_the_file_is_replaced_and_not_followed(tree: Tree, tmp_path: Path) -> None:
+def test_symlink_is_replaced_not_followed(tree: Tree, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("untouched")
     (Path(tree.root) / "etc").mkdir()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is decided about lab hosts, images and their files, on plain data."""
+"""Decisions about lab hosts, images and their files, on plain data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOSTS = st.from_regex(plan.HOST_NAME, fullmatch=True)
 
 
 def follow(steps: list[plan.Step], condition: str, record: bool, links: str) -> tuple[str, bool, str]:
-    """What the steps lead to; a start on something alive or unmade, or a creation over a living host, is a mistake."""
+    """The state after the steps; starting a running or missing host, or creating over a running one, is an error."""
     for step in steps:
         if step.action in ("stop", "kill"):
             assert condition in (plan.RUNNING, plan.ORPHANED, plan.STUCK)
@@ -48,7 +48,7 @@ def follow(steps: list[plan.Step], condition: str, record: bool, links: str) -> 
         itertools.product(("started", "stopped", "absent"), CONDITIONS, (True, False), ("attached", "detached", "missing"), (True, False))
     ),
 )
-def test_every_situation_leads_to_the_spec_and_then_rests(state: str, condition: str, record: bool, links: str, recreate: bool) -> None:
+def test_every_state_converges_to_spec(state: str, condition: str, record: bool, links: str, recreate: bool) -> None:
     steps = plan.plan_host(state, SPEC if record else None, SPEC, condition, links, recreate)
     assert all(step.reason for step in steps)
     condition, record, links = follow(steps, condition, record, links)
@@ -60,7 +60,7 @@ def test_every_situation_leads_to_the_spec_and_then_rests(state: str, condition:
     assert plan.plan_host(state, SPEC if record else None, SPEC, condition, links) == []
 
 
-def test_changed_argument_of_the_start_restarts_and_is_named() -> None:
+def test_changed_start_argument_restarts_host() -> None:
     steps = plan.plan_host("started", {"start": {"address": "10.203.0.9", "bridge": "b"}}, SPEC, plan.RUNNING, "attached")
     assert [tuple(step) for step in steps] == [("stop", "address changed"), ("start", "address changed")]
 
@@ -97,7 +97,7 @@ def test_links_of_all_hosts_of_many_labs_differ() -> None:
 
 
 @given(st.text(alphabet="ab #\n", max_size=40), st.text(alphabet="cd\n", max_size=20))
-def test_the_block_is_owned_and_the_rest_is_not_touched(current: str, block: str) -> None:
+def test_only_owned_block_is_changed(current: str, block: str) -> None:
     block = block if not block or block.endswith("\n") else block + "\n"
     once = plan.merge_block(current, block)
     assert plan.merge_block(once, block) == once
@@ -106,7 +106,7 @@ def test_the_block_is_owned_and_the_rest_is_not_touched(current: str, block: str
     assert again.startswith(current) and "other\n" in again and again.count(plan.BLOCK_BEGIN) == 1
 
 
-def test_labs_clash_by_bridge_or_network_and_never_with_themselves() -> None:
+def test_labs_conflict_by_bridge_or_network() -> None:
     records = [
         {"lab": "site", "bridge": "dclab0", "network": NET},
         {"lab": "wide", "bridge": "other", "network": "10.0.0.0/8"},
@@ -116,13 +116,13 @@ def test_labs_clash_by_bridge_or_network_and_never_with_themselves() -> None:
     assert plan.clashes(records, "site", "dclab0", NET) == ["wide"]
 
 
-def test_resolvers_on_the_loopback_do_not_help_a_guest() -> None:
+def test_loopback_resolvers_are_not_given_to_guests() -> None:
     assert plan.has_usable_resolver("nameserver 192.0.2.1\n")
     assert not plan.has_usable_resolver("nameserver 127.0.0.53\n")
     assert not plan.has_usable_resolver("search example.org\n")
 
 
-def test_pip_configuration_follows_the_environment_and_the_guests_own_bundle() -> None:
+def test_pip_configuration_uses_environment_and_guest_bundle() -> None:
     config = plan.pip_configuration(
         "[global]\ncert = /opt/own.pem\nindex-url = https://a/\n", {"PIP_INDEX_URL": "https://b/", "PIP_DEFAULT_TIMEOUT": "9"}
     )
@@ -130,7 +130,7 @@ def test_pip_configuration_follows_the_environment_and_the_guests_own_bundle() -
     assert plan.pip_configuration("", {}) == ""
 
 
-def test_known_hosts_names_every_way_to_a_host_and_skips_those_without_a_key() -> None:
+def test_known_hosts_has_all_addresses_of_hosts() -> None:
     hosts = {"a": {"address": "10.203.0.9", "host_key": "ssh-ed25519 AAAA comment"}, "b": {"address": "10.203.0.8", "host_key": ""}}
     assert plan.known_hosts(hosts, "lab.example") == "a,a.lab.example,10.203.0.9 ssh-ed25519 AAAA\n"
 
@@ -155,7 +155,7 @@ def test_secrets_among_the_files_are_marked() -> None:
     assert files["/etc/ssh/ssh_host_ed25519_key"].mode == 0o600
 
 
-def test_a_host_forgets_the_index_and_the_proxy_that_the_machine_no_longer_has() -> None:
+def test_removed_index_and_proxy_disappear_from_host() -> None:
     spec = plan.normalize_hosts({"a": {"address": "10.203.0.9"}}, NET, GATEWAY)["a"]
     outer = {"network": NET, "gateway": GATEWAY, "resolv_conf": "", "authorized_keys": "k\n"}
     for gone in (outer, outer | {"pip_conf": "", "proxy": {"http_proxy": "", "no_proxy": ""}}):
@@ -167,7 +167,7 @@ def test_a_host_forgets_the_index_and_the_proxy_that_the_machine_no_longer_has()
 # -- images ------------------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_mirror_is_where_the_machines_own_release_comes_from() -> None:
+def test_mirror_is_that_of_machine_release() -> None:
     sources = [
         Source("cdrom:", ["bookworm"], ["main"]),
         Source("http://mirror.example/debian", ["bookworm"], ["main"]),
@@ -183,7 +183,7 @@ def common(**changes: object) -> dict:
     return {"suite": "trixie", "components": ["main"], "mirror": "http://m", "packages": ["a", "b"], "disabled_units": []} | changes
 
 
-def test_the_hash_follows_everything_that_goes_in_and_no_order() -> None:
+def test_hash_covers_all_inputs_in_any_order() -> None:
     first = image.digest(image.recipe("base", {}, common(), {"/ca": "x"}))
     assert first == image.digest(image.recipe("base", {}, common(packages=["b", "a", "a"]), {"/ca": "x"}))
     others = [
@@ -196,7 +196,7 @@ def test_the_hash_follows_everything_that_goes_in_and_no_order() -> None:
     assert len({first, *(image.digest(other) for other in others)}) == 6
 
 
-def test_units_are_disabled_by_pattern_but_never_what_makes_a_host_reachable() -> None:
+def test_disabled_patterns_spare_units_needed_for_access() -> None:
     enabled = ["ssh.service", "systemd-networkd.socket", "nova-api.service", "mariadb.service", "nova-api.service"]
     assert image.units_to_disable(enabled, ["*"]) == ["mariadb.service", "nova-api.service"]
     assert image.units_to_disable(enabled, ["nova-*"]) == ["nova-api.service"]

@@ -28,14 +28,14 @@ RULE = st.fixed_dictionaries(
 
 
 @given(st.lists(RULE), st.randoms())
-def test_rules_in_any_order_and_twice_are_the_same_rules(rules: list[dict[str, t.Any]], chance: random.Random) -> None:
+def test_order_and_duplicates_of_rules_are_ignored(rules: list[dict[str, t.Any]], chance: random.Random) -> None:
     mixed = rules + rules[:1]
     chance.shuffle(mixed)
     assert _region.sorted_rules(rules) == _region.sorted_rules(mixed)
 
 
 @given(st.lists(RULE))
-def test_rules_that_neutron_gives_back_are_the_rules_that_were_sent(rules: list[dict[str, t.Any]]) -> None:
+def test_rules_survive_neutron_round_trip(rules: list[dict[str, t.Any]]) -> None:
     sent = _region.sorted_rules(rules)
     names = {"port_min": "port_range_min", "port_max": "port_range_max"}
     full = dict.fromkeys(("protocol", "port_range_min", "port_range_max", "remote_ip_prefix", "remote_group_id"))
@@ -78,7 +78,7 @@ def test_addresses_in_whatever_form_the_catalog_has_them(base: str, service: str
         (None, "HTTP status 502"),
     ],
 )
-def test_the_words_of_every_service_are_found(body: t.Any, words: str) -> None:
+def test_error_message_of_every_service_is_found(body: t.Any, words: str) -> None:
     assert _openstack.error_message(502, body) == words
 
 
@@ -93,9 +93,7 @@ NAMES = st.lists(st.integers(1, 9), unique=True, max_size=4)
     st.one_of(st.none(), st.integers(1, 9)),
     st.booleans(),
 )
-def test_a_credential_in_force_is_never_removed_but_on_request(
-    state: str, generations: list[int], stored: int | None, pending: bool
-) -> None:
+def test_credential_in_use_is_removed_only_on_request(state: str, generations: list[int], stored: int | None, pending: bool) -> None:
     own = [{"id": f"c{number}", "name": f"m-s-{number}"} for number in sorted(generations)]
     document = None if stored is None else {"application_credential_id": f"c{stored}", "name": f"m-s-{stored}", "generation": stored}
     unfinished = {"generation": 10} if pending else None
@@ -126,7 +124,7 @@ def test_times_in_every_form(text: str | None, moment: datetime.datetime | None)
     assert _region_credential.parse_time(text) == moment
 
 
-def test_a_warning_comes_before_the_end() -> None:
+def test_warning_precedes_expiry() -> None:
     stored = {"name": "m-s-1", "expires_at": "2026-06-20T00:00:00Z", "access_rules_requested": []}
     assert "expires on" in _region_credential.health("s", stored, SPEC, NOW)[0]
     stored["expires_at"] = "2026-08-20T00:00:00Z"

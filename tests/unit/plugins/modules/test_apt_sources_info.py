@@ -45,7 +45,7 @@ Components: main
 
 
 def ask(root: Path, files: dict[str, str], release: str = "trixie", check: bool = False) -> Result:
-    """What the module says on a machine that has these files under /etc/apt."""
+    """The module's result on a machine with these files under /etc/apt."""
     for name, text in files.items():
         path = root / "etc/apt" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def test_both_forms_without_what_others_cannot_reach(tmp_path: Path, check: bool
     assert ask(tmp_path, {}, "bookworm").data["sources"] == ["deb http://mirror.example/debian bookworm main"]
 
 
-def test_a_list_of_mirrors_stands_for_its_first(tmp_path: Path) -> None:
+def test_mirror_list_resolves_to_first_mirror(tmp_path: Path) -> None:
     files = {
         "sources.list.d/debian.sources": MIRRORS,
         "mirrors/debian.list": "# near\nhttps://near.example/debian/ priority:1\nhttp://far.example\n",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Module clouds_yaml on a real file: other entries stay, also when several write at once; secrets unseen."""
+"""Module clouds_yaml on a real file: other entries are kept, even with concurrent writers; secrets stay hidden."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_unnamed_keys_are_reported_and_removed(tmp_path, more):
 
 
 @pytest.mark.parametrize("name", clouds_yaml.SECRETS)
-def test_no_secret_is_in_any_output_and_all_else_is_readable(tmp_path, name):
+def test_output_hides_only_secrets(tmp_path, name):
     entry = {"auth": {"auth_url": "https://r.example.org:5000/v3", name.split(".")[1]: "verysecretword"}, "region_name": "r"}
     made = call(tmp_path / "clouds.yaml", entry=entry, check=True, diff=True)
     assert made.changed and "verysecretword" not in made.raw + made.logged
@@ -86,7 +86,7 @@ def test_invalid_file_is_not_changed(tmp_path, text):
     assert result.failed and str(path) in result.data["msg"] and path.read_text() == text
 
 
-def test_a_secret_used_elsewhere_in_the_entry_stays_masked(tmp_path):
+def test_secret_repeated_in_entry_stays_masked(tmp_path):
     entry = dict(ENTRY, region_name="verysecretword")
     result = call(tmp_path / "clouds.yaml", entry=entry, diff=True)
     assert result.changed and read(tmp_path / "clouds.yaml") == {"one": entry}

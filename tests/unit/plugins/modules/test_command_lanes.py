@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Module command_lanes with real commands: once, again after a change, where it broke off, and nothing in check mode."""
+"""Module command_lanes with real commands: run once, again after a change, continue after a failure, nothing in check mode."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ran(folder):
     return path.read_text().split() if path.exists() else []
 
 
-def test_each_runs_once_in_the_order_of_its_lane(tmp_path):
+def test_each_command_runs_once_in_lane_order(tmp_path):
     commands = [step(tmp_path, "a"), step(tmp_path, "b"), step(tmp_path, "c", lane="two")]
     checked = call(tmp_path, *commands, check=True)
     assert checked.changed and list(checked.data["ran"]) == ["a", "b", "c"] and ran(tmp_path) == []
@@ -54,17 +54,17 @@ def test_failure_stops_the_lane_and_is_retried(tmp_path):
     assert ran(tmp_path) == ["a", "b", "b", "c"]
 
 
-def test_what_takes_too_long_is_ended(tmp_path):
+def test_command_fails_on_timeout(tmp_path):
     params = {"state_dir": str(tmp_path / "state"), "timeout": 1, "lanes": [step(tmp_path, "a", script="sleep 30")]}
     result = run_module(command_lanes.CommandLanes, params)
     assert result.failed and "not finished after 1 s" in result.data["msg"]
 
 
-def test_what_takes_too_long_is_ended_with_all_that_it_started(tmp_path):
-    """Its children, whose parent alone would be killed, would go on beside the next run's command."""
+def test_timeout_kills_command_and_descendants(tmp_path):
+    """If only the parent were killed, its children would run at the same time as the next run's command."""
     child = tmp_path / "child"
     command = step(tmp_path, "a", script=f"sleep 600 & echo $! > {child}.new; mv {child}.new {child}; wait")
-    for patience in (2, 60):  # on a machine that stands still the time may be over before the child is there
+    for patience in (2, 60):  # on a stalled machine the timeout may pass before the child exists
         result = run_module(command_lanes.CommandLanes, {"state_dir": str(tmp_path / "state"), "timeout": patience, "lanes": [command]})
         if child.exists():
             break
@@ -72,7 +72,7 @@ def test_what_takes_too_long_is_ended_with_all_that_it_started(tmp_path):
     assert is_gone(child.read_text().strip())
 
 
-def test_the_next_run_waits_for_the_command_of_one_that_was_killed(tmp_path):
+def test_next_run_waits_for_command_of_killed_run(tmp_path):
     go = tmp_path / "go"
     command = step(tmp_path, "a", script=f"while [ ! -e {go} ]; do sleep 0.05; done")
     killed = multiprocessing.get_context("fork").Process(target=call, args=(tmp_path, command))
@@ -93,7 +93,7 @@ def test_the_next_run_waits_for_the_command_of_one_that_was_killed(tmp_path):
 
 
 @pytest.mark.parametrize("more", [[], ["b"]])
-def test_the_second_of_two_runs_at_once_leaves_what_the_first_has_done(tmp_path, monkeypatch, more):
+def test_concurrent_run_skips_commands_already_done(tmp_path, monkeypatch, more):
     lock, first = fcntl.flock, []
 
     def flock(handle, how):
@@ -108,12 +108,12 @@ def test_the_second_of_two_runs_at_once_leaves_what_the_first_has_done(tmp_path,
     assert second.changed == bool(more) and list(second.data["ran"]) == more and not second.failed
 
 
-def test_what_cannot_be_started_is_named(tmp_path):
+def test_error_names_command_that_cannot_start(tmp_path):
     result = call(tmp_path, {"lane": "one", "name": "a", "argv": ["/no/such/program"]})
     assert result.failed and "a could not be started" in result.data["msg"]
 
 
-def test_the_environment_may_say_what_the_module_says_too(tmp_path):
+def test_environment_may_repeat_module_variables(tmp_path):
     printed = tmp_path / "printed"
     command = step(tmp_path, "a", script=f'echo "$LC_ALL $NUMBER" > {printed}')
     assert call(tmp_path, command | {"environment": {"NUMBER": 7}}).changed and printed.read_text() == "C.UTF-8 7\n"
@@ -121,14 +121,14 @@ def test_the_environment_may_say_what_the_module_says_too(tmp_path):
     assert result.changed and not result.failed and printed.read_text() == "C \n"
 
 
-def test_an_environment_that_no_command_can_have_is_a_failure_of_that_command(tmp_path):
+def test_invalid_environment_fails_its_command(tmp_path):
     result = call(tmp_path, step(tmp_path, "a", environment={"A=B": "alpha-secret"}), step(tmp_path, "b"))
     assert result.failed and "a could not be started: illegal environment variable name" in result.data["msg"]
     assert result.data["failure"] == {"service": "command", "code": "start", "details": {}}
     assert ran(tmp_path) == [] and "alpha-secret" not in result.raw
 
 
-def test_whatever_goes_wrong_in_a_lane_is_a_failure_of_its_command(tmp_path):
+def test_lane_error_is_reported_for_its_command(tmp_path):
     (tmp_path / "state" / "a.new").mkdir(parents=True)  # where the marker is written
     result = call(tmp_path, step(tmp_path, "a"), step(tmp_path, "b"))
     assert result.failed and "a was aborted: IsADirectoryError" in result.data["msg"]

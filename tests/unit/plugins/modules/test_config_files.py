@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Module config_files on real files: {create, no-op, update} x {normal, check, diff}, secrets unseen, a refused file stays away."""
+"""Module config_files on real files: {create, no-op, update} x {normal, check, diff}, secrets hidden, refused files not installed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_create_update_and_nothing(tmp_path):
     assert changed.data["paths"] == [str(two)] and two.read_text() == "b = 3\n"
 
 
-def test_mode_alone_leaves_the_content_in_place(tmp_path):
+def test_mode_without_content_keeps_content(tmp_path):
     path = tmp_path / "a.conf"
     call({"path": path, "content": "x\n"})
     number = path.stat().st_ino
@@ -65,7 +65,7 @@ def test_secrets_are_in_no_output(tmp_path, text):
     assert "a hidden value differs" in other.data["diff"][0]["after"]
 
 
-def test_a_refused_file_does_not_take_its_place(tmp_path):
+def test_refused_file_is_not_installed(tmp_path):
     path = tmp_path / "a.conf"
     call({"path": path, "content": "good\n"})
     refused = call({"path": path, "content": "bad\n", "validate": "grep -q good %s"})
@@ -83,12 +83,12 @@ def test_errors_name_the_file_and_the_field(tmp_path, wrong, word):
     assert result.failed and word in result.data["msg"] and "a.conf" in result.data["msg"]
 
 
-def test_a_folder_in_the_way_is_named(tmp_path):
+def test_error_names_conflicting_directory(tmp_path):
     result = call({"path": tmp_path, "content": "x\n"})
     assert result.failed and "not a file" in result.data["msg"]
 
 
-def test_missing_folders_are_open_to_read_whatever_the_umask(tmp_path):
+def test_created_directories_are_readable_despite_umask(tmp_path):
     path = tmp_path / "one" / "two" / "file.conf"
     before = os.umask(0o077)
     try:
@@ -99,7 +99,7 @@ def test_missing_folders_are_open_to_read_whatever_the_umask(tmp_path):
 
 
 class WithToken(config_files.ConfigFiles):
-    """The module with a secret option of its own."""
+    """The module with an additional secret option."""
 
     @classmethod
     def argument_spec(cls):
@@ -113,7 +113,7 @@ def test_other_secrets_stay_masked(tmp_path):
     assert "sometoken" not in result.raw and "open = " in result.data["diff"][0]["after"]
 
 
-def test_a_failed_write_leaves_no_temporary_file(tmp_path, monkeypatch):
+def test_failed_write_leaves_no_temporary_file(tmp_path, monkeypatch):
     def refuse(source, target):
         raise PermissionError(1, "not now")
 

@@ -28,7 +28,7 @@ PARAMS = {
 
 
 class Keystone:
-    """Collections by kind, passwords by user, roles by user, and what was asked for that changes something."""
+    """Collections by kind, passwords by user, roles by user, and the changing requests."""
 
     def __init__(self):
         self.kinds = {kind: {} for kind in KINDS}
@@ -117,7 +117,7 @@ def test_drift_is_predicted_and_repaired(keystone):
     assert keystone.passwords["glance"] == "glance-secret" and not call().changed
 
 
-def test_what_was_disabled_by_hand_is_enabled_again(keystone):
+def test_manually_disabled_entry_is_reenabled(keystone):
     call()
     for kind in ("projects", "users", "services", "endpoints"):
         next(iter(keystone.kinds[kind].values()))["enabled"] = False
@@ -128,14 +128,14 @@ def test_what_was_disabled_by_hand_is_enabled_again(keystone):
     assert all(one.get("enabled", True) for kind in keystone.kinds.values() for one in kind.values()) and not call().changed
 
 
-def test_others_are_left_alone(keystone):
+def test_foreign_entries_are_unchanged(keystone):
     keystone.add("services", {"name": "other", "type": "volume"})
     keystone.add("endpoints", {"service_id": "services-0", "interface": "public", "region_id": "elsewhere", "url": "http://x"})
     call()
     assert "services-0" in keystone.kinds["services"] and len(keystone.kinds["endpoints"]) == 4
 
 
-def test_without_keystone_check_mode_predicts_and_a_run_fails(keystone):
+def test_without_keystone_only_check_mode_succeeds(keystone):
     keystone.down = True
     assert call(check=True).changed
     result = call()
@@ -147,9 +147,9 @@ def test_refused_password_is_reported(keystone):
     assert result.failed and "refuses the administrator's password" in result.data["msg"] and "wrong-admin-word" not in result.raw
 
 
-def test_a_second_region_waits_for_the_first(keystone):
+def test_second_region_waits_for_first(keystone):
     after = {"region": "r2", "after_region": "r", "after_types": ["image"]}
-    assert not call(check=True, **after).failed, "a check waits for nobody"
+    assert not call(check=True, **after).failed, "check mode does not wait"
     result = call(**after)
     assert result.failed and "region r, whose Keystone is shared, has no endpoints of image" in result.data["msg"]
     assert keystone.changes == []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the lab's modules refuse before they touch the machine; what they do there is tried on real hosts (tests/integration)."""
+"""What the lab's modules refuse before they change the machine; tests/integration runs them on real hosts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_invalid_lab_name_is_refused_before_locking(module, name, check, tmp_pat
 
 
 def test_known_hosts_are_written_under_the_lock(tmp_path, monkeypatch):
-    """Two runs at a time (a scenario's hosts come while the lab is brought up again) must not undo each other's lines."""
+    """Concurrent runs (a scenario starts its hosts while the lab is started again) must not remove each other's lines."""
     state, caller = tmp_path / "state", tmp_path / "caller"
     key = "ssh-ed25519 AAAA central"
     (state / "site" / "hosts" / "central" / "keys").mkdir(parents=True)
@@ -64,14 +64,14 @@ def test_known_hosts_are_written_under_the_lock(tmp_path, monkeypatch):
     assert not run_module(lab_hosts.LabHosts, spec | {"known_hosts": str(tmp_path / "nowhere" / "known_hosts")}).data["changed"]
 
 
-def test_the_password_in_a_proxy_is_in_no_output(tmp_path):
+def test_proxy_password_is_hidden(tmp_path):
     params = {"images": {}, "cache": str(tmp_path), "proxies": {"http_proxy": "http://me:verysecretword@proxy.example.org:3128"}}
     result = run_module(lab_images.LabImages, params, check=True)
     assert not result.failed and "Invoked with" in result.logged
     assert "proxy.example.org" not in result.raw + result.logged
 
 
-def test_what_another_run_bakes_is_not_purged(tmp_path, monkeypatch):
+def test_concurrent_bake_is_not_purged(tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     monkeypatch.setattr(outer, "LOCKS", str(tmp_path / "locks"))
     monkeypatch.setattr(outer, "lab_records", list)
@@ -98,7 +98,7 @@ def test_bake_timeout_is_reported_and_kills_everything(bake_by, tmp_path):
     cache, child = tmp_path / "cache", tmp_path / "child"
     bake_by(f"#!/bin/sh\nsleep 600 &\necho $! > {child}.new\nmv {child}.new {child}\nwait\n")
     params = {"images": {"small": {}}, "mirror": "http://mirror.example.org/debian", "cache": str(cache)}
-    for patience in (2, 60):  # on a machine that stands still the time may be over before the child is there
+    for patience in (2, 60):  # on a stalled machine the timeout may pass before the child exists
         result = run_module(lab_images.LabImages, dict(params, timeout=patience))
         if child.exists():
             break
@@ -107,8 +107,8 @@ def test_bake_timeout_is_reported_and_kills_everything(bake_by, tmp_path):
     assert not list((tmp_path / "locks").iterdir())
 
 
-def test_two_recipes_of_one_kind_that_are_baked_at_once_do_not_share_a_log(bake_by, tmp_path, monkeypatch):
-    """The first to be ready would remove the log under the second, whose finished tree would be lost with that."""
+def test_concurrent_bakes_have_separate_logs(bake_by, tmp_path, monkeypatch):
+    """With a shared log the first to finish would remove it, and the second would fail after its tree is finished."""
     cache = tmp_path / "cache"
     bake_by('#!/bin/sh\ncase "$*" in *broken*) echo "E: $*"; exit 100;; esac\n')
 
@@ -131,7 +131,7 @@ def test_two_recipes_of_one_kind_that_are_baked_at_once_do_not_share_a_log(bake_
     assert broken.failed and list(cache.glob("*.log")) == [log] and "broken" in log.read_text()
 
 
-def test_a_log_that_a_purge_has_taken_costs_no_tree(bake_by, tmp_path, monkeypatch):
+def test_purged_log_does_not_invalidate_tree(bake_by, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     bake_by("#!/bin/sh\n")
     monkeypatch.setattr(image, "finish", lambda *_: [path.unlink() for path in cache.glob("*.log")])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Module lab_network on a stand-in for the outer machine's links, rules and sysctl: labs that follow, move, and are left over.
+"""Module lab_network on a stand-in for the outer machine's links, rules and sysctl: labs that replace each other, move, or are left over.
 
 Hosts, and the real links and rules, are in tests/integration/test_lab_host.py.
 """
@@ -23,7 +23,7 @@ NAT = "net.ipv4.ip_forward = 1"
 
 
 class OuterMachine:
-    """What outlives a killed lab (bridges by name with alias and address, tables by name) and what does not, a reboot's difference."""
+    """What survives a killed lab (bridges by name with alias and address, tables by name), and what survives a reboot."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.state, self.forward = folder / "state", folder / "ip_forward"
@@ -73,7 +73,7 @@ class OuterMachine:
         self.forward.write_text("0")
 
     def run(self, lab: str, **spec: t.Any) -> Result:
-        """A dry run, the run, and whether the run was as predicted."""
+        """Do a dry run and a run, and check that the run was as predicted."""
         params = {"lab": lab, **(PLACE if spec.get("state", "present") == "present" else {}), **spec}
         predicted, done = run_module(LabNetwork, params, check=True, diff=True), run_module(LabNetwork, params, diff=True)
         assert not done.failed, done.data
@@ -81,7 +81,7 @@ class OuterMachine:
         return done
 
     def up(self, lab: str, **spec: t.Any) -> list[str]:
-        """Bring a lab up; whatever was there, it is whole then and a second run finds nothing to do."""
+        """Bring a lab up and check that it is complete, and that a second run changes nothing."""
         done = self.run(lab, **spec)
         place = {**PLACE, **spec}
         assert self.bridges[place["bridge"]] == {"alias": f"distcloud lab {lab}", "gateway": place["gateway"]}
@@ -101,32 +101,32 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OuterMachine:
     return OuterMachine(tmp_path, monkeypatch)
 
 
-def test_a_lab_comes_and_goes_without_a_trace(machine: OuterMachine) -> None:
+def test_removed_lab_leaves_no_trace(machine: OuterMachine) -> None:
     assert machine.up("one") == ["record of lab one", NAT, "bridge dclab0 (absent)", "rules distcloud_lab_one"]
     machine.run("one", state="absent")
     assert machine.untouched
     assert not machine.run("one", state="absent").changed
 
 
-def test_a_lab_that_takes_anothers_place_can_reach_the_world_and_so_can_the_other_again(machine: OuterMachine) -> None:
+def test_replaced_lab_regains_its_network(machine: OuterMachine) -> None:
     machine.up("one")
     assert "lab one is stopped" in machine.up("two")
     assert set(machine.tables) == {"two"}
     assert "lab two is stopped" in machine.up("one")
     machine.run("two", state="absent")
-    assert machine.forward.read_text() == "1", "of a lab that runs nothing is taken"
+    assert machine.forward.read_text() == "1", "the bridge of a lab without running hosts is reused"
     machine.run("one", state="absent")
     assert machine.untouched
 
 
-def test_a_lab_in_the_way_is_named(machine: OuterMachine) -> None:
+def test_error_names_conflicting_lab(machine: OuterMachine) -> None:
     machine.up("one")
     refused = run_module(LabNetwork, {"lab": "two", **PLACE, "bridge": "dclab1", "others": "fail"})
     assert refused.failed and "another lab conflicts with this one: one (bridge dclab0, network 10.203.0.0/24)" in refused.data["msg"]
     assert list(machine.bridges) == ["dclab0"]
 
 
-def test_a_record_that_a_reboot_left_up_claims_nobody_elses_bridge(machine: OuterMachine) -> None:
+def test_stale_record_does_not_claim_foreign_bridge(machine: OuterMachine) -> None:
     machine.up("one")
     machine.reboot()
     assert machine.up("two") == ["record of lab two", NAT, "bridge dclab0 (absent)", "rules distcloud_lab_two"]
@@ -136,7 +136,7 @@ def test_a_record_that_a_reboot_left_up_claims_nobody_elses_bridge(machine: Oute
     assert machine.untouched
 
 
-def test_a_rebooted_lab_is_resumed(machine: OuterMachine) -> None:
+def test_rebooted_lab_is_resumed(machine: OuterMachine) -> None:
     machine.up("one")
     machine.reboot()
     assert machine.up("one") == [NAT, "bridge dclab0 (absent)", "rules distcloud_lab_one"]
@@ -145,7 +145,7 @@ def test_a_rebooted_lab_is_resumed(machine: OuterMachine) -> None:
 @pytest.mark.parametrize(
     "spec", [{"gateway": "10.203.0.2"}, {"bridge": "dclab1"}, {"network": "10.204.0.0/24", "gateway": "10.204.0.1", "bridge": "dclab1"}]
 )
-def test_a_lab_that_moves_is_whole_at_its_new_place(machine: OuterMachine, spec: dict[str, str]) -> None:
+def test_moved_lab_is_complete(machine: OuterMachine, spec: dict[str, str]) -> None:
     machine.up("one")
     machine.up("one", **spec)
     assert list(machine.bridges) == [spec.get("bridge", "dclab0")]
@@ -155,7 +155,7 @@ def test_a_lab_that_moves_is_whole_at_its_new_place(machine: OuterMachine, spec:
 
 @pytest.mark.parametrize("lab", ["one", "two"])
 @pytest.mark.parametrize("bridge", ["dclab0", "dclab1"])
-def test_a_lab_without_a_record_is_found_by_its_bridge(machine: OuterMachine, lab: str, bridge: str) -> None:
+def test_lab_without_record_is_found_by_bridge(machine: OuterMachine, lab: str, bridge: str) -> None:
     machine.up("one")
     shutil.rmtree(machine.state / "one")
     machine.up(lab, bridge=bridge)
@@ -165,7 +165,7 @@ def test_a_lab_without_a_record_is_found_by_its_bridge(machine: OuterMachine, la
     assert machine.untouched
 
 
-def test_what_is_left_of_a_lab_without_a_record_is_taken_away(machine: OuterMachine) -> None:
+def test_remains_of_lab_without_record_are_removed(machine: OuterMachine) -> None:
     machine.up("one")
     shutil.rmtree(machine.state / "one")
     assert machine.run("one", state="absent").data["actions"][:2] == ["remove bridge dclab0", "remove rules distcloud_lab_one"]
@@ -181,12 +181,12 @@ def test_foreign_bridge_is_not_changed(machine: OuterMachine, alias: str) -> Non
         assert refused.failed and "dclab0 is a foreign bridge; set another name" in refused.data["msg"]
     machine.run("one", state="absent")
     assert machine.bridges == {"dclab0": theirs} and not machine.tables and machine.forward.read_text() == "0"
-    # One that the lab itself made, and was cut short before it wrote whose it is.
+    # A bridge of the lab itself, from a run that was interrupted before it wrote the alias.
     machine.bridges["dclab0"] = {**theirs, "address": plan.bridge_mac("dclab0"), "alias": ""}
     machine.up("one")
 
 
-def test_a_network_that_the_machine_itself_is_in_is_refused(machine: OuterMachine) -> None:
+def test_network_of_the_machine_is_refused(machine: OuterMachine) -> None:
     machine.bridges["br0"] = {"alias": "", "gateway": "10.203.0.77"}
     for check in True, False:
         refused = run_module(LabNetwork, {"lab": "one", **PLACE}, check=check)
@@ -195,7 +195,7 @@ def test_a_network_that_the_machine_itself_is_in_is_refused(machine: OuterMachin
     machine.up("one", network="10.204.0.0/24", gateway="10.204.0.1")
 
 
-def test_labs_beside_each_other_leave_each_other_alone(machine: OuterMachine) -> None:
+def test_concurrent_labs_do_not_interfere(machine: OuterMachine) -> None:
     beside = {"bridge": "dclab1", "network": "10.204.0.0/24", "gateway": "10.204.0.1"}
     machine.up("one")
     machine.up("two", **beside)

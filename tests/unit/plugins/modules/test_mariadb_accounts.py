@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Module mariadb_accounts against a stand-in for the server that understands just the statements an account needs."""
+"""Module mariadb_accounts against a stand-in for the server that understands only the statements for accounts."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_another_password_is_set_and_never_shown(server):
     assert not call(other).changed
 
 
-def test_a_missing_database_is_made_and_a_surplus_grant_taken_away(server):
+def test_missing_database_created_and_surplus_grant_revoked(server):
     call(ACCOUNT)
     server.owned["nova", "127.0.0.1"].add("glance")
     server.databases.add("glance")
@@ -106,7 +106,7 @@ def test_a_missing_database_is_made_and_a_surplus_grant_taken_away(server):
     assert server.owned["nova", "127.0.0.1"] == {"nova", "nova_api"} and "nova_api" in server.databases
 
 
-def test_without_a_server_check_mode_predicts_and_a_run_fails(server):
+def test_without_server_only_check_mode_succeeds(server):
     server.down = True
     assert call(ACCOUNT, check=True).changed
     result = call(ACCOUNT)

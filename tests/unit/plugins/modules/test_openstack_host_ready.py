@@ -28,7 +28,7 @@ def stamp(seconds_ago=0.0):
 
 @pytest.fixture
 def region(monkeypatch, tmp_path):
-    """Everything there; a test takes away or ages what it is about."""
+    """A complete region; each test removes or ages one part."""
     state = {
         "services": [{"host": "h", "state": "up", "updated_at": stamp(-3600)}],
         "hypervisors": [{"hypervisor_hostname": "h.lab"}],
@@ -62,7 +62,7 @@ def call(**options):
     return run_module(openstack_host_ready.OpenstackHostReady, dict(PARAMS), **options)
 
 
-def test_a_region_that_is_there(region):
+def test_existing_region_is_ready(region):
     result = call()
     assert not result.changed and result.data["host"]["ready"] and result.data["host"]["name"] == "h"
     assert "admin-secret-word" not in result.raw
@@ -81,7 +81,7 @@ def test_a_region_that_is_there(region):
         ("agents", [{"alive": False, "heartbeat_timestamp": stamp(-3600)}], "Open vSwitch agent"),
     ],
 )
-def test_what_is_missing_is_named(region, part, value, missing):
+def test_error_names_missing_services(region, part, value, missing):
     region[part] = value
     result = call()
     assert result.failed and missing in result.data["msg"] and "region r" in result.data["msg"]
@@ -94,11 +94,11 @@ def test_check_mode_looks_once_and_changes_nothing(region):
     assert not result.failed and not result.data["host"]["ready"] and not region["discovered"].exists()
 
 
-def test_a_discovery_that_takes_too_long_is_ended_with_all_that_it_started_and_named(region, monkeypatch):
+def test_discovery_timeout_kills_descendants(region, monkeypatch):
     region["hypervisors"] = []
     child = region["discovered"]
     region["discovery"].write_text(f"#!/bin/sh\nsleep 600 &\necho $! > {child}.new\nmv {child}.new {child}\nwait\n")
-    for patience in (2, 60):  # on a machine that stands still the time may be over before the child is there
+    for patience in (2, 60):  # on a stalled machine the timeout may pass before the child exists
         monkeypatch.setattr(openstack_host_ready, "DISCOVERY_TIMEOUT", patience)
         result = call()
         if child.exists():

@@ -70,7 +70,7 @@ GOOD = {
 
 
 class Switch:
-    """What the stand-in knows."""
+    """State of the stand-in."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "state.json"
@@ -100,7 +100,7 @@ def call(**options: t.Any) -> Result:
     return run_module(OvsBridge, SPEC, diff=True, **options)
 
 
-def test_what_is_as_desired_is_left_alone(switch: Switch) -> None:
+def test_bridge_in_desired_state_is_unchanged(switch: Switch) -> None:
     for check in (True, False):
         assert not call(check=check).changed
     assert switch.state == GOOD
@@ -128,13 +128,13 @@ def test_drift_is_reported_and_repaired_in_one_transaction(switch: Switch, lost:
     assert set(switch.state["bridges"]["br-ex"]["ports"]) == {"ex0", *there}
 
 
-def test_a_switch_that_does_not_run_yet(switch: Switch) -> None:
+def test_switch_not_running_yet(switch: Switch) -> None:
     switch.state = dict(GOOD, down=True)
     checked = call(check=True)
     assert not checked.changed and "does not run yet" in checked.raw
     assert call().data["failure"]["code"] == "down"
 
 
-def test_a_port_of_another_bridge_is_named(switch: Switch) -> None:
+def test_error_names_port_of_another_bridge(switch: Switch) -> None:
     result = run_module(OvsBridge, dict(SPEC, ports=["taken"]))
     assert result.failed and "taken because it is on bridge br-int" in result.data["msg"]

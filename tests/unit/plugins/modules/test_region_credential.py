@@ -102,7 +102,7 @@ def test_made_and_written_for_others_to_use(path: Path, diff: bool) -> None:
 
 
 @pytest.mark.parametrize("diff", [False, True])
-def test_a_check_makes_nothing(path: Path, diff: bool) -> None:
+def test_check_mode_creates_nothing(path: Path, diff: bool) -> None:
     with replay(listing()):
         result = run(path, check=True, diff=diff)
     assert result.changed and result.data["credential"]["name"] == "distcloud-scheduler-1"
@@ -110,7 +110,7 @@ def test_a_check_makes_nothing(path: Path, diff: bool) -> None:
 
 
 @pytest.mark.parametrize("check,diff", MODES)
-def test_left_alone_the_second_time(path: Path, check: bool, diff: bool) -> None:
+def test_second_run_changes_nothing(path: Path, check: bool, diff: bool) -> None:
     store(path)
     before = path.read_text()
     with replay(listing(entry())):
@@ -119,7 +119,7 @@ def test_left_alone_the_second_time(path: Path, check: bool, diff: bool) -> None
     assert path.read_text() == before and SECRET not in result.raw
 
 
-def test_the_request_carries_rules_roles_end_and_is_restricted(path: Path) -> None:
+def test_request_has_rules_roles_and_expiry(path: Path) -> None:
     with replay(listing(), creation(), *TRIED) as region:
         sent: dict[str, t.Any] = {}
         original = region.answer
@@ -136,8 +136,8 @@ def test_the_request_carries_rules_roles_end_and_is_restricted(path: Path) -> No
     assert sent["expires_at"].endswith("T00:00:00.000000Z") and len(sent["secret"]) >= 48
 
 
-def test_rules_name_the_project_where_the_catalog_has_it_in_the_addresses(path: Path) -> None:
-    """As in many older regions: the scheduler goes by the catalog, and a rule without the project would refuse all its calls."""
+def test_rules_contain_project_id_of_catalog_urls(path: Path) -> None:
+    """As in many older regions: the scheduler uses the catalog's URLs, and a rule without the project id would refuse all its calls."""
     rules = [{**rule, "path": rule["path"].replace("/v2.1", "/v2.1/project-1")} for rule in RULES]
     tried = [Call("GET", "compute", "/project-1/limits", {}), Call("GET", "image", "/images", {})]
     with replay(listing(), creation(), *tried, catalog={"compute": "http://region.test:8774/v2.1/project-1"}) as region:
@@ -151,12 +151,12 @@ def test_rules_name_the_project_where_the_catalog_has_it_in_the_addresses(path: 
         assert not run(path).changed
 
 
-def test_a_run_cut_short_before_keystone_answered_is_completed_with_the_same_secret(path: Path) -> None:
+def test_interrupted_creation_completes_with_same_secret(path: Path) -> None:
     with replay(listing(), Call("POST", "identity", PATH, {"error": {"message": "oops"}}, 500)):
         assert run(path).failed
     pending = yaml.safe_load(Path(f"{path}.pending").read_text())
     assert not path.exists() and pending["application_credential_secret"]
-    with replay(listing(entry()), *TRIED):  # Keystone had made it: nothing is made twice
+    with replay(listing(entry()), *TRIED):  # Keystone had created it: nothing is created twice
         assert run(path).changed
     document = yaml.safe_load(path.read_text())
     assert document["application_credential_secret"] == pending["application_credential_secret"]
@@ -197,9 +197,7 @@ def test_changed_rules_are_reported_and_not_applied(path: Path) -> None:
 
 @pytest.mark.parametrize("check,diff", MODES)
 @pytest.mark.parametrize("field,old", [("auth_url", "http://region.test:35357/v3"), ("cacert", "/old/ca.pem"), ("region_name", "r")])
-def test_a_region_that_is_found_elsewhere_keeps_its_credential_and_the_file_says_where(
-    path: Path, field: str, old: str, check: bool, diff: bool
-) -> None:
+def test_moved_region_keeps_credential_and_updates_file(path: Path, field: str, old: str, check: bool, diff: bool) -> None:
     now = store(path)[field]
     document = store(path, **{field: old})
     with replay(listing(entry())):
@@ -223,7 +221,7 @@ def test_another_project_is_reported(path: Path) -> None:
 
 
 @pytest.mark.parametrize("refusing", ["compute", "image"])
-def test_a_region_without_rules_gets_one_without_and_says_so(path: Path, refusing: str) -> None:
+def test_region_without_access_rules_gets_warning(path: Path, refusing: str) -> None:
     tried = [Call("GET", "compute", "/limits", {}, 401 if refusing == "compute" else 200)]
     if refusing == "image":
         tried.append(Call("GET", "image", "/images", {}, 401))
@@ -237,7 +235,7 @@ def test_a_region_without_rules_gets_one_without_and_says_so(path: Path, refusin
     assert result.changed and result.data["credential"]["with_access_rules"] is False
     assert "does not support access rules" in result.raw and refusing in result.raw
     assert yaml.safe_load(path.read_text())["with_access_rules"] is False
-    with replay(listing(entry())):  # and that is not taken for drift
+    with replay(listing(entry())):  # which does not count as drift
         second = run(path)
     assert not second.changed and "created with other" not in second.raw
 
@@ -245,14 +243,14 @@ def test_a_region_without_rules_gets_one_without_and_says_so(path: Path, refusin
 UNKNOWN = "Additional properties are not allowed ('%s' was unexpected)"
 
 
-def test_a_keystone_that_knows_no_rules_gets_one_without(path: Path) -> None:
+def test_old_keystone_gets_credential_without_rules(path: Path) -> None:
     refusal = Call("POST", "identity", PATH, {"error": {"message": UNKNOWN % "access_rules"}}, 400)
     with replay(listing(), refusal, creation()):
         result = run(path)
     assert result.changed and result.data["credential"]["with_access_rules"] is False
 
 
-def test_rules_that_keystone_finds_wrong_are_no_reason_to_do_without(path: Path) -> None:
+def test_rejected_rules_are_not_dropped(path: Path) -> None:
     refusal = Call("POST", "identity", PATH, {"error": {"message": "Invalid input for field 'access_rules/0': " + UNKNOWN % "pth"}}, 400)
     with replay(listing(), refusal):
         result = run(path)
@@ -314,14 +312,14 @@ def test_account_without_permission_gets_the_reason(path: Path) -> None:
     assert result.failed and "unrestricted" in result.data["msg"]
 
 
-def test_an_account_that_does_not_exist_yet_can_be_checked(path: Path) -> None:
+def test_check_mode_accepts_missing_account(path: Path) -> None:
     with replay(login=401):
         result = run(path, check=True, login_pending=True)
     assert result.changed and "check mode assumes" in result.raw
 
 
 @pytest.mark.parametrize(("check", "pending"), [(False, False), (True, False), (False, True)])
-def test_a_refused_log_in_is_a_failure_in_a_check_too(path: Path, check: bool, pending: bool) -> None:
+def test_refused_login_fails_in_check_mode_too(path: Path, check: bool, pending: bool) -> None:
     with replay(login=401):
         result = run(path, check, login_pending=pending)
     assert result.failed and result.data["failure"]["code"] == 401 and not result.changed
@@ -340,7 +338,7 @@ def test_bad_input_names_the_field(path: Path, options: dict[str, t.Any], field:
     assert result.failed and result.data["failure"]["details"]["field"] == field and not region.seen
 
 
-def test_a_damaged_file_is_named(path: Path) -> None:
+def test_error_names_damaged_file(path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text("a: [")
     with replay():

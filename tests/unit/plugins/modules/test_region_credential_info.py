@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""region_credential_info: lists ours, no others', no secrets."""
+"""Module region_credential_info: lists only our credentials, without secrets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_lists_ours(name: str | None, ids: list[str], check: bool) -> None:
         assert set(one) == {"service", "name", "id", "generation", "expires_at", "roles", "access_rules"}
 
 
-def test_a_refused_log_in_is_structured() -> None:
+def test_refused_login_gives_structured_failure() -> None:
     with replay(login=401):
         result = run_module(RegionCredentialInfo, dict(LOGIN))
     assert result.failed and result.data["failure"]["code"] == 401 and "the-accounts-password" not in result.raw

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""region_image: by name and hash, left-overs replaced, what arrived is checked, nothing done in check mode."""
+"""Module region_image on replayed HTTP: name and hash, leftovers, verification of uploads, check mode."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def spec(tmp_path: Path) -> dict[str, t.Any]:
 
 
 def image(**changes: t.Any) -> dict[str, t.Any]:
-    """An image as Glance shows it: what the spec asks for, with changes."""
+    """An image in Glance's format: as in the spec, with changes."""
     base = {
         "id": "i1",
         "name": "worker",
@@ -95,7 +95,7 @@ def test_uploads_what_is_not_there(spec: dict[str, t.Any], check: bool, diff: bo
 
 
 @pytest.mark.parametrize("check,diff", MODES)
-def test_the_same_content_stays(spec: dict[str, t.Any], check: bool, diff: bool) -> None:
+def test_same_content_is_unchanged(spec: dict[str, t.Any], check: bool, diff: bool) -> None:
     with replay(listing(image())):
         result = run_module(RegionImage, spec, check=check, diff=diff)
     assert not result.changed and not result.failed, result.data
@@ -122,7 +122,7 @@ def test_replaces_what_an_upload_left_over(spec: dict[str, t.Any], status: str, 
     assert result.changed and not result.failed, result.data
 
 
-def test_an_image_of_another_project_is_not_ours(spec: dict[str, t.Any]) -> None:
+def test_image_of_another_project_is_ignored(spec: dict[str, t.Any]) -> None:
     with replay(listing(image(id="foreign", owner="project-2")), *upload(image())):
         assert run_module(RegionImage, spec).changed
 
@@ -144,7 +144,7 @@ PROTECT = Call("PATCH", "image", "/images/i1", image(protected=True), body=[{"op
 
 
 def test_is_protected_only_once_it_is_active(spec: dict[str, t.Any]) -> None:
-    """Glance would refuse to delete what an upload left over that was cut short, and every later run would fail there."""
+    """Otherwise Glance would refuse to delete the leftover of an interrupted upload, and every later run would fail."""
     calls = [*upload(image(status="saving"), image()), PROTECT, Call("GET", "image", "/images/i1", image(protected=True))]
     with replay(listing(), *calls):
         result = run_module(RegionImage, {**spec, "protected": True})
@@ -154,12 +154,12 @@ def test_is_protected_only_once_it_is_active(spec: dict[str, t.Any]) -> None:
         assert not run_module(RegionImage, {**spec, "protected": True}).changed
 
 
-def test_a_failed_upload_of_a_protected_image_can_be_repeated(spec: dict[str, t.Any]) -> None:
+def test_failed_upload_of_protected_image_is_retried(spec: dict[str, t.Any]) -> None:
     protected = {**spec, "protected": True}
     refused = Call("PUT", "image", "/images/i1/file", {"error": {"message": "no room"}}, status=413)
     with replay(listing(), upload()[0], refused, Call("DELETE", "image", "/images/i1", status=204)):
         assert run_module(RegionImage, protected).failed
-    # A run that was killed during the upload takes nothing back.
+    # A run that was killed during the upload undoes nothing.
     left_over = listing(image(id="i0", status="saving", os_hash_value=None))
     again = [Call("DELETE", "image", "/images/i0", status=204), *upload(image()), PROTECT]
     with replay(left_over, *again, Call("GET", "image", "/images/i1", image(protected=True))):
@@ -167,7 +167,7 @@ def test_a_failed_upload_of_a_protected_image_can_be_repeated(spec: dict[str, t.
     assert result.changed and not result.failed, result.data
 
 
-def test_an_upload_that_was_cut_short_before_it_was_protected_is_protected_by_the_next_run(spec: dict[str, t.Any]) -> None:
+def test_next_run_protects_interrupted_upload(spec: dict[str, t.Any]) -> None:
     protected = {**spec, "protected": True}
     busy = Call("PATCH", "image", "/images/i1", {"error": {"message": "too busy"}}, status=503)
     with replay(listing(), *upload(image()), busy):
@@ -178,23 +178,23 @@ def test_an_upload_that_was_cut_short_before_it_was_protected_is_protected_by_th
     assert result.changed and result.data["image"]["protected"] is True
 
 
-def test_what_shall_not_be_protected_needs_no_request_for_that(spec: dict[str, t.Any]) -> None:
+def test_unprotected_image_needs_no_extra_request(spec: dict[str, t.Any]) -> None:
     with replay(listing(), *upload(image())):
         assert run_module(RegionImage, {**spec, "protected": False}).changed
 
 
-def test_the_same_name_with_other_content_is_refused(spec: dict[str, t.Any]) -> None:
+def test_same_name_with_other_content_is_refused(spec: dict[str, t.Any]) -> None:
     with replay(listing(image(os_hash_value="00"))):
         result = run_module(RegionImage, spec)
     assert result.failed and result.data["failure"]["code"] == "immutable"
 
 
-def test_a_glance_that_hashes_otherwise(spec: dict[str, t.Any]) -> None:
+def test_glance_with_different_hash_algorithm(spec: dict[str, t.Any]) -> None:
     with replay(listing(image(os_hash_algo="sha256", os_hash_value=hashlib.sha256(CONTENT).hexdigest()))):
         assert not run_module(RegionImage, spec).changed
 
 
-def test_a_changed_file_is_not_uploaded(spec: dict[str, t.Any]) -> None:
+def test_changed_file_is_not_uploaded(spec: dict[str, t.Any]) -> None:
     Path(spec["path"]).write_bytes(b"something else")
     with replay(listing()):
         result = run_module(RegionImage, spec)
@@ -214,7 +214,7 @@ def test_absent_twice() -> None:
         assert not run_module(RegionImage, {**LOGIN, "name": "worker", "state": "absent"}).changed
 
 
-def test_a_refused_log_in_is_structured(spec: dict[str, t.Any]) -> None:
+def test_refused_login_gives_structured_failure(spec: dict[str, t.Any]) -> None:
     with replay(login=401):
         result = run_module(RegionImage, spec)
     assert result.failed and result.data["failure"]["code"] == 401 and "the-accounts-password" not in result.raw

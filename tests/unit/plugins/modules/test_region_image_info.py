@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""region_image_info: lists images by name and by property, and changes nothing."""
+"""Module region_image_info: lists images by name and by property, and changes nothing."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_our_own_images_and_who_uses_them() -> None:
     assert [(one["id"], one["servers"]) for one in result.data["images"]] == [("2", ["s1", "s2"])]
 
 
-def test_a_refused_log_in_is_structured() -> None:
+def test_refused_login_gives_structured_failure() -> None:
     with replay(login=401):
         result = run_module(RegionImageInfo, dict(LOGIN))
     assert result.failed and result.data["failure"]["code"] == 401 and "the-accounts-password" not in result.raw

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Messages of failed log-ins: a Keystone that is down is distinguished from one that is not there, with and without a version."""
+"""Messages of failed logins: a Keystone that is down is distinguished from a missing one, with and without a version in its URL."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""region_resources: every kind made, left alone, changed and removed, in normal, check and diff mode, on replayed HTTP."""
+"""Module region_resources on replayed HTTP: every kind created, unchanged, changed and removed, in normal, check and diff mode."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ OWN_GROUP = listed(
 )
 GROUP = {"id": "g1", "name": "workers", "description": "[distcloud]", "security_group_rules": [SSH, *EGRESS]}
 ROUTER = {"id": "q1", "name": "out", "description": "[distcloud]", "external_gateway_info": {"network_id": "x1"}}
-# A router into sub and to public, as it is looked at.
+# The calls that read a router between sub and public.
 ROUTER_READS = [
     listed("/routers", "routers", ROUTER),
     listed("/ports", "ports", {"device_owner": "network:router_interface", "fixed_ips": [{"subnet_id": "s1"}]}),
     listed("/subnets", "subnets", SUBNET),
     Call("GET", "network", "/networks/x1", {"network": {"name": "public"}}),
 ]
-# Where the project is others', what is ours in it can be removed without it.
+# Our resources in a foreign project can be removed without the project.
 THEIRS = {"state": "absent", "project": {"name": "site", "existing": True}}
 OWN_FLAVOR = listed("/flavors/detail", "flavors", {**FLAVOR, "os-flavor-access:is_public": False}, service="compute")
 DHCP_PORT = {"id": "d1", "device_owner": "network:dhcp", "device_id": "dhcp-host"}
-# What is found first, what is done then, the spec, and the state: one line a case, run in all modes.
+# Calls that read, calls that change, the spec, and the state: one line per case, run in all modes.
 CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
     "project created": (
         {"project": {"name": "site", "description": "ours"}},
@@ -101,7 +101,7 @@ CASES: dict[str, tuple[dict[str, t.Any], list[Call], list[Call]]] = {
             Call("GET", "identity", "/role_assignments", {"role_assignments": []}),
         ],
     ),
-    # Whether its password is the desired one no log-in can tell, so it is set together with the other.
+    # A disabled user cannot log in to check its password, so the password is set together with the other change.
     "user that somebody disabled": (
         USERS,
         [DOMAIN, PROJECT, *user_calls(["member"], None, enabled=False)],
@@ -386,7 +386,7 @@ def test_no_change(case: str, check: bool, diff: bool) -> None:
 
 @pytest.mark.parametrize("check,diff", MODES)
 @pytest.mark.parametrize("owner", ["router_interface", "router_interface_distributed", "ha_router_replicated_interface"])
-def test_a_router_that_has_its_subnet_is_left_alone_whatever_sort_of_router_the_region_makes(owner: str, check: bool, diff: bool) -> None:
+def test_router_with_its_subnet_is_unchanged(owner: str, check: bool, diff: bool) -> None:
     ports = [
         {"device_owner": "network:" + owner, "fixed_ips": [{"subnet_id": "s1"}]},
         {"device_owner": "network:router_gateway", "fixed_ips": [{"subnet_id": "x2"}]},
@@ -423,7 +423,7 @@ def test_foreign_resource_is_refused_and_never_removed(case: str) -> None:
         result = run(spec)
     assert result.failed and result.data["failure"]["code"] == "foreign"
     assert "existing: true" in result.data["msg"]
-    # Networks and groups are looked at twice: for what hangs on them, and for what is to be done.
+    # Networks and groups are read twice: for what depends on them, and for the plan.
     with replay(*copy.deepcopy(reads if "key_pairs" in spec else reads * 2)):
         result = run(spec, state="absent")
     assert not result.failed and not result.changed

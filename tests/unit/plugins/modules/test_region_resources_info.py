@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""region_resources_info: what a tenant finds, and what it lacks with what to ask for."""
+"""Module region_resources_info: what a tenant can use, what is missing, and what to ask the admin for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_nothing_is_missing(check: bool) -> None:
     assert result.data["region"]["project_id"] == "project-1" and result.data["region"]["roles"] == ["member"]
 
 
-def test_everything_that_is_missing_is_named() -> None:
+def test_all_missing_resources_are_reported() -> None:
     expected = {
         "flavors": [{"name": "small", "vcpus": 2, "ram": 512, "disk": 4}, {"name": "big", "vcpus": 8, "ram": 16384, "disk": 40}],
         "networks": ["workers"],

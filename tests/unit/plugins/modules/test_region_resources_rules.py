@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""region_resources: users, whole projects, refusals and bad input, on replayed HTTP."""
+"""Module region_resources on replayed HTTP: users, whole projects, refusals and invalid input."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from region_world import (
 )
 
 
-def test_a_user_is_made_with_its_role_and_its_password_is_never_shown() -> None:
+def test_user_created_with_role_and_hidden_password() -> None:
     with replay(
         DOMAIN,
         PROJECT,
@@ -46,7 +46,7 @@ def test_a_user_is_made_with_its_role_and_its_password_is_never_shown() -> None:
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_another_password_is_found_out_by_a_log_in(check: bool) -> None:
+def test_changed_password_is_detected_by_login(check: bool) -> None:
     writes = [
         Call("PATCH", "identity", "/users/u1", {"user": USER}, body={"user": {"password": PASSWORD}}),
         Call("GET", "identity", "/role_assignments", {"role_assignments": []}),
@@ -56,7 +56,7 @@ def test_another_password_is_found_out_by_a_log_in(check: bool) -> None:
     assert result.changed and PASSWORD not in result.raw and "another value" in result.raw
 
 
-def test_a_role_too_many_is_taken_away() -> None:
+def test_surplus_role_is_revoked() -> None:
     with replay(
         DOMAIN,
         PROJECT,
@@ -71,7 +71,7 @@ def test_a_role_too_many_is_taken_away() -> None:
 
 @pytest.mark.parametrize("check", [False, True])
 @pytest.mark.parametrize("ours", [True, False])
-def test_roles_of_a_user_of_others_are_taken_back_only_in_a_project_of_ours(ours: bool, check: bool) -> None:
+def test_foreign_user_loses_roles_only_in_our_project(ours: bool, check: bool) -> None:
     project = {"id": "p1", "name": "site", "description": "[distcloud]" if ours else "of the institute", "enabled": True}
     spec = {"state": "absent", "project": {"name": "site", "existing": True}, "users": [{"name": "site", "existing": True}]}
     writes = [
@@ -111,7 +111,7 @@ HOLDINGS = [
 ]
 
 
-def test_a_project_that_holds_foreign_resources_is_not_removed_and_nothing_else_is() -> None:
+def test_foreign_resources_prevent_removal_of_project_and_rest() -> None:
     with replay(DOMAIN, PROJECT, *copy.deepcopy(HOLDINGS)):
         result = run({"state": "absent", "project": {"name": "site"}, "networks": [NET_SPEC]})
     assert result.failed and result.data["failure"]["details"]["holdings"] == [
@@ -123,7 +123,7 @@ def test_a_project_that_holds_foreign_resources_is_not_removed_and_nothing_else_
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_volumes_in_a_project_are_named_where_the_region_has_volumes(check: bool) -> None:
+def test_refusal_names_volumes_if_region_has_cinder(check: bool) -> None:
     query = {"all_tenants": "1", "project_id": "p1"}
     volumes = Call(
         "GET", "block-storage", "/volumes/detail", {"volumes": [{"id": "b1", "name": "data"}, {"id": "b2", "name": ""}]}, query=query
@@ -170,7 +170,7 @@ EMPTY = [
 
 
 @pytest.mark.parametrize("check,diff", MODES)
-def test_an_empty_project_is_removed_with_its_quotas(check: bool, diff: bool) -> None:
+def test_empty_project_is_removed_with_quotas(check: bool, diff: bool) -> None:
     writes = [
         Call("DELETE", "compute", "/os-quota-sets/p1", status=202),
         Call("DELETE", "network", "/quotas/p1", status=204),
@@ -195,13 +195,13 @@ def test_only_the_images_of_the_site_are_removed(check: bool) -> None:
         assert not run({"images_of": "site-x"}).changed
 
 
-def test_a_flavor_of_another_size_is_refused() -> None:
+def test_flavor_with_different_size_is_refused() -> None:
     with replay(DOMAIN, PROJECT, listed("/flavors/detail", "flavors", {**FLAVOR, "ram": 1024}, service="compute")):
         result = run({"project": {"name": "site"}, "flavors": [FLAVOR_SPEC]})
     assert result.failed and result.data["failure"]["details"]["fields"] == ["ram"]
 
 
-def test_a_network_in_use_is_named_with_advice() -> None:
+def test_error_names_network_in_use() -> None:
     with replay(
         listed("/networks", "networks", NETWORK),
         listed("/ports", "ports"),
@@ -228,14 +228,14 @@ def test_pages_of_a_listing_are_followed() -> None:
 
 
 @pytest.mark.parametrize(("check", "pending"), [(False, False), (True, False), (False, True)])
-def test_a_refused_log_in_is_a_failure_in_a_check_too(check: bool, pending: bool) -> None:
+def test_refused_login_fails_in_check_mode_too(check: bool, pending: bool) -> None:
     with replay(login=401):
         result = run({"networks": [NET_SPEC]}, check, login_pending=pending)
     assert result.failed and result.data["failure"]["code"] == 401 and not result.changed
     assert "the-accounts-password" not in result.raw
 
 
-def test_an_account_that_an_earlier_task_would_make_has_an_empty_region_in_a_check() -> None:
+def test_account_not_created_yet_means_empty_region() -> None:
     with replay(login=401):
         result = run({"networks": [NET_SPEC]}, check=True, login_pending=True)
     assert result.changed and "check mode assumes" in result.raw
@@ -243,9 +243,7 @@ def test_an_account_that_an_earlier_task_would_make_has_an_empty_region_in_a_che
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_an_entry_that_is_not_written_yet_is_an_empty_region_only_in_a_check(
-    check: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_entry_fails_except_in_check_mode(check: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "clouds.yaml").write_text("clouds: {}\n")
     monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(tmp_path / "clouds.yaml"))
     with replay():
@@ -293,7 +291,7 @@ BAD: dict[str, tuple[dict[str, t.Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_names_the_field_before_anything_is_asked(case: str) -> None:
+def test_invalid_field_is_named_before_any_request(case: str) -> None:
     spec, field = BAD[case]
     with replay() as region:
         result = run(spec)
@@ -301,14 +299,14 @@ def test_bad_input_names_the_field_before_anything_is_asked(case: str) -> None:
     assert field in result.data["msg"] and not region.seen
 
 
-def test_an_unknown_quota_is_named() -> None:
+def test_error_names_unknown_quota() -> None:
     with replay(DOMAIN, PROJECT, Call("GET", "compute", "/os-quota-sets/p1", {"quota_set": {"cores": 1}})):
         result = run({"project": {"name": "site"}, "quotas": {"compute": {"coers": 1}}})
     assert result.failed and "coers" in result.data["msg"] and "cores" in result.data["msg"]
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_quotas_are_compared_as_numbers_also_where_the_inventory_gives_texts(check: bool) -> None:
+def test_quotas_given_as_strings_compare_as_numbers(check: bool) -> None:
     with replay(DOMAIN, PROJECT, Call("GET", "compute", "/os-quota-sets/p1", {"quota_set": {"cores": 8, "instances": -1}})):
         result = run({"project": {"name": "site"}, "quotas": {"compute": {"cores": "8", "instances": "-1", "ram": None}}}, check)
     assert not result.changed and not result.failed, result.raw

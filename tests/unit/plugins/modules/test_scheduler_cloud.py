@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Module scheduler_cloud against replayed HTTP: the matrix, and that its secrets stay unseen."""
+"""Module scheduler_cloud against replayed HTTP: the common matrix, and hidden secrets."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def test_matrix(case, mode):
     assert SECRET not in result.raw.replace("invocation", "")
 
 
-def test_another_secret_shows_as_a_difference_but_not_itself():
+def test_changed_secret_is_reported_but_hidden():
     result = run_case(SchedulerCloud, PATH, CASES["secret"], "check and diff")
     before, after = result.data["diff"]["before"], result.data["diff"]["after"]
     assert before["auth"]["application_credential_secret"] != after["auth"]["application_credential_secret"]
     assert SECRET not in result.raw
 
 
-def test_unset_is_not_sent_so_a_disabled_cloud_stays_so():
+def test_unset_enabled_keeps_cloud_disabled():
     answer = {"changed": False, "before": OLD, "after": OLD, "changed_secrets": []}
     with replay(Call("PUT", PATH + "?dry_run=true", answer, {})):
         assert not run_module(SchedulerCloud, dict(CONNECTION, **NAMED)).changed
@@ -80,7 +80,7 @@ def test_failures_name_service_cause_and_remedy(call, code, word):
     assert "a-token" not in result.raw
 
 
-def test_a_certificate_that_is_not_trusted_names_the_option():
+def test_untrusted_certificate_error_names_option():
     error = ssl.SSLCertVerificationError(1, "verify failed")
     error.verify_message = "self-signed certificate"
     with replay(Call("PUT", PATH + "?dry_run=true", URLError(error), {})):
@@ -89,7 +89,7 @@ def test_a_certificate_that_is_not_trusted_names_the_option():
     assert result.data["failure"]["code"] == "certificate"
 
 
-def test_the_request_id_is_handed_on():
+def test_result_has_request_id():
     body = problem(500, "internal", "failed")
     with replay(Call("PUT", PATH + "?dry_run=true", body, {}, status=500, headers={"X-Request-Id": "abc12345"})):
         result = run_module(SchedulerCloud, dict(CONNECTION, **NAMED))
@@ -103,7 +103,7 @@ def test_the_request_id_is_handed_on():
         Call("PUT", PATH + "?dry_run=true", problem(404, "no-such-group", "no group"), {"region": "Victoria", "auth": AUTH}, status=404),
     ],
 )
-def test_a_site_that_is_still_to_be_built_can_be_checked(call):
+def test_check_mode_works_before_first_deployment(call):
     with replay(call):
         result = run_module(SchedulerCloud, dict(CONNECTION, region="Victoria", auth=AUTH, **NAMED), check=True, diff=True)
     assert not result.failed, result.raw
@@ -134,7 +134,7 @@ def test_cloud_with_vms_is_drained_first(check, draining):
         assert result.data["failure"] == {"service": "scheduler", "code": 409, "details": {"type": "draining", "alive": 2}}
 
 
-def test_without_drain_a_cloud_with_vms_is_left_alone():
+def test_cloud_with_vms_is_unchanged_without_drain():
     with replay(Call("DELETE", PATH + "?dry_run=true", problem(409, "vms-alive", "still has 2 VMs"), status=409)):
         result = run_module(SchedulerCloud, dict(CONNECTION, state="absent", **NAMED))
     assert result.failed

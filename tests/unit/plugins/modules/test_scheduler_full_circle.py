@@ -54,7 +54,7 @@ def certificate(folder):
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory):
-    """A scheduler's API in a thread of its own; gives the address, the authority and the number of wake-ups."""
+    """A scheduler's API in a separate thread; yields its URL, its CA and the number of wake-ups."""
     from distcloud.common.auth import digest_of
     from distcloud.common.config import LogSettings, check
     from distcloud.common.database import Database
@@ -119,7 +119,7 @@ def run(scheduler):
     return call
 
 
-def test_the_whole_life_of_a_group(run, scheduler):
+def test_group_life_cycle(run, scheduler):
     parts = [{"name": "base", "content": "packages: [cvmfs]"}, {"name": "run", "content": "#!/bin/sh\n", "mime_type": "x-shellscript"}]
     steps = [
         (SchedulerGroup, {"groups": [{"name": "atlas"}, {"name": "belle2", "keep_alive": 600}]}),
@@ -141,7 +141,7 @@ def test_the_whole_life_of_a_group(run, scheduler):
         assert not done.failed, done.raw
         assert done.changed, number
         assert scheduler.woken > woken
-        if "groups" not in options:  # in check mode the second item cannot see what the first one made
+        if "groups" not in options:  # in check mode the second item cannot see the effect of the first
             assert predicted.data["diff"] == done.data["diff"]
             assert predicted.data.get(module.result_key) == done.data.get(module.result_key)
         again = run(module, diff=True, **options)
@@ -156,7 +156,7 @@ def test_the_whole_life_of_a_group(run, scheduler):
     assert run(SchedulerCloudInfo, group="atlas").data["clouds"] == []
 
 
-def test_only_a_cloud_admin_enables_also_in_check_mode(run):
+def test_only_cloud_admin_enables_even_in_check_mode(run):
     run(SchedulerGroup, name="atlas")
     run(SchedulerCloud, who="atlas", **CLOUD)
     for check in (True, False):
@@ -168,20 +168,20 @@ def test_only_a_cloud_admin_enables_also_in_check_mode(run):
     assert run(SchedulerGroup, who="atlas", name="belle2").data["failure"]["code"] == 403
 
 
-def test_a_wrong_field_is_named(run):
+def test_error_names_invalid_field(run):
     run(SchedulerGroup, name="atlas")
     bad = run(SchedulerCloud, who="atlas", group="atlas", name="bad", region="r", auth=AUTH, ca_certificate="no PEM")
     assert bad.data["failure"]["details"]["errors"][0]["field"] == "ca_certificate"
     assert "ca_certificate" in bad.data["msg"]
 
 
-def test_an_unknown_authority_is_refused_before_the_token_is_sent(scheduler):
+def test_unknown_ca_is_refused_before_sending_token(scheduler):
     options = {"api_url": scheduler.url, "api_token": SECRETS["admin"], "name": "atlas"}
     assert run_module(SchedulerGroup, options).data["failure"]["code"] == "certificate"
     assert run_module(SchedulerGroup, dict(options, validate_certs=False), check=True).failed is False
 
 
-def test_old_tls_is_refused_and_the_answer_is_json(scheduler):
+def test_old_tls_is_refused(scheduler):
     import ssl
 
     context = ssl.create_default_context(cafile=scheduler.ca)

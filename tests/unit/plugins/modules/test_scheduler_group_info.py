@@ -29,7 +29,7 @@ def test_all_one_and_none(check):
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, "unauthorized"), (403, "other-group"), (404, "no-such-path"), (503, "database")])
-def test_a_refusal_is_a_failure(status, kind):
+def test_refused_request_fails(status, kind):
     with replay(Call("GET", PATH, problem(status, kind, "in words"), status=status)):
         result = run_module(SchedulerGroupInfo, OPTIONS)
     assert result.failed

@@ -71,7 +71,7 @@ sys.exit(code)
 
 
 class Systemd:
-    """What the stand-in knows."""
+    """State of the stand-in."""
 
     def __init__(self, folder):
         self.path = folder / "state.json"
@@ -91,7 +91,7 @@ class Systemd:
         self.write(state)
 
     def put(self, name, file):
-        """Write a unit's file, or remove it, without a word to systemd."""
+        """Write or remove a unit's file without a daemon-reload."""
         self.write(dict(self.read(), disk={name: file}))
 
     def verbs(self):
@@ -292,7 +292,7 @@ def test_failure_names_units_with_their_last_log_lines(systemd):
 
 def test_timeout_is_reported(systemd):
     systemd.add("a.service", active="inactive", slow=600)
-    for patience in (2, 60):  # on a machine that stands still the time may be over before it comes to the start
+    for patience in (2, 60):  # on a stalled machine the timeout may pass before the start
         result = call({"name": "a"}, more={"timeout": patience})
         assert result.failed
         if "show" not in result.data["msg"]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Replays HTTP: an ordered list of the calls a module has to make, no more and no fewer, each with its answer."""
+"""Replays HTTP: an ordered list of exactly the calls that a module must make, each with its response."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def problem(status: int, kind: str, detail: str, **more: t.Any) -> dict[str, t.A
 
 @contextlib.contextmanager
 def replay(*expected: Call, token: str = "a-token", base: str = "https://central.example.org:8443") -> t.Iterator[list[Call]]:
-    """Answer the module's calls in this order; at the end all must have been made."""
+    """Answer the module's calls in this order; all of them must be made."""
     left = list(expected)
 
     def open_url(url: str, method: str = "GET", data: bytes | None = None, headers: t.Any = None, **options: t.Any) -> t.Any:

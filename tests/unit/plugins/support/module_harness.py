@@ -20,12 +20,12 @@ from ansible.module_utils.testing import patch_module_args
 
 @dataclass
 class Result:
-    """What a module printed, parsed, and as raw text (to look for secrets in)."""
+    """A module's output, parsed and as raw text (to search for secrets)."""
 
     data: dict[str, t.Any]
     raw: str
     warnings: list[str] = field(default_factory=list)
-    logged: str = ""  # what went to the system's log
+    logged: str = ""  # what was written to the system's log
 
     @property
     def failed(self) -> bool:
@@ -37,13 +37,13 @@ class Result:
 
 
 def run_module(cls: t.Any, params: dict[str, t.Any], check: bool = False, diff: bool = False) -> Result:
-    """Give a module its options as Ansible would and return what it printed, argument validation and no_log included."""
+    """Run a module with these options as Ansible would, including argument validation and no_log; returns its output."""
     args = dict(params, _ansible_check_mode=check, _ansible_diff=diff, _ansible_remote_tmp="/tmp", _ansible_keep_remote_files=False)
     out = io.StringIO()
     logged: list[str] = []
     no_journal = mock.patch.object(basic, "has_journal", False)
     log = mock.patch.object(basic.AnsibleModule, "_log_to_syslog", lambda _module, message: logged.append(str(message)))
-    # Warnings pile up in this process, where a real module has a process of its own.
+    # Warnings accumulate here, because all modules run in one process.
     fresh = mock.patch.dict(module_warnings._global_warnings, clear=True)
     # Tests of other plugins import the controller into this process; a module on its host knows none.
     target = mock.patch.object(_internal, "is_controller", False)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Replays a region: log-in and catalog always answer, everything else is an ordered list of expected calls."""
+"""Replays a region: login and catalog always answer, everything else is an ordered list of expected calls."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LOGIN: dict[str, t.Any] = {"auth": AUTH, "region_name": "test"}
 
 @dataclass
 class Call:
-    """One expected request: service and path with query, what it must carry, what is answered."""
+    """One expected request: service, path with query, required content, and the response."""
 
     method: str
     service: str
@@ -55,10 +55,10 @@ class Call:
 
 @dataclass
 class Region:
-    """The expected calls and what really came."""
+    """The expected calls and the actual ones."""
 
     calls: list[Call]
-    login: int = 201  # status of a log-in by password
+    login: int = 201  # status of a login by password
     credential_login: int = 201
     catalog: dict[str, str] = field(default_factory=lambda: CATALOG)
     seen: list[str] = field(default_factory=list)
@@ -120,7 +120,7 @@ class Region:
 def replay(
     *calls: Call, login: int = 201, credential_login: int = 201, volumes: bool = False, catalog: dict[str, str] | None = None
 ) -> t.Iterator[Region]:
-    """A region that expects exactly these calls in this order; with or without a volume service, with other addresses in its catalog."""
+    """A region that expects exactly these calls in this order; optionally with a volume service or other URLs in its catalog."""
     more = {"volumev3": ROOTS["block-storage"]} if volumes else {}
     region = Region(list(calls), login, credential_login, {**CATALOG, **more, **(catalog or {})})
     with requests_mock.Mocker() as mocker, mock.patch("time.sleep"):
@@ -131,4 +131,4 @@ def replay(
         region.mocker = mocker
         yield region
     assert not region.wrong, region.wrong
-    assert not region.calls, f"never came: {region.calls}"
+    assert not region.calls, f"expected calls that were not made: {region.calls}"

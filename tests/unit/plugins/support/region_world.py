@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The region that the tests of region_resources replay: what it holds, what is desired of it, and how a spec is run."""
+"""The region that the tests of region_resources replay: its resources, the specs, and helpers that run them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def listed(path: str, key: str, *entries: dict[str, t.Any], service: str = "netw
 
 
 def user_calls(roles: list[str], password: int | None = 201, enabled: bool = True) -> list[Call]:
-    """How a user with these roles is found, and what a log-in with the desired password gives; None: it is not tried."""
+    """Calls that look up a user with these roles, and the result of a login with the desired password (None: no login)."""
     assignments = [{"role": {"name": role, "id": role}, "scope": {"project": {"id": "p1"}}} for role in roles]
     calls = [
         Call("GET", "identity", "/users", {"users": [{**USER, "enabled": enabled}]}),

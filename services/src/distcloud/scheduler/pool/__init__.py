@@ -1,1 +1,1 @@
-"""The batch pool: what waits, what works, and how a worker leaves."""
+"""The batch pool: waiting jobs, workers, and how workers are drained."""
