@@ -1,8 +1,10 @@
-"""Benchmark of the planner: a cycle without actions, with 10,000 idle jobs of 1,000 kinds, 20 clouds and 2,000 workers.
+"""Benchmark of the planner: cycles without actions, with 1,000 to 100,000 idle jobs, ten of a kind, 20 clouds and 2,000 workers.
 
-The peer is a scheduler that calls HTCondor's symmetricMatch for every idle job and cloud (one job ad per job, one slot ad per cloud),
-without limits, packing or reasons. Prints rows and writes build/bench/plan.json: what, size, ours, peer, peer_name, unit, ratio
-(ours / peer; below 1 is better). `--profile` shows where the time goes.
+Three things are measured, all in CPU seconds: how time and memory grow with the jobs; at the first size of 10,000 jobs or more the ratio
+to a scheduler that calls HTCondor's symmetricMatch for every idle job and cloud (one job ad per job, one slot ad per cloud), without
+limits, packing or reasons; with `--against CHECKOUT` the ratio to the planner of another checkout, in turns. Prints rows and writes
+build/bench/plan.json: what, size, ours, peer, peer_name, unit, ratio (ours / peer; below 1 is better). `--profile` shows where the time
+goes.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ import argparse
 import asyncio
 import cProfile
 import json
+import logging
 import os
 import pstats
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "services" / "src"))
 
 import httpx2  # noqa: E402
+import structlog  # noqa: E402
 
 from distcloud.common.app import create_app  # noqa: E402
 from distcloud.common.config import ListenSettings, ServiceSettings  # noqa: E402
@@ -156,52 +161,122 @@ async def slowest_answer(threaded: bool) -> float:
     return worst
 
 
-def row(what: str, ours: float, peer: float | None, peer_name: str | None = PEER) -> dict[str, Any]:
+Row = dict[str, Any]
+
+
+def row(what: str, ours: float, peer: float | None = None, peer_name: str | None = None, *, size: int, unit: str = "s") -> Row:
     ratio = None if peer is None else round(ours / peer, 4)
     known = None if peer is None else round(peer, 3)
-    size = KINDS * JOBS_PER_KIND
-    return {"what": what, "size": size, "ours": round(ours, 3), "peer": known, "peer_name": peer_name, "unit": "s", "ratio": ratio}
+    return {"what": what, "size": size, "ours": round(ours, 3), "peer": known, "peer_name": peer_name, "unit": unit, "ratio": ratio}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", action="store_true", help="profile a warm plan instead of measuring")
-    options = parser.parse_args()
+MEASURED = {
+    "first": "first plan, nothing cached",
+    "warm": "no-op plan, every cloud at its limit",
+    "packed": "no-op plan, workers half free, jobs packed",
+    "memory": "memory",
+}
+
+
+def measure(checkout: Path, jobs: int) -> dict[str, float]:
+    """Plans of this size with the program of a checkout, by its own Python where it has one, in a fresh process."""
+    own = checkout / ".venv" / "bin" / "python"
+    command = [str(own) if own.exists() else sys.executable, str(ROOT / "bench" / "plan_worker.py"), str(checkout)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    sizes = [str(number) for number in (jobs, JOBS_PER_KIND, CLOUDS, VMS_PER_CLOUD)]
+    done = subprocess.run([*command, *sizes], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"bench of {checkout} failed with {done.returncode}:\n{done.stderr[-3000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def medians(results: list[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(result[key] for result in results) for key in MEASURED}
+
+
+def growth(sizes: list[int], other: Path | None, turns: int) -> list[Row]:
+    """Rows of each size; with another checkout the two take turns, so that a slow minute of the machine meets both."""
+    rows = []
+    for jobs in sizes:
+        ours, theirs = [], []
+        for _turn in range(turns if other else 1):
+            ours.append(measure(ROOT, jobs))
+            if other:
+                theirs.append(measure(other, jobs))
+        here, there = medians(ours), medians(theirs) if other else {}
+        name = None if other is None else str(other)
+        rows += [
+            row(what, here[key], there.get(key), name, size=jobs, unit="MiB" if key == "memory" else "s") for key, what in MEASURED.items()
+        ]
+    return rows
+
+
+def against_naive(jobs: int) -> list[Row]:
+    """Rows of one size beside the naive scheduler, and of the API's latency meanwhile."""
     wanted, places, groups, policy, matcher = demand(), clouds(), [Group("hep")], Policy(), Matcher()
     vms, full = workers(busy=True)
-    half = workers(busy=False)[1]
 
-    def cycle(slots: list[Slot], matcher: Matcher) -> Plan:
-        return plan(wanted, slots, vms, places, groups, policy, NOW, matcher=matcher)
+    def cycle(matcher: Matcher) -> Plan:
+        return plan(wanted, full, vms, places, groups, policy, NOW, matcher=matcher)
 
     def first() -> None:
         ad_matcher = SubprocessMatcher()
-        cycle(full, Matcher(ad_matcher=ad_matcher))
+        cycle(Matcher(ad_matcher=ad_matcher))
         ad_matcher.close()
 
-    if options.profile:
-        cycle(full, matcher)
-        profile = cProfile.Profile()
-        profile.runcall(cycle, full, matcher)
-        pstats.Stats(profile).sort_stats("tottime").print_stats(18)
-        return 0
-    cold = seconds(first, 3)
-    answer = cycle(full, matcher)
+    answer = cycle(matcher)
     assert answer.actions == (), answer.actions[:3]
     assert len(answer.verdicts) == KINDS * (CLOUDS + 1)
-    warm = seconds(lambda: cycle(full, matcher), 5)
-    assert cycle(half, matcher).actions == ()
-    packing = seconds(lambda: cycle(half, matcher), 5)
-    peer = seconds(naive, 1)
-    answers = asyncio.run(slowest_answer(True)), asyncio.run(slowest_answer(False))
-    rows = [
-        row("no-op plan, every cloud at its limit", warm, peer),
-        row("no-op plan, 2000 workers half free, jobs packed", packing, peer),
-        row("no-op plan, empty caches (first cycle, subprocess matcher started)", cold, peer),
-        row("slowest /healthz during a first plan", *answers, "plan in the event loop"),
+    warm, cold, peer = seconds(lambda: cycle(matcher), 5), seconds(first, 3), seconds(naive, 1)
+    threaded, inline = asyncio.run(slowest_answer(True)), asyncio.run(slowest_answer(False))
+    return [
+        row("no-op plan", warm, peer, PEER, size=jobs),
+        row("no-op plan, empty caches (first cycle, subprocess matcher started)", cold, peer, PEER, size=jobs),
+        row("slowest /healthz during a first plan", threaded, inline, "plan in the event loop", size=jobs),
     ]
+
+
+def show_profile() -> None:
+    wanted, places, groups, policy, matcher = demand(), clouds(), [Group("hep")], Policy(), Matcher()
+    vms, full = workers(busy=True)
+    plan(wanted, full, vms, places, groups, policy, NOW, matcher=matcher)
+    profile = cProfile.Profile()
+    profile.runcall(plan, wanted, full, vms, places, groups, policy, NOW, matcher=matcher)
+    pstats.Stats(profile).sort_stats("tottime").print_stats(18)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="idle jobs (default: %(default)s)")
+    parser.add_argument("--jobs-per-kind", type=int, default=JOBS_PER_KIND, help="jobs that are alike (%(default)s)")
+    parser.add_argument("--clouds", type=int, default=CLOUDS, help="%(default)s")
+    parser.add_argument("--workers", type=int, default=VMS_PER_CLOUD, help="per cloud (%(default)s)")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with the planner of another checkout")
+    parser.add_argument("--turns", type=int, default=3, help="measurements of each of the two (%(default)s)")
+    parser.add_argument("--profile", action="store_true", help="profile a warm plan of the first size instead of measuring")
+    return parser.parse_args()
+
+
+def main() -> int:
+    global KINDS, JOBS_PER_KIND, CLOUDS, VMS_PER_CLOUD
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    options = parse()
+    JOBS_PER_KIND, CLOUDS, VMS_PER_CLOUD = options.jobs_per_kind, options.clouds, options.workers
+    other = options.against.resolve() if options.against else None
+    if other and not (other / "bench" / "plan.py").is_file():
+        raise SystemExit(f"--against {other}: not a checkout, bench/plan.py is missing; make one with `git worktree add`")
+    KINDS = options.jobs[0] // JOBS_PER_KIND
+    if options.profile:
+        show_profile()
+        return 0
+    rows = growth(options.jobs, other, options.turns)
+    if naive_size := next((jobs for jobs in options.jobs if jobs >= 10_000), 0):
+        KINDS = naive_size // JOBS_PER_KIND
+        rows += against_naive(naive_size)
     for each in rows:
-        print(f"{each['what']}: {each['ours']:.3f} s; {each['peer_name']}: {each['peer']:.3f} s; ratio {each['ratio']}")
+        peer = f"; {each['peer_name']}: {each['peer']:.3f}; ratio {each['ratio']}" if each["peer"] is not None else ""
+        print(f"{each['size']:>7,} jobs: {each['what']}: {each['ours']:.3f} {each['unit']}{peer}")
     target = ROOT / "build" / "bench" / "plan.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")

@@ -143,7 +143,7 @@ def test_the_role_lets_the_minter_sign_what_the_engine_asks_for(policy: dict[str
     assert [enough(scheduler_worker_token_lifetime=most, **values) for most in (asked - 1, asked)] == [False, True]
 
 
-# By the name on the index, what is imported where that is another; what is not imported: drivers that the database's URL names, and the parser that uvicorn loads.
+# Import names that differ from the index; what is never imported: drivers in a database URL, and the parser that uvicorn loads.
 IMPORTED_AS = {"prometheus-client": "prometheus_client", "pyyaml": "yaml"}
 BY_NAME = {"aiosqlite", "psycopg", "httptools"}
 # HTCondor's bindings are the host's package; starlette and pydantic_core are what fastapi and pydantic are made of.

@@ -111,6 +111,7 @@ def test_two_hosts_do_not_share_cgroups(machine: Machine) -> None:
     assert machine.guest("two", "systemctl is-active systemd-journald") == "active"
 
 
+@pytest.mark.fault
 def test_host_restarts_after_nspawn_is_killed(machine: Machine) -> None:
     machine.guest("one", "echo kept > /root/data; sync")
     supervisor = nspawn("one")
@@ -122,6 +123,7 @@ def test_host_restarts_after_nspawn_is_killed(machine: Machine) -> None:
     assert machine.guest("one", "cat /root/data") == "kept"
 
 
+@pytest.mark.fault
 def test_killed_host_restarts_with_its_data(machine: Machine) -> None:
     machine.guest("two", "systemctl enable --now mariadb && mariadb -e 'CREATE DATABASE kept; CREATE TABLE kept.t AS SELECT 42 AS answer'")
     machine.guest("two", "echo kept > /root/data; sync")
@@ -132,6 +134,7 @@ def test_killed_host_restarts_with_its_data(machine: Machine) -> None:
     assert machine.guest("two", "mariadb -N -e 'SELECT answer FROM kept.t'") == "42"
 
 
+@pytest.mark.fault
 def test_lab_restarts_after_reboot(machine: Machine) -> None:
     """After a reboot there are no processes, links, rules, cgroups or namespaces; only the folders are left."""
     keys = [machine.guest(host, "cat /etc/machine-id") for host in ("one", "two")]
@@ -199,6 +202,7 @@ def test_lab_can_be_managed_from_another_checkout(machine: Machine) -> None:
     machine.play("lab")
 
 
+@pytest.mark.leak
 def test_processes_without_directory_are_removed(machine: Machine) -> None:
     shell(f"rm -rf {STATE}/{LAB}/hosts/two/host.json")
     done = actions(machine.play("lab"))
@@ -206,6 +210,7 @@ def test_processes_without_directory_are_removed(machine: Machine) -> None:
     assert machine.guest("two", "test -e /root/data || echo fresh") == "fresh"
 
 
+@pytest.mark.leak
 def test_nothing_is_left_behind(machine: Machine, before: Snapshot) -> None:
     assert changed(machine.play("lab_down")) > 0
     assert left_behind(before, snapshot(NETWORK), marks((LAB, OTHER), ("one", "two"), BRIDGE, NETWORK)) == {}
@@ -213,6 +218,7 @@ def test_nothing_is_left_behind(machine: Machine, before: Snapshot) -> None:
     assert changed(machine.play("lab_down")) == 0
 
 
+@pytest.mark.leak
 def test_killed_lab_without_directory_is_removed(machine: Machine, before: Snapshot) -> None:
     machine.play("lab")
     root("kill", "-9", *(str(pid) for host in ("one", "two") for pid in processes(LAB, host)), check=False)

@@ -115,6 +115,7 @@ def test_second_run_changes_nothing_for_ordinary_user(user: User) -> None:
     assert "root" in output
 
 
+@pytest.mark.leak
 def test_ordinary_user_removes_the_lab(user: User) -> None:
     user.play("lab_down")
     assert not Path("/var/lib/distcloud-lab/usertest").exists() and not Path("/sys/class/net/dclabu0").exists()

@@ -17,6 +17,7 @@ NETWORK = os.environ.get("DISTCLOUD_LAB_NETWORK", "10.203.0.0/24")
 BRIDGE = os.environ.get("DISTCLOUD_LAB_BRIDGE", "dclab0")
 
 
+@pytest.mark.leak
 def test_lab_removal_restores_the_machine() -> None:
     if not BEFORE.exists():
         pytest.skip("nobody looked before the lab was up: tests/run.py does")

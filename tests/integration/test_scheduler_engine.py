@@ -110,6 +110,7 @@ def test_driver_boots_lists_and_deletes_servers(lab: Any, region: str) -> None:
     assert [port.id for port in cloud.network.ports() if port.device_owner.startswith("compute:") and not port.device_id] == []
 
 
+@pytest.mark.security
 def test_wrong_secret_and_unknown_ca_differ(lab: Any) -> None:
     account = account_of(lab, "region-b")
 
@@ -196,6 +197,7 @@ class DiesAfterCreate:
         await self._driver.close()
 
 
+@pytest.mark.fault
 def test_killed_engine_adopts_its_new_server(lab: Any, tmp_path: Path) -> None:
     account = account_of(lab, "region-a")
     pool, minter, box = OneJob(), AnyMinter(), SecretBox(["c2VjcmV0LWtleS1vZi10aGUtdGVzdHMtMzItYnl0ZXM="])
@@ -327,6 +329,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.security
 def test_service_user_reaches_pool_and_minter(lab: Any) -> None:
     domain = lab.run("central", "condor_config_val UID_DOMAIN").strip()
     script = textwrap.dedent(SCRIPT) % {"domain": domain}

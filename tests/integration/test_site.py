@@ -55,6 +55,7 @@ def test_status_page_and_table_list_all_addresses(lab: Lab) -> None:
         assert address["name"] in page and f"{address['name']}: {address['what']}" in shown
 
 
+@pytest.mark.leak
 def test_nothing_is_left_after_the_demonstration(lab: Lab) -> None:
     nothing_left(lab)
 
@@ -151,6 +152,7 @@ def test_unpinned_jobs_of_two_users_run_in_both_regions(lab: Lab, crowd: Crowd) 
     nothing_left(lab)
 
 
+@pytest.mark.fault
 def test_scheduler_killed_during_boot_leaks_no_server(lab: Lab, crowd: Crowd) -> None:
     # The servers that listings showed are all that Nova ever made, one in each region, and all that the ledger knows a server of.
     made = {(region, server.name, server.id) for region in REGIONS for server in servers_ever(lab, region, crowd.began)}
@@ -167,6 +169,7 @@ def test_group_metadata_reaches_its_workers(lab: Lab, crowd: Crowd) -> None:
     assert printed(lab, "alice", crowd.clusters["alice"]).split("\n") == [text] * 3 + [""]
 
 
+@pytest.mark.security
 def test_a_job_cannot_read_the_token_of_its_vm(lab: Lab, crowd: Crowd) -> None:
     reports = [json.loads(line) for line in printed(lab, "bob", crowd.clusters["bob"]).splitlines()]
     assert len(reports) == 3

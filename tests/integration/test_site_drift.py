@@ -15,7 +15,6 @@ REPAIRED = [
     "region-b: Upload the worker image to the region",
     "central: Link the distcloud command",
     "central: Create the private key",
-    "central: Reload units that read a certificate",
     "central: Configure scheduler",
     "central: Open the ports of scheduler",
     "central: Start or restart scheduler",

@@ -11,7 +11,7 @@ from lab_access import power_cut
 from running_lab import ROOT, Lab
 from site_jobs import CLOUD_A, CLOUD_B, PIN_B, REGIONS, agree, finished, history, living, nothing_left, servers, submit
 
-pytestmark = pytest.mark.usefixtures("no_jobs")
+pytestmark = [pytest.mark.fault, pytest.mark.usefixtures("no_jobs")]
 
 
 def status_of(lab: Lab, region: str) -> dict[str, Any]:
@@ -82,6 +82,8 @@ def test_region_stopped_during_boot_is_reconciled(lab: Lab) -> None:
     assert not servers(lab, "region-b")
 
 
+# The engine's tests of failing clouds and the log-in of test_scheduler_engine.py prove the same apart.
+@pytest.mark.long
 def test_wrong_password_is_reported_other_region_works(lab: Lab, repaired: None) -> None:
     assert lab.api("PUT", CLOUD_B, {"auth": {"application_credential_secret": "wrong"}})[0] == 200
     cluster = submit(lab, "alice", count=2, seconds=5)

@@ -9,7 +9,7 @@ from lab_access import power_cut
 from running_lab import Lab
 from site_jobs import PIN_B, finished, living, nothing_left, servers, slots, submit
 
-pytestmark = pytest.mark.usefixtures("no_jobs")
+pytestmark = [pytest.mark.fault, pytest.mark.usefixtures("no_jobs")]
 QUIET, AD_KEPT = 300, 900
 
 

@@ -164,6 +164,7 @@ def test_user_data_ran(seen: dict[str, t.Any]) -> None:
     assert not seen["failed"]
 
 
+@pytest.mark.security
 def test_job_cannot_read_secrets(seen: dict[str, t.Any]) -> None:
     assert seen["config_drive"].startswith("/dev/"), "there is a drive to refuse"
     assert seen["may_read_something"], "the check itself can read"
@@ -171,6 +172,7 @@ def test_job_cannot_read_secrets(seen: dict[str, t.Any]) -> None:
     assert seen["secret_in"] == ""
 
 
+@pytest.mark.security
 def test_a_job_cannot_ask_the_metadata_service(seen: dict[str, t.Any]) -> None:
     assert seen["metadata"] == 7, "curl was refused at once"
     assert "policy drop" in seen["rules"] and "169.254.169.254" in seen["rules"]
@@ -178,6 +180,7 @@ def test_a_job_cannot_ask_the_metadata_service(seen: dict[str, t.Any]) -> None:
     assert seen["may_ask_for_names"] == ["systemd-resolve"]
 
 
+@pytest.mark.security
 def test_open_port_passes_both_firewalls(lab: Lab, machine: str, seen: dict[str, t.Any]) -> None:
     assert seen["condor_active"] == "active", "the scheduler's firewall stands"
     read = f"timeout 120 bash -c 'exec 3<>/dev/tcp/127.0.0.1/{SSH_PORT}; head -c 7 <&3'"

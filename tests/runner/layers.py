@@ -39,19 +39,19 @@ LAB_UP = playbook("lab-up", "playbooks/lab.yml", minutes=25, budget=7.5, needed=
 LAB_DOWN = playbook("lab-down", "playbooks/lab_down.yml", minutes=10, budget=0.5, always=True)
 
 
-def site(*tests: tuple[str, float], minutes: float) -> list[Step]:
+def site(*tests: tuple[str, float], minutes: float, select: str = "") -> list[Step]:
     """The site on the two regions of the lab, and tests of it: (name, budget) of each; their first lines say what they prove."""
     return [
         # The demonstration has work left for the region whose worker comes second, however late: tests want to see jobs of both.
         playbook("site", "playbooks/site.yml", "--extra-vars=demo_job_seconds=25", minutes=25, budget=7, needed=True),
-        *(lab_tests(f"integration-{name}", name, minutes=minutes, budget=budget) for name, budget in tests),
+        *(lab_tests(f"integration-{name}", name, minutes=minutes, budget=budget, select=select) for name, budget in tests),
     ]
 
 
 # One lab, baked and booted once, carries both lanes: the site, whose tests mostly wait for guests, and the scenarios of the roles.
 # What else the two regions of the site prove is in the long layer.
-SITE = site(("site_drift", 2), ("site", 6), ("site_faults", 5), minutes=40)
-# They need a host and nothing else, and run as soon as the lab is up.
+SITE = site(("site_drift", 2), ("site", 6), ("site_faults", 4), minutes=40, select="not long")
+# They run as soon as the lab is up, before the site.
 FIRST = scenarios.steps("test", "lab")
 ROLES = scenarios.steps("test", "roles")
 # These have labs of their own, and run before the lab of the long layer is up.
@@ -79,6 +79,7 @@ LONG_SITE = [
         ("lab_openstack", 0.2),
         minutes=60,
     ),
+    lab_tests("integration-site_faults", "site_faults", minutes=40, budget=2, select="long"),
 ]
 LONG_ROLES = [*scenarios.steps("long", "lab"), *scenarios.steps("long", "roles")]
 
@@ -91,7 +92,7 @@ LAYERS: dict[str, list[Stage]] = {
     "fast": [[UNIT], CHECKS],
     "lab": [[[*UP, *FIRST]], *LAB_TESTS],
     "long": [[[COVERAGE, LONG_HOSTS, NEWEST, *UP]], [LONG_SITE, LONG_ROLES], [DOWN]],
-    # The lab boots beside the last of the fast layers: it mostly waits for disks and for its services.
-    "all": [[UNIT], [*CHECKS, [*UP, *FIRST]], *LAB_TESTS],
+    # The lab boots beside the fast layers: it mostly waits for disks and for its services.
+    "all": [[[*UNIT, *CHECKS[0]], *CHECKS[1:], [*UP, *FIRST]], *LAB_TESTS],
 }
 ON_A_LAB = ("all", "lab", "long")

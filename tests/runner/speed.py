@@ -19,4 +19,4 @@ def loop() -> float:
 
 def factor() -> float:
     """Speed of this machine; 2 means twice as fast as the reference. The best of five, as other work only slows it."""
-    return REFERENCE / min(loop() for _ in range(5))
+    return REFERENCE / min(loop() for _attempt in range(5))

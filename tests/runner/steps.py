@@ -70,9 +70,9 @@ def repeating(name: str) -> dict[str, str]:
     return {"PYTHONPATH": path, "DISTCLOUD_UNSTEADY": str(LOGS / f"unsteady-{name}.json")}
 
 
-def lab_tests(name: str, *files: str, minutes: float, budget: float | None = None) -> Step:
-    """Tests on the running lab."""
-    arguments = ["-p", "unsteady", *(f"tests/integration/test_{file}.py" for file in files)]
+def lab_tests(name: str, *files: str, minutes: float, budget: float | None = None, select: str = "") -> Step:
+    """Tests on the running lab, all or those of a marker expression."""
+    arguments = ["-p", "unsteady", *(["-m", select] if select else []), *(f"tests/integration/test_{file}.py" for file in files)]
     return pytest_step(name, *arguments, minutes=minutes, budget=budget, environment=LAB_ENVIRONMENT | repeating(name))
 
 

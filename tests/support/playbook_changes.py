@@ -101,8 +101,6 @@ class Playbook:
             assert (after.changes, after.failures) == ([], {}), "not settled after one run"
         return applied.changed
 
-    mends = repairs_drift  # until all scenarios use the new name
-
     def refuses(self, *arguments: str, **variables: Any) -> str:
         """Run the playbook with variables that it must refuse before it changes anything; returns its messages."""
         refused = self.run(*arguments, **variables)

@@ -23,6 +23,7 @@ def test_certificate_has_the_requested_names(host):
     assert "IP Address:" in text
 
 
+@pytest.mark.security
 def test_key_matches_certificate_and_is_private(host):
     for path in ("/etc/ssl/distcloud/web", "/etc/ssl/distcloud/spare"):
         key = host.file(f"{path}.key")
@@ -87,6 +88,7 @@ def test_admins_files_are_installed_and_trusted(host, converge, tmp_path):
         host.check_output(f"rm -f {anchor} /etc/ssl/distcloud/provided.*; update-ca-certificates --fresh")
 
 
+@pytest.mark.security
 def test_mismatching_admin_files_are_refused(host, converge, tmp_path):
     ca, before = OwnCa(tmp_path / "own"), host.check_output("ls -l --time-style=full-iso /etc/ssl/distcloud")
     files, foreign = ca.files("provided", "provided.example"), ca.files("foreign", "provided.example")
@@ -98,6 +100,7 @@ def test_mismatching_admin_files_are_refused(host, converge, tmp_path):
     assert host.check_output("ls -l --time-style=full-iso /etc/ssl/distcloud") == before
 
 
+@pytest.mark.security
 @pytest.mark.long
 def test_passphrase_encrypts_the_ca_key(host, converge, tmp_path):
     variables = {
@@ -123,6 +126,7 @@ def test_passphrase_encrypts_the_ca_key(host, converge, tmp_path):
         host.check_output("rm -f /etc/ssl/distcloud/phrase.*")
 
 
+@pytest.mark.fault
 @pytest.mark.long
 def test_interrupted_reload_is_completed(host, converge):
     """The files are as configured and newer than a unit's start, as an interrupted run leaves them before its handlers."""
@@ -135,16 +139,14 @@ def test_interrupted_reload_is_completed(host, converge):
         host.check_output("rm /run/mol-behind-reloaded; touch --date=@$(($(date +%s) + 1)) /etc/ssl/distcloud/cut.pem")
         host.check_output("until [ $(date +%s) -ge $(stat --format=%Y /etc/ssl/distcloud/cut.pem) ]; do sleep 0.1; done")
         host.check_output(start.format("fresh"))
-        assert converge.repairs_drift(**variables) == [
-            f"{NAME}: Schedule a reload of outdated units (mol-behind.service)",
-            f"{NAME}: Reload units that read a certificate (mol-behind.service)",
-        ]
+        assert converge.repairs_drift(**variables) == [f"{NAME}: Reload units that read a certificate"]
         assert host.file("/run/mol-behind-reloaded").exists
         assert not host.file("/run/mol-fresh-reloaded").exists
     finally:
         host.check_output("systemctl stop mol-behind mol-fresh; rm -f /etc/ssl/distcloud/cut.* /run/mol-*-reloaded")
 
 
+@pytest.mark.security
 def test_bad_input_is_refused(converge):
     one = {"name": "web", "sans": ["DNS:a.example"]}
     message = converge.refuses(certificates_list=[one, {**one, "directory": "/etc/ssl/other", "sans": ["a.example"]}, {**one, "sans": []}])

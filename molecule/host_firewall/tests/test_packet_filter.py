@@ -14,6 +14,7 @@ def rules(host):
     return host.check_output("nft list table inet distcloud")
 
 
+@pytest.mark.security
 def test_only_configured_ports_are_open(host):
     loaded = rules(host)
     assert "policy drop" in loaded
@@ -46,6 +47,7 @@ def test_drift_is_predicted_and_repaired(host, converge, drift, repaired):
         assert "inet foreign" in host.check_output("nft list tables")
 
 
+@pytest.mark.security
 def test_closed_service_loses_its_rules(host, converge):
     before = rules(host)
     try:
@@ -72,6 +74,7 @@ def test_host_may_have_no_common_port(host, converge):
         converge.run()
 
 
+@pytest.mark.security
 def test_bad_input_is_refused(host, converge):
     before = rules(host)
     assert "at least one port from 1 to 65535" in converge.refuses(firewall_web_ports=[0])
@@ -80,6 +83,7 @@ def test_bad_input_is_refused(host, converge):
     assert rules(host) == before
 
 
+@pytest.mark.security
 def test_admins_rules_are_not_replaced(host, converge):
     before = rules(host)
     own = "table inet own { chain input { type filter hook input priority 1; tcp dport 25 drop; }; }"

@@ -52,7 +52,7 @@ def test_dropped_entry_removes_only_its_file(host, converge):
     host.check_output(f"echo '# of the admin' > {FOLDER}/91-admin.conf")
     try:
         gone = "ht-central: Remove files dropped from the inventory (90-test.conf)"
-        assert converge.mends("--limit=ht-central") == [gone, f"ht-central: {RECONFIGURED}"]
+        assert converge.repairs_drift("--limit=ht-central") == [gone, f"ht-central: {RECONFIGURED}"]
         assert not host.file(f"{FOLDER}/90-test.conf").exists
         assert host.file(f"{FOLDER}/91-admin.conf").exists
         wait_for_interval(host, "5")
@@ -60,6 +60,7 @@ def test_dropped_entry_removes_only_its_file(host, converge):
         host.check_output(f"rm -f {FOLDER}/91-admin.conf")
 
 
+@pytest.mark.fault
 @pytest.mark.long
 def test_interrupted_run_is_completed_by_the_next(host, converge):
     """The packet filter fails after the configuration is written and before it is applied."""
@@ -69,12 +70,13 @@ def test_interrupted_run_is_completed_by_the_next(host, converge):
     assert cut.changed == [WRITTEN]
     assert host.check_output("condor_config_val NEGOTIATOR_INTERVAL") == "9"
     assert host.check_output("condor_config_val -negotiator NEGOTIATOR_INTERVAL") != "9"
-    pending = "ht-central: Schedule changes that an earlier run did not apply"
-    assert converge.mends("--limit=ht-central", **variables) == [pending, f"ht-central: {RECONFIGURED}"]
+    pending = "ht-central: Check the complete configuration"
+    assert converge.repairs_drift("--limit=ht-central", **variables) == [pending, f"ht-central: {RECONFIGURED}"]
     wait_for_interval(host, "9")
     assert running(host) == before
 
 
+@pytest.mark.security
 @pytest.mark.long
 def test_invalid_tokens_are_replaced(on, converge):
     """A key newer than the tokens, as on a recreated central manager; and a token with other authorizations."""
@@ -88,14 +90,15 @@ def test_invalid_tokens_are_replaced(on, converge):
     replaced = "ht-worker-2: Write the token"
     try:
         worker.check_output("printf %%s %s > /etc/condor/tokens.d/worker", other)
-        assert converge.mends("--limit=ht-worker-2") == [replaced]
+        assert converge.repairs_drift("--limit=ht-worker-2") == [replaced]
         on("ht-central").check_output(f"touch {key}")
-        assert converge.mends("--limit=ht-worker-2") == [replaced]
+        assert converge.repairs_drift("--limit=ht-worker-2") == [replaced]
     finally:
         on("ht-central").check_output(f"touch --date=@{made} {key}")
     assert worker.check_output("cat /etc/condor/tokens.d/worker") != old
 
 
+@pytest.mark.security
 def test_invalid_configuration_is_refused(host, converge):
     before = running(host), host.check_output(f"sha256sum {FOLDER}/*")
     message = converge.refuses("--limit=ht-central", **extra("COLLECTOR_REQUIREMENTS = (MyType =?= \n"))
@@ -157,7 +160,7 @@ def test_drift_is_predicted_and_repaired(on, converge):
     submit.check_output("rm /etc/condor/tokens.d/submit; echo x > /etc/condor/passwords.d/submit-ht-submit; chsh -s /bin/sh alice")
     worker.check_output("systemctl disable --now condor")
     on("ht-worker-2").check_output(f"sed -i 's/^NUM_CPUS.*/NUM_CPUS = 1/' {FOLDER}/50-distcloud-worker.conf")
-    assert converge.mends(settled=False) == [
+    assert converge.repairs_drift(settled=False) == [
         "ht-central: Create the directories of keys and tokens (passwords.d)",
         f"ht-central: Write the configuration files ({FOLDER}/50-fair-share.conf)",
         "ht-central: Load the packet filter",

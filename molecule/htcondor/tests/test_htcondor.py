@@ -24,6 +24,7 @@ def test_one_file_per_concern(on, name):
     assert [path for path in sorted(on(name).check_output(f"ls {folder}/[1-6]*").split()) if path not in ours] == []
 
 
+@pytest.mark.security
 def test_the_service_runs_hardened_and_at_boot(host):
     unit = host.service("condor")
     journal = host.check_output("journalctl -u condor -n 20 --no-pager")
@@ -39,6 +40,7 @@ def opened(rules):
     return {port for first, _dash, last in ranges for port in range(int(first), int(last or first) + 1)}
 
 
+@pytest.mark.security
 @pytest.mark.parametrize("name", FILES)
 def test_only_these_ports_are_open(on, name):
     host = on(name)
@@ -48,12 +50,14 @@ def test_only_these_ports_are_open(on, name):
     assert opened(rules) == {22, 9618, *range(9700, 9720)}
 
 
+@pytest.mark.security
 def test_no_address_is_trusted(host):
     assert host.check_output("condor_config_val SEC_DEFAULT_AUTHENTICATION") == "REQUIRED"
     assert host.check_output("condor_config_val SEC_DEFAULT_AUTHENTICATION_METHODS") == "FS, IDTOKENS"
     assert host.run("condor_config_val SEC_ENABLE_TOKEN_FETCH").stdout.strip() == "False"
 
 
+@pytest.mark.security
 def test_schedulers_tokens_are_private_and_renewed(host):
     program, folder = "python3 /usr/local/sbin/distcloud-scheduler-token --check", "/var/lib/distcloud/scheduler/condor/tokens.d"
     for name in ("pool", "submit-ht-submit"):
@@ -68,6 +72,7 @@ def test_schedulers_tokens_are_private_and_renewed(host):
     assert "eyJ" not in host.check_output("journalctl -u distcloud-scheduler-token.service --no-pager")
 
 
+@pytest.mark.security
 def test_the_key_of_the_certificate_is_for_root(host):
     assert host.file("/etc/ssl/distcloud/condor.key").mode == 0o600
     assert host.run("openssl verify /etc/ssl/distcloud/condor.pem").rc == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from htcondor_pool import DOMAIN, DRAIN_SECONDS, Drain, Pool
 from lab_access import wait
 
@@ -20,6 +21,7 @@ def test_job_runs_as_slot_user_and_records_its_worker(pool: Pool) -> None:
     assert "undefined" not in where
 
 
+@pytest.mark.security
 def test_a_worker_takes_only_jobs_of_its_group(pool: Pool) -> None:
     stranger = pool.cluster("bob")
     cluster = pool.cluster("alice")
@@ -34,6 +36,7 @@ def test_unreachable_worker_runs_a_job_and_drains(pool: Pool, drain: Drain) -> N
     wait("it drains", lambda: pool.central.ok(f"condor_status -constraint 'Machine == \"{drain.worker.fqdn}\" && Draining' -af Name"), 60)
 
 
+@pytest.mark.security
 def test_scheduler_cannot_drain_without_the_worker_key(pool: Pool) -> None:
     worker = pool.workers[1]
     assert pool.as_scheduler(f"condor_drain {worker.fqdn}").code != 0

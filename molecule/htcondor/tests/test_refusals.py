@@ -8,6 +8,8 @@ import pytest
 from htcondor_pool import DOMAIN, NOWHERE, Done, Host, Pool
 from lab_access import wait
 
+pytestmark = pytest.mark.security
+
 REFUSED = "/etc/condor/config.d/60-refused-workers.conf"
 CA = "$(ls /usr/local/share/ca-certificates/distcloud-*.crt)"
 

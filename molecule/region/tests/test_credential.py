@@ -50,6 +50,7 @@ def test_credential_allows_what_the_driver_needs(credential, region):
     assert calls.status("network", "DELETE", f"/v2.0/ports/{NOTHING}") == 404
 
 
+@pytest.mark.security
 @pytest.mark.parametrize("region", REGIONS)
 def test_credential_allows_nothing_else(account, credential, region):
     calls = Calls(credential(region))
@@ -69,7 +70,7 @@ def test_credential_allows_nothing_else(account, credential, region):
         ("network", "GET", "/v2.0/security-groups", None),
     ):
         assert calls.status(service, method, path, body) in (401, 403), (method, path)
-    # Other projects: the admin's flag is no help, and no token of another scope is given out.
+    # Other projects: the admin's flag does not help, and no token of another scope is given out.
     assert calls.status("compute", "GET", "/v2.1/servers/detail?all_tenants=1") in (401, 403)
     other = account(f"{region}-admin").identity.find_project("admin").id
     scope = {"auth": {"identity": {"methods": ["token"], "token": {"id": calls.session.get_token()}}, "scope": {"project": {"id": other}}}}

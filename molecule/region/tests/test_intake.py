@@ -64,6 +64,7 @@ def test_tenant_setup_lists_missing_resources(account, converge):
     assert "mol.small" not in text
 
 
+@pytest.mark.security
 def test_refused_login_fails_after_other_regions_complete(account, playbook, state, tmp_path):
     clouds = yaml.safe_load((state / "clouds.yaml").read_text("utf-8"))["clouds"]
     clouds["region-locked-admin"] = json.loads(json.dumps(clouds["region-m-admin"]))
@@ -80,6 +81,7 @@ def test_refused_login_fails_after_other_regions_complete(account, playbook, sta
         assert not any(MADE in change or GIVEN in change for change in done.changed if "region-locked" in change)
 
 
+@pytest.mark.fault
 def test_unreachable_regions_are_named_others_complete(account, on, playbook, state, tmp_path):
     clouds = yaml.safe_load((state / "clouds.yaml").read_text("utf-8"))["clouds"]
     address = clouds["region-m-admin"]["auth"]["auth_url"].rpartition(":")[0]
@@ -111,7 +113,7 @@ def test_unreachable_regions_are_named_others_complete(account, on, playbook, st
     print(f"four dead regions and one that lives: {took:.0f} s")
     # A connection that is not answered is given up by the kernel after 130 s: without our time-outs each try would last as long.
     assert took < 120, "one that does not answer holds the run up for longer than a few time-outs"
-    assert sorted(done.failures) == ["region-expired", "region-foreign"], "a region that is down is no error"
+    assert sorted(done.failures) == ["region-expired", "region-foreign"], "a region that is down is not an error"
     text = "\n".join(line for lines in done.messages.values() for line in lines)
     assert "Setup failed, all other regions are complete:" in text
     for name in ("hole", "closed"):
@@ -123,6 +125,7 @@ def test_unreachable_regions_are_named_others_complete(account, on, playbook, st
     assert f"region-m: {MADE}" in done.changed
 
 
+@pytest.mark.security
 def test_removal_keeps_foreign_resources(account, converge, state, playbook):
     """First refused and nothing removed, as the project holds a network of somebody else; then done, and nothing of others has gone."""
     admin, own = account("region-n-admin"), account("region-n")
@@ -161,8 +164,9 @@ def test_removal_keeps_foreign_resources(account, converge, state, playbook):
     assert not again.failures and account("region-n").compute.get_limits()
 
 
+@pytest.mark.security
 def test_tenant_removal_refuses_network_in_use(account, playbook, state):
-    """What else is in the project, which stays, is no obstacle: it holds all of region-m."""
+    """What else is in the project, which stays, does not matter: it holds all of region-m."""
     own = account("region-t")
     port = own.network.create_port(name="their-port", network_id=own.network.find_network("mol-tenant").id)
     try:

@@ -61,6 +61,7 @@ def test_check_predicts_drift_repair(account, on, converge):
         wait("the agent has connected the bridge", lambda machine=machine: "phy-br-ex" in machine.run("ovs-vsctl list-ports br-ex").stdout)
 
 
+@pytest.mark.security
 def test_a_keystone_behind_tls_is_not_shared(converge, tmp_path):
     outer = os.environ.get("DISTCLOUD_LAB_NETWORK", "10.203.0.0/24").rpartition(".")[0] + ".1"
     with tls_server(tmp_path, address=outer, port=5000):
@@ -68,6 +69,7 @@ def test_a_keystone_behind_tls_is_not_shared(converge, tmp_path):
     assert f"the Keystone at {outer} is behind TLS" in properties
 
 
+@pytest.mark.security
 def test_password_files_are_not_world_readable(host, state):
     words = " ".join(f"-e {path.read_text().strip()}" for path in (state / "secrets").iterdir())
     found = host.run(f"grep -rlZF {words} /etc /var/lib/distcloud-lab-openstack | xargs -0r stat --format='%a %n'").stdout.splitlines()

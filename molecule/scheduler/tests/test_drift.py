@@ -27,7 +27,7 @@ def test_drift_is_predicted_and_repaired(host, converge):
     ):
         host.check_output(drift)
     began = started(host)
-    assert converge.mends(ENGINES, settled=False) == [
+    assert converge.repairs_drift(ENGINES, settled=False) == [
         f"{NAME}: {change}"
         for change in (
             "Create the user of scheduler",
@@ -64,6 +64,7 @@ def test_stopped_service_is_started_once(host, converge):
     assert converge.run(ENGINES).changed == [f"{NAME}: Configure scheduler", f"{NAME}: Start or restart scheduler"]
 
 
+@pytest.mark.fault
 @pytest.mark.long
 def test_interrupted_run_is_completed_by_the_next(host, converge):
     """The packet filter fails after configuration and units are written and before they are applied."""
@@ -80,17 +81,18 @@ def test_interrupted_run_is_completed_by_the_next(host, converge):
             f"{NAME}: Start or restart the minter socket",
         ]
         assert started(host) == began and host.check_output(socket) != listens
-        assert converge.mends(ENGINES, **variables) == [f"{NAME}: Start or restart scheduler"]
+        assert converge.repairs_drift(ENGINES, **variables) == [f"{NAME}: Start or restart scheduler"]
         assert started(host) != began
     finally:
         converge.run(ENGINES)
 
 
+@pytest.mark.security
 @pytest.mark.long
 def test_port_is_closed_when_disabled(host, converge):
     try:
         closed = [f"{NAME}: Close the ports of scheduler", f"{NAME}: Load the packet filter"]
-        assert converge.mends(ENGINES, settled=False, scheduler_firewall=False) == closed
+        assert converge.repairs_drift(ENGINES, settled=False, scheduler_firewall=False) == closed
         assert "8443" not in host.check_output("nft list table inet distcloud")
     finally:
         converge.run(ENGINES)
@@ -101,7 +103,7 @@ def test_repaired_link_restarts_the_service(host, converge):
     """A link that is wrong and old: check mode sees it before the real run repairs it."""
     began = started(host)
     host.check_output("ln -sfn /usr /opt/distcloud; touch --no-dereference --date=@1 /opt/distcloud")
-    assert converge.mends(ENGINES) == [f"{NAME}: {change}" for change in ("Activate the release", "Start or restart scheduler")]
+    assert converge.repairs_drift(ENGINES) == [f"{NAME}: {change}" for change in ("Activate the release", "Start or restart scheduler")]
     assert started(host) != began
 
 
@@ -116,6 +118,7 @@ def started(host):
     return host.check_output("systemctl show distcloud-scheduler -p ActiveEnterTimestampMonotonic --value")
 
 
+@pytest.mark.security
 def test_bad_input_is_refused(host, converge):
     began = started(host)
     one = {"name": "a", "scope": "viewer", "token": "t" * 20}

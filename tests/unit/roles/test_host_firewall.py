@@ -65,5 +65,5 @@ def test_rules_are_where_the_system_loads_them(family: str, path: str) -> None:
         (DISTRIBUTIONS + 'include "/etc/nftables/*.nft"\n', True),
     ],
 )
-def test_rules_of_the_admins_own_are_told_from_the_distributions(text: str, own: bool) -> None:
+def test_admins_rules_are_recognized(text: str, own: bool) -> None:
     assert bool(re.search(VARIABLES["__host_firewall_rules"], text)) == own

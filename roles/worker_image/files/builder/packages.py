@@ -169,7 +169,7 @@ class Apt:
         """Those of `packages` that the archive still has, byte for byte."""
         names = sorted({package.name for package in packages})
         offered: list[Package] = []
-        # Without a version an unknown name is no error for the others.
+        # Without a version an unknown name is not an error for the others.
         policy = run(["apt-cache", *self.options, "madison", *names], what="looking for the packages")
         versions = {tuple(part.strip() for part in line.split("|")[:2]) for line in policy.splitlines()}
         there = [package for package in packages if (package.name, package.version) in versions]

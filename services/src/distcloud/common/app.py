@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.responses import Response as HttpResponse
@@ -48,8 +48,10 @@ class Dependency:
 class Liveness(Response):
     """The response of /healthz."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
     status: Literal["ok", "failing"]
-    problem: str
+    problem: str = Field("", exclude_if=lambda problem: not problem, description="why the service should be restarted")
 
 
 class DependencyStatus(Response):

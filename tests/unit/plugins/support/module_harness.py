@@ -13,7 +13,7 @@ import typing as t
 from dataclasses import dataclass, field
 from unittest import mock
 
-from ansible.module_utils import basic
+from ansible.module_utils import _internal, basic
 from ansible.module_utils.common import warnings as module_warnings
 from ansible.module_utils.testing import patch_module_args
 
@@ -45,7 +45,9 @@ def run_module(cls: t.Any, params: dict[str, t.Any], check: bool = False, diff: 
     log = mock.patch.object(basic.AnsibleModule, "_log_to_syslog", lambda _module, message: logged.append(str(message)))
     # Warnings pile up in this process, where a real module has a process of its own.
     fresh = mock.patch.dict(module_warnings._global_warnings, clear=True)
-    with patch_module_args(args), mock.patch("sys.stdout", out), no_journal, log, fresh, contextlib.suppress(SystemExit):
+    # Tests of other plugins import the controller into this process; a module on its host knows none.
+    target = mock.patch.object(_internal, "is_controller", False)
+    with patch_module_args(args), mock.patch("sys.stdout", out), no_journal, log, fresh, target, contextlib.suppress(SystemExit):
         cls.main()
     raw = out.getvalue()
     data = json.loads(raw)
