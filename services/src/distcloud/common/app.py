@@ -189,7 +189,7 @@ async def _on_database_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def authenticated(request: Request, _: Annotated[Any, Depends(_bearer)]) -> Caller:
-    """The caller of a request; Problem 401 when there is none. Use as `caller: CallerDep`."""
+    """The caller of a request; Problem 401 without a valid token. Use as `caller: CallerDep`."""
     authenticator: Authenticator = request.app.state.authenticator
     caller = authenticator.authenticate(request.headers)
     request.state.caller = caller.name
