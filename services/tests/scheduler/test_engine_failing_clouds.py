@@ -12,6 +12,7 @@ from rich.console import Console
 
 from distcloud.common.database import DatabaseUnavailable
 from distcloud.scheduler import cli_tables
+from distcloud.scheduler.api.schemas import StatusResponse
 from distcloud.scheduler.domain.model import VmState
 from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import CloudError, ErrorKind, ServerRequest
@@ -46,7 +47,7 @@ def test_cloud_with_failing_creates_is_paused(tmp_path: Path, no_effect: bool) -
         assert east.reachable and east.boots_paused_until is not None
         assert "the last 3 servers failed" in east.error and "POST compute servers: answered" in east.error
         shown = io.StringIO()
-        cli_tables.status(await call(stage, "GET", "/v1/status"), Console(file=shown))
+        cli_tables.status(StatusResponse.model_validate(await call(stage, "GET", "/v1/status")), Console(file=shown))
         rows = [line.split("\t") for line in shown.getvalue().splitlines() if line.startswith("atlas")]
         assert [(row[1], row[3]) for row in rows] == [("east", "paused"), ("west", "ok")] and rows[0][-1] == east.error
         assert status(stage, "west").error == "" and status(stage, "west").boots_paused_until is None
