@@ -31,7 +31,9 @@ import httpx2  # noqa: E402
 import structlog  # noqa: E402
 
 from distcloud.common.app import create_app  # noqa: E402
+from distcloud.common.auth import Caller  # noqa: E402
 from distcloud.common.config import ListenSettings, ServiceSettings  # noqa: E402
+from distcloud.common.report import Report  # noqa: E402
 from distcloud.scheduler.domain.model import Cloud, Demand, Flavor, Group, Limits, Plan, Policy, Resources, Slot, Vm, VmState  # noqa: E402
 from distcloud.scheduler.matching.bindings import load  # noqa: E402
 from distcloud.scheduler.matching.matcher import Matcher  # noqa: E402
@@ -136,7 +138,11 @@ def naive() -> int:
 
 async def slowest_answer(threaded: bool) -> float:
     """Worst latency of GET /healthz in seconds, while the first plan for 200 workers is computed in a thread or in the event loop."""
-    app = create_app("Bench", ServiceSettings(listen=ListenSettings(port=1)), alive=lambda: "", parts=list)
+
+    async def report(_: Caller) -> Report:
+        return Report(title="Bench", problems=[], tables=[], links=[])
+
+    app = create_app("Bench", ServiceSettings(listen=ListenSettings(port=1)), stuck=lambda: "", dependencies=list, report=report)
     inputs = (demand(), [], workers(busy=True)[0][:200], clouds(), [Group("hep")], Policy(), NOW)
     done, worst = asyncio.Event(), 0.0
 

@@ -211,7 +211,7 @@ def test_killed_engine_adopts_its_new_server(lab: Any, tmp_path: Path) -> None:
     async def main() -> None:
         probe = make_driver(account)
         image, flavor = image_and_flavor(await probe.inventory())
-        database = Database(f"sqlite:///{tmp_path}/x.db")
+        database = Database(f"sqlite:///{tmp_path}/x.db", "scheduler")
         await database.migrate("distcloud.scheduler")
         async with database.begin() as session:
             session.add(GroupRow(name="physics", default_image=image, default_flavor=flavor, aliases={}))

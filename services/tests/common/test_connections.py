@@ -223,11 +223,11 @@ PIECES += [b"GET \xff HTTP/1.1\r\n", b"GET http://[::1 HTTP/1.1\r\n", b"\x00", b
 
 def test_server_survives_any_bytes(loop: Loop) -> None:
     async def script(address: tuple[str, int]) -> None:
-        chance = random.Random(7)
+        generator = random.Random(7)
         for _ in range(300):
             reader, writer = await asyncio.open_connection(*address)
             with contextlib.suppress(ConnectionError):
-                writer.write(b"".join(chance.choices(PIECES, k=chance.randint(1, 8))))
+                writer.write(b"".join(generator.choices(PIECES, k=generator.randint(1, 8))))
                 writer.write_eof()
                 await asyncio.wait_for(reader.read(), 60)
             writer.close()

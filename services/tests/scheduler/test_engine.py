@@ -176,7 +176,7 @@ def test_unreachable_minter_stops_boots(tmp_path: Path) -> None:
         assert len(await stage.vms()) < 10, "the breaker limits the number of rows"
         record = stage.engine.last_plan()
         assert record is not None and any("minter" in why for _, why in record.failures)
-        assert {vm.reason for vm in await stage.vms()} == {"the cloud was not asked: minter: no answer"}
+        assert {vm.reason for vm in await stage.vms()} == {"the cloud was not called: minter: no answer"}
         world.minter_down = False
         await stage.turns(80)
         assert stage.at_rest() and len(world.clouds["east"].created) == 1

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from distcloud.common.database import DatabaseUnavailable
 from distcloud.scheduler import cli_tables
+from distcloud.scheduler.api.schemas import StatusResponse
 from distcloud.scheduler.domain.model import VmState
 from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import CloudError, ErrorKind, ServerRequest
@@ -44,9 +45,9 @@ def test_cloud_with_failing_creates_is_paused(tmp_path: Path, no_effect: bool) -
         assert len(west.created) == 1
         east = status(stage)
         assert east.reachable and east.boots_paused_until is not None
-        assert "the last 3 failed" in east.error and "POST compute servers: answered" in east.error
+        assert "the last 3 servers failed" in east.error and "POST compute servers: answered" in east.error
         shown = io.StringIO()
-        cli_tables.status(await call(stage, "GET", "/v1/status"), Console(file=shown))
+        cli_tables.status(StatusResponse.model_validate(await call(stage, "GET", "/v1/status")), Console(file=shown))
         rows = [line.split("\t") for line in shown.getvalue().splitlines() if line.startswith("atlas")]
         assert [(row[1], row[3]) for row in rows] == [("east", "paused"), ("west", "ok")] and rows[0][-1] == east.error
         assert status(stage, "west").error == "" and status(stage, "west").boots_paused_until is None
@@ -193,7 +194,7 @@ def test_cloud_with_hanging_builds_is_paused(tmp_path: Path) -> None:
         await stage.turns(100)
         assert len(east.created) == 3 and not east.servers
         assert status(stage).reachable and status(stage).boots_paused_until is not None
-        assert "the last 3 failed" in status(stage).error and "build_failed" in status(stage).error
+        assert "the last 3 servers failed" in status(stage).error and "build_failed" in status(stage).error
 
     play(tmp_path, world, script, "east", max_vms=1)
 
@@ -229,7 +230,7 @@ def test_lost_servers_pause_cloud_and_count_once(tmp_path: Path, lasts: float) -
             if west.created:
                 break
         assert len(east.created) == 3 and status(stage).boots_paused_until is not None
-        assert "the last 3 failed" in status(stage).error and "vanished" in status(stage).error
+        assert "the last 3 servers failed" in status(stage).error and "vanished" in status(stage).error
         await stage.turns(60)
         assert world.jobs[0].done and stage.at_rest()
 

@@ -25,7 +25,7 @@ class TestCloudSelection:
             ({"enabled": False}, Reason.CLOUD_DISABLED, "a is disabled"),
             ({"frozen": True}, Reason.CLOUD_FROZEN, "a is frozen"),
             ({"reachable": False, "unreachable_reason": "time-out"}, Reason.CLOUD_UNREACHABLE, "time-out"),
-            ({"credential_expires_at": NOW + 3600}, Reason.CREDENTIAL_EXPIRING, "expires in 60 min"),
+            ({"credential_expires_at": NOW + 3600}, Reason.CREDENTIAL_EXPIRING, "expires in 1 h"),
             ({"credential_expires_at": NOW - 1}, Reason.CREDENTIAL_EXPIRING, "has expired"),
             ({"images": frozenset()}, Reason.NO_IMAGE, "has no image worker"),
             ({"default_image": None}, Reason.NO_IMAGE, "neither the job nor the cloud"),

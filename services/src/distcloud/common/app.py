@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.responses import Response as HttpResponse
@@ -48,8 +48,10 @@ class Dependency:
 class Liveness(Response):
     """The response of /healthz."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
     status: Literal["ok", "failing"]
-    problem: str
+    problem: str = Field("", exclude_if=lambda problem: not problem, description="why the service should be restarted")
 
 
 class DependencyStatus(Response):
@@ -187,7 +189,7 @@ async def _on_database_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def authenticated(request: Request, _: Annotated[Any, Depends(_bearer)]) -> Caller:
-    """The caller of a request; Problem 401 when there is none. Use as `caller: CallerDep`."""
+    """The caller of a request; Problem 401 without a valid token. Use as `caller: CallerDep`."""
     authenticator: Authenticator = request.app.state.authenticator
     caller = authenticator.authenticate(request.headers)
     request.state.caller = caller.name

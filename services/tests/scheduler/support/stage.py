@@ -74,6 +74,7 @@ class Stage:
     def fast(self) -> None:
         """For a run by itself in real time: short beats."""
         self.engine._timing = self.engine._monitors._timing = Timing(cycle=0.1, listing=0.1, inventory=1.0)
+        self.engine._loop._seconds = 0.1
 
     async def turn(self, seconds: float = 5.0) -> None:
         """Advance the clock, then run one turn of the scheduler. If it is killed, start a new one."""

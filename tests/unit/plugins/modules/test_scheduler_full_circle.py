@@ -22,7 +22,7 @@ from ansible_collections.hep.distcloud.plugins.modules.scheduler_metadata import
 from ansible_collections.hep.distcloud.plugins.modules.scheduler_metadata_info import SchedulerMetadataInfo
 from module_harness import run_module
 
-pytest.importorskip("distcloud.scheduler.api", reason="the engines are not installed in this environment")
+pytest.importorskip("distcloud.scheduler.api.app", reason="the engines are not installed in this environment")
 
 SECRET = "unmistakable-secret"
 AUTH = {"auth_url": "https://k.example.org/v3", "application_credential_id": "id", "application_credential_secret": SECRET}
@@ -61,7 +61,7 @@ def scheduler(tmp_path_factory):
     from distcloud.common.logs import configure
     from distcloud.common.secretbox import SecretBox
     from distcloud.common.server import bind, serve
-    from distcloud.scheduler.api import create_app
+    from distcloud.scheduler.api.app import create_app
     from distcloud.scheduler.catalog.catalog import Catalog
     from distcloud.scheduler.settings import SchedulerSettings
 
@@ -85,7 +85,7 @@ def scheduler(tmp_path_factory):
         found.woken += 1
 
     async def main():
-        database = Database(f"sqlite:///{folder}/x.db")
+        database = Database(f"sqlite:///{folder}/x.db", "scheduler")
         await database.migrate("distcloud.scheduler")
         found.stop, found.loop = asyncio.Event(), asyncio.get_running_loop()
         view = types.SimpleNamespace(status=lambda: status, last_plan=lambda: None, wake=wake)

@@ -61,7 +61,7 @@ class PoolStatus:
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
     """The status of the whole engine. `stuck` says that its loop does not turn (used by /healthz); `database` and `minter` hold the
-    problems of these dependencies; `problem` is the first problem that stops the engine, `healthy` means there is none."""
+    problems of these dependencies; `problem` is the first problem that stops the engine, `healthy` is false while there is one."""
 
     scheduler_uuid: str
     started_at: float
