@@ -33,7 +33,6 @@ def test_allowed_words_have_a_reason_and_a_file() -> None:
         assert any(Path(vocabulary.ROOT).glob(entry["path"])), f"{entry['path']} is allowed but does not exist"
 
 
-@pytest.mark.skip(reason="enabled when the renames of all parts are merged; tests/support/vocabulary.py lists what is left")
 def test_no_banned_word_is_used() -> None:
     found = vocabulary.findings()
     assert not found, f"{len(found)} banned words:\n" + "\n".join(map(str, found[:40]))
