@@ -30,10 +30,10 @@ sys.path.insert(0, str(ROOT / "services" / "src"))
 import httpx2  # noqa: E402
 import structlog  # noqa: E402
 
-from distcloud.common.app import create_app  # noqa: E402
-from distcloud.common.auth import Caller  # noqa: E402
 from distcloud.common.config import ListenSettings, ServiceSettings  # noqa: E402
-from distcloud.common.report import Report  # noqa: E402
+from distcloud.common.http.app import create_app  # noqa: E402
+from distcloud.common.http.auth import Caller  # noqa: E402
+from distcloud.common.http.report import Report  # noqa: E402
 from distcloud.scheduler.domain.model import Cloud, Demand, Flavor, Group, Limits, Plan, Policy, Resources, Slot, Vm, VmState  # noqa: E402
 from distcloud.scheduler.matching.bindings import load  # noqa: E402
 from distcloud.scheduler.matching.matcher import Matcher  # noqa: E402

@@ -20,8 +20,8 @@ import pytest
 import yaml
 from lab_access import missing
 
-from distcloud.common.database import Database
 from distcloud.common.secretbox import SecretBox
+from distcloud.common.storage.database import Database
 from distcloud.scheduler.domain.ids import new_vm_id
 from distcloud.scheduler.domain.model import Demand, Policy, Resources, Slot, VmState
 from distcloud.scheduler.drivers import make_driver

@@ -8,9 +8,9 @@ import httpx2
 import pytest
 import yaml
 
-from distcloud.common.apiclient import ApiClient, CallError, ClientSettings, client_paths, client_settings
+from distcloud.common.cli.apiclient import ApiClient, CallError, ClientSettings, client_paths, client_settings
 from distcloud.common.config import ConfigError
-from distcloud.common.schemas import Response
+from distcloud.common.http.schemas import Response
 
 
 class Status(Response):
@@ -32,7 +32,7 @@ def test_each_engine_has_its_own_settings(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("DISTCLOUD_OTHER_TOKEN_FILE", "/other")
     assert client_settings("demo", (own, public)).token_file == own.with_suffix(".token")
     # Simulates another user: as root no mode keeps us out.
-    monkeypatch.setattr("distcloud.common.apiclient.os.access", lambda path, _: path != own)
+    monkeypatch.setattr("distcloud.common.cli.apiclient.os.access", lambda path, _: path != own)
     assert client_settings("demo", (own, public)).token_file == public.with_suffix(".token")
     monkeypatch.setenv("DISTCLOUD_DEMO_TOKEN_FILE", "/mine")
     assert client_settings("demo", (own, public)).token_file == Path("/mine")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from starlette.datastructures import Headers
 
-from distcloud.common.auth import Authenticator, Caller, digest_of
 from distcloud.common.config import TokenSettings
-from distcloud.common.problems import Problem
+from distcloud.common.http.auth import Authenticator, Caller, digest_of
+from distcloud.common.http.problems import Problem
 
 SETTINGS = [
     TokenSettings(name="root", scope="admin", sha256=digest_of("root-token")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distcloud.common.breaker import Breaker, BreakerPolicy, BreakerState
+from distcloud.common.control.breaker import Breaker, BreakerPolicy, BreakerState
 
 POLICY = BreakerPolicy(threshold=3, min_delay=5, max_delay=300, jitter=0.2)
 

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
-from distcloud.common import connections, server
 from distcloud.common.config import ListenSettings
-from distcloud.common.connections import Admissions, client_of
-from distcloud.common.server import bind, serve
+from distcloud.common.http import connections, server
+from distcloud.common.http.connections import Admissions, client_of
+from distcloud.common.http.server import bind, serve
 
 Script = Callable[[tuple[str, int]], Awaitable[None]]
 Loop = Callable[[], asyncio.AbstractEventLoop]

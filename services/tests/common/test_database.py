@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text
 
-from distcloud.common.database import Database, DatabaseBusy, DatabaseError, DatabaseFull, DatabaseUnavailable, translate
+from distcloud.common.storage.database import Database, DatabaseBusy, DatabaseError, DatabaseFull, DatabaseUnavailable, translate
 from distcloud.scheduler.store.tables import Base, GroupRow, SiteRow
 
 PACKAGE = "distcloud.scheduler"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from distcloud.common.database import Database
-from distcloud.common.locks import PostgresLock
+from distcloud.common.storage.database import Database
+from distcloud.common.storage.locks import PostgresLock
 
 _names = itertools.count()
 
@@ -23,7 +23,7 @@ def make_package(folder: Path, table: str) -> str:
     versions = folder / name / "migrations" / "versions"
     versions.mkdir(parents=True)
     (folder / name / "__init__.py").touch()
-    (folder / name / "migrations" / "env.py").write_text("from distcloud.common.migrations import run\n\nrun()\n")
+    (folder / name / "migrations" / "env.py").write_text("from distcloud.common.storage.migrations import run\n\nrun()\n")
     (versions / "0001_first.py").write_text(
         textwrap.dedent(
             f"""

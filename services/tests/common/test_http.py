@@ -14,15 +14,15 @@ from httpx2 import ASGITransport, AsyncClient, Response
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distcloud.common import gate
-from distcloud.common.app import CallerDep, Dependency, create_app
-from distcloud.common.auth import Caller, digest_of
 from distcloud.common.config import LogSettings, RequestLimits, ServiceSettings, check
-from distcloud.common.database import DatabaseUnavailable
-from distcloud.common.gate import RateLimiter, strict_json
+from distcloud.common.http import gate
+from distcloud.common.http.app import CallerDep, Dependency, create_app
+from distcloud.common.http.auth import Caller, digest_of
+from distcloud.common.http.gate import RateLimiter, strict_json
+from distcloud.common.http.problems import MEDIA_TYPE, Problem
+from distcloud.common.http.report import Report, ReportProblem
 from distcloud.common.logs import configure, get_logger
-from distcloud.common.problems import MEDIA_TYPE, Problem
-from distcloud.common.report import Report, ReportProblem
+from distcloud.common.storage.database import DatabaseUnavailable
 
 TOKEN = "unmistakable-token"
 

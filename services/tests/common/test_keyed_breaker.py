@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distcloud.common.keyed_breaker import KeyedCircuitBreaker
+from distcloud.common.control.keyed_breaker import KeyedCircuitBreaker
 
 
 class Clock:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distcloud.common.locks import FileLock
+from distcloud.common.storage.locks import FileLock
 
 
 def open_on(path: Path) -> int:
@@ -57,7 +57,7 @@ def test_failed_lock_closes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(37, "No locks available")
 
     path = tmp_path / "lock"
-    monkeypatch.setattr("distcloud.common.locks.fcntl.flock", refuses)
+    monkeypatch.setattr("distcloud.common.storage.locks.fcntl.flock", refuses)
     with pytest.raises(OSError, match="No locks available"):
         asyncio.run(FileLock(path, wait=60.0).__aenter__())
     assert open_on(path) == 0

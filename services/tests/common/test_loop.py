@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from distcloud.common.database import Database, DatabaseUnavailable
-from distcloud.common.loop import ControlLoop, LockLost, LoopStatus
+from distcloud.common.control.loop import ControlLoop, LockLost, LoopStatus
+from distcloud.common.storage.database import Database, DatabaseUnavailable
 
 
 class Foreseen(Exception):

@@ -12,10 +12,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from distcloud.common.database import Database
-from distcloud.common.problems import Problem
-from distcloud.common.resources import Change, changed_secrets, mask_secrets, merge_patch, row_state, store, write
-from distcloud.common.schemas import Response
+from distcloud.common.http.problems import Problem
+from distcloud.common.http.resources import Change, changed_secrets, mask_secrets, merge_patch, row_state, store, write
+from distcloud.common.http.schemas import Response
+from distcloud.common.storage.database import Database
 
 DEFAULTS = {"size": 1, "note": None}
 

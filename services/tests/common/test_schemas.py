@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from distcloud.common.schemas import Count, Moment, Name, Request, Response, Secret, ShortText, Timestamp
+from distcloud.common.http.schemas import Count, Moment, Name, Request, Response, Secret, ShortText, Timestamp
 from distcloud.common.validators import certificates
 
 

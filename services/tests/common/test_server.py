@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from distcloud.common.config import ListenSettings
-from distcloud.common.server import bind, serve, watchdog
+from distcloud.common.http.server import bind, serve, watchdog
 
 
 @pytest.mark.parametrize("abstract", [False, True])

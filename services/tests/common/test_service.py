@@ -18,17 +18,17 @@ import httpx2
 import pytest
 import yaml
 
-from distcloud.common.auth import digest_of
+from distcloud.common.http.auth import digest_of
 
 ENGINE = """
 from typing import ClassVar
 
-from distcloud.common.app import Dependency, create_app
-from distcloud.common.cli import engine_app
+from distcloud.common.http.app import Dependency, create_app
+from distcloud.common.cli.commands import engine_app
 from distcloud.common.config import EngineSettings
-from distcloud.common.loop import ControlLoop
+from distcloud.common.control.loop import ControlLoop
 from distcloud.common.metrics import LoopMetrics
-from distcloud.common.report import Report
+from distcloud.common.http.report import Report
 from distcloud.common.service import Components, Service
 
 
@@ -77,7 +77,7 @@ def engine(tmp_path: Path) -> Path:
     (package / "migrations" / "versions").mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "main.py").write_text(textwrap.dedent(ENGINE))
-    (package / "migrations" / "env.py").write_text("from distcloud.common.migrations import run\n\nrun()\n")
+    (package / "migrations" / "env.py").write_text("from distcloud.common.storage.migrations import run\n\nrun()\n")
     return tmp_path
 
 

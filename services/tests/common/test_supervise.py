@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from distcloud.common.supervise import ChildError, ChildTimeout, JsonChild, run_command
+from distcloud.common.control.supervise import ChildError, ChildTimeout, JsonChild, run_command
 
 CHILD = """
 import json, os, sys, time

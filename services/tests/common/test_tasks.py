@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from distcloud.common import tasks as module
-from distcloud.common.tasks import KeyedTasks
+from distcloud.common.control import tasks as module
+from distcloud.common.control.tasks import KeyedTasks
 
 
 class Fixture:

@@ -7,17 +7,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distcloud.common.problems import Problem
-from distcloud.common.resources import merge_patch
-from distcloud.scheduler.catalog.merge import (
-    CLOUD_DEFAULTS,
-    GROUP_DEFAULTS,
-    SECRETS,
-    MergedCloud,
-    changed_location,
-    merge_cloud,
-    redacted,
-)
+from distcloud.common.http.problems import Problem
+from distcloud.common.http.resources import merge_patch
+from distcloud.scheduler.catalog.merge import CLOUD_DEFAULTS, GROUP_DEFAULTS, SECRETS, MergedCloud, changed_location, merge_cloud, redacted
 from distcloud.scheduler.catalog.schemas import CloudRequest, GroupRequest
 
 short = st.sampled_from(["a", "b", "c"])

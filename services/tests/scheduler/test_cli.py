@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distcloud.common.apiclient import client_paths
-from distcloud.common.server import bind, serve
+from distcloud.common.cli.apiclient import client_paths
+from distcloud.common.http.server import bind, serve
 from distcloud.scheduler.domain.model import Cloud, Demand, Flavor, Group, PlanInputs, Resources
 from distcloud.scheduler.engine.view import ExplainInputs
 

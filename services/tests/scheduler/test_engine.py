@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete
 
-from distcloud.common.database import Database
+from distcloud.common.storage.database import Database
 from distcloud.scheduler.domain.ids import new_vm_id
 from distcloud.scheduler.domain.model import Limits, Reason, Resources, VmState
 from distcloud.scheduler.domain.states import ServerStatus

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from distcloud.common.database import DatabaseUnavailable
+from distcloud.common.storage.database import DatabaseUnavailable
 from distcloud.scheduler import cli_tables
 from distcloud.scheduler.api.schemas import StatusResponse
 from distcloud.scheduler.domain.model import VmState

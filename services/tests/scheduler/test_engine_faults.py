@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 from sqlalchemy import event
 
-from distcloud.common.database import DatabaseError
+from distcloud.common.storage.database import DatabaseError
 from distcloud.scheduler.domain.model import Limits, Policy, VmState
 from distcloud.scheduler.engine import engine
 from distcloud.scheduler.engine.minter_client import token_lifetime

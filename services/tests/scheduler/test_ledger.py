@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from distcloud.common.auth import Caller
-from distcloud.common.database import Database
-from distcloud.common.problems import Problem
+from distcloud.common.http.auth import Caller
+from distcloud.common.http.problems import Problem
 from distcloud.common.secretbox import SecretBox
+from distcloud.common.storage.database import Database
 from distcloud.scheduler.catalog.catalog import Catalog
 from distcloud.scheduler.domain.ids import is_vm_id
 from distcloud.scheduler.domain.model import Boot, Policy, Reason, Resources, Slot, VmState

@@ -12,13 +12,13 @@ from typing import Any, Generic, TypeVar
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from . import eventloop
 from .config import EngineSettings
-from .database import Database, DatabaseError
-from .loop import LockLost
+from .control import eventloop
+from .control.loop import LockLost
+from .http.server import serve, watchdog
 from .metrics import new_registry
 from .secretbox import SecretBox, SecretError
-from .server import serve, watchdog
+from .storage.database import Database, DatabaseError
 
 S = TypeVar("S", bound=EngineSettings)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ..common.pages import page_environment
+from ..common.http.pages import page_environment
 from ..common.times import duration
 from .formatting import count, size
 

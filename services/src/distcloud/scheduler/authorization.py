@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..common.auth import Caller
 from ..common.config import Scope
+from ..common.http.auth import Caller
 
 VIEWER = "viewer"
 GROUP_ADMIN = "group_admin"

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ..common.apiclient import ApiClient
-from ..common.cli import AsJson, engine_app, show
+from ..common.cli.apiclient import ApiClient
+from ..common.cli.commands import AsJson, engine_app, show
 from . import cli_tables
 from .api.schemas import ExplanationResponse, RetireResponse, StatusResponse, TotalsResponse, VmListResponse, VmResponse
 from .settings import SchedulerSettings

@@ -13,10 +13,10 @@ from typing import Any
 from fastapi import FastAPI
 from httpx2 import ASGITransport, AsyncClient, Response
 
-from distcloud.common.auth import digest_of
 from distcloud.common.config import check
-from distcloud.common.database import Database
+from distcloud.common.http.auth import digest_of
 from distcloud.common.secretbox import SecretBox
+from distcloud.common.storage.database import Database
 from distcloud.scheduler.api.app import create_app
 from distcloud.scheduler.catalog.catalog import Catalog
 from distcloud.scheduler.domain.model import PlanInputs, Resources, Vm, VmState

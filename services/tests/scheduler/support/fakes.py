@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from distcloud.common.database import Database
+from distcloud.common.storage.database import Database
 from distcloud.scheduler.domain.model import Demand, Flavor, Limits, Resources, Slot
 from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest

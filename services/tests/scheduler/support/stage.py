@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 
-from distcloud.common.database import Database
 from distcloud.common.secretbox import SecretBox
+from distcloud.common.storage.database import Database
 from distcloud.scheduler.domain.model import Policy, Vm, VmState
 from distcloud.scheduler.engine.engine import Engine
 from distcloud.scheduler.engine.monitor import Timing

@@ -55,12 +55,12 @@ def certificate(folder):
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory):
     """A scheduler's API in a separate thread; yields its URL, its CA and the number of wake-ups."""
-    from distcloud.common.auth import digest_of
     from distcloud.common.config import LogSettings, check
-    from distcloud.common.database import Database
+    from distcloud.common.http.auth import digest_of
+    from distcloud.common.http.server import bind, serve
     from distcloud.common.logs import configure
     from distcloud.common.secretbox import SecretBox
-    from distcloud.common.server import bind, serve
+    from distcloud.common.storage.database import Database
     from distcloud.scheduler.api.app import create_app
     from distcloud.scheduler.catalog.catalog import Catalog
     from distcloud.scheduler.settings import SchedulerSettings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from ...common.app import Dependency
-from ...common.app import create_app as create_base
+from ...common.http.app import Dependency
+from ...common.http.app import create_app as create_base
 from ..catalog.catalog import Catalog
 from ..engine.view import EngineStatus, EngineView
 from ..matching.ad_matcher import AdMatcher

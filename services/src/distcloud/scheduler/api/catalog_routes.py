@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from ...common.app import CallerDep
-from ...common.schemas import NAME
+from ...common.http.app import CallerDep
+from ...common.http.schemas import NAME
 from ..catalog.catalog import Catalog
 from ..catalog.schemas import (
     CloudChange,

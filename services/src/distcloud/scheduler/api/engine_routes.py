@@ -8,10 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response as HttpResponse
 
-from ...common.app import CallerDep, model_response
-from ...common.auth import Caller
-from ...common.problems import FieldError, Problem
-from ...common.schemas import NAME
+from ...common.http.app import CallerDep, model_response
+from ...common.http.auth import Caller
+from ...common.http.problems import FieldError, Problem
+from ...common.http.schemas import NAME
 from ..authorization import require_group_admin
 from ..domain.model import VmState
 from ..domain.records import VmDetail

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...common.auth import Caller
-from ...common.problems import Problem
+from ...common.http.auth import Caller
+from ...common.http.problems import Problem
 from ..domain.model import Boot, Demand, Reason
 from ..engine.view import EngineView, ExplainInputs, PlanRecord
 from ..matching.bindings import MatchingUnavailable

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 
-from ...common.auth import Caller
-from ...common.report import Cell, Report, ReportLink, ReportProblem, ReportTable
+from ...common.http.auth import Caller
+from ...common.http.report import Cell, Report, ReportLink, ReportProblem, ReportTable
 from ...common.times import duration
 from ..domain.records import VmDetail
 from ..engine.view import EngineView

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from ...common.auth import Caller
+from ...common.http.auth import Caller
 from ...common.times import timestamp
 from ..domain.model import Action, Boot, Demand, Resources, Retire, Verdict
 from ..domain.records import VmDetail, VmPage, VmTotals

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from ...common.schemas import Response, Timestamp
+from ...common.http.schemas import Response, Timestamp
 from ..domain.model import Reason, VmState
 
 Counts = Annotated[dict[str, int], Field(description="number of VMs by state")]

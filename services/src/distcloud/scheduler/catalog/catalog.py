@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ...common.auth import Caller
-from ...common.database import Database
-from ...common.problems import Problem
-from ...common.resources import merge_patch, row_fields, row_state, store, write
+from ...common.http.auth import Caller
+from ...common.http.problems import Problem
+from ...common.http.resources import merge_patch, row_fields, row_state, store, write
 from ...common.secretbox import SecretBox, SecretError
+from ...common.storage.database import Database
 from ..authorization import is_cloud_admin, require_cloud_admin, require_group_admin
 from ..domain.model import VmState
 from ..store.tables import CloudRow, GroupRow, MetadataRow, VmRow

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...common.problems import FieldError
-from ...common.resources import changed_secrets, mask_secrets, merge_patch, reject
+from ...common.http.problems import FieldError
+from ...common.http.resources import changed_secrets, mask_secrets, merge_patch, reject
 from ...common.times import timestamp
 from . import validation as checks
 

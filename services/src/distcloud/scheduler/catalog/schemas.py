@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, field_validator
 
-from ...common.resources import Change
-from ...common.schemas import MAX_NUMBER, Count, Moment, Name, Request, Response, Secret, ShortText, Text, Timestamp
+from ...common.http.resources import Change
+from ...common.http.schemas import MAX_NUMBER, Count, Moment, Name, Request, Response, Secret, ShortText, Text, Timestamp
 from ...common.validators import certificates
 from . import validation as checks
 

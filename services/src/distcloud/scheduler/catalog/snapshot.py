@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ...common.database import Database
 from ...common.secretbox import SecretBox, SecretError
+from ...common.storage.database import Database
 from ..domain.model import Cloud, CloudKey, Group, Limits
 from ..drivers.base import Account
 from ..store.tables import CloudRow, GroupRow, MetadataRow

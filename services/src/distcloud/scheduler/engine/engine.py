@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ...common.database import Database
+from ...common.control.loop import ControlLoop
+from ...common.control.tasks import KeyedTasks
 from ...common.logs import get_logger
-from ...common.loop import ControlLoop
 from ...common.secretbox import SecretBox, SecretError
-from ...common.tasks import KeyedTasks
+from ...common.storage.database import Database
 from ..catalog.snapshot import CatalogSnapshot, load_catalog, record_projects
 from ..domain.model import MAX_CLOCK_SKEW, Action, Boot, CloudKey, Delete, PlanInputs, Policy, Reason, Retire, Vm, VmState
 from ..domain.records import VmDetail, VmPage, VmTotals

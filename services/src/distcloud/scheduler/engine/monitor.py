@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ...common.breaker import Breaker, BreakerPolicy, BreakerState
+from ...common.control.breaker import Breaker, BreakerPolicy, BreakerState
 from ...common.logs import get_logger
 from ..catalog.snapshot import CloudSpec
 from ..domain.model import CloudKey, Usage

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...common.breaker import Breaker
+from ...common.control.breaker import Breaker
 from ...common.logs import get_logger
 from ...common.secretbox import SecretError
 from ..catalog.snapshot import CatalogSnapshot

@@ -16,7 +16,7 @@ import json
 import sys
 from typing import BinaryIO, Final
 
-from ...common.rlimits import cpu_timeout, limit_memory
+from ...common.control.rlimits import cpu_timeout, limit_memory
 from .ad_matcher import InProcessMatcher
 
 CPU_SECONDS: Final = 1.0  # per question; thousands of times what ordinary requirements take

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from ...common.keyed_breaker import KeyedCircuitBreaker
+from ...common.control.keyed_breaker import KeyedCircuitBreaker
 from .ad_matcher import Reasons
 from .bindings import MatchingUnavailable
 from .clauses import Failure

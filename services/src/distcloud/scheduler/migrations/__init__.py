@@ -1,1 +1,1 @@
-"""The history of the scheduler's schema; run by `distcloud.common.database.Database.migrate`."""
+"""The history of the scheduler's schema; run by `distcloud.common.storage.database.Database.migrate`."""

@@ -1,5 +1,5 @@
 """Entry point of Alembic: runs the migrations of the scheduler."""
 
-from distcloud.common.migrations import run
+from ...common.storage.migrations import run
 
 run()

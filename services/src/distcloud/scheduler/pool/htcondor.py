@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...common.breaker import Breaker, BreakerPolicy
-from ...common.supervise import ChildError, Finished, JsonChild, run_command
+from ...common.control.breaker import Breaker, BreakerPolicy
+from ...common.control.supervise import ChildError, Finished, JsonChild, run_command
 from ..domain.ids import is_vm_id
 from ..domain.model import Resources, Slot
 from .base import PoolUnavailable, QueuedJob, Queues

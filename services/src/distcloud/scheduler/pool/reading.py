@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Final
 
-from ...common.keyed_breaker import KeyedCircuitBreaker
-from ...common.rlimits import cpu_timeout, limit_memory
+from ...common.control.keyed_breaker import KeyedCircuitBreaker
+from ...common.control.rlimits import cpu_timeout, limit_memory
 
 Row = dict[str, Any]
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ...common.database import Database
 from ...common.secretbox import SecretBox
+from ...common.storage.database import Database
 from ..domain.ids import is_vm_id, new_vm_id
 from ..domain.model import Boot, Policy, Reason, Resources, Vm, VmState
 from ..domain.records import VmDetail, VmEvent, VmPage, VmTotals

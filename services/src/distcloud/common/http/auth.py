@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
-from .config import TokenSettings
+from ..config import TokenSettings
 from .problems import Problem
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 
+from ..logs import get_logger
 from .breaker import Breaker, BreakerPolicy
-from .logs import get_logger
 
 log = get_logger(__name__)
 

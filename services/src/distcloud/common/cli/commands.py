@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from pydantic import BaseModel
 
-from .config import ConfigError, EngineSettings, config_path, load
+from ..config import ConfigError, EngineSettings, config_path, load
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +62,7 @@ def engine_app(help: str, settings: type[EngineSettings], service: str) -> typer
     @app.command()
     def create_key(file: Annotated[Path, typer.Argument(help="File to create, with mode 0600.")]) -> None:
         """Create an encryption key for the secrets in the database; an existing file is never replaced."""
-        from .secretbox import SecretBox
+        from ..secretbox import SecretBox
 
         with report_errors():
             try:
@@ -75,7 +75,7 @@ def engine_app(help: str, settings: type[EngineSettings], service: str) -> typer
     @app.command()
     def report(as_json: AsJson = False) -> None:
         """Show the engine's section of the site report: problems, tables and links."""
-        from .report import Report, print_report
+        from ..http.report import Report, print_report
 
         show(settings.ENGINE, lambda api: api.get("/v1/report", Report), as_json, print_report)
 
@@ -83,11 +83,11 @@ def engine_app(help: str, settings: type[EngineSettings], service: str) -> typer
 
 
 def _call(service: str, method: str, config: Path, settings: type[EngineSettings]) -> None:
-    from .logs import configure
+    from ..logs import configure
 
     loaded = load(config, settings)
     configure(loaded.log)
-    from .service import ServiceError
+    from ..service import ServiceError
 
     try:
         getattr(importlib.import_module(service).service, method)(loaded)
@@ -97,8 +97,8 @@ def _call(service: str, method: str, config: Path, settings: type[EngineSettings
 
 def show(engine: str, ask: Callable[[ApiClient], Model], as_json: bool, table: Callable[[Model, Console], None]) -> None:
     """Call the API of an engine and print the response, as JSON or by `table`."""
+    from ..terminal import console
     from .apiclient import ApiClient, client_settings
-    from .terminal import console
 
     with report_errors(), ApiClient(engine, client_settings(engine)) as api:
         response = ask(api)

@@ -16,10 +16,10 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..config import RequestLimits
+from ..logs import get_logger
+from ..metrics import ServiceMetrics
 from . import problems
-from .config import RequestLimits
-from .logs import get_logger
-from .metrics import ServiceMetrics
 from .problems import Problem
 
 BODY_SECONDS = 30.0  # a client that takes longer to send its body is disconnected

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field
 from rich.console import Console
 
+from ..terminal import print_line, print_rows
 from .schemas import Response
-from .terminal import print_line, print_rows
 
 Cell = str | int | float | bool | None
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from .config import ConfigError, ListenSettings
+from ..config import ConfigError, ListenSettings
+from ..logs import get_logger
 from .connections import CONNECTIONS, CONNECTIONS_PER_CLIENT, HANDSHAKE_SECONDS, HEADER_SECONDS, Admissions, Connection, client_of
-from .logs import get_logger
 
 log = get_logger(__name__)
 

@@ -15,15 +15,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.responses import Response as HttpResponse
 
-from .. import __version__
+from ... import __version__
+from ..config import ServiceSettings
+from ..logs import get_logger
+from ..metrics import ServiceMetrics
+from ..storage.database import DatabaseError
 from . import problems
 from .apipage import render
 from .auth import Authenticator, Caller
-from .config import ServiceSettings
-from .database import DatabaseError
 from .gate import Gate
-from .logs import get_logger
-from .metrics import ServiceMetrics
 from .problems import Problem, ProblemBody
 from .report import Report
 from .schemas import Response

@@ -8,10 +8,10 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from .database import Database, DatabaseError
-from .locks import Exclusive
-from .logs import get_logger
-from .metrics import LoopMetrics
+from ..logs import get_logger
+from ..metrics import LoopMetrics
+from ..storage.database import Database, DatabaseError
+from ..storage.locks import Exclusive
 
 log = get_logger(__name__)
 

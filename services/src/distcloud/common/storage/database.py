@@ -25,8 +25,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemy
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from ..logs import MASK
 from .locks import Exclusive, FileLock, PostgresLock, lock_key
-from .logs import MASK
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from .config import ConfigError, Settings, load
+from ..config import ConfigError, Settings, load
 
 TIMEOUT = 30.0
 

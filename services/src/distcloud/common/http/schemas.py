@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from .times import parse_timestamp
-from .validators import plain_text
+from ..times import parse_timestamp
+from ..validators import plain_text
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 MAX_NUMBER = 1_000_000_000

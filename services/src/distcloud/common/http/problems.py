@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from .config import dotted, expectation
+from ..config import dotted, expectation
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -13,8 +13,8 @@ from pydantic import Field
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from .database import Database
-from .logs import MASK
+from ..logs import MASK
+from ..storage.database import Database
 from .problems import FieldError, Problem
 from .schemas import Response
 

@@ -1,4 +1,4 @@
-"""The body of every engine's `migrations/env.py`, which is `from distcloud.common.migrations import run; run()`.
+"""The body of every engine's `migrations/env.py`, which is `from distcloud.common.storage.migrations import run; run()`.
 
 Alembic runs it from `Database.migrate`, on a connection that holds the migration lock.
 """

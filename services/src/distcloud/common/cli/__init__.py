@@ -1,0 +1,1 @@
+"""The command line that every engine has, and its client of the API."""

@@ -1,0 +1,1 @@
+"""The control loop, keyed tasks, circuit breakers and child processes."""

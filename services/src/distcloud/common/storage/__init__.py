@@ -1,0 +1,1 @@
+"""Database, locks and migrations of an engine."""
