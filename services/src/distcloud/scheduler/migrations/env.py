@@ -1,5 +1,5 @@
 """Entry point of Alembic: runs the migrations of the scheduler."""
 
-from ...common.storage.migrations import run
+from distcloud.common.storage.migrations import run
 
 run()
