@@ -337,3 +337,48 @@ def test_render_writes_only_changes(tmp_path: Path) -> None:
     old.write_text('{"site": {}}', "utf-8")
     refused = runner.invoke(cli.app, ["show", str(old)])
     assert refused.exit_code == 2 and "make status" in refused.output
+
+
+SECTION = {
+    "title": "Shoal",
+    "problems": [{"name": "cache cache-a", "detail": "silent for 300 s"}],
+    "tables": [
+        {"title": "Caches", "columns": ["cache", "load", "verified"], "rows": [["<b>cache-a</b>", 0.5, True], ["cache-b", None, False]]}
+    ],
+    "links": [{"text": "API", "url": "/docs"}, {"text": "bad", "url": "javascript:alert(1)"}],
+}
+
+
+def engine_answer(section: Any = SECTION, **change: Any) -> dict[str, Any]:
+    return answer("report", section) | {"engine": "shoal", "url": "https://services:8444", "host": "services"} | change
+
+
+def test_any_engine_has_a_section() -> None:
+    made = summary.build(raw() | {"engines": [engine_answer()]})
+    assert {"kind": "shoal", "name": "shoal: cache cache-a", "what": "silent for 300 s"} in made["problems"]
+    (section,) = made["engines"]
+    assert (section["engine"], section["title"]) == ("shoal", "Shoal")
+    assert section["links"][0] == {"text": "API", "url": "https://services:8444/docs"}
+    html = page.render(made)
+    assert "<h2>Shoal</h2>" in html and "&lt;b&gt;cache-a" in html and '<a href="https://services:8444/docs">API</a>' in html
+    assert 'href="javascript' not in html
+    out = io.StringIO()
+    tables.show(made, Console(file=out, width=200))
+    assert "Shoal: Caches" in out.getvalue() and "cache-b" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rc": 1, "stderr": "distcloud: connection refused"}, "connection refused"),
+        ({"rc": None, "msg": "host is down"}, "host is down"),
+        ({"stdout": "<html>"}, "not JSON"),
+        ({"stdout": "[]"}, "unexpected output"),
+        ({"stdout": json.dumps(SECTION | {"tables": [{"title": "T", "columns": ["a"], "rows": [["x", "y"]]}]})}, "one per column"),
+    ],
+)
+def test_engine_without_a_valid_report_is_a_problem(change: dict[str, Any], words: str) -> None:
+    made = summary.build(raw() | {"engines": [engine_answer(**change)]})
+    assert made["engines"] == []
+    (problem,) = [problem for problem in made["problems"] if problem["kind"] == "shoal"]
+    assert words in problem["what"]

@@ -11,3 +11,10 @@ def size(amount: int) -> str:
 def count(amount: int | None) -> str:
     """Format a number; None (unknown) as "?"."""
     return "?" if amount is None else str(amount)
+
+
+def cell(value: object) -> str:
+    """Format a cell of an engine's table."""
+    if value is None:
+        return ""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

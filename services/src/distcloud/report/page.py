@@ -8,14 +8,14 @@ from typing import Any
 
 from ..common.http.pages import page_environment
 from ..common.times import duration
-from .formatting import count, size
+from .formatting import cell, count, size
 
 
 def render(summary: Mapping[str, Any]) -> str:
     """Return the page as HTML text."""
     environment = page_environment(__package__)
     unreachable = {problem["kind"] for problem in summary["problems"]}
-    environment.filters |= {"clock": _clock, "count": count, "duration": duration, "size": size}
+    environment.filters |= {"cell": cell, "clock": _clock, "count": count, "duration": duration, "size": size}
     return environment.get_template("page.html.j2").render(**summary, unreachable=unreachable)
 
 

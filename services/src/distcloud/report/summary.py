@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
+from urllib.parse import urljoin
 
 import jsonschema
 from pydantic import BaseModel, ValidationError
 
+from ..common.http.report import Report
 from ..common.times import parse_timestamp
 from ..scheduler.api.schemas import StatusResponse, TotalsResponse, VmListResponse, VmResponse
 
@@ -30,6 +32,7 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "vms": VmListResponse,
     "gone": VmListResponse,
     "totals": TotalsResponse,
+    "report": Report,
 }
 _TIMEOUT_EXIT_CODE = 124  # the exit code of timeout(1)
 _LATEST = 253_402_300_799  # the last second of the year 9999, the maximum of datetime
@@ -56,9 +59,10 @@ def check(summary: Json) -> None:
 def build(raw: Json) -> dict[str, Any]:
     """Build the summary of collected facts.
 
-    `raw` has: site, made_at, regions [{name, auth_url, error, images}], answers [{name, host, rc, stdout, stderr, msg}] of the commands
-    named in COMMANDS, pool {collector, schedd, domain}, addresses [{name, url, what}]. A failed command is listed as a
-    problem of the site. The results of several submit nodes for the same command are merged.
+    `raw` has: site, made_at, regions [{name, auth_url, error, images}], answers [{name, host, rc, stdout, stderr, msg}] of the
+    commands named in COMMANDS, engines [the same with engine, url] of `distcloud ENGINE report` and of the certificates on their
+    hosts, pool {collector, schedd, domain}, addresses [{name, url, what}]. A failed command is listed as a problem of the site.
+    The results of several submit nodes for the same command are merged.
     """
     answers = _results(raw.get("answers") or ())
     facts = {name: answer.facts for name, answer in answers.items()}
@@ -66,16 +70,21 @@ def build(raw: Json) -> dict[str, Any]:
     vms = {vm.id: _vm(vm) for page in pages for vm in page.vms}
     status: StatusResponse | None = facts.get("status")
     ever = _vms_ever(facts.get("totals"))
+    engines = raw.get("engines") or ()
+    reports = [(answer["engine"], answer.get("url") or "", _CommandResult.of(answer)) for answer in engines if answer["name"] == "report"]
     regions = [_region(region, status, ever) for region in raw.get("regions") or ()]
     summary = {
         "site": {"name": raw["site"], "made_at": raw["made_at"]},
-        "problems": _problems(regions, answers, status, _certificates(raw.get("answers") or ())),
+        "problems": _problems(
+            regions, answers, status, [*_engine_problems(reports), *_certificates([*(raw.get("answers") or ()), *engines])]
+        ),
         "regions": regions,
         "images": [image for region in raw.get("regions") or () for image in _images(region)],
         "pool": _pool(raw.get("pool") or {}, facts),
         "jobs": sorted((_job(ad) for ad in facts.get("jobs") or ()), key=lambda job: _cluster_order(job["id"])),
         "vms": sorted(vms.values(), key=lambda vm: (vm["requested_at"], vm["id"])),
         "vms_ever": None if ever is None else sum(ever.values()),
+        "engines": [_engine(name, url, result.facts) for name, url, result in reports if result.facts],
         "addresses": [dict(address) for address in raw.get("addresses") or ()],
     }
     check(summary)
@@ -151,18 +160,33 @@ def _certificates(given: Iterable[Json]) -> Iterable[tuple[str, str, str]]:
             yield "certificate", f"{certificate['host']}: {certificate['path']}", what
 
 
+def _engine(name: str, url: str, report: Report) -> dict[str, Any]:
+    """The section of an engine; its links are relative to the address of its API."""
+    section = report.model_dump(mode="json", exclude={"problems"})
+    section["links"] = [{"text": link.text, "url": urljoin(url, link.url)} for link in report.links]
+    return {"engine": name, **section}
+
+
+def _engine_problems(reports: Iterable[tuple[str, str, _CommandResult]]) -> Iterable[tuple[str, str, str]]:
+    for name, _, result in reports:
+        if result.error:
+            yield name, name, result.error
+        for problem in result.facts.problems if result.facts else ():
+            yield name, f"{name}: {problem.name}", problem.detail
+
+
 def _problems(
     regions: Iterable[Json],
     answers: Mapping[str, _CommandResult],
     status: StatusResponse | None,
-    certificates: Iterable[tuple[str, str, str]],
+    others: Iterable[tuple[str, str, str]],
 ) -> list[dict[str, str]]:
     """Everything that needs attention, without duplicates."""
     found = [("region", region["name"], region["error"]) for region in regions if region["error"]]
     found += [(kind, kind, answers[name].error) for kind, names in COMMANDS.items() for name in names if name in answers]
     if status is not None and not status.healthy:
         found.append(("scheduler", "scheduler", status.problem or "unhealthy"))
-    found += certificates
+    found += others
     queue = answers["queue"].facts if "queue" in answers else None
     if held := _in_state(queue, 5):
         found.append(("jobs", "jobs", f"{held} held: run condor_q -hold -allusers on the submit node to see why"))

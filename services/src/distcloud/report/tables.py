@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..common.text import printable
 from ..common.times import duration
-from .formatting import count, size
+from .formatting import cell, count, size
 
 _GOOD, _BAD, _QUIET = "green", "bold red", "dim"
 _NO_WRAP = ("job", "worker", "waited", "lived", "state", "size")
@@ -25,7 +25,7 @@ def show(summary: Mapping[str, Any], console: Console, *, limit: int | None = No
     console.print(Text(f"Site {printable(summary['site']['name'])}", "bold"))
     for problem in summary["problems"]:
         console.print(Text(f"! {printable(problem['name'])}: {printable(problem['what'])}", _BAD))
-    for table in (_regions(summary), _images(summary), _jobs(summary, limit), _vms(summary, limit)):
+    for table in (_regions(summary), _images(summary), _jobs(summary, limit), _vms(summary, limit), *_engines(summary, limit)):
         console.print(table)
         console.print()
     for address in summary["addresses"]:
@@ -107,3 +107,10 @@ def _vms(summary: Mapping[str, Any], limit: int | None) -> Table:
         for vm in [*gone, *(vm for vm in summary["vms"] if vm["state"] != "gone")]
     ]
     return _table(title, ("worker", "region", "flavor", "state", "lived", "reason"), rows)
+
+
+def _engines(summary: Mapping[str, Any], limit: int | None) -> Iterator[Table]:
+    for engine in summary["engines"]:
+        for found in engine["tables"]:
+            title, rows = _latest(f"{engine['title']}: {found['title']}", found["rows"], limit)
+            yield _table(title, found["columns"], [[cell(value) for value in row] for row in rows])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from rich.console import Console
 
 from ..terminal import print_line, print_rows
@@ -26,6 +26,12 @@ class ReportTable(Response):
     title: str
     columns: list[str]
     rows: list[list[Cell]]
+
+    @model_validator(mode="after")
+    def _one_cell_per_column(self) -> ReportTable:
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError(f"table {self.title}: every row needs {len(self.columns)} cells, one per column")
+        return self
 
 
 class ReportLink(Response):
