@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,15 @@ def test_own_packages_are_imported_relatively() -> None:
     found = [place for place in absolute(SERVICES, ("distcloud",)) if BY_PATH not in place]
     found += absolute(PLUGINS, ("ansible_collections.hep.distcloud",))
     assert not found, "write these relatively: " + ", ".join(found)
+
+
+def test_type_names_are_unique() -> None:
+    places: dict[str, list[str]] = {}
+    for path in SERVICES.rglob("*.py"):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(SERVICES)))
+    assert not {name: found for name, found in places.items() if len(found) > 1}
 
 
 def test_graph_sees_the_tree() -> None:
