@@ -139,7 +139,7 @@ def naive() -> int:
 async def slowest_answer(threaded: bool) -> float:
     """Worst latency of GET /healthz in seconds, while the first plan for 200 workers is computed in a thread or in the event loop."""
 
-    async def report(_: Caller) -> Report:
+    async def report(_caller: Caller) -> Report:
         return Report(title="Bench", problems=[], tables=[], links=[])
 
     app = create_app("Bench", ServiceSettings(listen=ListenSettings(port=1)), stuck=lambda: "", dependencies=list, report=report)

@@ -37,7 +37,11 @@ def test_migrated_schema_matches_the_tables(database_url: str) -> None:
         database = Database(database_url, "scheduler")
         await database.migrate(PACKAGE)
         async with database._engine.connect() as connection:
-            found = await connection.run_sync(lambda sync: compare_metadata(MigrationContext.configure(sync), Base.metadata))
+            found = await connection.run_sync(
+                lambda sync: compare_metadata(
+                    MigrationContext.configure(sync, opts={"version_table": "alembic_version_scheduler"}), Base.metadata
+                )
+            )
         await database.close()
         return list(found)
 
