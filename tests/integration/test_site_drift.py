@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playbook_changes import Playbook
 from running_lab import ROOT, Lab
 
@@ -23,6 +24,7 @@ REPAIRED = [
 ]
 
 
+@pytest.mark.fault
 def test_check_predicts_drift_repair_of_the_site(lab: Lab) -> None:
     """In every role and every region; the next test checks that a further run changes nothing."""
     lab.run(

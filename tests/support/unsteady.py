@@ -40,9 +40,13 @@ class Unsteady:
         may_repeat = not any(item.get_closest_marker(name) for name in ONCE)
         reports = _attempt(item, nextitem, may_repeat)
         if may_repeat and len(reports) == 3 and reports[1].failed and reports[2].passed:
-            first, reports = reports[1], _attempt(item, nextitem, False)
-            if all(report.passed for report in reports):
-                self.found.append({"name": item.nodeid, "failure": first.longreprtext[-4000:]})
+            repeated = _attempt(item, nextitem, False)
+            if all(report.passed for report in repeated):
+                self.found.append({"name": item.nodeid, "failure": reports[1].longreprtext[-4000:]})
+                reports = repeated
+            else:
+                # The first failure is the one to look at: the second may only be a consequence of it.
+                reports = [*reports[:2], repeated[-1]]
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
