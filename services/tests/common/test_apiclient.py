@@ -39,7 +39,7 @@ def test_each_engine_has_its_own_settings(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_missing_address_names_variable_and_file(tmp_path: Path) -> None:
-    expected = "address of demo not configured; set DISTCLOUD_DEMO_URL (or url in .*none) and DISTCLOUD_DEMO_TOKEN_FILE"
+    expected = "the API of demo is not configured; set DISTCLOUD_DEMO_URL (or url in .*none) and DISTCLOUD_DEMO_TOKEN_FILE"
     with pytest.raises(ConfigError, match=expected.replace("(", r"\(").replace(")", r"\)")):
         client_settings("demo", (tmp_path / "none",))
 

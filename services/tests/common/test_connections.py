@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
@@ -171,6 +172,49 @@ def test_oversized_head_is_refused(loop: Loop, head: bytes) -> None:
         writer.close()
 
     run(loop, script)
+
+
+def test_head_is_counted_without_the_body_before_it(loop: Loop) -> None:
+    app = FastAPI()
+
+    @app.post("/")
+    async def size(request: Request) -> int:
+        return len(await request.body())
+
+    async def script(address: tuple[str, int]) -> None:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000 + b"POST / HTTP/1.1\r\nHo")
+        assert (await asyncio.wait_for(reader.readuntil(b"200000"), 60)).startswith(b"HTTP/1.1 200")
+        writer.write(b"st: x\r\nContent-Length: 1\r\n\r\nx")
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n1"), 60)).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+    run(loop, script, app)
+
+
+def test_trailers_end_the_connection(loop: Loop) -> None:
+    async def script(address: tuple[str, int]) -> None:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n")
+        ended = asyncio.create_task(read_to_end(reader))
+        sent = 0
+        while not ended.done() and sent < 20_000_000:
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                writer.write(b"a1: b\r\n" * 1000)
+                await writer.drain()
+            sent += 7000
+            await asyncio.sleep(0)
+        assert ended.done() and sent < 20_000_000
+        writer.close()
+
+    run(loop, script)
+
+
+def test_this_machine_has_connections_of_its_own() -> None:
+    admissions = Admissions(2, 2, loopback_reserve=1)
+    assert admissions.admit("192.0.2.1") and admissions.admit("192.0.2.2")
+    assert admissions.admit("192.0.2.3") is None
+    assert admissions.admit("127.0.0.1") and admissions.admit("127.0.0.1") is None
 
 
 def test_pipelined_requests_are_answered_in_order_up_to_a_limit(loop: Loop) -> None:

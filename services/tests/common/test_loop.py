@@ -16,7 +16,7 @@ class Foreseen(Exception):
     pass
 
 
-async def nothing() -> None:
+async def nothing(_lost: bool = False) -> None:
     return None
 
 
@@ -40,7 +40,7 @@ def test_second_engine_waits_for_the_first(database_url: str) -> None:
         async def start() -> None:
             calls.append("start")
 
-        async def close() -> None:
+        async def close(_lost: bool) -> None:
             calls.append("close")
 
         first, second = (make(database, start=start, close=close) for database in databases)
@@ -100,7 +100,7 @@ def test_lost_lock_ends_the_loop(postgres_url: str) -> None:
     async def main() -> None:
         database, closed = Database(postgres_url, "demo"), asyncio.Event()
 
-        async def close() -> None:
+        async def close(_lost: bool) -> None:
             closed.set()
 
         loop = make(database, close=close)

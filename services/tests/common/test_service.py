@@ -38,7 +38,7 @@ class DemoSettings(EngineSettings):
 
 
 def build(settings, runtime):
-    async def nothing():
+    async def nothing(_lost=False):
         pass
 
     async def cycle():

@@ -63,6 +63,32 @@ def test_failed_operation_backs_off(raises: bool) -> None:
         assert fixture.tasks.start("a", "delete", result())
         await fixture.tasks.wait_idle()
         assert fixture.done == 2
+        # A success clears the back-off: the next failure has the first delay again.
+        assert fixture.tasks.start("a", "delete", result("cloud unreachable"))
+        await fixture.tasks.wait_idle()
+        fixture.now += 5.1
+        assert fixture.tasks.start("a", "delete", result())
+        await fixture.tasks.wait_idle()
+
+    asyncio.run(main())
+
+
+def test_close_at_once_cancels_running_tasks() -> None:
+    async def main() -> None:
+        fixture = Fixture()
+        ended: list[str] = []
+
+        async def slow() -> str:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("cancelled")
+            return ""
+
+        assert fixture.tasks.start("a", "delete", slow())
+        await asyncio.sleep(0)
+        await asyncio.wait_for(fixture.tasks.close(at_once=True), 5)
+        assert ended == ["cancelled"]
 
     asyncio.run(main())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -119,3 +120,37 @@ def test_deeply_nested_answers_are_refused() -> None:
     for status in (200, 400):
         with pytest.raises(CloudError):
             ask(lambda _, status=status: httpx2.Response(status, content=b"[" * 200_000), images)  # type: ignore[misc]
+
+
+def test_listing_is_limited_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_LISTING_BYTES", 1000)
+    page = {"images": [{"id": "x" * 400}], "next": "/more"}
+    with pytest.raises(CloudError, match="more than 0 MiB of images"):
+        ask(lambda _: httpx2.Response(200, json=page), images)
+
+
+@pytest.mark.parametrize("status", [301, 302, 304])
+def test_redirect_is_not_a_success(status: int) -> None:
+    with pytest.raises(CloudError, match=f"unexpected status {status}"):
+        ask(lambda _: httpx2.Response(status, headers={"Location": "http://elsewhere"}), images)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://\ud800", "http://x\x00y", "nonsense", "http://" + "x" * 1_000_000])
+def test_malformed_endpoint_is_an_error_of_the_cloud(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CATALOG[0], "endpoints", [{"interface": "public", "region_id": "r1", "url": url}])
+
+    async def main() -> None:
+        token = {"expires_at": "2099-01-01T00:00:00Z", "project": {"id": "p1"}, "catalog": CATALOG}
+        login = httpx2.Response(201, content=json.dumps({"token": token}).encode(), headers={"X-Subject-Token": "t"})
+        keystone = httpx2.MockTransport(lambda _: login)
+        client = OpenStackClient(CREDENTIAL, seconds=2, http=httpx2.AsyncClient(mounts={"all://keystone": keystone}))
+        try:
+            with pytest.raises(CloudError) as caught:
+                await client.call("GET", "image", "images")
+        finally:
+            await client.close()
+        message = str(caught.value)
+        assert caught.value.no_effect and len(message) <= 1000 and message.isprintable()
+        message.encode()
+
+    asyncio.run(main())

@@ -16,6 +16,7 @@ from .keystone import Keystone, Login
 PAGE = 1000  # entries asked for at once; a service may give fewer
 _PAGES_AT_MOST = 200
 _ENTRIES_AT_MOST = 200_000
+_LISTING_BYTES = 64 * 2**20  # of all pages together: some 13,000 servers
 _TEXT = 255
 
 
@@ -57,26 +58,20 @@ class OpenStackClient:
     ) -> Any:
         """The JSON answer ({} without one). `read_only`: the call changes nothing, as every GET; its errors are `no_effect`."""
         harmless = read_only or method == "GET"
-        login = await self._keystone.login()
-        answer = await self._send(login, method, service, path, body, params, harmless)
-        if answer.status == 401:  # the token may have been revoked before its time
-            login = await self._keystone.login(refused=login)
-            answer = await self._send(login, method, service, path, body, params, harmless)
-        if answer.status >= 400:
-            raise self._refusal(answer, service, f"{method} {service} {path}", harmless)
-        if not answer.content:
-            return {}
-        try:
-            return answer.json()
-        except ValueError as error:
-            raise self.error(ErrorKind.UNREACHABLE, f"{method} {service} {path}: the response is not JSON", no_effect=harmless) from error
+        answer = await self._answer(method, service, path, body, params, harmless)
+        return self._json(answer, f"{method} {service} {path}", harmless)
 
     async def pages(self, service: str, path: str, key: str, params: Mapping[str, str]) -> list[dict[str, Any]]:
         """All entries of a listing, whose pages have them under `key`."""
         found: list[dict[str, Any]] = []
         marker: dict[str, str] = {}
+        size = 0
         for _ in range(_PAGES_AT_MOST):
-            answer = mapping(await self.call("GET", service, path, params={"limit": str(PAGE), **params, **marker}))
+            received = await self._answer("GET", service, path, None, {"limit": str(PAGE), **params, **marker}, True)
+            size += len(received.content)
+            if size > _LISTING_BYTES:
+                raise self.error(ErrorKind.UNREACHABLE, f"returns more than {_LISTING_BYTES >> 20} MiB of {key}", no_effect=True)
+            answer = mapping(self._json(received, f"GET {service} {path}", True))
             page = answer.get(key)
             if not isinstance(page, list) or not all(isinstance(entry, dict) for entry in page):
                 raise self.error(ErrorKind.UNREACHABLE, f"answered {path} without a list of {key}", no_effect=True)
@@ -97,6 +92,27 @@ class OpenStackClient:
     def error(self, kind: ErrorKind, message: str, *, no_effect: bool) -> CloudError:
         """An error of this cloud, for callers that reject an answer."""
         return CloudError(kind, self._credential.label, message, no_effect=no_effect)
+
+    async def _answer(
+        self, method: str, service: str, path: str, body: Mapping[str, Any] | None, params: Mapping[str, str] | None, harmless: bool
+    ) -> Answer:
+        """A successful answer."""
+        login = await self._keystone.login()
+        answer = await self._send(login, method, service, path, body, params, harmless)
+        if answer.status == 401:  # the token may have been revoked before its time
+            login = await self._keystone.login(refused=login)
+            answer = await self._send(login, method, service, path, body, params, harmless)
+        if not answer.succeeded:
+            raise self._refusal(answer, service, f"{method} {service} {path}", harmless)
+        return answer
+
+    def _json(self, answer: Answer, what: str, harmless: bool) -> Any:
+        if not answer.content:
+            return {}
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise self.error(ErrorKind.UNREACHABLE, f"{what}: the response is not JSON", no_effect=harmless) from error
 
     async def _send(
         self,
@@ -135,6 +151,8 @@ class OpenStackClient:
         if status == 406 and service in self._microversions:
             text = f"its {service} API is too old: version {self._microversions[service]} is needed"
             return self.error(ErrorKind.REJECTED, text, no_effect=True)
+        if status < 400:  # a redirect of a proxy, say: whoever answered is not the service
+            return self.error(ErrorKind.UNREACHABLE, f"{what}: unexpected status {status}", no_effect=harmless)
         if status == 429 or status >= 500:
             return self.error(ErrorKind.UNREACHABLE, f"{what}: answered {status} ({message})", no_effect=harmless or status == 429)
         return self.error(ErrorKind.REJECTED, f"{what}: refused with {status} ({message})", no_effect=True)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from ..common.text import printable
+
+_TEXT = 1000  # characters of a message, which may quote the cloud
+
 
 class ErrorKind(StrEnum):
     AUTH = "auth"  # the credential is refused
@@ -20,7 +24,7 @@ class CloudError(Exception):
     """
 
     def __init__(self, kind: ErrorKind, cloud: str, message: str, *, no_effect: bool) -> None:
-        super().__init__(f"cloud {cloud}: {message}")
+        super().__init__(printable(f"cloud {cloud}: {message}", _TEXT))
         self.kind = kind
         self.cloud = cloud
         self.no_effect = no_effect

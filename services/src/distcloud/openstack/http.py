@@ -18,11 +18,16 @@ import httpx2
 from .credential import Credential
 from .errors import CloudError, ErrorKind
 
-ANSWER_BYTES = 64 * 2**20  # of one decoded answer; a page of 1000 servers has about 5 MiB
+# Of one decoded answer; a page of 1000 servers has about 5 MiB. Parsing blocks the event loop, a hostile answer for half a second.
+ANSWER_BYTES = 8 * 2**20
 
 
 class AnswerTooLarge(Exception):
     """An answer is larger than any valid one."""
+
+
+class InvalidRequest(Exception):
+    """The request cannot be sent, because of its URL or a header; both may come from the cloud's own catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,10 @@ class Answer:
             return json.loads(self.content)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
+
+    @property
+    def succeeded(self) -> bool:
+        return 200 <= self.status < 300
 
     @property
     def text(self) -> str:
@@ -71,18 +80,23 @@ def check_open(credential: Credential, client: httpx2.AsyncClient) -> None:
 async def fetch(client: httpx2.AsyncClient, method: str, url: str, *, seconds: float, **options: Any) -> Answer:
     """Send a request and receive its answer, at most ANSWER_BYTES decoded, within `seconds`.
 
-    Raises TimeoutError, httpx2.HTTPError, httpx2.InvalidURL and AnswerTooLarge: see `describe` and `never_sent`.
+    Raises only the exceptions in FAILURES: see `describe` and `never_sent`.
     """
-    async with asyncio.timeout(seconds), client.stream(method, url, **options) as response:
-        content = bytearray()
-        async for chunk in response.aiter_bytes():
-            content += chunk
-            if len(content) > ANSWER_BYTES:
-                raise AnswerTooLarge
-        return Answer(response.status_code, response.headers, bytes(content))
+    try:
+        async with asyncio.timeout(seconds), client.stream(method, url, **options) as response:
+            content = bytearray()
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > ANSWER_BYTES:
+                    raise AnswerTooLarge
+            return Answer(response.status_code, response.headers, bytes(content))
+    except FAILURES:
+        raise
+    except Exception as error:
+        raise InvalidRequest(f"{type(error).__name__}: {error}") from error
 
 
-FAILURES = (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, AnswerTooLarge)
+FAILURES = (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, AnswerTooLarge, InvalidRequest)
 
 
 def describe(error: BaseException, seconds: float) -> str:
@@ -91,6 +105,8 @@ def describe(error: BaseException, seconds: float) -> str:
         return f"no answer within {seconds:g} s"
     if isinstance(error, AnswerTooLarge):
         return f"the answer is larger than {ANSWER_BYTES >> 20} MiB"
+    if isinstance(error, InvalidRequest):
+        return f"cannot be called ({error})"
     text = str(error) or type(error).__name__
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return f"its certificate is not trusted ({text[:160]}); give the CA that signed it as ca_certificate"
@@ -100,5 +116,6 @@ def describe(error: BaseException, seconds: float) -> str:
 def never_sent(error: BaseException) -> bool:
     """Whether the request certainly never left: then it had no effect."""
     return isinstance(
-        error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.InvalidURL | httpx2.UnsupportedProtocol
+        error,
+        httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.InvalidURL | httpx2.UnsupportedProtocol | InvalidRequest,
     )

@@ -69,8 +69,8 @@ class Keystone:
             raise self._error(ErrorKind.AUTH, f"Keystone at {url} refuses the credential; check it, or whether it has expired")
         if answer.status == 404:
             raise self._error(ErrorKind.AUTH, f"no Keystone v3 at {url}; check auth.auth_url")
-        if answer.status >= 400:
-            kind = ErrorKind.UNREACHABLE if answer.status >= 500 or answer.status == 429 else ErrorKind.REJECTED
+        if not answer.succeeded:
+            kind = ErrorKind.UNREACHABLE if answer.status >= 500 or answer.status < 400 or answer.status == 429 else ErrorKind.REJECTED
             raise self._error(kind, f"Keystone at {url} answered {answer.status}")
         try:
             token = answer.json()["token"]

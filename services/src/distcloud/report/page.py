@@ -14,7 +14,8 @@ from .formatting import cell, count, size
 def render(summary: Mapping[str, Any]) -> str:
     """Return the page as HTML text."""
     environment = page_environment(__package__)
-    unreachable = {problem["kind"] for problem in summary["problems"]}
+    # A source that did not answer has a problem of its own name; others are about a part of it.
+    unreachable = {problem["kind"] for problem in summary["problems"] if problem["name"] == problem["kind"]}
     environment.filters |= {"cell": cell, "clock": _clock, "count": count, "duration": duration, "size": size}
     return environment.get_template("page.html.j2").render(**summary, unreachable=unreachable)
 

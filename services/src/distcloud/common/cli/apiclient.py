@@ -50,7 +50,7 @@ def client_settings(engine: str, paths: Sequence[Path] | None = None) -> ClientS
         given = {**load(readable, ClientSettings).model_dump(mode="json", exclude_none=True), **given}
     missing = [f"{names[key]} (or {key} in {paths[0]})" for key in ("url", "token_file") if key not in given]
     if missing:
-        raise ConfigError(f"address of {engine} not configured; set {' and '.join(missing)}")
+        raise ConfigError(f"the API of {engine} is not configured; set {' and '.join(missing)}")
     return ClientSettings.model_validate(given)
 
 

@@ -13,6 +13,7 @@ import typer
 from pydantic import BaseModel
 
 from ..config import ConfigError, EngineSettings, config_path, load
+from ..text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,5 +119,6 @@ def report_errors() -> Iterator[None]:
     try:
         yield
     except tuple(codes) as error:
-        typer.echo(f"distcloud: {error}", err=True)
+        # A service's message may quote what others wrote, which a terminal would obey.
+        typer.echo("distcloud: " + "\n".join(printable(line) for line in str(error).splitlines()), err=True)
         raise typer.Exit(codes[type(error)]) from error

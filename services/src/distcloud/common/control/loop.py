@@ -17,6 +17,7 @@ log = get_logger(__name__)
 
 _CYCLES_UNTIL_STUCK = 12
 _MIN_SECONDS_UNTIL_STUCK = 60.0
+_STOP_SECONDS = 10.0  # of the 30 that systemd gives a service to stop
 
 
 class LockLost(Exception):
@@ -55,7 +56,8 @@ class LoopStatus:
 class ControlLoop:
     """Runs `cycle` again and again while this process holds the engine's lock.
 
-    `start` is called when the lock is acquired, `close` before it is released. Errors in `expected` (and DatabaseError) are
+    `start` is called when the lock is acquired, `close` before it is released; its argument is true when the lock is lost, so that
+    another process may lead already and everything must end at once. Errors in `expected` (and DatabaseError) are
     normal failures of the outside world; any other is logged with a traceback. Both fail only the current cycle.
     """
 
@@ -65,7 +67,7 @@ class ControlLoop:
         cycle: Callable[[], Awaitable[None]],
         *,
         start: Callable[[], Awaitable[None]],
-        close: Callable[[], Awaitable[None]],
+        close: Callable[[bool], Awaitable[None]],
         seconds: float,
         expected: tuple[type[Exception], ...] = (),
         metrics: LoopMetrics | None = None,
@@ -102,10 +104,14 @@ class ControlLoop:
                     continue
                 self.status.waits_for = ""
                 await self._start()
+                lost = False
                 try:
                     await self._lead(lock, stop)
+                except LockLost:
+                    lost = True
+                    raise
                 finally:
-                    await self._close()
+                    await self._close(lost)
 
     async def _lead(self, lock: Exclusive, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -113,7 +119,7 @@ class ControlLoop:
                 raise LockLost("lost the engine's lock on the database (its connection broke); restart the service to acquire it again")
             self._wake.clear()
             try:
-                await self.run_cycle()
+                await self._cycle_until(stop)
             except Exception as error:
                 expected = isinstance(error, self._expected)
                 self.status.failed(error, expected=expected)
@@ -121,6 +127,22 @@ class ControlLoop:
                 log.error("cycle_failed", error=str(error), exc_info=not expected)
             self.status.turned = self._monotonic()
             await wait_for_any(stop, self._wake, seconds=self._seconds * (0.95 + 0.1 * self._jitter()))
+
+    async def _cycle_until(self, stop: asyncio.Event) -> None:
+        """One cycle; when `stop` is set meanwhile it gets a moment to finish. Interrupting it is as safe as killing the process."""
+        cycle, stopping = asyncio.ensure_future(self.run_cycle()), asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({cycle, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not cycle.done():
+                await asyncio.wait({cycle}, timeout=_STOP_SECONDS)
+        finally:
+            stopping.cancel()
+            cycle.cancel()
+            await asyncio.wait({cycle})
+        if cycle.cancelled():
+            log.warning("cycle_interrupted", seconds=_STOP_SECONDS)
+        else:
+            cycle.result()
 
     async def run_cycle(self) -> None:
         """One cycle. Raises whatever it raises."""

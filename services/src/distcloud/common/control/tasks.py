@@ -12,7 +12,7 @@ log = get_logger(__name__)
 
 # A minute at most: the obstacle may be gone, and what the operation would release may cost money.
 _BACK_OFF = BreakerPolicy(threshold=1, min_delay=5.0, max_delay=60.0)
-_SHUTDOWN_SECONDS = 20.0
+_SHUTDOWN_SECONDS = 10.0  # of the 30 that systemd gives a service to stop
 
 
 class KeyedTasks:
@@ -57,7 +57,7 @@ class KeyedTasks:
             return
         failure = task.exception()
         if failure is not None:
-            log.error("task_failed", key=key, operation=operation, error=f"{type(failure).__name__}: {failure}")
+            log.error("task_failed", key=key, operation=operation, error=f"{type(failure).__name__}: {failure}", exc_info=failure)
         if failure is None and not task.result():
             self._back_off.pop((key, operation), None)
             self._on_done()
@@ -77,12 +77,12 @@ class KeyedTasks:
             await asyncio.wait(self._running.values())
             await asyncio.sleep(0)
 
-    async def close(self) -> None:
-        """Give running tasks a moment to finish, then cancel them."""
+    async def close(self, *, at_once: bool = False) -> None:
+        """Give running tasks a moment to finish, unless `at_once`, then cancel them."""
         running = set(self._running.values())
         if not running:
             return
-        _, pending = await asyncio.wait(running, timeout=_SHUTDOWN_SECONDS)
+        _, pending = await asyncio.wait(running, timeout=0 if at_once else _SHUTDOWN_SECONDS)
         for task in pending:
             task.cancel()
         if pending:

@@ -6,20 +6,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import HTMLResponse
 from starlette.responses import Response as HttpResponse
 
 from ... import __version__
 from ..config import ServiceSettings
 from ..logs import get_logger
 from ..metrics import ServiceMetrics
-from ..storage.database import DatabaseError
+from ..storage.database import DatabaseBusy, DatabaseError, DatabaseFull, DatabaseUnavailable
 from . import problems
 from .apipage import render
 from .auth import Authenticator, Caller
@@ -182,10 +183,11 @@ def model_response(model: BaseModel, status: int = 200) -> HttpResponse:
     return HttpResponse(model.model_dump_json(by_alias=True), status, media_type="application/json")
 
 
-async def _on_database_error(_: Request, error: Exception) -> JSONResponse:
-    log.error("database_failed", error=str(error))
-    detail = f"the database is unavailable, nothing was changed: {error}"
-    return problems.response(Problem(503, "database", detail, headers={"Retry-After": "10"}))
+async def _on_database_error(request: Request, error: Exception) -> HttpResponse:
+    log.error("database_failed", error=str(error), exc_info=error)
+    if isinstance(error, DatabaseBusy | DatabaseFull | DatabaseUnavailable):
+        return problems.response(Problem(503, "database", str(error), headers={"Retry-After": "10"}))
+    return problems.response(problems.internal(str(structlog.contextvars.get_contextvars().get("request_id", ""))))
 
 
 async def authenticated(request: Request, _: Annotated[Any, Depends(_bearer)]) -> Caller:

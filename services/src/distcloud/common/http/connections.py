@@ -17,8 +17,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-CONNECTIONS = 256
-CONNECTIONS_PER_CLIENT = CONNECTIONS // 2
+CONNECTIONS = 4096
+CONNECTIONS_PER_CLIENT = 128
+LOOPBACK_RESERVE = 32  # connections beyond the total for this machine itself: health checks, metrics, the command line
 HANDSHAKE_SECONDS = 10.0  # for the TLS handshake, counted from the accept
 HEADER_SECONDS = 15.0  # for the head of a request, counted from the accept or from the end of the response before it
 SEND_SECONDS = 60.0  # for a client to take what waits to be sent to it
@@ -41,17 +42,22 @@ def client_of(address: tuple[Any, ...] | str) -> str:
     return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
 
 
+_LOOPBACK = {client_of(("127.0.0.1",)), client_of(("::1",))}
+
+
 class Admissions:
     """Counts the connections that are open, those in their TLS handshake included."""
 
-    def __init__(self, total: int, per_client: int) -> None:
+    def __init__(self, total: int, per_client: int, loopback_reserve: int = 0) -> None:
         self._total = total
         self._per_client = per_client
+        self._reserve = loopback_reserve
         self._open: Counter[str] = Counter()
 
     def admit(self, client: str) -> Callable[[], None] | None:
         """A function to call once when the connection has ended, or None when the connection must be closed at once."""
-        if self._open.total() >= self._total or self._open[client] >= self._per_client:
+        total = self._total + (self._reserve if client in _LOOPBACK else 0)
+        if self._open.total() >= total or self._open[client] >= self._per_client:
             return None
         self._open[client] += 1
         pending = True
@@ -77,6 +83,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state)
         self._release = release
         self._in_head = True
+        self._unparsed = 0  # bytes received for a head whose end is not in sight
         self._head_bytes = 0
         self._refused = False
         self._deadline: asyncio.TimerHandle | None = None  # for the next head
@@ -108,19 +115,36 @@ class Connection(HttpToolsProtocol):
             return
         super().data_received(data)
         if self._in_head and not self.transport.is_closing():
-            self._head_bytes += len(data)
-            if self._head_bytes > HEADER_BYTES:
+            # One long line reaches no callback before its end. A chunk may also hold what came before this head.
+            self._unparsed += len(data)
+            if self._unparsed > HEADER_BYTES + len(data):
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
-        self._head_bytes = 0
+        self._unparsed = self._head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            # A trailer of a chunked body: nobody here reads it, and uvicorn would append it to the headers without a limit.
+            self.transport.abort()
+            raise ConnectionAbortedError
+        super().on_header(name, value)
+        self._count(len(name) + len(value) + 4)
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > HEADER_BYTES or len(self.headers) > HEADER_COUNT:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            raise ConnectionAbortedError  # ends the parser
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        if len(self.headers) > HEADER_COUNT:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if len(self.pipeline) >= PIPELINED_REQUESTS:
             self.transport.abort()
         if self._refused or self.transport.is_closing():
@@ -143,6 +167,9 @@ class Connection(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An upgrade is ignored, as HTTP allows; uvicorn would log two warnings for every request."""
 
     def send_400_response(self, msg: str) -> None:
         if not self._refused:

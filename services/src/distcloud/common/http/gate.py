@@ -20,6 +20,7 @@ from ..config import RequestLimits
 from ..logs import get_logger
 from ..metrics import ServiceMetrics
 from . import problems
+from .connections import client_of
 from .problems import Problem
 
 BODY_SECONDS = 30.0  # a client that takes longer to send its body is disconnected
@@ -135,7 +136,7 @@ class Gate:
 
     async def _admit(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
         """The body, when the request is within all bounds."""
-        client = (scope.get("client") or ("local", 0))[0]
+        client = client_of(scope.get("client") or ())
         wait = self._rate.wait(client, time.monotonic())
         if wait:
             seconds = str(int(wait) + 1)

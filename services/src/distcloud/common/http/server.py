@@ -14,10 +14,20 @@ from starlette.types import ASGIApp
 
 from ..config import ConfigError, ListenSettings
 from ..logs import get_logger
-from .connections import CONNECTIONS, CONNECTIONS_PER_CLIENT, HANDSHAKE_SECONDS, HEADER_SECONDS, Admissions, Connection, client_of
+from .connections import (
+    CONNECTIONS,
+    CONNECTIONS_PER_CLIENT,
+    HANDSHAKE_SECONDS,
+    HEADER_SECONDS,
+    LOOPBACK_RESERVE,
+    Admissions,
+    Connection,
+    client_of,
+)
 
 log = get_logger(__name__)
 
+_REFUSAL_LOG_SECONDS = 60.0
 _ACCEPT_PAUSE = 0.2  # seconds to wait when the process has no file descriptor left
 
 
@@ -33,6 +43,8 @@ class _Server(uvicorn.Server):
         self._admissions = admissions
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._refused = 0
+        self._refusals_logged_at = float("-inf")
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -63,6 +75,10 @@ class _Server(uvicorn.Server):
             release = self._admissions.admit(client_of(address))
             if release is None:
                 connection.close()
+                self._refused += 1
+                if loop.time() >= self._refusals_logged_at + _REFUSAL_LOG_SECONDS:
+                    log.warning("connections_refused", client=client_of(address), count=self._refused, open=len(self._admissions))
+                    self._refused, self._refusals_logged_at = 0, loop.time()
                 continue
             task = loop.create_task(self._open(connection, release))
             self._handshakes.add(task)
@@ -162,7 +178,7 @@ async def serve(app: ASGIApp, listen: ListenSettings, stop: asyncio.Event, *, so
     )
     config.load()
     config.ssl = context
-    server = _Server(config, Admissions(CONNECTIONS, CONNECTIONS_PER_CLIENT))
+    server = _Server(config, Admissions(CONNECTIONS, CONNECTIONS_PER_CLIENT, LOOPBACK_RESERVE))
     running = asyncio.ensure_future(server.serve(sockets=[sock]))
     waiting = asyncio.ensure_future(stop.wait())
     host, port = sock.getsockname()[:2]

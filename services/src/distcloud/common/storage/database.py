@@ -31,7 +31,16 @@ from .locks import Exclusive, FileLock, PostgresLock, lock_key
 T = TypeVar("T")
 
 _BUSY_SECONDS = 30.0
-_BUSY_CODES = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
+# Nothing waits for a server that hangs, or for a network that drops packets: seconds, and milliseconds for the last two.
+_POSTGRES = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "options": f"-c statement_timeout={_BUSY_SECONDS * 1000:.0f} -c lock_timeout={_BUSY_SECONDS * 1000:.0f}",
+}
+_BUSY_CODES = {"40001", "40P01", "55P03", "57014"}  # serialization failure, deadlock, lock not available, statement timeout
 _FULL_CODES = {"53100", "53200"}
 _ATTEMPTS = 5
 
@@ -82,7 +91,7 @@ class Database:
 
     def _make_engine(self, busy_seconds: float) -> AsyncEngine:
         if not self.is_sqlite:
-            return create_async_engine(self._url, pool_size=5, max_overflow=5, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+            return create_async_engine(self._url, pool_size=5, max_overflow=5, pool_pre_ping=True, connect_args=_POSTGRES)
         engine = create_async_engine(self._url, pool_size=5, max_overflow=5, connect_args={"timeout": busy_seconds})
 
         @event.listens_for(engine.sync_engine, "connect")
@@ -143,6 +152,7 @@ class Database:
 
         def upgrade(connection: Connection) -> None:
             if not self.is_sqlite:
+                connection.execute(text("SET LOCAL statement_timeout = 0"))  # a migration may take as long as it needs
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock_key(f"{self._owner}/migrations")})
             config = Config()
             config.set_main_option("script_location", str(location).replace("%", "%%"))
@@ -207,6 +217,8 @@ class Database:
             return DatabaseBusy(f"{where}: held by another process for too long ({message}); it is retried automatically")
         if code in _FULL_CODES or "disk is full" in low or "no space left" in low:
             return DatabaseFull(f"{where}: no space left ({message}); free some space, nothing was changed")
+        if code == "42P01" or "no such table" in low:
+            return DatabaseUnavailable(f"{where}: lacks a table ({message}); it was moved or replaced: restore it")
         if code.startswith(("08", "57P", "28", "3D")) or any(
             sign in low
             for sign in ("unable to open", "i/o error", "readonly", "connection", "could not connect", "timeout", "permission denied")

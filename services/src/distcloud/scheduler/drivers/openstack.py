@@ -30,7 +30,7 @@ _MICROVERSION = "2.69"
 _ID = re.compile(r"[!-~]{1,64}")
 _MAX_AMOUNT = 2**31
 
-_Entry = TypeVar("_Entry", Server, Flavor)
+_Entry = TypeVar("_Entry", Server, Flavor, str)
 
 
 class OpenStackDriver:
@@ -61,7 +61,7 @@ class OpenStackDriver:
         offered = tuple(self._parse("flavor", _flavor, entry) for entry in flavors if not entry.get("OS-FLV-DISABLED:disabled"))
         self._flavors = {flavor.name: flavor.id for flavor in offered}
         # The newest of several images of one name is used: a new build is uploaded under the old name.
-        self._images = {str(entry["name"]): str(entry["id"]) for entry in sorted(images, key=_age) if entry.get("name")}
+        self._images = {str(entry["name"]): self._parse("image", _id, entry) for entry in sorted(images, key=_age) if entry.get("name")}
         absolute = mapping(mapping(limits).get("limits")).get("absolute")
         return Inventory(offered, dict(self._images), _quota(mapping(absolute)), await self._client.project(), networks)
 
@@ -106,8 +106,8 @@ class OpenStackDriver:
         # Nova deletes its ports with the server, unless Neutron is down at that moment: then a port keeps an address forever.
         try:
             response = await self._client.call("GET", "network", "ports", params={"device_id": server_id, "fields": "id"})
-            for port in response.get("ports", []):
-                await self._client.call("DELETE", "network", f"ports/{port['id']}")
+            for port in self._entries(response, "ports"):
+                await self._client.call("DELETE", "network", f"ports/{self._parse('port', _id, port)}")
         except CloudError as error:
             if error.kind not in (ErrorKind.AUTH, ErrorKind.NOT_FOUND, ErrorKind.REJECTED):
                 raise
@@ -123,7 +123,9 @@ class OpenStackDriver:
                 raise
             return None  # not permitted, or no Neutron: a missing network is then detected by the create
         names = Counter(str(entry.get("name", "")) for entry in found)
-        return frozenset({str(entry["id"]) for entry in found} | {name for name, count in names.items() if name and count == 1})
+        return frozenset(
+            {self._parse("network", _id, entry) for entry in found} | {name for name, count in names.items() if name and count == 1}
+        )
 
     async def _network(self, name: str) -> str:
         """Resolve a network, given by id or name, to its id."""
@@ -133,12 +135,16 @@ class OpenStackDriver:
             pass
         if name not in self._networks:
             response = await self._client.call("GET", "network", "networks", params={"name": name}, read_only=True)
-            ids = [str(entry["id"]) for entry in response.get("networks", [])]
+            ids = [self._parse("network", _id, entry) for entry in self._entries(response, "networks")]
             if len(ids) != 1:
                 problem = "has no network" if not ids else f"has {len(ids)} networks called"
                 raise self._client.error(ErrorKind.NOT_FOUND, f"{problem} {name}; configure the id of the network to use", no_effect=True)
             self._networks[name] = ids[0]
         return self._networks[name]
+
+    def _entries(self, response: Any, key: str) -> list[Mapping[str, Any]]:
+        entries = mapping(response).get(key)
+        return [mapping(entry) for entry in entries] if isinstance(entries, list) else []
 
     def _parse(self, what: str, read: Callable[[Mapping[str, Any]], _Entry], entry: Mapping[str, Any]) -> _Entry:
         try:

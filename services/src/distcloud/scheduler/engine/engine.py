@@ -296,9 +296,9 @@ class Engine:
         """Wait for all running tasks."""
         await self._tasks.wait_idle()
 
-    async def close(self) -> None:
+    async def close(self, lost: bool = False) -> None:
         """Stop tasks and monitors; the next start continues from the ledger."""
-        await self._tasks.close()
+        await self._tasks.close(at_once=lost)
         await self._monitors.close()
 
     # --- EngineView
