@@ -103,6 +103,7 @@ import subprocess
 import tempfile
 import typing as t
 
+from ..module_utils._core.files import replace_file
 from ..module_utils._core.module import BaseModule, Failure
 
 CONDOR = "/etc/condor"
@@ -146,21 +147,51 @@ def write_set(scratch: str, files: dict[str, str], remove: list[str]) -> tuple[s
     return top, directory
 
 
+class NoBindings(Exception):
+    """No Python of the host can import HTCondor's bindings; the text is the reason."""
+
+
+# Reads a list of [name, expression] in JSON, prints the problem of the first invalid one, or nothing.
+CHECK = """
+import json, sys
+import classad2
+for name, text in json.load(sys.stdin):
+    try:
+        classad2.ExprTree(text)
+    except Exception as error:
+        print("%s is not a ClassAd expression: %s\\n%s" % (name, error, text))
+        break
+"""
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+
 def broken_expression(parameters: dict[str, str], names: list[str]) -> str:
-    """The problem of the first invalid expression, or an empty text."""
+    """The problem of the first invalid expression, or an empty text. Raises NoBindings."""
+    # HTCondor's own default of some is an empty text: nothing to parse.
+    texts = [(name, text) for name in names if (text := parameters.get(name.upper(), "")).strip()]
     try:
         import classad2  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:  # a platform without the bindings: HTCondor reports it when it evaluates the expression
-        return ""
-    for name in names:
-        text = parameters.get(name.upper())
-        if not (text or "").strip():  # HTCondor's own default of some is an empty text: nothing to parse
-            continue
+    except ImportError:  # Ansible's Python is not the one that the bindings are installed for
+        return broken_expression_elsewhere(texts)
+    for name, text in texts:
         try:
             classad2.ExprTree(text)
         except Exception as error:
             return f"{name} is not a ClassAd expression: {error}\n{text}"
     return ""
+
+
+def broken_expression_elsewhere(texts: list[tuple[str, str]]) -> str:
+    """The same, by the host's own Python."""
+    try:
+        done = subprocess.run(
+            [SYSTEM_PYTHON, "-c", CHECK], input=json.dumps(texts), capture_output=True, text=True, check=False, timeout=60
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NoBindings(str(error)) from error
+    if done.returncode != 0:
+        raise NoBindings((done.stderr.strip() or f"{SYSTEM_PYTHON} ended with {done.returncode}").splitlines()[-1])
+    return done.stdout.strip()
 
 
 def differs(files: dict[str, str]) -> bool:
@@ -250,7 +281,11 @@ class HtcondorConfigurationCheck(BaseModule):
             except ValueError as error:
                 message = f"The new HTCondor configuration cannot be read, nothing was changed.\n{error}"
                 raise Failure(message, self.service, "unreadable") from error
-            problem = broken_expression(new, self.params["expressions"])
+            try:
+                problem = broken_expression(new, self.params["expressions"])
+            except NoBindings as error:
+                problem = ""
+                self.module.warn(f"The ClassAd expressions of the new HTCondor configuration were not checked: {error}")
             if problem:
                 raise Failure(f"The new HTCondor configuration is invalid, nothing was changed.\n{problem}", self.service, "expression")
             new = {name: text.replace(directory, LIVE).replace(top, TOP) for name, text in new.items()}
@@ -261,10 +296,10 @@ class HtcondorConfigurationCheck(BaseModule):
         return {name for name in new.keys() | present.keys() if new.get(name) != present.get(name)} - VOLATILE
 
     def write_journal(self, journal: dict[str, t.Any]) -> None:
-        handle, name = tempfile.mkstemp(dir=os.path.dirname(self.params["journal"]))
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            json.dump(journal, out)
-        self.module.atomic_move(name, self.params["journal"])
+        try:
+            replace_file(self.params["journal"], json.dumps(journal).encode("utf-8"))
+        except OSError as error:
+            self.fail(Failure(f"{self.params['journal']} cannot be written: {error.strerror}", self.service, "journal"))
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,25 @@ def test_role_names_no_inventory_group(role: Path) -> None:
             assert not re.search(r"(?<![-\w])groups(\[|\.(?!map|conf|j2)[a-z])", path.read_text("utf-8")), (
                 f"{path.relative_to(ROOT)} names an inventory group"
             )
+
+
+def tasks_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The tasks of a task file, those of its blocks included."""
+    rest: list[dict[str, Any]] = list(load(path) or [])
+    while rest:
+        task = rest.pop()
+        yield task
+        for part in ("block", "rescue", "always"):
+            rest += task.get(part, [])
+
+
+def test_file_tasks_for_other_owners_follow_no_link() -> None:
+    """Root changes owner and mode below a directory of that user, who could have put a link to any path there."""
+    for path in (ROOT / "roles").glob("*/tasks/*.yml"):
+        for task in tasks_of(path):
+            options = task.get("ansible.builtin.file", {})
+            if "root" not in options.get("owner", "root"):
+                assert options.get("follow") is False, f"{path.relative_to(ROOT)}: {task['name']}: set follow: false"
 
 
 def test_files_are_one_thing() -> None:

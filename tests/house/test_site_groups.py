@@ -55,6 +55,14 @@ def test_map_entry_names_existing_parts(group: str) -> None:
     assert "report" not in entry or (ROOT / "roles" / "site_report" / "tasks" / f"{entry['report']}.yml").is_file()
 
 
+@pytest.mark.parametrize("group", GROUPS)
+def test_group_of_an_engine_lists_role_engine(group: str) -> None:
+    """So that `validate` checks the engine's options of the host."""
+    roles = GROUPS[group]["roles"]
+    texts = [path.read_text("utf-8") for role in roles for path in (ROOT / "roles" / role / "tasks").glob("*.yml")]
+    assert ("engine" in roles) == any("name: hep.distcloud.engine" in text for text in texts)
+
+
 def test_site_imports_the_playbook_of_every_group() -> None:
     imported = [
         Path(play["ansible.builtin.import_playbook"]).stem for play in load(PLAYBOOKS / "site.yml") if len(play.keys() & {"hosts"}) == 0

@@ -71,12 +71,13 @@ def region(**values: Any) -> Callable[[Site], None]:
 
 
 def test_separate_submit_node_needs_only_its_group(site: Site) -> None:
-    hosts("submit", ["submit.example.org"])(site)
+    hosts("submit", ["queue"])(site)
+    site.variable("host_vars/queue", distcloud_fqdn="submit.example.org")
     site.vault.unlink()
     names = "[htcondor_roles, htcondor_submit_nodes, htcondor_token_host, scheduler_schedds | default('none')] | to_json"
     for host, expected in (
         ("central.example.org", [["central_manager"], ["submit"], "central.example.org", ["submit.example.org"]]),
-        ("submit.example.org", [["submit"], ["submit"], "central.example.org", "none"]),
+        ("queue", [["submit"], ["submit"], "central.example.org", "none"]),
     ):
         done = site.run("ansible", *site.inventories, host, "-c", "local", "-m", "debug", "-a", f"msg={{{{ {names} }}}}")
         assert json.loads(yaml.safe_load(done.stdout.partition("=>")[2])["msg"]) == expected
@@ -86,6 +87,29 @@ def test_missing_common_inventory_is_named(site: Site) -> None:
     site.inventories = ["-i", str(site.inventory)]
     code, output = site.validate()
     assert code != 0 and f"lacks the groups and wiring of inventories/common; give it before your own: -i {COMMON}" in output
+
+
+def test_common_inventory_in_second_place_is_refused(site: Site) -> None:
+    site.inventories = ["-i", str(site.inventory), "-i", str(COMMON)]
+    code, output = site.validate()
+    assert code != 0 and f"The inventory {COMMON} comes after another one, whose variables it would override" in output
+
+
+def test_port_of_the_scheduler_is_in_its_urls(site: Site) -> None:
+    central(scheduler_listen_port=9443)(site)
+    site.vault.unlink()
+    urls = site.run(
+        "ansible",
+        *site.inventories,
+        CENTRAL,
+        "-c",
+        "local",
+        "-m",
+        "debug",
+        "-a",
+        "msg={{ [distcloud_scheduler_url, scheduler_url] | to_json }}",
+    )
+    assert json.loads(yaml.safe_load(urls.stdout.partition("=>")[2])["msg"]) == [f"https://{CENTRAL}:9443"] * 2
 
 
 def test_status_skips_empty_groups(site: Site) -> None:
@@ -137,6 +161,10 @@ INVALID: dict[str, tuple[Callable[[Site], Any], tuple[str, ...]]] = {
             "Group schedulers of the inventory has 2 hosts: it needs exactly one",
         ),
     ),
+    "short names of submit nodes": (
+        hosts("submit", ["one.example.org", "one.example.net"]),
+        ("Group submit: the short names of its hosts (the first part of distcloud_fqdn) must be unique, not one, one",),
+    ),
     "scheduler elsewhere": (hosts("schedulers", ["other.example.org"]), ("schedulers has other.example.org", "same host")),
     "groups not a mapping": (
         lambda site: site.variable("group_vars/all", distcloud_groups=["physics"]),
@@ -182,9 +210,23 @@ INVALID: dict[str, tuple[Callable[[Site], Any], tuple[str, ...]]] = {
     "types": (
         both(
             region(region_quotas="many", region_flavors=[{"name": "f", "vcpus": "eight"}]),
-            central(scheduler_log_level="loud", htcondor_negotiator_interval="soon"),
+            central(scheduler_log_level="loud", htcondor_negotiator_interval="soon", engine_keep_releases="few"),
         ),
-        ("region_quotas", "vcpus", "eight", "scheduler_log_level", "loud", "htcondor_negotiator_interval", "soon"),
+        (
+            "region_quotas",
+            "vcpus",
+            "eight",
+            "scheduler_log_level",
+            "loud",
+            "htcondor_negotiator_interval",
+            "soon",
+            "engine_keep_releases",
+            "few",
+        ),
+    ),
+    "no earlier release kept": (
+        central(engine_keep_releases=0),
+        ("engine_keep_releases is 0 on central.example.org: it must be at least 1",),
     ),
     "own CA without certificates": (
         lambda site: site.variable("group_vars/all", certificates_ca_certificate=str(OwnCa(site.home / "own").certificate)),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hep.distcloud.plugins.modules import htcondor_configuration_check as check
 from module_harness import run_module
 
@@ -70,6 +71,36 @@ def test_empty_expression_is_valid_and_a_broken_one_is_named() -> None:
     assert check.broken_expression({"START": "(1 +"}, ["START"]).startswith("START is not a ClassAd expression")
 
 
+STAND_IN = """
+class ExprTree:
+    def __init__(self, text):
+        compile(text, "expression", "eval")
+"""
+
+
+def test_expressions_are_checked_by_the_python_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Ansible's Python lacks the bindings."""
+    monkeypatch.setitem(sys.modules, "classad2", None)
+    monkeypatch.setattr(check, "SYSTEM_PYTHON", sys.executable)
+    (tmp_path / "classad2.py").write_text(STAND_IN)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert check.broken_expression({"START": "(1 + 1)", "RANK": " "}, ["START", "RANK", "OTHER"]) == ""
+    problem = check.broken_expression({"START": "1", "RANK": "(1 +"}, ["START", "RANK"])
+    assert problem.startswith("RANK is not a ClassAd expression: ") and problem.endswith("\n(1 +")
+
+
+@pytest.mark.parametrize("program", [sys.executable, "/nonexistent/python3"])
+def test_missing_bindings_are_a_warning(host: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    warnings: list[str] = []
+    monkeypatch.setitem(sys.modules, "classad2", None)
+    monkeypatch.setattr(check, "SYSTEM_PYTHON", program)
+    monkeypatch.setattr(check, "CHECK", "import classad_that_is_missing")
+    monkeypatch.setattr(AnsibleModule, "warn", lambda self, text: warnings.append(text))
+    assert not call(host, "START = (1 +\n", expressions=["START"]).failed
+    (text,) = warnings
+    assert "expressions of the new HTCondor configuration were not checked: " in text
+
+
 CONFIG_VAL = """#!%s
 import os, pathlib, sys
 top = pathlib.Path(os.environ["CONDOR_CONFIG"])
@@ -98,8 +129,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def call(host: Path, text: str, *, dry: bool = False) -> Any:
-    options = {"files": {"10.conf": text}, "restart": ["UID_DOMAIN"], "journal": str(host / "journal")}
+def call(host: Path, text: str, *, dry: bool = False, **others: Any) -> Any:
+    options = {"files": {"10.conf": text}, "restart": ["UID_DOMAIN"], "journal": str(host / "journal"), **others}
     return run_module(check.HtcondorConfigurationCheck, options, check=dry)
 
 
@@ -109,6 +140,7 @@ def test_journal_makes_the_next_run_changed(host: Path) -> None:
     assert not dry.changed and not (host / "journal").exists()
     assert (dry.data["reconfigure"], dry.data["restart"], dry.data["pending"]) == (True, ["UID_DOMAIN"], False)
     first = call(host, new)
+    assert (host / "journal").stat().st_mode & 0o777 == 0o600
     assert not first.changed and json.loads((host / "journal").read_text()) == {"reconfigure": True, "restart": ["UID_DOMAIN"]}
     (host / "config.d" / "10.conf").write_text(new)
     for mode in (True, False):
