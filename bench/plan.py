@@ -27,13 +27,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "services" / "src"))
 
-import httpx2  # noqa: E402
 import structlog  # noqa: E402
 
-from distcloud.common.config import ListenSettings, ServiceSettings  # noqa: E402
-from distcloud.common.http.app import create_app  # noqa: E402
-from distcloud.common.http.auth import Caller  # noqa: E402
-from distcloud.common.http.report import Report  # noqa: E402
 from distcloud.scheduler.domain.model import Cloud, Demand, Flavor, Group, Limits, Plan, Policy, Resources, Slot, Vm, VmState  # noqa: E402
 from distcloud.scheduler.matching.bindings import load  # noqa: E402
 from distcloud.scheduler.matching.matcher import Matcher  # noqa: E402
@@ -138,6 +133,14 @@ def naive() -> int:
 
 async def slowest_answer(threaded: bool) -> float:
     """Worst latency of GET /healthz in seconds, while the first plan for 200 workers is computed in a thread or in the event loop."""
+
+    # Imported here: the planner is measured without the API.
+    import httpx2
+
+    from distcloud.common.config import ListenSettings, ServiceSettings
+    from distcloud.common.http.app import create_app
+    from distcloud.common.http.auth import Caller
+    from distcloud.common.http.report import Report
 
     async def report(_caller: Caller) -> Report:
         return Report(title="Bench", problems=[], tables=[], links=[])
