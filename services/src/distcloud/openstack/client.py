@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 
+from ..common.logs import MASK
 from ..common.text import printable
 from .credential import Credential
 from .errors import CloudError, ErrorKind
@@ -169,7 +170,7 @@ class OpenStackClient:
             pass
         for secret in self._credential.secrets.values():
             if secret:
-                text = text.replace(secret, "********")
+                text = text.replace(secret, MASK)
         return printable(text, _TEXT) or "no explanation"
 
 
