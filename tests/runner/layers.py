@@ -31,7 +31,7 @@ ARTIFACT = [script("artifact", "tests/artifact.py", budget=0.6), script("sanity"
 NETWORK = os.environ.get("DISTCLOUD_LAB_NETWORK", "10.203.0.0/24")
 # Remains of an interrupted run are removed first: the outer machine is compared as it is before the lab and after it.
 LEFT_OVER = playbook("lab-left-over", "playbooks/lab_down.yml", minutes=10, budget=0.1)
-OUTER_BEFORE = script("outer-before", "tests/support/outer_machine.py", str(LOGS / "outer-before.json"), NETWORK, minutes=5)
+OUTER_BEFORE = script("outer-before", "tests/support/lab/outer_machine.py", str(LOGS / "outer-before.json"), NETWORK, minutes=5)
 OUTER_AFTER = replace(
     pytest_step("outer-after", "tests/integration/test_outer_machine.py", minutes=5, environment=LAB_ENVIRONMENT), always=True
 )
