@@ -23,7 +23,7 @@ from ..metrics import ServiceMetrics
 from ..storage.database import DatabaseBusy, DatabaseError, DatabaseFull, DatabaseUnavailable
 from . import problems
 from .apipage import render
-from .auth import Authenticator, Caller
+from .auth import Authenticator, Caller, kept_caller
 from .gate import Gate
 from .problems import Problem, ProblemBody
 from .report import Report
@@ -192,8 +192,10 @@ async def _on_database_error(request: Request, error: Exception) -> HttpResponse
 
 async def authenticated(request: Request, _: Annotated[Any, Depends(_bearer)]) -> Caller:
     """The caller of a request; Problem 401 without a valid token. Use as `caller: CallerDep`."""
-    authenticator: Authenticator = request.app.state.authenticator
-    caller = authenticator.authenticate(request.headers)
+    caller = kept_caller(request.scope)
+    if caller is None:
+        authenticator: Authenticator = request.app.state.authenticator
+        caller = authenticator.authenticate(request.headers)  # says what is wrong with the token
     request.state.caller = caller.name
     return caller
 

@@ -11,9 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from ..config import TokenSettings
 from .problems import Problem
+
+HEADER_CHARACTERS = 4096  # a longer header is refused unread
+_CALLER = "authenticated_caller"  # key in the state of a request's scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class Authenticator:
         header = headers.get("authorization")
         if header is None:
             raise _unauthorized("no token was sent; send the header 'Authorization: Bearer TOKEN'")
+        if len(header) > HEADER_CHARACTERS:
+            raise _unauthorized("the Authorization header is too long to hold a token of this service")
         kind, _, token = header.partition(" ")
         if kind.lower() != "bearer" or not token.strip():
             raise _unauthorized("the Authorization header is malformed; it should be 'Bearer TOKEN'")
@@ -67,6 +73,16 @@ class Authenticator:
             if hmac.compare_digest(known, digest):
                 found = caller
         return found
+
+
+def keep_caller(scope: Scope, caller: Caller) -> None:
+    """Leave the caller that was identified before the request reached its route."""
+    scope.setdefault("state", {})[_CALLER] = caller
+
+
+def kept_caller(scope: Scope) -> Caller | None:
+    caller: Caller | None = scope.get("state", {}).get(_CALLER)
+    return caller
 
 
 def digest_of(token: str) -> str:

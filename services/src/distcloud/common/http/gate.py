@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
 import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,12 +16,11 @@ from ..config import RequestLimits
 from ..logs import get_logger
 from ..metrics import ServiceMetrics
 from . import problems
+from .auth import Caller, keep_caller
+from .bodies import drop_body, keep_parsed, parse_body, receive_body
 from .connections import client_of
 from .problems import Problem
 
-BODY_SECONDS = 30.0  # a client that takes longer to send its body is disconnected
-UNAUTHORIZED_BODY_BYTES = 65_536  # of the body of a refused request that are read and dropped, so that the client gets the refusal
-UNAUTHORIZED_BODY_SECONDS = 2.0
 CLIENTS_REMEMBERED = 4096
 METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
 SAFE_HEADERS = {
@@ -46,9 +41,9 @@ class RateLimiter:
     def __init__(self, per_second: float, burst: int) -> None:
         self._per_second = per_second
         self._burst = float(burst)
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
-    def wait(self, client: str, now: float) -> float:
+    def wait(self, client: Hashable, now: float) -> float:
         """Seconds until the client may send a request, 0 when it may now. `now` is monotonic."""
         level, at = self._buckets.pop(client, (self._burst, now))
         level = min(self._burst, level + (now - at) * self._per_second)
@@ -59,42 +54,15 @@ class RateLimiter:
         return 0.0 if allowed else (1 - level) / self._per_second
 
 
-def strict_json(body: bytes) -> Any:
-    """Parse JSON strictly: UTF-8, unique keys, no NaN, no unpaired surrogates. Raises Problem 400."""
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in items:
-            if key in found:
-                raise Problem(400, "malformed", f"the body gives the key {key[:64]!r} twice")
-            found[key] = value
-        return found
-
-    def constant(name: str) -> Any:
-        raise Problem(400, "malformed", f"the body contains {name}, which is not JSON")
-
-    try:
-        parsed = json.loads(body.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
-        json.dumps(parsed, ensure_ascii=False).encode("utf-8")
-        return parsed
-    except UnicodeEncodeError as error:
-        raise Problem(400, "malformed", "the body contains an unpaired surrogate (\\ud800 to \\udfff)") from error
-    except UnicodeDecodeError as error:
-        raise Problem(400, "malformed", f"the body is not UTF-8 text (byte {error.start})") from error
-    except json.JSONDecodeError as error:
-        raise Problem(400, "malformed", f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
-    except (RecursionError, ValueError) as error:
-        raise Problem(400, "malformed", "the body is nested too deeply or holds a number that is too long") from error
-
-
 class Gate:
     """ASGI middleware, outermost.
 
     `authenticate` raises Problem 401 for headers without a valid token. It is asked before a body is read: the body of a request
-    that nobody vouches for is dropped unparsed, and at most `UNAUTHORIZED_BODY_BYTES` of it are received.
+    that nobody vouches for is dropped unparsed. The holders of tokens and those without one have rate limits of their own, so
+    that nobody who knows no token can use up a holder's requests.
     """
 
-    def __init__(self, app: ASGIApp, limits: RequestLimits, metrics: ServiceMetrics, authenticate: Callable[[Headers], object]) -> None:
+    def __init__(self, app: ASGIApp, limits: RequestLimits, metrics: ServiceMetrics, authenticate: Callable[[Headers], Caller]) -> None:
         self._app = app
         self._limits = limits
         self._metrics = metrics
@@ -136,50 +104,29 @@ class Gate:
 
     async def _admit(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
         """The body, when the request is within all bounds."""
+        caller: Caller | None = None
+        refusal: Problem | None = None
+        try:
+            caller = self._authenticate(headers)
+        except Problem as problem:
+            refusal = problem
         client = client_of(scope.get("client") or ())
-        wait = self._rate.wait(client, time.monotonic())
+        wait = self._rate.wait((client, caller.name if caller else ""), time.monotonic())
         if wait:
             seconds = str(int(wait) + 1)
             raise Problem(429, "too-many-requests", f"too many requests; try again in {seconds} s", headers={"Retry-After": seconds})
-        if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
-            try:
-                self._authenticate(headers)
-            except Problem as problem:
-                problem.headers["Connection"] = "close"
-                await _drop_body(receive)
-                raise
-        body = await self._body(headers, receive)
+        if caller is not None:
+            keep_caller(scope, caller)
+        if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+            return b""
+        if refusal is not None:
+            refusal.headers["Connection"] = "close"
+            await drop_body(receive)
+            raise refusal
+        body = await receive_body(headers, receive, self._limits.body_bytes)
         if body:
-            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind != "application/json":
-                raise Problem(415, "not-json", "send the body as application/json")
-            strict_json(body)
+            keep_parsed(scope, parse_body(headers, body))
         return body
-
-    async def _body(self, headers: Headers, receive: Receive) -> bytes:
-        limit = self._limits.body_bytes
-        too_large = Problem(413, "too-large", f"the body is larger than {limit} bytes", headers={"Connection": "close"})
-        announced = headers.get("content-length", "0")
-        if not announced.isdecimal():
-            raise Problem(400, "malformed", "Content-Length is not a number")
-        if len(announced) > 12 or int(announced) > limit:
-            raise too_large
-        chunks: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                while True:
-                    message = await receive()
-                    if message["type"] != "http.request":
-                        raise Problem(400, "malformed", "the connection was closed before the body was complete")
-                    size += len(message.get("body", b""))
-                    if size > limit:
-                        raise too_large
-                    chunks.append(message.get("body", b""))
-                    if not message.get("more_body", False):
-                        return b"".join(chunks)
-        except TimeoutError as error:
-            raise Problem(408, "too-slow", f"the body did not arrive within {BODY_SECONDS:.0f} s") from error
 
     def _account(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "(none)")
@@ -188,18 +135,6 @@ class Gate:
         level = log.debug if route in ("/healthz", "/readyz", "/metrics") else log.info
         caller = scope.get("state", {}).get("caller", "")
         level("request", method=method, path=scope["path"][:256], status=status, seconds=round(seconds, 4), caller=caller)
-
-
-async def _drop_body(receive: Receive) -> None:
-    """Receive a little of a body that nobody will look at: closing a socket with unread data would destroy the response before it."""
-    size = 0
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(UNAUTHORIZED_BODY_SECONDS):
-            while size <= UNAUTHORIZED_BODY_BYTES:
-                message = await receive()
-                size += len(message.get("body", b""))
-                if message["type"] != "http.request" or not message.get("more_body", False):
-                    return
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

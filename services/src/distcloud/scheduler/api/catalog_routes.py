@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
 from ...common.http.app import CallerDep
+from ...common.http.bodies import Router
 from ...common.http.schemas import NAME
 from ..catalog.catalog import Catalog
 from ..catalog.schemas import (
@@ -27,16 +28,16 @@ PartName = Annotated[str, Path(pattern=NAME, description="name of a metadata par
 DryRun = Annotated[bool, Query(description="return what would change without changing it")]
 
 
-def catalog_router(catalog: Catalog) -> APIRouter:
+def catalog_router(catalog: Catalog) -> Router:
     """Create the routes of a catalog."""
-    router = APIRouter(prefix="/v1")
+    router = Router(prefix="/v1")
     _groups(router, catalog)
     _clouds(router, catalog)
     _metadata(router, catalog)
     return router
 
 
-def _groups(router: APIRouter, catalog: Catalog) -> None:
+def _groups(router: Router, catalog: Catalog) -> None:
     path = "/groups/{group}"
 
     @router.get("/groups", tags=["catalog"], summary="List the groups that the token may read")
@@ -56,7 +57,7 @@ def _groups(router: APIRouter, catalog: Catalog) -> None:
         return await catalog.delete_group(caller, group, dry_run=dry_run)
 
 
-def _clouds(router: APIRouter, catalog: Catalog) -> None:
+def _clouds(router: Router, catalog: Catalog) -> None:
     path = "/groups/{group}/clouds/{cloud}"
 
     @router.get("/groups/{group}/clouds", tags=["catalog"], summary="List the clouds of a group")
@@ -76,7 +77,7 @@ def _clouds(router: APIRouter, catalog: Catalog) -> None:
         return await catalog.delete_cloud(caller, group, cloud, dry_run=dry_run)
 
 
-def _metadata(router: APIRouter, catalog: Catalog) -> None:
+def _metadata(router: Router, catalog: Catalog) -> None:
     """The same four operations for the metadata parts of a group and of a cloud."""
     of_group = "/groups/{group}/metadata"
     of_cloud = "/groups/{group}/clouds/{cloud}/metadata"

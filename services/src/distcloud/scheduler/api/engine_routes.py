@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from starlette.responses import Response as HttpResponse
 
 from ...common.http.app import CallerDep, model_response
 from ...common.http.auth import Caller
+from ...common.http.bodies import Router
 from ...common.http.problems import FieldError, Problem
 from ...common.http.schemas import NAME
 from ..authorization import require_group_admin
@@ -34,9 +35,9 @@ from .schemas import (
 VmId = Annotated[str, Path(pattern=r"^vm-[a-z2-7]{16}$", description="id of the VM in the ledger, also the name of its server")]
 
 
-def engine_router(view: EngineView, matcher: Matcher) -> APIRouter:
+def engine_router(view: EngineView, matcher: Matcher) -> Router:
     """Create the routes of a running engine. `matcher` must not be shared with the engine."""
-    router = APIRouter(prefix="/v1", tags=["engine"])
+    router = Router(prefix="/v1", tags=["engine"])
     explainer = Explainer(view, matcher)
 
     @router.get("/status", summary="Get the status of the engine, the pool and each cloud", response_model=StatusResponse)
