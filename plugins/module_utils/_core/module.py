@@ -47,6 +47,15 @@ class Failure(Exception):
         self.changed = changed
 
 
+class _LoggedByName(AnsibleModule):
+    """Keeps the values of options out of the host's journal: Ansible masks secrets there, but not inside lists and dictionaries."""
+
+    def log(self, msg: t.Any, log_args: t.Any = None) -> None:
+        if log_args:
+            msg = "Invoked with " + ", ".join(sorted(log_args))
+        super().log(msg)
+
+
 class BaseModule:
     """Holds the AnsibleModule; `service` is the service that it calls, `result_key` the key of its result."""
 
@@ -67,7 +76,7 @@ class BaseModule:
     @classmethod
     def main(cls) -> None:
         """Entry point of a module's file."""
-        module = AnsibleModule(argument_spec=cls.argument_spec(), supports_check_mode=cls.supports_check_mode, **cls.constraints())
+        module = _LoggedByName(argument_spec=cls.argument_spec(), supports_check_mode=cls.supports_check_mode, **cls.constraints())
         cls(module).run()
 
     def __init__(self, module: AnsibleModule) -> None:

@@ -60,6 +60,7 @@ def test_secrets_are_in_no_output(tmp_path, text):
     path = tmp_path / "secret.conf"
     first = call({"path": path, "content": "open = 1\n" + text}, diff=True)
     assert "verysecretword" not in first.raw and "open = 1" in first.data["diff"][0]["after"]
+    assert "verysecretword" not in first.logged and "Invoked with files" in first.logged
     other = call({"path": path, "content": "open = 1\n" + text.replace("verysecretword", "anothersecret")}, diff=True)
     assert other.changed and "secretword" not in other.raw and "anothersecret" not in other.raw
     assert "a hidden value differs" in other.data["diff"][0]["after"]
