@@ -48,7 +48,7 @@ def test_no_secret_is_logged_on_any_host(lab: Lab) -> None:
     secrets = secrets_of(lab.state)
     assert len(secrets) > 10, "the lab's state has fewer secrets than a site needs"
     seen = {}
-    for host in lab.inventory["lab_hosts"]["hosts"]:
+    for host in [*lab.inventory["central_managers"]["hosts"], *lab.inventory["lab_regions"]["hosts"]]:
         lines = lab.run(host, SEARCH, stdin="\n".join(secrets) + "\n", timeout=300).splitlines()
         seen[host] = sorted({secrets[line] for line in lines})
     assert not any(seen.values()), seen
