@@ -30,7 +30,7 @@ def checkout() -> bytes:
     wheels = [str(path.relative_to(ROOT)) for path in ROOT.glob("roles/engine/files/distcloud-*.whl")]
     pins = "".join((ROOT / "requirements" / name).read_text("utf-8") for name in ("control.txt", "test.txt"))
     # Without hashes: pip wants all of them or none, and the wheel of this checkout has none.
-    constraints = "".join(re.findall(r"(?m)^(?!ansible(?:-core)?==)[\w.-]+==[^\\\n]*", pins.replace(" \\\n", "\n\n"))).encode()
+    constraints = "\n".join(re.findall(r"(?m)^(?!ansible(?:-core)?==)[\w.-]+==[^\\\n]*", pins)).encode()
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         for name in [*names.stdout.splitlines(), *wheels]:
