@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path
 
 from ...common.http.app import CallerDep
+from ...common.http.resources import DryRun
 from ...common.http.schemas import NAME
 from ..catalog.catalog import Catalog
 from ..catalog.schemas import (
@@ -24,7 +25,6 @@ from ..catalog.schemas import (
 GroupName = Annotated[str, Path(pattern=NAME, description="name of a group")]
 CloudName = Annotated[str, Path(pattern=NAME, description="name of a cloud, unique within its group")]
 PartName = Annotated[str, Path(pattern=NAME, description="name of a metadata part")]
-DryRun = Annotated[bool, Query(description="return what would change without changing it")]
 
 
 def catalog_router(catalog: Catalog) -> APIRouter:
