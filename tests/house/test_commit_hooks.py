@@ -60,10 +60,18 @@ def test_bad_message_is_refused(message: str, words: str, tmp_path: Path) -> Non
 
 def test_hooks_call_what_the_checkout_has() -> None:
     for name, hook in HOOKS.items():
+        if hook["language"] != "system":
+            continue
         program, *arguments = hook["entry"].split()
         tool = program.removeprefix(".venv/bin/")
         assert tool == "python" or re.search(rf"^{tool}\b", TESTS, re.MULTILINE), f"hook {name}: test.in does not install {tool}"
         assert all((ROOT / part).is_file() for part in arguments if part.endswith(".py")), name
+
+
+def test_private_key_is_refused() -> None:
+    pattern = re.compile(HOOKS["private-key"]["entry"], re.MULTILINE)
+    head = "-----BEGIN OPENSSH " + "PRIVATE KEY-----"
+    assert pattern.search(f"{head}\n{'A' * 64}\n") and not pattern.search(f"{head} in a text")
 
 
 def test_both_kinds_of_hooks_are_installed() -> None:
