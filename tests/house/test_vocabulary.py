@@ -33,6 +33,10 @@ def test_allowed_words_have_a_reason_and_a_file() -> None:
         assert any(Path(vocabulary.ROOT).glob(entry["path"])), f"{entry['path']} is allowed but does not exist"
 
 
+def test_texts_of_others_are_left_out() -> None:
+    assert vocabulary.findings(["LICENSE", "docs/site_page.png", "requirements/control.txt"]) == []
+
+
 def test_no_banned_word_is_used() -> None:
     found = vocabulary.findings()
     assert not found, f"{len(found)} banned words:\n" + "\n".join(map(str, found[:40]))

@@ -69,3 +69,13 @@ def test_error_names_unusable_key_file(tmp_path: Path, text: str, mode: int, wor
 def test_error_names_missing_key_file(tmp_path: Path) -> None:
     with pytest.raises(SecretError, match="missing"):
         SecretBox.from_file(tmp_path / "key")
+
+
+def test_secrets_of_a_resource_are_one_token() -> None:
+    box, other = (SecretBox([Fernet.generate_key().decode()]) for _ in range(2))
+    token = box.seal_mapping({"password": "p", "token": "t"})
+    assert "password" not in token and box.open_mapping(token) == box.open_readable(token) == {"password": "p", "token": "t"}
+    assert box.open_mapping(None) == {}
+    assert other.open_readable(token) == {}
+    with pytest.raises(SecretError):
+        other.open_mapping(token)

@@ -23,7 +23,7 @@ from distcloud.common.http.auth import digest_of
 ENGINE = """
 from typing import ClassVar
 
-from distcloud.common.http.app import Dependency, create_app
+from distcloud.common.http.app import create_app, loop_dependencies
 from distcloud.common.cli.commands import engine_app
 from distcloud.common.config import EngineSettings
 from distcloud.common.control.loop import ControlLoop
@@ -38,9 +38,6 @@ class DemoSettings(EngineSettings):
 
 
 def build(settings, runtime):
-    async def nothing(_lost=False):
-        pass
-
     async def cycle():
         if settings.fail:
             raise SystemExit(7)
@@ -53,10 +50,10 @@ def build(settings, runtime):
 
     runtime.cleanup.push_async_callback(finished)
     loop = ControlLoop(
-        runtime.database, cycle, start=nothing, close=nothing, seconds=0.1, metrics=LoopMetrics(settings.ENGINE, runtime.registry)
+        runtime.database, cycle, seconds=0.1, metrics=LoopMetrics(settings.ENGINE, runtime.registry)
     )
     app = create_app(
-        "Demo", settings, stuck=loop.stuck, dependencies=lambda: [Dependency("engine", loop.problem())], report=report,
+        "Demo", settings, stuck=loop.stuck, dependencies=lambda: loop_dependencies(loop), report=report,
         registry=runtime.registry,
     )
     return Components(app, loop.run, loop.stuck)
@@ -108,6 +105,10 @@ def write_config(engine: Path, **changes: Any) -> Path:
     return path
 
 
+def healthy(name: str) -> dict[str, Any]:
+    return {"name": name, "ok": True, "required": True, "problem": ""}
+
+
 def test_create_key_never_replaces_a_file(engine: Path) -> None:
     key = engine / "encryption.key"
     assert call(engine, "create-key", str(key)).returncode == 0
@@ -146,7 +147,7 @@ def test_service_runs_until_sigterm(engine: Path) -> None:
                 if ready["status"] == "ready":
                     break
             time.sleep(0.1)
-        assert ready == {"status": "ready", "dependencies": [{"name": "engine", "ok": True, "required": True, "problem": ""}]}
+        assert ready == {"status": "ready", "dependencies": [healthy("engine"), healthy("database")]}
         assert httpx2.get(f"{url}/v1/report", headers={"Authorization": "Bearer t"}).json()["title"] == "Demo"
         metrics = httpx2.get(f"{url}/metrics").text
         assert "distcloud_demo_cycle_seconds_count" in metrics and "process_cpu_seconds_total" in metrics

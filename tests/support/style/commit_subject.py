@@ -6,13 +6,16 @@ import re
 import sys
 from pathlib import Path
 
-SUBJECT = re.compile(r"[a-z][\w/, .-]*: \S.*[^.]|Merge .*|Revert .*|fixup! .*")
+SUBJECT = re.compile(r"[a-z][\w/, .-]*: \S.*[^.]|Merge .*|Revert .*|(fixup|squash|amend)! .*")
+# What follows is the diff that `git commit --verbose` shows.
+SCISSORS = re.compile(r"^# -+ >8 -+$.*", re.MULTILINE | re.DOTALL)
 MOST = 72
 
 
 def problem(message: str) -> str:
     """What is wrong with a commit message; empty where nothing is."""
-    lines = [line for line in message.splitlines() if not line.startswith("#")]
+    kept = [line for line in SCISSORS.sub("", message).splitlines() if not line.startswith("#")]
+    lines = "\n".join(kept).strip().splitlines()
     subject = lines[0] if lines else ""
     if not SUBJECT.fullmatch(subject):
         return f"{subject!r}: write `scope: imperative subject` without a full stop, such as `shoal: drop silent caches`"
@@ -24,4 +27,4 @@ def problem(message: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(problem(Path(sys.argv[1]).read_text("utf-8")))
+    sys.exit(problem(Path(sys.argv[1]).read_text("utf-8")) or 0)

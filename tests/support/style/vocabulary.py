@@ -60,11 +60,12 @@ def rules(entries: list[dict[str, Any]]) -> list[Rule]:
     ]
 
 
-def tracked() -> Iterator[str]:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for name in listed.splitlines():
-        if (ROOT / name).is_file() and Path(name).suffix in KINDS and not name.startswith(OUTSIDE):
-            yield name
+def tracked() -> list[str]:
+    return subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def own_text(name: str) -> bool:
+    return (ROOT / name).is_file() and Path(name).suffix in KINDS and not name.startswith(OUTSIDE)
 
 
 def identifiers(source: str) -> Iterator[tuple[int, str]]:
@@ -81,7 +82,7 @@ def findings(names: list[str] | None = None) -> list[Finding]:
     content = yaml.safe_load(LIST.read_text("utf-8"))
     phrases, inner, allowed = rules(content["phrases"]), rules(content["identifiers"]), content["allowed"]
     found: list[Finding] = []
-    for name in names or tracked():
+    for name in filter(own_text, tracked() if names is None else names):
         text = (ROOT / name).read_text("utf-8")
         suffix = Path(name).suffix
         fitting = [rule for rule in phrases if not rule.only or suffix in rule.only]

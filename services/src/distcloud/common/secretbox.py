@@ -7,8 +7,9 @@ once everything has been encrypted again.
 from __future__ import annotations
 
 import hmac
+import json
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -63,6 +64,22 @@ class SecretBox:
             return self._fernet.decrypt(token.encode("ascii")).decode("utf-8")
         except (InvalidToken, UnicodeEncodeError) as error:
             raise SecretError("a stored secret cannot be decrypted with the keys of this service; was the key file replaced?") from error
+
+    def seal_mapping(self, secrets: Mapping[str, str]) -> str:
+        """The secrets of one resource as one token, for one column."""
+        return self.seal(json.dumps(dict(secrets), sort_keys=True))
+
+    def open_mapping(self, token: str | None) -> dict[str, str]:
+        """The secrets in a token of `seal_mapping`; none for None."""
+        opened: dict[str, str] = {} if token is None else json.loads(self.open(token))
+        return opened
+
+    def open_readable(self, token: str | None) -> dict[str, str]:
+        """As `open_mapping`, but empty if the key does not match: such secrets are required again and reported as changed."""
+        try:
+            return self.open_mapping(token)
+        except SecretError:
+            return {}
 
     def same(self, token: str | None, candidate: str) -> bool:
         """Whether `candidate` is what `token` holds; takes the same time whatever the difference."""

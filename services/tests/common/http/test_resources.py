@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from distcloud.common.http.problems import Problem
-from distcloud.common.http.resources import Change, changed_secrets, mask_secrets, merge_patch, row_state, store, write
+from distcloud.common.http.resources import (
+    Change,
+    change_of,
+    changed_secrets,
+    mask_secrets,
+    merge_patch,
+    merge_secrets,
+    row_state,
+    store,
+    write,
+)
 from distcloud.common.http.schemas import Response
 from distcloud.common.storage.database import Database
 
@@ -64,6 +75,28 @@ def test_secrets_are_masked_and_compared() -> None:
     given = {"password": "new", "token": "same", "key": None}
     assert changed_secrets(given, {"password": "old", "token": "same"}, "auth.") == ["auth.password"]
     assert changed_secrets({"password": "new"}, {}) == ["password"]
+
+
+def test_secret_is_kept_replaced_or_removed() -> None:
+    stored = {"password": "old", "token": "t"}
+    assert merge_secrets(stored, {}) == (stored, [])
+    assert merge_secrets(stored, {"password": "old"}) == (stored, [])
+    assert merge_secrets(stored, {"password": "new"}) == ({"password": "new", "token": "t"}, ["password"])
+    assert merge_secrets(stored, {"password": None, "key": "k"}) == ({"token": "t", "key": "k"}, ["key", "password"])
+    assert merge_secrets({}, {"password": None}) == ({}, [])
+
+
+def test_change_shows_both_states() -> None:
+    def show(state: Mapping[str, object]) -> Shown:
+        return Shown.model_validate({**state, "name": "a"})
+
+    small, large = Shown(name="a", size=1), Shown(name="a", size=2)
+    assert change_of(Change[Shown], None, {"size": 1}, show) == Change[Shown](changed=True, before=None, after=small, changed_secrets=[])
+    assert change_of(Change[Shown], {"size": 1}, {"size": 2}, show).after == large
+    assert not change_of(Change[Shown], {"size": 1}, {"size": 1}, show).changed
+    secret = change_of(Change[Shown], {"size": 1}, {"size": 1}, show, ["password"])
+    assert (secret.changed, secret.before, secret.after, secret.changed_secrets) == (True, small, small, ["password"])
+    assert change_of(Change[Shown], {"size": 1}, None, show).after is None
 
 
 def test_dry_run_reports_the_same_and_writes_nothing(database_url: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from distcloud.common.storage.database import Database, DatabaseBusy, DatabaseError, DatabaseFull, DatabaseUnavailable, translate
-from distcloud.scheduler.store.tables import Base, GroupRow, SiteRow
+from distcloud.scheduler.store.tables import GroupRow, SiteRow
 
 PACKAGE = "distcloud.scheduler"
 
@@ -27,25 +27,6 @@ def test_concurrent_migrations_create_one_identity(database_url: str) -> None:
         return seen
 
     assert len(set(asyncio.run(main()))) == 1
-
-
-def test_migrated_schema_matches_the_tables(database_url: str) -> None:
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-
-    async def main() -> list[object]:
-        database = Database(database_url, "scheduler")
-        await database.migrate(PACKAGE)
-        async with database._engine.connect() as connection:
-            found = await connection.run_sync(
-                lambda sync: compare_metadata(
-                    MigrationContext.configure(sync, opts={"version_table": "alembic_version_scheduler"}), Base.metadata
-                )
-            )
-        await database.close()
-        return list(found)
-
-    assert asyncio.run(main()) == []
 
 
 def test_failed_transaction_changes_nothing(database_url: str) -> None:

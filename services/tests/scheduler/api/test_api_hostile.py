@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from distcloud.scheduler.catalog.schemas import AuthRequest, CloudRequest, GroupRequest, MetadataRequest
 
-from ..support.api_world import Client, client, token
+from ...common.support.api_client import token
+from ..support.api_world import Client, client
 
 AUTH = {"auth_url": "https://k/v3", "application_credential_id": "i", "application_credential_secret": "s"}
 NASTY = ["", " ", "\x00", "\ud800", "é" * 300, "a" * 70_000, "../../etc/passwd", "'; DROP TABLE groups; --", "{{ 7 * 7 }}", "\r\nX: y", "0"]

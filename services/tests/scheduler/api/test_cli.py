@@ -21,7 +21,8 @@ from distcloud.common.http.server import bind, serve
 from distcloud.scheduler.domain.model import Cloud, Demand, Flavor, Group, PlanInputs, Resources
 from distcloud.scheduler.engine.view import ExplainInputs
 
-from ..support.api_world import Api, make_api, settings, token, vm
+from ...common.support.api_client import token
+from ..support.api_world import Api, make_api, settings, vm
 
 SMALL = Flavor("m1", Resources(1, 2000, 20.0))
 JOB = Demand("atlas", "alice", "TARGET.HasGpu =?= true", Resources(1, 1000, 1.0), idle=1)

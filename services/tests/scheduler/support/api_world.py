@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from httpx2 import ASGITransport, AsyncClient, Response
 
 from distcloud.common.config import check
-from distcloud.common.http.auth import digest_of
 from distcloud.common.secretbox import SecretBox
 from distcloud.common.storage.database import Database
 from distcloud.scheduler.api.app import create_app
@@ -23,6 +21,8 @@ from distcloud.scheduler.domain.model import PlanInputs, Resources, Vm, VmState
 from distcloud.scheduler.domain.records import VmDetail, VmPage, VmTotals
 from distcloud.scheduler.engine.view import CloudStatus, EngineStatus, ExplainInputs, PlanRecord, PoolStatus, RetireResult
 from distcloud.scheduler.settings import SchedulerSettings
+
+from ...common.support.api_client import AppClient, token_settings
 
 TOKENS = {
     "admin": ("cloud_admin", ()),
@@ -33,19 +33,12 @@ TOKENS = {
 }
 
 
-def token(name: str) -> str:
-    return f"token-of-{name}-0123456789"
-
-
 def settings(**changes: Any) -> SchedulerSettings:
     data: dict[str, Any] = {
         "listen": {"port": 8443},
         "pool": {"collector": "c", "schedds": ["s"], "domain": "distcloud.lab"},
         "condor_host": "central.distcloud.lab",
-        "tokens": [
-            {"name": name, "scope": scope, "groups": list(groups), "sha256": digest_of(token(name))}
-            for name, (scope, groups) in TOKENS.items()
-        ],
+        "tokens": token_settings(TOKENS),
         "requests": {"per_second": 100000, "burst": 100000},
     }
     return check({**data, **changes}, SchedulerSettings, "test")
@@ -150,23 +143,13 @@ async def make_api(folder: Path, url: str | None = None, **changes: Any) -> Api:
     return Api(create_app(settings(**changes), engine, catalog), engine, database, catalog)
 
 
-class Client:
-    """Calls the application as a named token; everything happens in one event loop."""
+class Client(AppClient):
+    """A client of the scheduler's application, with its parts."""
 
     def __init__(self, runner: asyncio.Runner, api: Api) -> None:
-        self.engine = api.engine
+        super().__init__(runner, api.app)
         self.api = api
-        self.runner = runner
-        transport = ASGITransport(app=api.app, raise_app_exceptions=False)
-        self._client = AsyncClient(transport=transport, base_url="http://test")
-
-    def __call__(self, method: str, path: str, body: Any = None, *, who: str | None = "admin", **more: Any) -> Response:
-        headers = dict(more.pop("headers", {}))
-        if who is not None:
-            headers["Authorization"] = f"Bearer {token(who)}"
-        if body is not None:
-            more["json"] = body
-        return self.runner.run(self._client.request(method, path, headers=headers, **more))
+        self.engine = api.engine
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from distcloud.scheduler.api.app import create_app
 from distcloud.scheduler.catalog.catalog import Catalog
 from distcloud.scheduler.store.tables import CloudRow, GroupRow
 
-from .api_world import settings, token
+from ...common.support.api_client import token
+from .api_world import settings
 from .fakes import FakeWorld
 from .stage import Stage, migrated
 

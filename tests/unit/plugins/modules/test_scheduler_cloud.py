@@ -12,9 +12,9 @@ from urllib.error import URLError
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules.scheduler_cloud import SchedulerCloud
+from api_cases import CONNECTION, MODES, Case, run_case
 from api_replay import Call, problem, replay
 from module_harness import run_module
-from scheduler_cases import CONNECTION, MODES, Case, run_case
 
 PATH = "/v1/groups/atlas/clouds/victoria"
 SECRET = "unmistakable-secret"

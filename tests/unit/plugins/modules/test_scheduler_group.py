@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules.scheduler_group import SchedulerGroup
+from api_cases import CONNECTION, MODES, Case, run_case
 from api_replay import Call, problem, replay
 from module_harness import run_module
-from scheduler_cases import CONNECTION, MODES, Case, run_case
 
 OLD = {"name": "atlas", "keep_alive": 300, "default_flavor": "m1", "default_image": None, "aliases": {}}
 NEW = dict(OLD, keep_alive=600)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules.scheduler_group_info import SchedulerGroupInfo
+from api_cases import CONNECTION
 from api_replay import Call, problem, replay
 from module_harness import run_module
-from scheduler_cases import CONNECTION
 
 PATH = "/v1/groups"
 OPTIONS = dict(CONNECTION, **{})

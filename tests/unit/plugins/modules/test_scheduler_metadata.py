@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules.scheduler_metadata import SchedulerMetadata
+from api_cases import CONNECTION, MODES, Case, run_case
 from api_replay import Call, replay
 from module_harness import run_module
-from scheduler_cases import CONNECTION, MODES, Case, run_case
 
 OLD = {"group": "atlas", "cloud": None, "name": "p", "content": "a: 1", "mime_type": "cloud-config", "priority": 0, "enabled": True}
 NEW = dict(OLD, content="a: 2")

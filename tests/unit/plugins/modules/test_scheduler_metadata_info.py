@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.hep.distcloud.plugins.modules.scheduler_metadata_info import SchedulerMetadataInfo
+from api_cases import CONNECTION
 from api_replay import Call, problem, replay
 from module_harness import run_module
-from scheduler_cases import CONNECTION
 
 PATH = "/v1/groups/atlas/metadata"
 OPTIONS = dict(CONNECTION, **{"group": "atlas"})

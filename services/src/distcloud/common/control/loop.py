@@ -53,6 +53,14 @@ class LoopStatus:
         return f"the engine's loop is stuck: no turn for {age:.0f} s" if age > limit else ""
 
 
+async def _no_start() -> None:
+    """An engine that keeps nothing but its database has nothing to start."""
+
+
+async def _no_close(_lost: bool) -> None:
+    """An engine that keeps nothing but its database has nothing to close."""
+
+
 class ControlLoop:
     """Runs `cycle` again and again while this process holds the engine's lock.
 
@@ -66,8 +74,8 @@ class ControlLoop:
         database: Database,
         cycle: Callable[[], Awaitable[None]],
         *,
-        start: Callable[[], Awaitable[None]],
-        close: Callable[[bool], Awaitable[None]],
+        start: Callable[[], Awaitable[None]] = _no_start,
+        close: Callable[[bool], Awaitable[None]] = _no_close,
         seconds: float,
         expected: tuple[type[Exception], ...] = (),
         metrics: LoopMetrics | None = None,

@@ -18,6 +18,7 @@ from starlette.responses import Response as HttpResponse
 
 from ... import __version__
 from ..config import ServiceSettings
+from ..control.loop import ControlLoop
 from ..logs import get_logger
 from ..metrics import ServiceMetrics
 from ..storage.database import DatabaseBusy, DatabaseError, DatabaseFull, DatabaseUnavailable
@@ -44,6 +45,12 @@ class Dependency:
     name: str
     problem: str = ""
     required: bool = True
+
+
+def loop_dependencies(loop: ControlLoop) -> list[Dependency]:
+    """The dependencies that every engine has: its loop, and the database as the last cycle found it."""
+    problem, database = loop.problem(), loop.status.database
+    return [Dependency("engine", "" if problem == database else problem), Dependency("database", database)]
 
 
 class Liveness(Response):

@@ -9,6 +9,7 @@ import hmac
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
+from fastapi import Query
 from pydantic import Field
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,6 +21,7 @@ from .schemas import Response
 
 T = TypeVar("T", bound=Response)
 State = Mapping[str, Any]
+DryRun = Annotated[bool, Query(description="return what would change without changing it")]
 
 
 class Change(Response, Generic[T]):
@@ -37,6 +39,7 @@ class _HasChanged(Protocol):
 
 
 C = TypeVar("C", bound=_HasChanged)
+M = TypeVar("M", bound=Change[Any])
 
 
 def merge_patch(before: State | None, patch: State, defaults: State, required: Sequence[str] = ()) -> dict[str, Any]:
@@ -67,9 +70,27 @@ def changed_secrets(given: Mapping[str, str | None], stored: Mapping[str, str], 
     return [prefix + name for name, value in given.items() if value is not None and not _same(stored.get(name), value)]
 
 
+def merge_secrets(stored: Mapping[str, str], given: Mapping[str, str | None]) -> tuple[dict[str, str], list[str]]:
+    """The secrets after a partial update, and the names of those that differ; null removes one."""
+    merged = {name: value for name, value in {**stored, **given}.items() if value is not None}
+    return merged, sorted([*changed_secrets(given, stored), *(stored.keys() - merged.keys())])
+
+
 def mask_secrets(state: State, secrets: Iterable[str]) -> dict[str, Any]:
     """The state with a mask for every secret that is set."""
     return {**state, **dict.fromkeys(secrets, MASK)}
+
+
+def change_of(
+    kind: type[M], before: State | None, after: State | None, show: Callable[[State], Response], secrets: Sequence[str] = ()
+) -> M:
+    """The change between two states, each shown to the caller by `show`; None stands for no resource, `secrets` are the changed ones."""
+    return kind(
+        changed=before != after or bool(secrets),
+        before=None if before is None else show(before),
+        after=None if after is None else show(after),
+        changed_secrets=list(secrets),
+    )
 
 
 async def write(

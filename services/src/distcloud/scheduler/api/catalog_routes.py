@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Path, Query
+from fastapi import Path
 
 from ...common.http.app import CallerDep
 from ...common.http.bodies import Router
+from ...common.http.resources import DryRun
 from ...common.http.schemas import NAME
 from ..catalog.catalog import Catalog
 from ..catalog.schemas import (
@@ -25,7 +26,6 @@ from ..catalog.schemas import (
 GroupName = Annotated[str, Path(pattern=NAME, description="name of a group")]
 CloudName = Annotated[str, Path(pattern=NAME, description="name of a cloud, unique within its group")]
 PartName = Annotated[str, Path(pattern=NAME, description="name of a metadata part")]
-DryRun = Annotated[bool, Query(description="return what would change without changing it")]
 
 
 def catalog_router(catalog: Catalog) -> Router:

@@ -5,7 +5,6 @@ Every change returns the state before and after; a dry run computes the same res
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -14,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from ...common.http.auth import Caller
 from ...common.http.problems import Problem
-from ...common.http.resources import merge_patch, row_fields, row_state, store, write
-from ...common.secretbox import SecretBox, SecretError
+from ...common.http.resources import change_of, merge_patch, row_fields, row_state, store, write
+from ...common.secretbox import SecretBox
 from ...common.storage.database import Database
 from ..authorization import is_cloud_admin, require_cloud_admin, require_group_admin
 from ..domain.model import VmState
@@ -30,14 +29,6 @@ PartKey = tuple[str, str, str]  # group, cloud (empty for a part of the group), 
 GROUP_FIELDS = tuple(GROUP_DEFAULTS)
 CLOUD_FIELDS = ("region", *CLOUD_DEFAULTS)
 METADATA_FIELDS = ("content", *METADATA_DEFAULTS)
-
-
-def open_secrets(sealed: str | None, box: SecretBox) -> dict[str, str]:
-    """Decrypt the secrets of a cloud's account. Raises SecretError if the key does not match."""
-    if sealed is None:
-        return {}
-    opened: dict[str, str] = json.loads(box.open(sealed))
-    return opened
 
 
 class Catalog:
@@ -134,7 +125,7 @@ class Catalog:
             if changed and not dry_run:
                 row = row or CloudRow(group_name=group, name=name)
                 if merged.changed_secrets or set(stored) != set(merged.secrets):
-                    row.auth_secrets = self._box.seal(json.dumps(merged.secrets, sort_keys=True))
+                    row.auth_secrets = self._box.seal_mapping(merged.secrets)
                 store(session, row, merged.state)
                 if is_cloud_admin(caller) and (location_fields or credential_fields or (merged.state["enabled"] and not enabled)):
                     row.project = None  # the project of the new credential is the intended one
@@ -220,11 +211,7 @@ class Catalog:
         return _cloud(row.group_name, row.name, state, self._stored(row))
 
     def _stored(self, row: CloudRow | None) -> dict[str, str]:
-        """The stored secrets; empty if they can no longer be decrypted, so that they are required again and reported as changed."""
-        try:
-            return open_secrets(row.auth_secrets if row is not None else None, self._box)
-        except SecretError:
-            return {}
+        return self._box.open_readable(row.auth_secrets if row is not None else None)
 
     async def _must_be_empty(self, session: AsyncSession, group: str, cloud: str | None) -> None:
         """Raises 409 while VMs exist: without the account they could not be deleted."""
@@ -247,12 +234,7 @@ def _group(name: str, state: Mapping[str, Any]) -> GroupResponse:
 
 
 def _group_change(name: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> GroupChange:
-    return GroupChange(
-        changed=before != after,
-        before=None if before is None else _group(name, before),
-        after=None if after is None else _group(name, after),
-        changed_secrets=[],
-    )
+    return change_of(GroupChange, before, after, lambda state: _group(name, state))
 
 
 def _cloud(group: str, name: str, state: Mapping[str, Any], secrets: Mapping[str, str]) -> CloudResponse:
@@ -270,12 +252,7 @@ def _part(key: PartKey, state: Mapping[str, Any]) -> MetadataResponse:
 
 
 def _part_change(key: PartKey, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> MetadataChange:
-    return MetadataChange(
-        changed=before != after,
-        before=None if before is None else _part(key, before),
-        after=None if after is None else _part(key, after),
-        changed_secrets=[],
-    )
+    return change_of(MetadataChange, before, after, lambda state: _part(key, state))
 
 
 async def _existing_group(session: AsyncSession, name: str) -> GroupRow:

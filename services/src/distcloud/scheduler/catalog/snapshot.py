@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -94,8 +93,7 @@ def _cloud(row: CloudRow, box: SecretBox) -> CloudSpec:
     problem = ""
     secrets: dict[str, str] = {}
     try:
-        if row.auth_secrets:
-            secrets = {str(key): str(value) for key, value in json.loads(box.open(row.auth_secrets)).items()}
+        secrets = box.open_mapping(row.auth_secrets)
     except SecretError as error:
         problem = f"{error}; set the cloud's secret again"
     cloud = Cloud(

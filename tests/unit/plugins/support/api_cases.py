@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The test matrix of every scheduler module: {create, no-op, update, delete} x {normal, check, diff}."""
+"""The test matrix of every module for a resource of an engine's API: {create, no-op, update, delete} x {normal, check, diff}."""
 
 from __future__ import annotations
 
