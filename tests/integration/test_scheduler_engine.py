@@ -334,7 +334,7 @@ def test_service_user_reaches_pool_and_minter(lab: Any) -> None:
     domain = lab.run("central", "condor_config_val UID_DOMAIN").strip()
     script = textwrap.dedent(SCRIPT) % {"domain": domain}
     results = json.loads(
-        lab.run("central", "cd / && runuser -u distcloud-scheduler -- /opt/distcloud/bin/python -", stdin=script, timeout=300)
+        lab.run("central", "cd / && runuser -u distcloud-scheduler -- /opt/distcloud/scheduler/bin/python -", stdin=script, timeout=300)
     )
     assert results["demand"] >= 0 and results["slots"] >= 0 and results["no job"]
     assert "condor_drain failed" in results["drain of nobody"]

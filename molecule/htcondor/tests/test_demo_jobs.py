@@ -26,7 +26,7 @@ def test_jobs_of_every_user_ran(pool: Pool) -> None:
 
 def test_check_mode_predicts_the_submission(pool: Pool, converge: Playbook) -> None:
     assert converge.run("--check", DEMO).changed == []
-    pool.submit_node.ok("echo changed >>/home/carol/distcloud-demo.sub")
+    pool.submit_node.ok("echo changed >>/usr/local/share/distcloud-demo/carol.sub")
     last = "condor_q -all -af ClusterId; condor_history -limit 1 -af ClusterId"
     before, ended = pool.submit_node.ok(last), jobs(pool)
     dry = converge.run("--check", DEMO, demo_again=True)

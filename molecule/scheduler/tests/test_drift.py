@@ -14,7 +14,7 @@ def test_drift_is_predicted_and_repaired(host, converge):
     for drift in (
         # role engine
         "chmod 0777 /etc/distcloud; usermod --shell /bin/bash distcloud-scheduler",
-        "rm /usr/local/bin/distcloud; ln -sfn /usr /opt/distcloud",
+        "rm /usr/local/bin/distcloud; ln -sfn /usr /opt/distcloud/scheduler",
         "chmod 0755 /var/lib/distcloud/scheduler/condor/tokens.d; chmod 0644 /etc/distcloud/scheduler/encryption.key",
         "rm /etc/distcloud/scheduler/cli.yml; echo x > /etc/distcloud/scheduler/cli.token",
         "chmod 0777 /etc/distcloud-public/scheduler; rm /etc/distcloud-public/scheduler/cli.token",
@@ -33,8 +33,6 @@ def test_drift_is_predicted_and_repaired(host, converge):
             "Create the user of scheduler",
             "Create the directories of the engines (/etc/distcloud)",
             "Create the state directories of scheduler (/var/lib/distcloud/scheduler/condor/tokens.d)",
-            "Activate the release",
-            "Link the distcloud command",
             "Restrict access to the encryption key of scheduler",
             "Configure scheduler",
             "Write the CLI token of scheduler",
@@ -46,6 +44,8 @@ def test_drift_is_predicted_and_repaired(host, converge):
             "Start or restart the minter socket",
             "Install the unit of scheduler (/etc/systemd/system/distcloud-scheduler.service)",
             "Load the packet filter",
+            "Activate the release",
+            "Link the distcloud command",
             "Start or restart scheduler",
         )
     ]
@@ -102,7 +102,7 @@ def test_port_is_closed_when_disabled(host, converge):
 def test_repaired_link_restarts_the_service(host, converge):
     """A link that is wrong and old: check mode sees it before the real run repairs it."""
     began = started(host)
-    host.check_output("ln -sfn /usr /opt/distcloud; touch --no-dereference --date=@1 /opt/distcloud")
+    host.check_output("ln -sfn /usr /opt/distcloud/scheduler; touch --no-dereference --date=@1 /opt/distcloud/scheduler")
     assert converge.repairs_drift(ENGINES) == [f"{NAME}: {change}" for change in ("Activate the release", "Start or restart scheduler")]
     assert started(host) != began
 

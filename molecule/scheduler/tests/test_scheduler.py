@@ -61,7 +61,7 @@ def main_process(host):
 
 
 def test_release_is_built_from_the_wheelhouse_alone(host):
-    release = host.check_output("dirname $(readlink --canonicalize /opt/distcloud)")
+    release = host.check_output("dirname $(readlink --canonicalize /opt/distcloud/scheduler)")
     (collected,) = (Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "wheelhouse").glob("distcloud-*.tar")
     with tarfile.open(collected) as wheels:
         names = {Path(name).name for name in wheels.getnames() if name.endswith(".whl")}

@@ -18,7 +18,7 @@ REGION_UNITS = (
 )
 # Names as the kernel truncates them, at 15 characters. Programs that people and playbooks run in between are not among these.
 DAEMONS = {"condor_master", "condor_collecto", "condor_negotiat", "condor_schedd", "condor_shared_p", "distcloud"}
-FILES = "/etc/condor /etc/distcloud /etc/ssl/distcloud /etc/nftables.conf /etc/nftables.d /etc/systemd/system /opt/distcloud/"
+FILES = "/etc/condor /etc/distcloud /etc/ssl/distcloud /etc/nftables.conf /etc/nftables.d /etc/systemd/system /opt/distcloud/*/"
 
 REGION_FILES = (
     "/etc/keystone /etc/glance /etc/placement /etc/nova /etc/neutron /etc/mysql /etc/rabbitmq /etc/apache2 /etc/nginx /etc/nftables.conf"

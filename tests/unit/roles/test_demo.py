@@ -1,4 +1,4 @@
-"""Role demo: which workers it waits for on a shared site, and where the users' files are."""
+"""Role demo: which workers it waits for on a shared site, and where the jobs' files are."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_own_worker_with_other_jobs_is_ignored_after_a_minute(state: str) -> Non
     assert remaining(busy, attempts=6, timeout=30) == [], "where a minute is too long, half the time"
 
 
-def test_files_are_in_the_users_homes() -> None:
+def test_output_is_in_the_users_homes() -> None:
     users = ["alice", "bob"]
     found = ["alice:x:1001:1001::/home/alice:/bin/bash", "bob:*:5:5:Bob, of physics:/afs/site/b/bob:/bin/sh"]
     known = {
@@ -83,6 +83,7 @@ def test_files_are_in_the_users_homes() -> None:
         "__demo_found": {"results": [{"item": user, "rc": 0, "stdout": line} for user, line in zip(users, found, strict=True)]},
     }
     for user, home in zip(users, ("/home/alice", "/afs/site/b/bob"), strict=True):
-        assert render(VARIABLES["__demo_file"], {**known, "item": user}, VARIABLES) == f"{home}/distcloud-demo.sub"
+        submitted = render(VARIABLES["__demo_file"], {**known, "item": user}, VARIABLES)
+        assert submitted == f"/usr/local/share/distcloud-demo/{user}.sub", "root writes no file in a user's home"
         text = render((ROLE / "templates" / "demo.sub.j2").read_text(), {**known, "item": user}, VARIABLES)
         assert f"\ninitialdir              = {home}\n" in text

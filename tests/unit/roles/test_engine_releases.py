@@ -34,7 +34,7 @@ def test_releases_of_running_processes_are_found(tmp_path: Path) -> None:
     library.write_text("text")
     assert used(tmp_path) == set()
     (tmp_path / "link").symlink_to(library.parent)
-    # Started by a link, as /opt/distcloud is one: what is loaded names the release all the same.
+    # Started by a link, as /opt/distcloud/NAME is one: what is loaded names the release all the same.
     for path, expected in ((tmp_path / "link" / "library.so", {"0f1e"}), (ROLE / "vars" / "main.yml", {"a2b3"})):
         argv = [sys.executable, "-c", PROCESS, str(path)] + ([f"{tmp_path}/a2b3/venv/bin/python"] if expected == {"a2b3"} else [])
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
