@@ -154,7 +154,7 @@ def test_every_operation_declares_its_response(call: Client) -> None:
             assert "$ref" in schema or "$ref" in schema.get("items", {}), f"{method} {path}"
 
 
-def test_auth_response_has_only_the_keys_of_its_kind(call: Client) -> None:
+def test_auth_response_has_only_keys_of_its_kind(call: Client) -> None:
     auth = call("GET", "/v1/groups/atlas/clouds/victoria").json()["auth"]
     assert auth == {
         "auth_type": "v3password",
