@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -94,6 +95,16 @@ def test_files_are_one_thing() -> None:
         if path.suffix in {".py", ".yml", ".sh", ".j2"} and (lines := len(path.read_text("utf-8").splitlines())) > 450
     }
     assert not long, f"these files are too long; split them: {long}"
+
+
+def test_folders_hold_few_python_files() -> None:
+    """Ansible wants its modules, and we their tests, in one folder each."""
+    apart = ("plugins/modules", "tests/unit/plugins/modules", "roles", "docs")
+    folders = Counter(path.parent.relative_to(ROOT) for path in TRACKED if path.suffix == ".py")
+    full = {
+        str(folder): number for folder, number in folders.items() if number > 16 and not any(folder.is_relative_to(name) for name in apart)
+    }
+    assert not full, f"these folders have too many files; group them: {full}"
 
 
 def test_no_todo_is_left_open() -> None:

@@ -55,7 +55,7 @@ def test_failure_is_repeated_by_its_explaining_lines(runner: ModuleType) -> None
     assert runner.explaining(["PLAY RECAP", "a : ok=1 failed=0"]) == []
 
 
-def test_a_step_that_takes_too_long_goes_with_its_children(runner: ModuleType, tmp_path: Path) -> None:
+def test_overlong_step_goes_with_its_children(runner: ModuleType, tmp_path: Path) -> None:
     for minutes in (0.01, 1):  # on a machine that stands still the time may be over before the child is there
         step = Step("long", ["sh", "-c", LINGERING.format(tmp_path / "child")], minutes=minutes)
         count = asyncio.run(runner.run(step))
@@ -66,9 +66,7 @@ def test_a_step_that_takes_too_long_goes_with_its_children(runner: ModuleType, t
     assert is_gone(child_of(tmp_path))
 
 
-def test_a_step_that_is_interrupted_while_it_starts_goes_with_its_children(
-    runner: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_step_interrupted_at_start_goes_with_its_children(runner: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tasks: list[asyncio.Task[Any]] = []
 
     class Interrupted(subprocess.Popen[bytes]):
@@ -104,9 +102,7 @@ def test_an_interrupted_run_takes_its_steps_along(runner: ModuleType, tmp_path: 
     assert is_gone(child_of(tmp_path))
 
 
-def test_a_second_interruption_ends_the_patience_and_leaves_nothing(
-    runner: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_second_interruption_ends_patience_and_leaves_nothing(runner: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "PATIENCE", 600.0)
 
     async def interrupted() -> None:
@@ -123,7 +119,7 @@ def test_a_second_interruption_ends_the_patience_and_leaves_nothing(
     assert is_gone(child_of(tmp_path))
 
 
-def test_the_layers_with_a_lab_refuse_at_once_without_roots_rights(runner: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_with_a_lab_refuse_without_root(runner: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     for code, words in ((0, ""), (1, "sudo without a password")):
         monkeypatch.setattr(subprocess, "run", lambda command, code=code, **_: subprocess.CompletedProcess(command, code))
@@ -153,7 +149,7 @@ def steps(runner: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("failing", ["", "lab-up", "site", "lab-down", "site-lab-again"])
 @pytest.mark.parametrize("which", ["all", "lab", "long"])
-def test_a_persons_own_lab_is_brought_back_last_whatever_failed(runner: ModuleType, steps: Steps, which: str, failing: str) -> None:
+def test_own_lab_is_brought_back_last_whatever_failed(runner: ModuleType, steps: Steps, which: str, failing: str) -> None:
     runner.SITE_LAB.write_text('{"up": true}')
     code, ran = steps(which, failing)
     assert [step.name for step in ran].index("site-lab-again") == len(ran) - 1
@@ -169,7 +165,7 @@ def test_a_persons_own_lab_is_brought_back_last_whatever_failed(runner: ModuleTy
         ("lab", "site", '{"up": true}'),  # the tests run on it, as their caller said, and take it away
     ],
 )
-def test_no_lab_is_brought_back_that_was_not_up_or_is_not_in_the_way(
+def test_lab_down_or_elsewhere_is_not_brought_back(
     runner: ModuleType,
     steps: Steps,
     monkeypatch: pytest.MonkeyPatch,

@@ -170,7 +170,7 @@ def test_group_metadata_reaches_its_workers(lab: Lab, crowd: Crowd) -> None:
 
 
 @pytest.mark.security
-def test_a_job_cannot_read_the_token_of_its_vm(lab: Lab, crowd: Crowd) -> None:
+def test_job_cannot_read_the_token_of_its_vm(lab: Lab, crowd: Crowd) -> None:
     reports = [json.loads(line) for line in printed(lab, "bob", crowd.clusters["bob"]).splitlines()]
     assert len(reports) == 3
     for spied in reports:

@@ -9,7 +9,7 @@ from htcondor_pool import DOMAIN, DRAIN_SECONDS, Drain, Pool
 from lab_access import wait
 
 
-def test_job_runs_as_slot_user_and_records_its_worker(pool: Pool) -> None:
+def test_job_runs_as_slot_user_and_records_worker(pool: Pool) -> None:
     cluster = pool.cluster("alice", "output = whoami.out", executable="/usr/bin/id", arguments="-un")
     ended = wait("the job ends", lambda: [row for row in pool.attribute(cluster, "JobStatus", "ExitCode") if row[0] == "4"], 180)
     assert ended == [["4", "0"]]

@@ -64,7 +64,7 @@ def test_other_workers_are_not_waited_for(worker: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("state", ["running", "retiring"])
-def test_own_worker_with_other_jobs_is_ignored_after_a_minute(state: str) -> None:
+def test_own_busy_worker_is_ignored_after_a_minute(state: str) -> None:
     busy = vm("vm-used", state)
     assert remaining(busy, attempts=20) == ["vm-used"], "the scheduler may not have seen yet that its job ended"
     assert remaining(busy, attempts=21) == []

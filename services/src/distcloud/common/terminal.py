@@ -22,14 +22,16 @@ def console() -> Console:
 
 def print_rows(out: Console, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table, or tab-separated lines with the headings first."""
-    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in [headings, *rows]]
     if not out.is_terminal:
-        for row in [headings, *cells]:
+        for row in cells:
             out.file.write("\t".join(row) + "\n")
         return
-    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
-    for row in cells:
-        # As Text: in a plain string rich would interpret its markup.
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    # As Text: in a plain string rich would interpret its markup.
+    for heading in cells[0]:
+        table.add_column(Text(heading))
+    for row in cells[1:]:
         table.add_row(*[Text(cell) for cell in row])
     out.print(table)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +33,7 @@ def render(
 ) -> None:
     """Write summary and page; an unchanged file is not rewritten."""
     try:
-        made = summary.build(_parsed(raw.read(), raw.name))
+        made = summary.build(_parsed(raw.read, raw.name))
     except summary.SummaryError as error:
         raise typer.BadParameter(str(error)) from None
     out.mkdir(parents=True, exist_ok=True)
@@ -63,14 +64,14 @@ def show(
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        return _parsed(path.read_text("utf-8"), str(path))
+        return _parsed(lambda: path.read_text("utf-8"), str(path))
     except FileNotFoundError:
         raise typer.BadParameter(f"{path} does not exist; run `make site` or `make status` to write it") from None
 
 
-def _parsed(text: str, name: str) -> dict[str, Any]:
+def _parsed(read: Callable[[], str], name: str) -> dict[str, Any]:
     try:
-        loaded: dict[str, Any] = json.loads(text)
-    except ValueError as error:
+        loaded: dict[str, Any] = json.loads(read())
+    except ValueError as error:  # also for bytes that are not UTF-8
         raise typer.BadParameter(f"{name} is not JSON: {error}") from None
     return loaded

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 
-def size(amount: int) -> str:
-    """Format bytes as "161 MB"."""
-    return f"{amount / 1e6:.0f} MB"
+def size(amount: int | None) -> str:
+    """Format bytes as "161 MB"; None (unknown) as "?"."""
+    return "?" if amount is None else f"{amount / 1e6:.0f} MB"
 
 
 def count(amount: int | None) -> str:

@@ -83,6 +83,7 @@ def build(raw: Json) -> dict[str, Any]:
         "pool": _pool(raw.get("pool") or {}, facts),
         "jobs": sorted((_job(ad) for ad in facts.get("jobs") or ()), key=lambda job: _cluster_order(job["id"])),
         "vms": sorted(vms.values(), key=lambda vm: (vm["requested_at"], vm["id"])),
+        "vms_now": _vms_now(facts.get("vms"), vms.values()),
         "vms_ever": None if ever is None else sum(ever.values()),
         "engines": [_engine(name, url, result.facts) for name, url, result in reports if result.facts],
         "addresses": [dict(address) for address in raw.get("addresses") or ()],
@@ -193,6 +194,13 @@ def _problems(
     return [{"kind": kind, "name": name, "what": _one_line(what)} for kind, name, what in dict.fromkeys(found) if what]
 
 
+def _vms_now(listed: VmListResponse | None, vms: Iterable[Json]) -> int | None:
+    """The number of live workers; None if unknown. `vms` may also have those that are gone."""
+    if listed is None or listed.cursor is not None:  # without an answer, or with a part of it
+        return None
+    return sum(1 for vm in vms if vm["state"] != "gone")
+
+
 def _vms_ever(totals: TotalsResponse | None) -> Counter[str] | None:
     """The number of workers each region has ever had, live ones included; None if unknown."""
     if totals is None:
@@ -222,13 +230,15 @@ def _region(region: Json, status: StatusResponse | None, ever: Mapping[str, int]
             }
             for cloud in clouds
         ],
+        "vms_now": None if status is None else sum(sum(cloud.vms.values()) for cloud in clouds),
         "vms_ever": None if ever is None else ever.get(name, 0),
     }
 
 
 def _images(region: Json) -> Iterable[dict[str, Any]]:
     for image in region.get("images") or ():
-        yield {"name": image["name"], "region": region["name"], "sha512": image["sha512"], "size": int(image.get("size") or 0)}
+        size = image.get("size")
+        yield {"name": image["name"], "region": region["name"], "sha512": image["sha512"], "size": None if size is None else int(size)}
 
 
 def _pool(where: Json, facts: Json) -> dict[str, Any]:

@@ -36,18 +36,19 @@ def show(summary: Mapping[str, Any], console: Console, *, limit: int | None = No
         Text(
             f"Pool {printable(pool['domain'])}: {count(pool['workers'])} workers, {count(pool['slots_claimed'])} claimed slots; jobs: "
             f"{count(pool['jobs_idle'])} idle, {count(pool['jobs_running'])} running, {count(pool['jobs_held'])} held, "
-            f"{count(pool['jobs_done'])} of the latest {len(summary['jobs'])} done"
+            f"{count(pool['jobs_done'])} of the latest {'?' if pool['jobs_done'] is None else len(summary['jobs'])} done"
         )
     )
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    # As Text, here and below: in a plain string rich would interpret markup.
+    heading = Text(printable(title), "bold")
+    table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
         # Names that are copied are never folded; on a narrow terminal the other columns are.
-        table.add_column(column, overflow="fold", no_wrap=column in _NO_WRAP)
+        table.add_column(Text(printable(column)), overflow="fold", no_wrap=column in _NO_WRAP)
     for row in rows:
-        # As Text: in a plain string rich would interpret markup.
         table.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in row))
     return table
 
@@ -64,7 +65,7 @@ def _regions(summary: Mapping[str, Any]) -> Table:
             region["name"],
             Text("up", _GOOD) if region["reachable"] else Text("DOWN", _BAD),
             ", ".join(f"{cloud['group']}/{cloud['name']}{'' if cloud['enabled'] else ' (disabled)'}" for cloud in region["clouds"]),
-            f"{sum(cloud['vms'] for cloud in region['clouds'])} / {count(region['vms_ever'])}",
+            f"{count(region['vms_now'])} / {count(region['vms_ever'])}",
             region["auth_url"],
         )
         for region in summary["regions"]
@@ -90,11 +91,7 @@ def _outcome(job: Mapping[str, Any]) -> Text:
 
 
 def _vms(summary: Mapping[str, Any], limit: int | None) -> Table:
-    counts = Counter(vm["state"] for vm in summary["vms"])
-    if summary["vms_ever"] is not None:  # only the latest of those that are gone are listed
-        counts["gone"] = max(counts["gone"], summary["vms_ever"] - counts.total() + counts["gone"])
-    workers_title = "Workers (" + (", ".join(f"{number} {state}" for state, number in sorted(counts.items()) if number) or "none") + ")"
-    title, gone = _latest(workers_title, [vm for vm in summary["vms"] if vm["state"] == "gone"], limit)
+    title, gone = _latest(f"Workers ({_vm_counts(summary)})", [vm for vm in summary["vms"] if vm["state"] == "gone"], limit)
     rows = [
         (
             vm["id"],
@@ -107,6 +104,16 @@ def _vms(summary: Mapping[str, Any], limit: int | None) -> Table:
         for vm in [*gone, *(vm for vm in summary["vms"] if vm["state"] != "gone")]
     ]
     return _table(title, ("worker", "region", "flavor", "state", "lived", "reason"), rows)
+
+
+def _vm_counts(summary: Mapping[str, Any]) -> str:
+    """The number of workers in each state: only the latest of those that are gone are listed."""
+    if summary["vms_now"] is None:
+        return f"? now, {count(summary['vms_ever'])} ever"
+    counts: dict[str, int | None] = dict(Counter(vm["state"] for vm in summary["vms"] if vm["state"] != "gone"))
+    ever, listed = summary["vms_ever"], len(summary["vms"])
+    counts["gone"] = None if ever is None else max(ever, listed) - summary["vms_now"]
+    return ", ".join(f"{count(number)} {state}" for state, number in sorted(counts.items()) if number != 0) or "none"
 
 
 def _engines(summary: Mapping[str, Any], limit: int | None) -> Iterator[Table]:

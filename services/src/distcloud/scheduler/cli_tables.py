@@ -11,7 +11,15 @@ from rich.console import Console
 
 from ..common.terminal import print_line, print_rows
 from ..common.times import duration, parse_timestamp
-from .api.schemas import ClauseResponse, ExplanationResponse, RetireResponse, StatusResponse, TotalsResponse, VmListResponse
+from .api.schemas import (
+    ClauseResponse,
+    CloudStatusResponse,
+    ExplanationResponse,
+    RetireResponse,
+    StatusResponse,
+    TotalsResponse,
+    VmListResponse,
+)
 
 
 def status(found: StatusResponse, out: Console) -> None:
@@ -19,12 +27,13 @@ def status(found: StatusResponse, out: Console) -> None:
     health = "healthy" if found.healthy else f"unhealthy: {found.problem}"
     print_line(out, f"Engine: {health}; cycle {found.cycle}, last finished at {found.last_cycle_at or 'no time yet'}")
     unreachable = "" if pool.reachable else f" (unreachable: {pool.error})"
-    print_line(out, f"Pool: {pool.idle_jobs} jobs idle, {pool.running_jobs} running, {pool.slots} workers{unreachable}")
+    idle, running, slots = ("?", "?", "?") if pool.asked_at is None else (pool.idle_jobs, pool.running_jobs, pool.slots)
+    print_line(out, f"Pool: {idle} jobs idle, {running} running, {slots} workers{unreachable}")
     for name, why in sorted(pool.unreachable_queues.items()):
         print_line(out, f"Queue {name}: unreachable: its jobs are not scheduled and no worker is retired ({why})")
     print_line(out, f"VMs: {_counts(found.vms)}")
     rows = [
-        [cloud.group, cloud.cloud, cloud.region, cloud.condition, _counts(cloud.vms), cloud.foreign_vms, cloud.error]
+        [cloud.group, cloud.cloud, cloud.region, cloud.condition, _counts(cloud.vms), _foreign(cloud), cloud.error]
         for cloud in found.clouds
     ]
     print_rows(out, ["GROUP", "CLOUD", "REGION", "STATE", "VMS", "FOREIGN", "ERROR"], rows)
@@ -61,6 +70,10 @@ def retired(found: RetireResponse, out: Console) -> None:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()) if count) or "none"
+
+
+def _foreign(cloud: CloudStatusResponse) -> int | str:
+    return "?" if cloud.observed_at is None else cloud.foreign_vms
 
 
 def _clause(failure: ClauseResponse) -> str:

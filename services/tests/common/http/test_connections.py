@@ -217,7 +217,7 @@ def test_this_machine_has_connections_of_its_own() -> None:
     assert admissions.admit("127.0.0.1") and admissions.admit("127.0.0.1") is None
 
 
-def test_pipelined_requests_are_answered_in_order_up_to_a_limit(loop: Loop) -> None:
+def test_pipelined_requests_are_answered_in_order_and_limited(loop: Loop) -> None:
     async def script(address: tuple[str, int]) -> None:
         reader, writer = await asyncio.open_connection(*address)
         writer.write(GET * 10)

@@ -108,7 +108,7 @@ def test_every_operation_declares_its_response(call: Client) -> None:
     assert not undeclared(call)
 
 
-def test_auth_response_has_only_the_keys_of_its_kind(call: Client) -> None:
+def test_auth_response_has_only_keys_of_its_kind(call: Client) -> None:
     auth = call("GET", "/v1/groups/atlas/clouds/victoria").json()["auth"]
     assert auth == {
         "auth_type": "v3password",

@@ -114,7 +114,7 @@ def test_lost_create_response_is_recovered_from_listing() -> None:
     assert (found.state, found.server_id) == (S.STARTING, "server-x")
 
 
-def test_late_server_of_closed_row_is_adopted_and_drained() -> None:
+def test_late_server_of_closed_row_is_drained() -> None:
     closed = vm(state=S.GONE, server_id=None, drain_requested_at=NOW - 999, delete_requested_at=NOW - 99)
     adopted = advance(closed, Observation(ServerStatus.ACTIVE, "server-late", listing_began_at=NOW), LATER, POLICY)
     assert (adopted.state, adopted.server_id) == (S.RETIRING, "server-late")

@@ -73,7 +73,7 @@ def observed(reading: ReconciledListing) -> list[str]:
 
 
 @given(projects())
-def test_every_listed_server_is_counted_once_by_every_cloud(project: Project) -> None:
+def test_every_cloud_counts_each_listed_server_once(project: Project) -> None:
     for reading in project.readings().values():
         as_what = [bool(observed(reading)), bool(reading.orphans), bool(reading.foreign.vms), bool(reading.neighbors)]
         assert as_what.count(True) == 1, reading
@@ -86,7 +86,7 @@ def test_our_server_has_an_owning_cloud(project: Project) -> None:
 
 
 @given(projects())
-def test_server_with_live_row_is_observed_only_by_its_cloud(project: Project) -> None:
+def test_only_its_cloud_observes_a_live_server(project: Project) -> None:
     keeper = next((row for row in project.rows if row.server_id == "s" and row.state is not VmState.GONE), None)
     if keeper is None:
         return

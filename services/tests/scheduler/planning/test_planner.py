@@ -169,7 +169,7 @@ class TestWorkerCount:
             assert boots(make_plan([demand(1)], [vm(state=state, changed_at=NOW - 5)])) == []
             assert len(boots(make_plan([demand(2)], [vm(state=state, changed_at=NOW - 5)]))) == 1
 
-    def test_single_free_cores_do_not_fit_four_core_job(self) -> None:
+    def test_single_free_cores_fit_no_four_core_job(self) -> None:
         vms = [vm(number) for number in range(4)]
         answer = make_plan([demand(1, request=Resources(4, 500, 1.0))], vms, [slot(each) for each in vms])
         assert [boot.flavor for boot in boots(answer)] == ["large"]
@@ -189,7 +189,7 @@ class TestWorkerCount:
         for state in (S.RETIRING, S.DELETING, S.ERROR):
             assert len(boots(make_plan([demand()], [vm(state=state, changed_at=NOW - 1)]))) == 1
 
-    def test_worker_of_other_group_or_alias_has_no_capacity(self) -> None:
+    def test_other_groups_or_aliases_workers_have_no_capacity(self) -> None:
         other = vm(group="belle")
         clouds = [cloud(), cloud(group="belle")]
         assert len(boots(make_plan([demand()], [other], [slot(other)], clouds))) == 1
@@ -199,7 +199,7 @@ class TestWorkerCount:
         aliased = vm(alias="x")
         assert boots(make_plan([pinned], [aliased], [slot(aliased)], groups=[group(aliases={"x": ("a",)})])) == []
 
-    def test_claimed_job_still_idle_in_queue_needs_no_worker(self) -> None:
+    def test_claimed_job_still_queued_idle_needs_no_worker(self) -> None:
         busy = vm(state=S.RUNNING)
         shown = slot(busy, offered(busy.resources), ("alice@distcloud.lab",))
         assert boots(make_plan([demand(1, running=0)], [busy], [shown])) == []

@@ -128,7 +128,7 @@ _JOBS = st.lists(st.tuples(st.sampled_from(("atlas", "belle")), st.sampled_from(
 
 
 @given(_JOBS)
-def test_drained_worker_is_deleted_once_all_claims_are_seen(jobs: list[tuple[str, str, str]]) -> None:
+def test_drained_worker_is_deleted_once_claims_are_seen(jobs: list[tuple[str, str, str]]) -> None:
     names = ("atlas", "belle")
     vanished = {name: vm(at, S.RETIRING, group=name, last_seen_in_pool=NOW - 5) for at, name in enumerate(names)}
     seen = {name: vm(10 + at, S.RUNNING, group=name) for at, name in enumerate(names)}

@@ -346,6 +346,7 @@ class TestConfiguration:
             ("[]", "expected a JSON object"),
             ('{"hots": 1}', "unknown keys: hots"),
             ("{}", "missing keys: condor_host"),
+            ('{"\\u001b[2J": 1}', "unknown keys: ?[2J; known"),
         ],
     )
     def test_command_reports_invalid_input(

@@ -18,7 +18,7 @@ def test_output_of_openssl_is_parsed() -> None:
     assert certificates.parse_end("notAfter=Jan  5 09:34:43 2018 GMT\n") == 1515144883
 
 
-def test_soonest_is_first_and_later_ones_are_left_out() -> None:
+def test_expiring_certificates_are_listed_soonest_first() -> None:
     ends = {"late": 300, "soon": 200, "sooner": 100, "broken": None}
     found = certificates.expiring(ends, 300)
     assert found == [{"path": path, "ends": ends[path]} for path in ("broken", "sooner", "soon")]

@@ -17,7 +17,7 @@ def python(text: str) -> list[str]:
     return [sys.executable, "-c", text]
 
 
-def test_queries_run_side_by_side_and_answer_in_order(tmp_path: Path) -> None:
+def test_queries_run_in_parallel_and_answer_in_order(tmp_path: Path) -> None:
     met = f"import os, time; from pathlib import Path; mine, other = Path({str(tmp_path)!r}, %r), Path({str(tmp_path)!r}, %r); mine.touch()"
     meet = met + "\nwhile not other.exists(): time.sleep(0.01)\nprint('met')"
     # Each of the first two ends only when the other has begun.

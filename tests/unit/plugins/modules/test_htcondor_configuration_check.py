@@ -65,7 +65,7 @@ def test_unreadable_journal_requires_reconfiguration(tmp_path: Path, text: str |
     assert check.read_journal(str(path)) == found
 
 
-def test_empty_expression_is_valid_and_a_broken_one_is_named() -> None:
+def test_broken_expression_is_named_and_empty_is_valid() -> None:
     pytest.importorskip("classad2")
     assert check.broken_expression({"SEC_TOKEN_REVOCATION_EXPR": ""}, ["SEC_TOKEN_REVOCATION_EXPR", "START"]) == ""
     assert check.broken_expression({"START": "(1 +"}, ["START"]).startswith("START is not a ClassAd expression")
@@ -78,7 +78,7 @@ class ExprTree:
 """
 
 
-def test_expressions_are_checked_by_the_python_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_of_the_host_checks_expressions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where Ansible's Python lacks the bindings."""
     monkeypatch.setitem(sys.modules, "classad2", None)
     monkeypatch.setattr(check, "SYSTEM_PYTHON", sys.executable)

@@ -60,14 +60,14 @@ def test_differing_rules_are_loaded_once(host: Path) -> None:
     assert not call(host).changed
 
 
-def test_services_replace_files_and_an_empty_text_removes_them(host: Path) -> None:
+def test_services_replace_files_and_empty_text_removes_them(host: Path) -> None:
     (host / "nftables.d" / "web.nft").write_text("accept 8080\n")
     (host / "nftables.d" / "admin.nft").write_text("accept 9100\n")
     result = call(host, check=True, services={"web": "", "other": "accept 9000\n"})
     assert result.data["rules"] == "drop\naccept 9100\naccept 9000\n"
 
 
-def test_predicted_rules_count_as_loaded_in_check_mode_only(host: Path) -> None:
+def test_predicted_rules_count_only_in_check_mode(host: Path) -> None:
     assert not call(host, check=True, predicted="drop\n").changed
     assert call(host, predicted="drop\n").changed
 

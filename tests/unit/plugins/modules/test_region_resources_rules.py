@@ -134,7 +134,7 @@ def test_refusal_names_volumes_if_region_has_cinder(check: bool) -> None:
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_a_tenant_whose_network_or_group_others_use_removes_nothing(check: bool) -> None:
+def test_network_or_group_used_by_others_removes_nothing(check: bool) -> None:
     """Its key pair neither, which nobody uses; the port of our own router does not block it."""
     group = {"id": "g1", "name": "workers", "description": "[distcloud]", "security_group_rules": []}
     ours = {"id": "a5", "device_owner": "network:router_interface", "device_id": "q1"}

@@ -119,6 +119,7 @@ def report_errors() -> Iterator[None]:
     try:
         yield
     except tuple(codes) as error:
-        # A service's message may quote what others wrote, which a terminal would obey.
-        typer.echo("distcloud: " + "\n".join(printable(line) for line in str(error).splitlines()), err=True)
+        # A service's message may quote what others wrote, which a terminal would obey: it gets one line and no control characters.
+        lines = [str(error)] if isinstance(error, CallError) else str(error).splitlines()
+        typer.echo("distcloud: " + "\n".join(printable(line) for line in lines), err=True)
         raise typer.Exit(codes[type(error)]) from error

@@ -31,15 +31,16 @@ from .locks import Exclusive, FileLock, PostgresLock, lock_key
 T = TypeVar("T")
 
 _BUSY_SECONDS = 30.0
-# Nothing waits for a server that hangs, or for a network that drops packets: seconds, and milliseconds for the last two.
-_POSTGRES = {
+# Nothing waits for a server that hangs, or for a network that drops packets: seconds, milliseconds for the last one.
+_POSTGRES: dict[str, int] = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
-    "options": f"-c statement_timeout={_BUSY_SECONDS * 1000:.0f} -c lock_timeout={_BUSY_SECONDS * 1000:.0f}",
 }
+# The same for the server's end: the lock of a host that lost its power is released after seconds, not hours.
+_POSTGRES_SERVER = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3, "tcp_user_timeout": 20_000}
 _BUSY_CODES = {"40001", "40P01", "55P03", "57014"}  # serialization failure, deadlock, lock not available, statement timeout
 _FULL_CODES = {"53100", "53200"}
 _ATTEMPTS = 5
@@ -77,6 +78,17 @@ def translate(url: str) -> URL:
     raise DatabaseError(f"database.url: {backend} is not supported; use sqlite or postgresql")
 
 
+def _server_settings(busy_seconds: float) -> str:
+    """Command line options of a PostgreSQL session. A process that stalls within a transaction blocks others twice as long at most."""
+    milliseconds = round(busy_seconds * 1000)
+    limits = {
+        "statement_timeout": milliseconds,
+        "lock_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": 2 * milliseconds,
+    }
+    return " ".join(f"-c {name}={value}" for name, value in (limits | _POSTGRES_SERVER).items())
+
+
 class Database:
     """Sessions, migrations and exclusive locks of one engine on one database."""
 
@@ -91,7 +103,8 @@ class Database:
 
     def _make_engine(self, busy_seconds: float) -> AsyncEngine:
         if not self.is_sqlite:
-            return create_async_engine(self._url, pool_size=5, max_overflow=5, pool_pre_ping=True, connect_args=_POSTGRES)
+            arguments = _POSTGRES | {"options": _server_settings(busy_seconds)}
+            return create_async_engine(self._url, pool_size=5, max_overflow=5, pool_pre_ping=True, connect_args=arguments)
         engine = create_async_engine(self._url, pool_size=5, max_overflow=5, connect_args={"timeout": busy_seconds})
 
         @event.listens_for(engine.sync_engine, "connect")
@@ -152,7 +165,8 @@ class Database:
 
         def upgrade(connection: Connection) -> None:
             if not self.is_sqlite:
-                connection.execute(text("SET LOCAL statement_timeout = 0"))  # a migration may take as long as it needs
+                for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):  # a migration may take as long as it needs
+                    connection.execute(text(f"SET LOCAL {limit} = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock_key(f"{self._owner}/migrations")})
             config = Config()
             config.set_main_option("script_location", str(location).replace("%", "%%"))

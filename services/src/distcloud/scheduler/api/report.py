@@ -22,6 +22,7 @@ async def scheduler_report(view: EngineView, caller: Caller) -> Report:
     """Problems, clouds and live VMs that the caller may read."""
     status = status_response(view.status(), caller)
     page = await view.vms(groups=None if caller.groups is None else sorted(caller.groups), limit=MAX_VMS)
+    # What a cloud that has not been observed yet would report is unknown.
     clouds: list[list[Cell]] = [
         [
             cloud.group,
@@ -29,8 +30,8 @@ async def scheduler_report(view: EngineView, caller: Caller) -> Report:
             cloud.region,
             cloud.condition,
             sum(cloud.vms.values()),
-            cloud.foreign_vms,
-            cloud.quota_vms,
+            "?" if cloud.observed_at is None else cloud.foreign_vms,
+            "?" if cloud.observed_at is None else cloud.quota_vms,
             cloud.error,
         ]
         for cloud in status.clouds

@@ -12,6 +12,7 @@ import sys
 from dataclasses import fields
 from pathlib import PurePosixPath
 
+from ...common.text import printable
 from .configuration import SettingsError, WorkerSettings, configuration
 
 
@@ -22,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         files = configuration(read_settings(sys.stdin.read()))
     except SettingsError as problem:
-        sys.stderr.write(f"worker settings: {problem}\n")
+        sys.stderr.write(f"worker settings: {printable(str(problem))}\n")
         return 2
     if options.file is None:
         json.dump(files, sys.stdout, indent=1)
