@@ -21,7 +21,7 @@ ENGINES = set(COMMANDS) - {"report"}
 SERVICE_TIERS = [{""}, {"common"}, {"openstack", "minter"}, {"ranking"}, ENGINES, {"report"}, {"cli"}]
 COMMON_TIERS = [
     {""},
-    {"config", "files", "text", "times"},
+    {"config", "files", "json_limits", "text", "times"},
     {"logs", "secretbox", "terminal", "validators"},
     {"metrics"},
     {"storage"},

@@ -25,7 +25,7 @@ HOUSE = pytest_step("house", "tests/house", budget=3.2)
 UNIT = [
     # The crash tests are long and next to each other: a worker that has nothing left takes from the other's share.
     pytest_step("engines", "services/tests", "-n", "2", "--dist", "worksteal", budget=2.5),
-    pytest_step("plugins", "tests/unit", "-n", "2", budget=1.2),
+    pytest_step("plugins", "tests/unit", "-n", "2", "-m", "not long", budget=1.2),
 ]
 ARTIFACT = [script("artifact", "tests/artifact.py", budget=0.6), script("sanity", "tests/sanity.py", minutes=30, budget=3.5)]
 NETWORK = os.environ.get("DISTCLOUD_LAB_NETWORK", "10.203.0.0/24")

@@ -147,7 +147,7 @@ def test_command_without_output_is_an_empty_result() -> None:
 
 def test_new_site_renders_a_page() -> None:
     facts = raw() | {"regions": []}
-    nothing = {"vms": [], "cursor": None}
+    nothing: dict[str, Any] = {"vms": [], "cursor": None}
     empty = {"machines": [], "queue": [], "jobs": [], "vms": nothing, "gone": nothing}
     facts["answers"] = [answer("status", STATUS | {"clouds": []}), *(answer(name, output) for name, output in empty.items())]
     made = summary.build(facts)

@@ -162,6 +162,7 @@ def test_two_engines_run_two_releases(host: Host) -> None:
     assert host.releases() == {R1, R2, R4}, "the active ones and the newest other"
 
 
+@pytest.mark.long
 def test_upgrade_of_one_engine_keeps_the_other(host: Host) -> None:
     host.link(alpha=R1, beta=R2)
     kept = f"Remove all but the newest releases ({host.folder}/releases/"
@@ -176,6 +177,7 @@ def test_upgrade_of_one_engine_keeps_the_other(host: Host) -> None:
     assert host.releases() == {R1, R2, R4}
 
 
+@pytest.mark.long
 def test_upgrade_of_all_engines_is_predicted(host: Host) -> None:
     host.link(alpha=R1, beta=R2)
     made = host.repairs({"alpha": R4, "beta": R4})

@@ -107,7 +107,7 @@ def test_text_of_summary_prints_no_control(tmp_path: Path, text: str) -> None:
     assert done.exit_code == 2 and harmless(done.output)
 
 
-def test_summary_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_summary_in_another_encoding_is_named(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     path.write_bytes(b"\xff\xfe")
     for command in (["show", str(path)], ["render", str(path), str(tmp_path / "out")]):

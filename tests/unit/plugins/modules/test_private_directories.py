@@ -59,7 +59,7 @@ def test_check_mode_needs_no_user(tmp_path: Path) -> None:
     assert call(tmp_path / "one", user="nobody-here").data["msg"] == "user nobody-here does not exist; create it first"
 
 
-def test_what_is_no_directory_is_refused(tmp_path: Path) -> None:
+def test_file_instead_of_a_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path)
     for name in ("file", "link"):
