@@ -6,11 +6,12 @@ because the same pairs are evaluated in every cycle.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -24,7 +25,10 @@ from .clauses import Failure
 
 # Answers that depend on these functions cannot be cached from one cycle to the next.
 _TIME_DEPENDENT: Final = re.compile(r"\b(time|currenttime|random|servertime)\b", re.IGNORECASE)
-_CACHE_SIZE: Final = 400_000
+# What is over a limit is evaluated in every cycle; a cache that is emptied instead would make every answer be evaluated again.
+_MAX_ANSWERS: Final = 2_000_000
+_MAX_DETAILS: Final = 400_000
+_MAX_ADS: Final = 40_000  # of jobs, and of workers
 _NO_ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType({})
 
 JobAdKey = tuple[object, ...]
@@ -42,20 +46,27 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class JobAd:
-    """The job ad of a demand; equal keys give equal answers."""
+    """The job ad of a demand; equal keys give equal answers.
+
+    `answers` and `details` are the matcher's cache, by `WorkerAd.number`: they are freed with the job ad."""
 
     key: JobAdKey
     owner: str
     ad: str  # JSON text: {attribute: expression}
     time_dependent: bool = False  # its requirements use the time: answers are valid for one `now` only
+    answers: dict[int, bool] = field(default_factory=dict, compare=False, repr=False)
+    details: dict[int, Match] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerAd:
-    """The slot ad of a kind of worker, as JSON text; if `error` is set, there is no ad and nothing matches."""
+    """The slot ad of a kind of worker, as JSON text; if `error` is set, there is no ad and nothing matches.
+
+    `number` is unique per matcher and never used again."""
 
     key: WorkerAdKey
     label: str
+    number: int
     ad: str = ""
     error: str = ""
 
@@ -83,17 +94,19 @@ class Matcher:
         self._ad_matcher = ad_matcher or InProcessMatcher()
         self._quote = load().quote
         self._jobs: dict[JobAdKey, JobAd] = {}
+        self._older_jobs: dict[JobAdKey, JobAd] = {}  # not requested since the cache was found to be full
         self._workers: dict[WorkerAdKey, WorkerAd] = {}
-        self._answers: dict[tuple[int, int], bool] = {}
-        self._details: dict[tuple[int, int], Match] = {}
-        self._keep_alive: list[object] = []  # objects whose id() is a key of `_answers`: they must not be freed
+        self._worker_numbers = itertools.count()
+        self._answer_count = self._detail_count = 0
+        self._cycle: float | None = None
         self._now: float | None = None
         self._time_dependent_jobs: dict[JobAdKey, JobAd] = {}
-        self._time_dependent_answers: dict[tuple[int, int], bool] = {}
         self.evaluations = 0
 
     def job(self, demand: Demand, now: float | None = None) -> JobAd:
         """The job ad of a demand. One with a malformed expression matches nothing."""
+        if now is not None and now != self._cycle:
+            self._start_cycle(now)
         attributes = demand.attributes
         key: JobAdKey = (
             demand.requirements,
@@ -107,18 +120,31 @@ class Matcher:
         found = self._jobs.get(key)
         if found is not None:
             return found
+        older = self._older_jobs.pop(key, None)
+        if older is not None:
+            self._jobs[key] = older
+            return older
         if _TIME_DEPENDENT.search(demand.requirements) or any(_TIME_DEPENDENT.search(text) for text in attributes.values()):
             return self._time_dependent_job(demand, key, now)
-        if len(self._jobs) > _CACHE_SIZE // 10:
-            self.forget()
-        self._jobs[key] = job = self._make_job(demand, key)
+        job = self._make_job(demand, key)
+        if len(self._jobs) + len(self._older_jobs) < _MAX_ADS:
+            self._jobs[key] = job
         return job
+
+    def _start_cycle(self, now: float) -> None:
+        """Free the jobs that were not requested since the last time that the cache was full, if it is full again."""
+        self._cycle = now
+        ads = len(self._jobs) + len(self._older_jobs)
+        if ads < _MAX_ADS and self._answer_count < _MAX_ANSWERS and self._detail_count < _MAX_DETAILS:
+            return
+        self._older_jobs, self._jobs = self._jobs, {}
+        self._answer_count = sum(len(job.answers) for job in self._older_jobs.values())
+        self._detail_count = sum(len(job.details) for job in self._older_jobs.values())
 
     def _time_dependent_job(self, demand: Demand, key: JobAdKey, now: float | None) -> JobAd:
         if now is None or now != self._now:
             self._now = now
             self._time_dependent_jobs.clear()
-            self._time_dependent_answers.clear()
         job = self._time_dependent_jobs.get(key)
         if job is None:
             self._time_dependent_jobs[key] = job = self._make_job(demand, key, time_dependent=True)
@@ -130,25 +156,22 @@ class Matcher:
         key: WorkerAdKey = (cloud.group, cloud.name, cloud.region, flavor.name, flavor.resources, alias, image, attributes, offer)
         found = self._workers.get(key)
         if found is None:
-            if len(self._workers) > _CACHE_SIZE // 10:
+            if len(self._workers) >= _MAX_ADS:
                 self.forget()
             self._workers[key] = found = self._make_worker(key, cloud, flavor, alias, image, offer or offered(flavor.resources))
         return found
 
     def matches(self, job: JobAd, worker: WorkerAd) -> bool:
         """Whether the two match; cached per pair. False if the answer is not available now."""
-        pair = (id(job), id(worker))
-        answers = self._time_dependent_answers if job.time_dependent else self._answers
-        answer = answers.get(pair)
+        cached = job.answers.get(worker.number)
+        if cached is not None:
+            return cached
+        answer = self._ask(job, worker)
         if answer is None:
-            if len(self._answers) > _CACHE_SIZE:
-                self.forget()
-            answer = self._ask(job, worker)
-            if answer is None:
-                return False  # not cached
-            answers[pair] = answer
-            if not job.time_dependent:
-                self._keep_alive.append((job, worker))
+            return False  # not cached
+        if self._answer_count < _MAX_ANSWERS:
+            job.answers[worker.number] = answer
+            self._answer_count += 1
         return answer
 
     def _ask(self, job: JobAd, worker: WorkerAd) -> bool | None:
@@ -161,12 +184,13 @@ class Matcher:
         """Whether the two match, and why not."""
         if self.matches(job, worker):
             return _MATCHES
-        pair = (id(job), id(worker))
-        if pair not in self._answers:  # the answer is not cached, so its reason is not either
-            return self._explain(job, worker)
-        found = self._details.get(pair)
+        found = job.details.get(worker.number)
         if found is None:
-            self._details[pair] = found = self._explain(job, worker)
+            found = self._explain(job, worker)
+            # Without a cached answer the evaluation may only be unavailable now: its reason is not cached either.
+            if worker.number in job.answers and self._detail_count < _MAX_DETAILS:
+                job.details[worker.number] = found
+                self._detail_count += 1
         return found
 
     def match(self, demand: Demand, cloud: Cloud, flavor: Flavor, alias: str | None = None, image: str = "") -> Match:
@@ -175,8 +199,9 @@ class Matcher:
 
     def forget(self) -> None:
         """Clear all caches."""
-        for memory in (self._jobs, self._workers, self._answers, self._details, self._keep_alive):
+        for memory in (self._jobs, self._older_jobs, self._time_dependent_jobs, self._workers):
             memory.clear()
+        self._answer_count = self._detail_count = 0
 
     def _make_job(self, demand: Demand, key: JobAdKey, time_dependent: bool = False) -> JobAd:
         quote = self._quote
@@ -206,7 +231,7 @@ class Matcher:
         return JobAd(key, demand.owner, json.dumps(text), time_dependent)
 
     def _make_worker(self, key: WorkerAdKey, cloud: Cloud, flavor: Flavor, alias: str | None, image: str, offer: Resources) -> WorkerAd:
-        label = f"{cloud.name}/{flavor.name}"
+        label, number = f"{cloud.name}/{flavor.name}", next(self._worker_numbers)
         settings = WorkerSettings(
             host="worker",
             domain=self._domain,
@@ -224,8 +249,8 @@ class Matcher:
         try:
             text = slot_ad(settings, offer, self._constants)
         except SettingsError as problem:
-            return WorkerAd(key, label, error=f"the worker of cloud {cloud.name} cannot be configured: {problem}")
-        return WorkerAd(key, label, json.dumps(text))
+            return WorkerAd(key, label, number, error=f"the worker of cloud {cloud.name} cannot be configured: {problem}")
+        return WorkerAd(key, label, number, json.dumps(text))
 
     def _explain(self, job: JobAd, worker: WorkerAd) -> Match:
         if worker.error:

@@ -4,47 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Set
-from dataclasses import dataclass
+from functools import partial
 
-from ..domain.model import CloudKey, Resources, VmState
-from ..matching.matcher import WorkerAd
+from ..domain.model import VmState
+from .capacity import WorkerCapacity, WorkerIndex
 from .situation import BOOTING, IN_POOL, PendingDemand, Situation
 
 # Busy workers first, so that idle ones can be retired; then those that will join the pool soonest.
-_RANK = {VmState.RUNNING: 0, VmState.IDLE: 1, VmState.UNREGISTERED: 2, VmState.STARTING: 3, VmState.REQUESTED: 4}
-
-
-@dataclass(slots=True)
-class WorkerCapacity:
-    """The free capacity of one worker; `vm_id` None: the worker is booted by this plan.
-
-    Mutable: `put` subtracts the jobs that this plan assigns, so that the next demand sees what is left. It lives for one call of `plan`."""
-
-    worker: WorkerAd
-    cloud: CloudKey
-    vm_id: str | None
-    state: VmState
-    cores: int
-    ram_mib: int
-    disk_gib: float
-    taken: int = 0  # jobs assigned by this plan
-
-    def put(self, request: Resources, count: int) -> int:
-        """Assign as many of `count` jobs as fit; returns their number."""
-        fits = count
-        if request.cores > 0:
-            fits = min(fits, self.cores // request.cores)
-        if request.ram_mib > 0:
-            fits = min(fits, self.ram_mib // request.ram_mib)
-        if request.disk_gib > 0:
-            fits = min(fits, int(self.disk_gib / request.disk_gib + 1e-9))
-        if fits <= 0:
-            return 0
-        self.cores -= fits * request.cores
-        self.ram_mib -= fits * request.ram_mib
-        self.disk_gib -= fits * request.disk_gib
-        self.taken += fits
-        return fits
+RANK = {VmState.RUNNING: 0, VmState.IDLE: 1, VmState.UNREGISTERED: 2, VmState.STARTING: 3, VmState.REQUESTED: 4}
 
 
 def free_capacity(situation: Situation, removed_ids: Set[str]) -> dict[str, list[WorkerCapacity]]:
@@ -68,32 +35,44 @@ def free_capacity(situation: Situation, removed_ids: Set[str]) -> dict[str, list
         if free.cores > 0 and free.ram_mib > 0:
             found[vm.group].append(WorkerCapacity(worker, (vm.group, vm.cloud), vm.id, vm.state, free.cores, free.ram_mib, free.disk_gib))
     for each in found.values():
-        each.sort(key=lambda capacity: (_RANK[capacity.state], capacity.cores, capacity.ram_mib, capacity.disk_gib, capacity.vm_id or ""))
+        each.sort(key=lambda capacity: (RANK[capacity.state], capacity.cores, capacity.ram_mib, capacity.disk_gib, capacity.vm_id or ""))
     return found
 
 
 def pack(situation: Situation, pending_demands: list[PendingDemand], by_group: dict[str, list[WorkerCapacity]]) -> None:
-    """Assign jobs to free capacity, big jobs first (small ones would fragment what a big one needs). Updates both arguments."""
-    for each in by_group.values():
-        _sort_least_wanted_first(situation, pending_demands, each)
+    """Assign jobs to free capacity, big jobs first (small ones would fragment what a big one needs). Updates the demands and workers.
+
+    Each demand is compared with each kind of worker, but only with those single workers that have room for a job.
+    """
+    demands_of: dict[str, list[PendingDemand]] = defaultdict(list)
+    for pending in pending_demands:
+        demands_of[pending.demand.group].append(pending)
+    for group, workers in by_group.items():
+        _pack_group(situation, demands_of[group], workers)
+
+
+def _pack_group(situation: Situation, pending_demands: list[PendingDemand], workers: list[WorkerCapacity]) -> None:
+    index = WorkerIndex(_least_wanted_first(situation, pending_demands, workers))
     for pending in sorted(pending_demands, key=lambda pending: (-pending.demand.request.cores, -pending.demand.request.ram_mib)):
-        workers = by_group.get(pending.demand.group)
-        if workers:
-            pending.placed += fill(situation, pending, workers)
-            by_group[pending.demand.group] = [capacity for capacity in workers if capacity.cores > 0 and capacity.ram_mib > 0]
+        count = index.fill(pending.demand.request, pending.unplaced, partial(situation.matcher.matches, pending.job))
+        pending.unplaced -= count
+        pending.placed += count
 
 
-def _sort_least_wanted_first(situation: Situation, pending_demands: list[PendingDemand], workers: list[WorkerCapacity]) -> None:
+def _least_wanted_first(situation: Situation, pending_demands: list[PendingDemand], workers: list[WorkerCapacity]) -> list[WorkerCapacity]:
     """Among workers of the same rank, put those first that the fewest pending demands can use.
 
     Otherwise a job that can run anywhere would take the worker that was booted for a job that cannot, and another worker would be booted.
     """
     kinds = {id(capacity.worker): capacity.worker for capacity in workers}  # few: workers of one cloud, flavor, image and alias share it
     if len(kinds) < 2:
-        return
-    group = [pending.job for pending in pending_demands if pending.unplaced > 0 and pending.demand.group == workers[0].cloud[0]]
-    wanted = {kind: sum(situation.matcher.matches(job, worker) for job in group) for kind, worker in kinds.items()}
-    workers.sort(key=lambda capacity: (_RANK[capacity.state], wanted[id(capacity.worker)]))
+        return workers
+    wanted = dict.fromkeys(kinds, 0)
+    for pending in pending_demands:  # job by job: the matcher keeps a limited number of parsed ads
+        if pending.unplaced > 0:
+            for kind, worker in kinds.items():
+                wanted[kind] += situation.matcher.matches(pending.job, worker)
+    return sorted(workers, key=lambda capacity: (RANK[capacity.state], wanted[id(capacity.worker)]))
 
 
 def fill(situation: Situation, pending: PendingDemand, workers: list[WorkerCapacity]) -> int:
@@ -102,9 +81,7 @@ def fill(situation: Situation, pending: PendingDemand, workers: list[WorkerCapac
     for capacity in workers:
         if pending.unplaced <= 0:
             break
-        if capacity.cores < request.cores or capacity.ram_mib < request.ram_mib or capacity.disk_gib < request.disk_gib:
-            continue
-        if situation.matcher.matches(pending.job, capacity.worker):
+        if capacity.fits(request) and situation.matcher.matches(pending.job, capacity.worker):
             count = capacity.put(request, pending.unplaced)
             pending.unplaced -= count
             assigned += count

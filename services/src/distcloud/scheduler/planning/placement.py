@@ -7,9 +7,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from ..domain.model import Boot, Cloud, CloudKey, Reason, Verdict, VmState
+from ..matching.matcher import WorkerAd
+from .capacity import WorkerCapacity
 from .eligibility import CloudOffer, Eligibility, FlavorChoice, format_resources, is_probing, refusal_details
 from .limits import Headroom
-from .packing import WorkerCapacity, fill
+from .packing import fill
 from .situation import PendingDemand, Situation
 
 Owner = tuple[str, str]  # group, owner
@@ -48,13 +50,13 @@ class Placement:
         situation: Situation,
         pending_demands: list[PendingDemand],
         removed_ids: set[str],
-        idle_capacity: dict[CloudKey, list[WorkerCapacity]],
+        idle_workers: dict[CloudKey, list[tuple[WorkerAd, int]]],
     ) -> None:
         self._situation = situation
         self._pending = pending_demands
         self._headroom = Headroom(situation)
         self._eligibility = Eligibility(situation)
-        self._idle = idle_capacity
+        self._idle = idle_workers
         self._new: dict[CloudKey, int] = defaultdict(int)
         self._starting: dict[CloudKey, int] = defaultdict(int)
         for vm in situation.vms:
@@ -129,8 +131,10 @@ class Placement:
         most = 1 if is_probing(cloud, self._situation) else policy.max_starting_per_cloud
         if self._starting[key] >= most:
             return Reason.THROTTLED, f"{cloud.name}: {self._starting[key]} workers are already starting, the maximum is {most}"
-        idle = self._idle.get(key, ())
-        waiting = sum(1 for capacity in idle if self._situation.matcher.matches(pending.job, capacity.worker)) if idle else 0
+        waiting = 0
+        for worker, count in self._idle.get(key, ()):
+            if self._situation.matcher.matches(pending.job, worker):
+                waiting += count
         if waiting > policy.max_idle_per_cloud:
             return Reason.THROTTLED, f"{cloud.name}: {waiting} suitable workers are idle; waiting for the pool to assign jobs to them"
         return None

@@ -16,13 +16,13 @@ of two schedulers on one database only the leader calls it.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from ..domain.model import Action, Cloud, CloudKey, Demand, Group, Plan, PlanInputs, Policy, PoolCoverage, Retire, Slot, Vm, VmState
-from ..matching.matcher import Matcher
+from ..matching.matcher import Matcher, WorkerAd
 from . import packing, retirement
-from .packing import WorkerCapacity
+from .capacity import WorkerCapacity
 from .placement import Placement
 from .situation import Situation
 
@@ -78,10 +78,13 @@ def plan_from(inputs: PlanInputs, matcher: Matcher) -> Plan:
     )
 
 
-def _idle(free_capacity: Iterable[WorkerCapacity], removed_ids: Iterable[str]) -> dict[CloudKey, list[WorkerCapacity]]:
+def _idle(free_capacity: Iterable[WorkerCapacity], removed_ids: Iterable[str]) -> dict[CloudKey, list[tuple[WorkerAd, int]]]:
+    """The kinds of idle workers of each cloud, with the number of workers."""
     gone = set(removed_ids)
-    found: dict[CloudKey, list[WorkerCapacity]] = defaultdict(list)
-    for capacity in free_capacity:
-        if capacity.state is VmState.IDLE and capacity.vm_id not in gone:
-            found[capacity.cloud].append(capacity)
+    idle = [capacity for capacity in free_capacity if capacity.state is VmState.IDLE and capacity.vm_id not in gone]
+    kinds = {(capacity.cloud, id(capacity.worker)): capacity.worker for capacity in idle}
+    count = Counter((capacity.cloud, id(capacity.worker)) for capacity in idle)
+    found: dict[CloudKey, list[tuple[WorkerAd, int]]] = defaultdict(list)
+    for kind, worker in kinds.items():
+        found[kind[0]].append((worker, count[kind]))
     return found
