@@ -10,7 +10,8 @@ import pytest
 from fastapi import FastAPI
 
 from distcloud.common.config import ListenSettings
-from distcloud.common.http.server import bind, serve, watchdog
+from distcloud.common.http.server import bind, serve
+from distcloud.common.systemd import watchdog
 
 
 @pytest.mark.parametrize("abstract", [False, True])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp
 
 from ..config import ConfigError, ListenSettings
 from ..logs import get_logger
+from ..systemd import notify
 from .connections import (
     CONNECTIONS,
     CONNECTIONS_PER_CLIENT,
@@ -100,33 +100,6 @@ class _Server(uvicorn.Server):
             connection.close()
             if not isinstance(error, OSError):  # what a client does to the handshake concerns nobody else
                 raise
-
-
-def notify(state: str) -> None:
-    """Report the service's state to systemd (sd_notify(3), `Type=notify`); does nothing when systemd did not ask for it."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-            manager.settimeout(5)
-            manager.sendto(state.encode(), address)
-    except OSError as error:
-        log.warning("notify_failed", state=state, error=str(error))
-
-
-async def watchdog(stuck: Callable[[], str], stop: asyncio.Event) -> None:
-    """Ping systemd's watchdog (`WatchdogSec=`) three times per interval until `stop`, as long as `stuck` returns an empty text."""
-    limit, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
-    if not limit.isdecimal() or pid not in ("", str(os.getpid())):
-        return
-    while not stop.is_set():
-        if not stuck():
-            notify("WATCHDOG=1")
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), int(limit) / 3_000_000)
 
 
 def bind(listen: ListenSettings) -> socket.socket:
