@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from distcloud.common.storage import database as module
 from distcloud.common.storage.database import Database, DatabaseBusy, DatabaseUnavailable
-from distcloud.common.storage.locks import lock_key
 
 from .test_engines_share_database import make_package, tables
 
@@ -76,24 +75,6 @@ def test_wait_for_a_row_ends_and_is_repeated(postgres_url: str) -> None:
         await database.run(insert)
         assert attempts >= 2
         await holder
-        await database.close()
-        await other.close()
-
-    run(script())
-
-
-def test_wait_for_another_migration_ends(postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    package = make_package(tmp_path, "apples")
-
-    async def script() -> None:
-        database, other = await opened(postgres_url), Database(postgres_url, "demo")
-        async with other.begin() as session:
-            await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock_key("demo/migrations")})
-            with pytest.raises(DatabaseBusy, match="lock timeout"):
-                await database.migrate(package)
-        await database.migrate(package)
-        assert "apples" in await tables(database)
         await database.close()
         await other.close()
 

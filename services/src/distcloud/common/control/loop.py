@@ -124,7 +124,9 @@ class ControlLoop:
     async def _lead(self, lock: Exclusive, stop: asyncio.Event) -> None:
         while not stop.is_set():
             if not await lock.held():
-                raise LockLost("lost the engine's lock on the database (its connection broke); restart the service to acquire it again")
+                raise LockLost(
+                    "lost the engine's lock on the database (its connection broke or is read-only); restart the service to acquire it again"
+                )
             self._wake.clear()
             try:
                 await self._cycle_until(stop)

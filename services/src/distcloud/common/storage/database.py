@@ -8,27 +8,50 @@ One writer at a time in SQLite (`BEGIN IMMEDIATE`), so that a transaction never 
 from __future__ import annotations
 
 import asyncio
-import logging
+import math
 import random
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, event, text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.engine import URL, ExceptionContext, make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from ..logs import MASK
+from ..logs import get_logger
+from .errors import (
+    CommitUnknown,
+    DatabaseBusy,
+    DatabaseError,
+    DatabaseFull,
+    DatabaseUnavailable,
+    SchemaError,
+    TableMissing,
+    explain,
+    is_read_only,
+)
 from .locks import Exclusive, FileLock, PostgresLock, lock_key
+from .schema import upgrade
+
+__all__ = [
+    "CommitUnknown",
+    "Database",
+    "DatabaseBusy",
+    "DatabaseError",
+    "DatabaseFull",
+    "DatabaseUnavailable",
+    "SchemaError",
+    "TableMissing",
+    "translate",
+]
 
 T = TypeVar("T")
+
+log = get_logger(__name__)
 
 _BUSY_SECONDS = 30.0
 # Nothing waits for a server that hangs, or for a network that drops packets: seconds, milliseconds for the last one.
@@ -41,25 +64,7 @@ _POSTGRES: dict[str, int] = {
 }
 # The same for the server's end: the lock of a host that lost its power is released after seconds, not hours.
 _POSTGRES_SERVER = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3, "tcp_user_timeout": 20_000}
-_BUSY_CODES = {"40001", "40P01", "55P03", "57014"}  # serialization failure, deadlock, lock not available, statement timeout
-_FULL_CODES = {"53100", "53200"}
 _ATTEMPTS = 5
-
-
-class DatabaseError(Exception):
-    """The database operation failed and nothing was changed. The message names the database and the remedy."""
-
-
-class DatabaseBusy(DatabaseError):
-    """Another process held the database for too long; the same transaction may be retried."""
-
-
-class DatabaseFull(DatabaseError):
-    """No space left where the database lives."""
-
-
-class DatabaseUnavailable(DatabaseError):
-    """The database cannot be reached or opened."""
 
 
 def translate(url: str) -> URL:
@@ -89,6 +94,14 @@ def _server_settings(busy_seconds: float) -> str:
     return " ".join(f"-c {name}={value}" for name, value in (limits | _POSTGRES_SERVER).items())
 
 
+def _connect_arguments(url: URL, busy_seconds: float) -> dict[str, Any]:
+    """psycopg's arguments for a PostgreSQL URL: our limits, except those that the URL itself sets."""
+    query = url.normalized_query
+    ours = {key: value for key, value in _POSTGRES.items() if key not in query}
+    # Of two values for one setting the server takes the last.
+    return {**ours, "options": " ".join([_server_settings(busy_seconds), *query.get("options", ())])}
+
+
 class Database:
     """Sessions, migrations and exclusive locks of one engine on one database."""
 
@@ -103,8 +116,7 @@ class Database:
 
     def _make_engine(self, busy_seconds: float) -> AsyncEngine:
         if not self.is_sqlite:
-            arguments = _POSTGRES | {"options": _server_settings(busy_seconds)}
-            return create_async_engine(self._url, pool_size=5, max_overflow=5, pool_pre_ping=True, connect_args=arguments)
+            return self._make_postgres_engine(busy_seconds)
         engine = create_async_engine(self._url, pool_size=5, max_overflow=5, connect_args={"timeout": busy_seconds})
 
         @event.listens_for(engine.sync_engine, "connect")
@@ -125,16 +137,32 @@ class Database:
 
         return engine
 
+    def _make_postgres_engine(self, busy_seconds: float) -> AsyncEngine:
+        engine = create_async_engine(
+            self._url, pool_size=5, max_overflow=5, pool_pre_ping=True, connect_args=_connect_arguments(self._url, busy_seconds)
+        )
+
+        @event.listens_for(engine.sync_engine, "handle_error")
+        def _failed(context: ExceptionContext) -> None:
+            # After a failover new connections may reach the new primary; those of the pool stay on the old one, which answers.
+            if is_read_only(context.original_exception):
+                context.is_disconnect = True
+
+        return engine
+
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncSession]:
         """One write transaction: committed at the end, rolled back on any exception. Raises DatabaseError; integrity errors pass."""
+        committing = False
         try:
             async with self._write() as session, session.begin():
                 yield session
+                await session.flush()
+                committing = True
         except IntegrityError:
             raise
         except (SQLAlchemyError, OSError) as error:
-            raise self._translate_error(error) from error
+            raise self._explain(error, committing=committing) from error
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -145,7 +173,7 @@ class Database:
                     await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
                 yield session
         except (SQLAlchemyError, OSError) as error:
-            raise self._translate_error(error) from error
+            raise self._explain(error) from error
 
     async def run(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
         """`work` in one write transaction, retried with back-off while the database is busy. `work` must have no other effects."""
@@ -160,29 +188,44 @@ class Database:
         raise AssertionError("unreachable")
 
     async def migrate(self, package: str) -> None:
-        """Migrates the schema to the latest version in `package`'s `migrations`; concurrent calls wait for each other."""
-        location = resources.files(package).joinpath("migrations")
+        """Migrates the schema to the latest version in `package`'s `migrations`; concurrent calls wait for each other.
 
-        def upgrade(connection: Connection) -> None:
+        Raises DatabaseError; SchemaError if the database was migrated by a newer release.
+        """
+        location = Path(str(resources.files(package).joinpath("migrations")))
+
+        def migrate(connection: Connection) -> tuple[str | None, str | None]:
             if not self.is_sqlite:
-                for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):  # a migration may take as long as it needs
-                    connection.execute(text(f"SET LOCAL {limit} = 0"))
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock_key(f"{self._owner}/migrations")})
-            config = Config()
-            config.set_main_option("script_location", str(location).replace("%", "%%"))
-            config.attributes["connection"] = connection
-            config.attributes["version_table"] = f"alembic_version_{self._owner}"
-            command.upgrade(config, "head")
+                self._lock_migrations(connection)
+            return upgrade(connection, location, self._owner)
 
-        logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs each of its plug-ins
         self._check_folder()
         # Two processes that open a new SQLite file at once conflict already when they switch it to WAL.
-        lock = FileLock(Path(f"{self._url.database}.migrating"), wait=_BUSY_SECONDS) if self.is_sqlite else nullcontext()
+        lock = FileLock(Path(f"{self._url.database}.migrating"), wait=math.inf, on_wait=self._log_wait) if self.is_sqlite else nullcontext()
         try:
             async with lock, self._engine.begin() as connection:
-                await connection.run_sync(upgrade)
+                before, after = await connection.run_sync(migrate)
+        except SchemaError as error:
+            raise SchemaError(f"database {self._name}: {error}") from error
         except (SQLAlchemyError, OSError) as error:
-            raise self._translate_error(error) from error
+            raise self._explain(error) from error
+        if after != before:
+            log.info("schema_migrated", database=self._name, version=after, previous=before)
+
+    def _lock_migrations(self, connection: Connection) -> None:
+        """Waits for another process's migration, however long that takes; the lock ends with the transaction."""
+        key = {"key": lock_key(f"{self._owner}/migrations")}
+        for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):  # a migration may take as long as it needs
+            connection.execute(text(f"SET LOCAL {limit} = 0"))
+        if connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), key):
+            return
+        self._log_wait()
+        connection.execute(text("SET LOCAL lock_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), key)
+        connection.execute(text("SET LOCAL lock_timeout TO DEFAULT"))  # locks on tables keep their time limit
+
+    def _log_wait(self) -> None:
+        log.info("waiting_for_migration", database=self._name)
 
     @asynccontextmanager
     async def exclusive(self, name: str) -> AsyncIterator[Exclusive | None]:
@@ -190,23 +233,26 @@ class Database:
 
         It ends with the process, however that dies. `held()` checks it again (a PostgreSQL connection can break).
         """
+        async with AsyncExitStack() as stack:
+            try:
+                lock = await self._take(name, stack)
+            except (SQLAlchemyError, OSError) as error:
+                raise self._explain(error) from error
+            yield lock
+
+    async def _take(self, name: str, stack: AsyncExitStack) -> Exclusive | None:
+        """The lock if it could be taken; `stack` releases it."""
         if self.is_sqlite:
             self._check_folder()
-            async with FileLock(Path(f"{self._url.database}.{self._owner}.{name}"), wait=0.0) as file_lock:
-                yield file_lock if await file_lock.held() else None
-            return
-        try:
-            async with self._engine.connect() as connection:
-                lock = PostgresLock(connection, f"{self._owner}/{name}")
-                if not await lock.take():
-                    yield None
-                    return
-                try:
-                    yield lock
-                finally:
-                    await lock.release()
-        except (SQLAlchemyError, OSError) as error:
-            raise self._translate_error(error) from error
+            file_lock = await stack.enter_async_context(FileLock(Path(f"{self._url.database}.{self._owner}.{name}"), wait=0.0))
+            return file_lock if await file_lock.held() else None
+        lock = PostgresLock(await stack.enter_async_context(self._engine.connect()), f"{self._owner}/{name}")
+        if not await lock.writable():
+            raise DatabaseUnavailable(f"database {self._name}: its server is read-only, as a standby is; connect to the primary")
+        if not await lock.take():
+            return None
+        stack.push_async_callback(lock.release)
+        return lock
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -216,26 +262,5 @@ class Database:
             folder = Path(self._url.database).absolute().parent
             raise DatabaseUnavailable(f"database {self._name}: folder {folder} does not exist; create it for the service's user")
 
-    def _translate_error(self, error: BaseException) -> Exception:
-        """Our own error for a driver's: its meaning and the remedy, without the URL (which may hold a password)."""
-        if isinstance(error, DatabaseError):
-            return error
-        original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        message = re.sub(r"\s+", " ", str(original)).strip()[:300]
-        if self._url.password:
-            message = message.replace(str(self._url.password), MASK)
-        code = str(getattr(original, "sqlstate", None) or "")
-        low = message.lower()
-        where = f"database {self._name}"
-        if code in _BUSY_CODES or "is locked" in low or "database is busy" in low:
-            return DatabaseBusy(f"{where}: held by another process for too long ({message}); it is retried automatically")
-        if code in _FULL_CODES or "disk is full" in low or "no space left" in low:
-            return DatabaseFull(f"{where}: no space left ({message}); free some space, nothing was changed")
-        if code == "42P01" or "no such table" in low:
-            return DatabaseUnavailable(f"{where}: lacks a table ({message}); it was moved or replaced: restore it")
-        if code.startswith(("08", "57P", "28", "3D")) or any(
-            sign in low
-            for sign in ("unable to open", "i/o error", "readonly", "connection", "could not connect", "timeout", "permission denied")
-        ):
-            return DatabaseUnavailable(f"{where}: unavailable ({message}); check that it runs, its permissions and its free space")
-        return DatabaseError(f"{where}: {type(original).__name__}: {message}")
+    def _explain(self, error: BaseException, *, committing: bool = False) -> DatabaseError:
+        return explain(error, f"database {self._name}", password=self._url.password, committing=committing)

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -27,11 +28,15 @@ class Exclusive(Protocol):
 
 
 class FileLock:
-    """`flock` on a file, with a timeout. The file stays: removing it would let two processes lock two files of one name."""
+    """`flock` on a file, with a timeout. The file stays: removing it would let two processes lock two files of one name.
 
-    def __init__(self, path: Path, *, wait: float) -> None:
+    `on_wait` is called once if another process holds the lock.
+    """
+
+    def __init__(self, path: Path, *, wait: float, on_wait: Callable[[], None] = lambda: None) -> None:
         self._path = path
         self._wait = wait
+        self._on_wait = on_wait
         self._descriptor: int | None = None
 
     async def __aenter__(self) -> Self:
@@ -46,6 +51,7 @@ class FileLock:
 
     async def _take(self, descriptor: int) -> bool:
         deadline = time.monotonic() + self._wait
+        waiting = False
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,6 +60,9 @@ class FileLock:
                     if self._wait:
                         raise TimeoutError(f"{self._path} is locked by another process") from None
                     return False
+                if not waiting:
+                    waiting = True
+                    self._on_wait()
                 await asyncio.sleep(0.05)
             else:
                 return True
@@ -74,6 +83,12 @@ class PostgresLock:
         self._connection = connection
         self._key = lock_key(name)
 
+    async def writable(self) -> bool:
+        """Whether the server accepts writes; a standby grants advisory locks too, which nobody on the primary sees."""
+        setting = await self._connection.scalar(text("SHOW transaction_read_only"))
+        await self._connection.commit()
+        return bool(setting == "off")
+
     async def take(self) -> bool:
         taken = await self._connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": self._key})
         await self._connection.commit()
@@ -86,6 +101,7 @@ class PostgresLock:
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted AND objsubid = 1"
             " AND CAST(classid AS bigint) = :high AND CAST(objid AS bigint) = :low"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " AND current_setting('transaction_read_only') = 'off'"  # after a failover another process may hold it on the new primary
         )
         try:
             async with asyncio.timeout(_SECONDS):
