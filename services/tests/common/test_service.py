@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -175,3 +177,35 @@ def test_end_of_one_component_stops_the_other() -> None:
         assert stop.is_set()
 
     asyncio.run(main())
+
+
+def test_service_on_a_newer_schema_is_not_restarted(engine: Path) -> None:
+    config = write_config(engine)
+    assert call(engine, "create-key", str(engine / "encryption.key")).returncode == 0
+    migrated = call(engine, "migrate", "--config", str(config))
+    assert migrated.returncode == 0 and "setup plugin" not in migrated.stderr
+    with contextlib.closing(sqlite3.connect(engine / "demo.db")) as database, database:
+        database.execute("CREATE TABLE IF NOT EXISTS alembic_version_demo (version_num VARCHAR(32))")
+        database.execute("INSERT INTO alembic_version_demo VALUES ('0004')")
+    done = call(engine, "run", "--config", str(config))
+    assert done.returncode == 78 and "schema 0004 is newer than this release" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_waiting_migration_extends_the_start_and_stops(engine: Path) -> None:
+    config = write_config(engine)
+    assert call(engine, "create-key", str(engine / "encryption.key")).returncode == 0
+    lock = (engine / "demo.db.migrating").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(60)
+        manager.bind(str(engine / "notify"))
+        process = subprocess.Popen(
+            command(engine, "run", "--config", str(config)), env={**environment(engine), "NOTIFY_SOCKET": str(engine / "notify")}
+        )
+        try:
+            assert manager.recv(100) == b"EXTEND_TIMEOUT_USEC=60000000"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()

@@ -15,16 +15,21 @@ from starlette.types import ASGIApp
 from .config import EngineSettings
 from .control import eventloop
 from .control.loop import LockLost
-from .http.server import serve, watchdog
+from .http.server import serve
 from .metrics import new_registry
 from .secretbox import SecretBox, SecretError
-from .storage.database import Database, DatabaseError
+from .storage.database import Database, DatabaseError, SchemaError
+from .systemd import extended_timeout, watchdog
 
 S = TypeVar("S", bound=EngineSettings)
 
 
 class ServiceError(Exception):
     """The service cannot start or continue; the message has the reason and the remedy."""
+
+
+class IncompatibleDatabase(ServiceError):
+    """This release cannot use the database; starting it again is pointless until an operator acts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,8 @@ class Service(Generic[S]):
         async with AsyncExitStack() as cleanup:
             database = Database(settings.database.url, settings.ENGINE)
             cleanup.push_async_callback(database.close)
-            await database.migrate(self._package)
+            if not await _until(stop, database.migrate(self._package)):
+                return
             engine = self._build(settings, Runtime(database, secrets, new_registry(), cleanup))
             # A stuck loop cannot recover by itself: without these signals systemd restarts the service.
             watching = asyncio.create_task(watchdog(engine.stuck, stop))
@@ -88,8 +94,26 @@ class Service(Generic[S]):
 def _complete(main: Coroutine[Any, Any, None]) -> None:
     try:
         eventloop.run(main)
+    except SchemaError as error:
+        raise IncompatibleDatabase(str(error)) from error
     except (DatabaseError, SecretError, LockLost) as error:
         raise ServiceError(str(error)) from error
+
+
+async def _until(stop: asyncio.Event, migration: Coroutine[Any, Any, None]) -> bool:
+    """Migrate, however long that takes; false when it was interrupted by `stop`, which rolls it back."""
+    async with extended_timeout():
+        migrating, stopping = asyncio.create_task(migration), asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({migrating, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            migrating.cancel()
+            await asyncio.wait({migrating})
+    if migrating.cancelled():
+        return False
+    migrating.result()
+    return True
 
 
 async def _side_by_side(api: Coroutine[Any, Any, None], engine: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 FAILED = 1
 MISCONFIGURED = 2
+INCOMPATIBLE = os.EX_CONFIG  # the unit of an engine does not restart it after this one
 
 Config = Annotated[Path, typer.Option("--config", help="Configuration of the service.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the response as JSON.")]
@@ -31,6 +33,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 class CommandError(Exception):
     """The command failed for a reason that the message explains to its user."""
+
+
+class IncompatibleError(Exception):
+    """This release cannot use what it found on the host; an operator has to act."""
 
 
 def engine_app(help: str, settings: type[EngineSettings], service: str) -> typer.Typer:
@@ -88,10 +94,12 @@ def _call(service: str, method: str, config: Path, settings: type[EngineSettings
 
     loaded = load(config, settings)
     configure(loaded.log)
-    from ..service import ServiceError
+    from ..service import IncompatibleDatabase, ServiceError
 
     try:
         getattr(importlib.import_module(service).service, method)(loaded)
+    except IncompatibleDatabase as error:
+        raise IncompatibleError(str(error)) from error
     except ServiceError as error:
         raise ConfigError(str(error)) from error
 
@@ -115,7 +123,12 @@ def report_errors() -> Iterator[None]:
     """Print errors that the user can fix on standard error instead of a traceback; sets the exit code."""
     from .apiclient import CallError
 
-    codes: dict[type[Exception], Any] = {ConfigError: MISCONFIGURED, CallError: FAILED, CommandError: FAILED}
+    codes: dict[type[Exception], Any] = {
+        ConfigError: MISCONFIGURED,
+        IncompatibleError: INCOMPATIBLE,
+        CallError: FAILED,
+        CommandError: FAILED,
+    }
     try:
         yield
     except tuple(codes) as error:
