@@ -99,6 +99,8 @@ cache: true
 cache_timeout: 60
 """
 
+import hashlib
+import json
 import typing as t
 
 from ansible.errors import AnsibleParserError
@@ -109,6 +111,7 @@ from ..module_utils._api.client import ApiClient
 from ..module_utils._core.module import Failure
 
 PAGE = 1000
+FIELDS = {"id", "group", "cloud", "region", "state"}
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
@@ -125,7 +128,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _vms(self, path: str, cache: bool) -> list[dict[str, t.Any]]:
         """The VMs from the cache if it is on and may be used, else from the API."""
-        key = self.get_cache_key(path)
+        key = self._cache_key(path)
         cached = self.get_option("cache")
         if cached and cache and key in self._cache:
             return list(self._cache[key])
@@ -137,6 +140,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             self._cache[key] = found
         return found
 
+    def _cache_key(self, path: str) -> str:
+        """Changes with every option that the API's answer depends on; the API token is in it as a digest only."""
+        options = [self.get_option(name) for name in ("api_url", "api_token", "token_file", "cloud")]
+        digest = hashlib.sha256(json.dumps([*options, sorted(self.get_option("states"))]).encode("utf-8"))
+        return f"{self.get_cache_key(path)}_{digest.hexdigest()[:32]}"
+
     def _fetch(self) -> list[dict[str, t.Any]]:
         names = ("api_url", "ca_path", "validate_certs", "timeout")
         client = ApiClient("scheduler", dict({name: self.get_option(name) for name in names}, api_token=self._token()))
@@ -144,11 +153,19 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         found: list[dict[str, t.Any]] = []
         cursor = None
         while True:
-            page = client.get("vms", cursor=cursor, **query)
-            found += page["vms"]
-            cursor = page.get("cursor")
+            vms, cursor = self._checked(client.get("vms", cursor=cursor, **query))
+            found += vms
             if not cursor:
                 return found
+
+    def _checked(self, page: t.Any) -> tuple[list[dict[str, t.Any]], str | None]:
+        vms = page.get("vms") if isinstance(page, dict) else None
+        if isinstance(vms, list) and all(isinstance(vm, dict) and vm.keys() >= FIELDS for vm in vms):
+            return vms, page.get("cursor")
+        url = self.get_option("api_url").rstrip("/") + "/v1/vms"
+        raise Failure(
+            f"GET {url}: the response is not a list of VMs; check that api_url is the address of the scheduler", "scheduler", "not_vms"
+        )
 
     def _token(self) -> str:
         token, path = self.get_option("api_token"), self.get_option("token_file")

@@ -38,8 +38,10 @@ def parse(folder: Path, *calls: Call, **config: t.Any) -> InventoryData:
     plugin = inventory_loader.get("hep.distcloud.workers")
     assert plugin.verify_file(str(path))
     inventory = InventoryData()
-    with replay(*calls, base=BASE):
+    with replay(*calls, base=BASE, token=config.get("api_token") or "a-token"):
         plugin.parse(inventory, DataLoader(), str(path))
+        if config.get("cache"):
+            plugin.update_cache_if_changed()
     return inventory
 
 
@@ -116,6 +118,24 @@ def test_cache_is_used_until_it_is_refreshed(tmp_path):
     assert run() == {"vm-1"}
     assert run(call(2), use=False) == {"vm-2"}
     assert run() == {"vm-2"}
+
+
+@pytest.mark.parametrize(
+    ("change", "query"),
+    [({"states": ["running"]}, "&state=running"), ({"cloud": "b"}, "&cloud=b"), ({"api_url": BASE}, ""), ({"api_token": "another"}, "")],
+)
+def test_changed_option_is_not_served_from_the_cache(tmp_path, change, query):
+    options = {"cache": True, "cache_plugin": "jsonfile", "cache_connection": str(tmp_path / "cache")}
+    assert set(parse(tmp_path, Call("GET", PATH, page(vm(1))), **options).hosts) == {"vm-1"}
+    assert set(parse(tmp_path, **options).hosts) == {"vm-1"}
+    assert set(parse(tmp_path, Call("GET", PATH + query, page(vm(2))), **options, **change).hosts) == {"vm-2"}
+    assert not any("another" in path.name for path in (tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize("answer", [{}, [], {"vms": None}, {"vms": ["vm-1"]}, {"vms": [{"id": "vm-1"}]}, 7, None])
+def test_other_json_is_an_error_with_the_url(tmp_path, answer):
+    with pytest.raises(AnsibleParserError, match=f"GET {BASE}/v1/vms: the response is not a list of VMs; check that api_url"):
+        parse(tmp_path, Call("GET", PATH, answer))
 
 
 @pytest.mark.parametrize(
