@@ -174,9 +174,9 @@ def test_role_allows_tokens_requested_by_engine(policy: dict[str, int]) -> None:
     assert [enough(scheduler_worker_token_lifetime=most, **values) for most in (asked - 1, asked)] == [False, True]
 
 
-# Import names that differ from the index; what is never imported: drivers in a database URL, and the parser that uvicorn loads.
+# Import names that differ from the index; what is never imported: a driver in a database URL, and the parser that uvicorn loads.
 IMPORTED_AS = {"prometheus-client": "prometheus_client", "pyyaml": "yaml"}
-BY_NAME = {"aiosqlite", "psycopg", "httptools"}
+BY_NAME = {"aiosqlite", "httptools"}
 # HTCondor's bindings are the host's package; starlette and pydantic_core are what fastapi and pydantic are made of.
 BESIDES = {"distcloud", "classad2", "htcondor2", "starlette", "pydantic_core"}
 

@@ -23,7 +23,7 @@ COMMON_TIERS = [
     {""},
     {"config", "files", "json_limits", "text", "times"},
     {"logs", "secretbox", "terminal", "validators"},
-    {"metrics"},
+    {"metrics", "systemd"},
     {"storage"},
     {"control"},
     {"http"},

@@ -65,7 +65,7 @@ def test_broken_connection_is_unavailable(error: Exception) -> None:
     assert classify(error) is DatabaseUnavailable
 
 
-def test_column_named_connection_is_no_outage() -> None:
+def test_word_connection_means_nothing() -> None:
     error = wrapped(psycopg.errors.UndefinedColumn('column "connection" does not exist'))
     assert classify(error) is DatabaseError
 
