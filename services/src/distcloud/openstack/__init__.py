@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .addresses import EndpointPolicy
 from .client import OpenStackClient
 from .credential import Credential
 from .errors import CloudError, ErrorKind
 
-__all__ = ["CloudError", "Credential", "ErrorKind", "OpenStackClient"]
+__all__ = ["CloudError", "Credential", "EndpointPolicy", "ErrorKind", "OpenStackClient"]

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx2
 
 from ..common.logs import MASK
 from ..common.text import printable
+from .addresses import EndpointPolicy
 from .credential import Credential
 from .errors import CloudError, ErrorKind
 from .http import FAILURES, Answer, check_open, describe, fetch, never_sent, new_client
 from .keystone import Keystone, Login
 
-PAGE = 1000  # entries asked for at once; a service may give fewer
+PAGE = 500  # entries asked for at once; a service may give fewer
 _PAGES_AT_MOST = 200
-_ENTRIES_AT_MOST = 200_000
+_ENTRIES_AT_MOST = 20_000
 _LISTING_BYTES = 64 * 2**20  # of all pages together: some 13,000 servers
 _TEXT = 255
+_EXPLANATION = 65_536  # bytes of a refusal that are searched for a message
+_DEFAULT_POLICY = EndpointPolicy()
 
 
 class OpenStackClient:
     """`seconds` limits every single HTTP call. `http` replaces the HTTP client (a replay in tests).
 
-    `microversions` are sent to the services named there. A login fails when the region's catalog lacks the service `requires`.
+    `endpoints` says which addresses may be contacted. `microversions` are sent to the services named there. A login fails when the
+    region's catalog lacks the service `requires`.
     All methods raise CloudError.
     """
 
@@ -36,12 +40,14 @@ class OpenStackClient:
         http: httpx2.AsyncClient | None = None,
         microversions: Mapping[str, str] | None = None,
         requires: str = "",
+        endpoints: EndpointPolicy = _DEFAULT_POLICY,
     ) -> None:
         self._credential = credential
         self._seconds = seconds
-        self._http = http or new_client(credential, seconds)
+        self._http = http or new_client(credential, seconds, endpoints)
+        self._policy = endpoints
         self._microversions = dict(microversions or {})
-        self._keystone = Keystone(credential, self._http, seconds, requires=requires)
+        self._keystone = Keystone(credential, self._http, seconds, requires=requires, endpoints=endpoints)
 
     async def project(self) -> str:
         """The id of the project that the credential logs in to."""
@@ -62,11 +68,10 @@ class OpenStackClient:
         answer = await self._answer(method, service, path, body, params, harmless)
         return self._json(answer, f"{method} {service} {path}", harmless)
 
-    async def pages(self, service: str, path: str, key: str, params: Mapping[str, str]) -> list[dict[str, Any]]:
-        """All entries of a listing, whose pages have them under `key`."""
-        found: list[dict[str, Any]] = []
+    async def pages(self, service: str, path: str, key: str, params: Mapping[str, str]) -> AsyncIterator[list[dict[str, Any]]]:
+        """The pages of a listing, whose entries stand under `key`."""
         marker: dict[str, str] = {}
-        size = 0
+        size = entries = 0
         for _ in range(_PAGES_AT_MOST):
             received = await self._answer("GET", service, path, None, {"limit": str(PAGE), **params, **marker}, True)
             size += len(received.content)
@@ -76,15 +81,18 @@ class OpenStackClient:
             page = answer.get(key)
             if not isinstance(page, list) or not all(isinstance(entry, dict) for entry in page):
                 raise self.error(ErrorKind.UNREACHABLE, f"answered {path} without a list of {key}", no_effect=True)
-            found.extend(page)
-            if len(found) > _ENTRIES_AT_MOST:
+            entries += len(page)
+            if entries > _ENTRIES_AT_MOST:
                 raise self.error(ErrorKind.UNREACHABLE, f"returns more than {_ENTRIES_AT_MOST} {key}", no_effect=True)
             # The link itself is not followed: behind a TLS front end it often has the wrong scheme or host.
             links = answer.get(f"{key}_links")
             more = answer.get("next") or any(mapping(link).get("rel") == "next" for link in (links if isinstance(links, list) else []))
+            last = page[-1].get("id", "") if page else ""
+            del answer, received  # a page may have 8 MiB: not kept while the caller uses it
+            yield page
             if not page or not more:
-                return found
-            marker = {"marker": str(page[-1].get("id", ""))}
+                return
+            marker = {"marker": str(last)[:_TEXT]}
         raise self.error(ErrorKind.UNREACHABLE, f"returns more than {_PAGES_AT_MOST} pages of {key}", no_effect=True)
 
     async def close(self) -> None:
@@ -134,6 +142,7 @@ class OpenStackClient:
         url = f"{login.endpoints[service]}/{path}"
         check_open(self._credential, self._http)
         try:
+            self._policy.check_url(url, self._credential.auth.get("auth_url", ""))
             return await fetch(self._http, method, url, seconds=self._seconds, json=body, params=params, headers=headers)
         except FAILURES as error:
             message = f"{service} at {url}: {describe(error, self._seconds)}"
@@ -159,13 +168,16 @@ class OpenStackClient:
         return self.error(ErrorKind.REJECTED, f"{what}: refused with {status} ({message})", no_effect=True)
 
     def _message(self, answer: Answer) -> str:
-        """The message in an error's body, however the service wraps it; shortened, with our own secrets masked."""
-        text = answer.text
+        """The message in a refusal as OpenStack's services write it, shortened, with our own secrets masked.
+
+        Anything else is not quoted: it may come from another service, to which a wrong endpoint leads.
+        """
+        text = ""
         try:
-            for value in mapping(answer.json()).values():
+            for value in mapping(answer.json()).values() if len(answer.content) <= _EXPLANATION else ():
                 message = mapping(value).get("message")
-                if message:
-                    text = str(message)
+                if isinstance(message, str):
+                    text = message
         except ValueError:
             pass
         for secret in self._credential.secrets.values():

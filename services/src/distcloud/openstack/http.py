@@ -7,7 +7,6 @@ a pool of threads that others need; and a CA can be given as text, without a fil
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,15 +14,13 @@ from typing import Any
 
 import httpx2
 
+from .addresses import EndpointPolicy, EndpointRefused
 from .credential import Credential
+from .decoding import ANSWER_BYTES, AnswerTooLarge, Undecodable, parse_json, read_bounded
 from .errors import CloudError, ErrorKind
+from .transport import GuardedTransport
 
-# Of one decoded answer; a page of 1000 servers has about 5 MiB. Parsing blocks the event loop, a hostile answer for half a second.
-ANSWER_BYTES = 8 * 2**20
-
-
-class AnswerTooLarge(Exception):
-    """An answer is larger than any valid one."""
+_DEFAULT_POLICY = EndpointPolicy()
 
 
 class InvalidRequest(Exception):
@@ -39,32 +36,30 @@ class Answer:
     content: bytes
 
     def json(self) -> Any:
-        """Raises ValueError for content that is not JSON, also when it is nested too deeply."""
-        try:
-            return json.loads(self.content)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
+        """Raises ValueError for content that is not JSON or too complex."""
+        return parse_json(self.content)
 
     @property
     def succeeded(self) -> bool:
         return 200 <= self.status < 300
 
-    @property
-    def text(self) -> str:
-        return self.content.decode("utf-8", "replace")
 
+def new_client(credential: Credential, seconds: float, endpoints: EndpointPolicy = _DEFAULT_POLICY) -> httpx2.AsyncClient:
+    """An HTTP client that trusts only the credential's own CA where it has one. Raises CloudError when that is not a certificate.
 
-def new_client(credential: Credential, seconds: float) -> httpx2.AsyncClient:
-    """An HTTP client that trusts only the credential's own CA where it has one. Raises CloudError when that is not a certificate."""
-    verify: ssl.SSLContext | bool = True
+    It follows no redirects, and contacts only addresses that `endpoints` allows.
+    """
     if credential.ca_certificate:
         try:
-            verify = ssl.create_default_context(cadata=credential.ca_certificate)
+            context = ssl.create_default_context(cadata=credential.ca_certificate)
         except ssl.SSLError as error:
             message = "ca_certificate: is not a PEM certificate; give the text of the CA's certificate"
             raise CloudError(ErrorKind.AUTH, credential.label, message, no_effect=True) from error
+    else:
+        context = httpx2.create_ssl_context()
     limits = httpx2.Limits(max_connections=8, max_keepalive_connections=4, keepalive_expiry=30)
-    return httpx2.AsyncClient(verify=verify, timeout=httpx2.Timeout(seconds, connect=min(seconds, 10.0)), limits=limits)
+    transport = GuardedTransport(endpoints, context, limits)
+    return httpx2.AsyncClient(transport=transport, timeout=httpx2.Timeout(seconds, connect=min(seconds, 10.0)), follow_redirects=False)
 
 
 def check_open(credential: Credential, client: httpx2.AsyncClient) -> None:
@@ -77,26 +72,30 @@ def check_open(credential: Credential, client: httpx2.AsyncClient) -> None:
         raise CloudError(ErrorKind.UNREACHABLE, credential.label, message, no_effect=True)
 
 
-async def fetch(client: httpx2.AsyncClient, method: str, url: str, *, seconds: float, **options: Any) -> Answer:
+async def fetch(
+    client: httpx2.AsyncClient, method: str, url: str, *, seconds: float, headers: Mapping[str, str] | None = None, **options: Any
+) -> Answer:
     """Send a request and receive its answer, at most ANSWER_BYTES decoded, within `seconds`.
 
     Raises only the exceptions in FAILURES: see `describe` and `never_sent`.
     """
+    # Uncompressed, and raw bytes: httpx2 decodes any number of layers, and a whole piece before its size can be checked.
+    sent = {**(headers or {}), "Accept-Encoding": "identity"}
+    answered = False
     try:
-        async with asyncio.timeout(seconds), client.stream(method, url, **options) as response:
-            content = bytearray()
-            async for chunk in response.aiter_bytes():
-                content += chunk
-                if len(content) > ANSWER_BYTES:
-                    raise AnswerTooLarge
-            return Answer(response.status_code, response.headers, bytes(content))
+        async with asyncio.timeout(seconds), client.stream(method, url, headers=sent, **options) as response:
+            answered = True
+            content = await read_bounded(response.aiter_raw(), response.headers.get("Content-Encoding", ""), ANSWER_BYTES)
+            return Answer(response.status_code, response.headers, content)
     except FAILURES:
         raise
     except Exception as error:
+        if answered:  # then the request may have had an effect
+            raise Undecodable(f"cannot be read ({type(error).__name__})") from error
         raise InvalidRequest(f"{type(error).__name__}: {error}") from error
 
 
-FAILURES = (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, AnswerTooLarge, InvalidRequest)
+FAILURES = (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, AnswerTooLarge, Undecodable, EndpointRefused, InvalidRequest)
 
 
 def describe(error: BaseException, seconds: float) -> str:
@@ -105,8 +104,14 @@ def describe(error: BaseException, seconds: float) -> str:
         return f"no answer within {seconds:g} s"
     if isinstance(error, AnswerTooLarge):
         return f"the answer is larger than {ANSWER_BYTES >> 20} MiB"
+    if isinstance(error, Undecodable):
+        return f"the answer {error}"
+    if isinstance(error, EndpointRefused):
+        return str(error)
     if isinstance(error, InvalidRequest):
         return f"cannot be called ({error})"
+    if isinstance(error, httpx2.RemoteProtocolError):  # its text quotes what was received, perhaps from another kind of service
+        return "cannot be reached (it closed the connection, or its answer is not HTTP)"
     text = str(error) or type(error).__name__
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return f"its certificate is not trusted ({text[:160]}); give the CA that signed it as ca_certificate"
@@ -117,5 +122,11 @@ def never_sent(error: BaseException) -> bool:
     """Whether the request certainly never left: then it had no effect."""
     return isinstance(
         error,
-        httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.InvalidURL | httpx2.UnsupportedProtocol | InvalidRequest,
+        httpx2.ConnectError
+        | httpx2.ConnectTimeout
+        | httpx2.PoolTimeout
+        | httpx2.InvalidURL
+        | httpx2.UnsupportedProtocol
+        | EndpointRefused
+        | InvalidRequest,
     )

@@ -12,12 +12,17 @@ from typing import Any
 
 import httpx2
 
+from .addresses import EndpointPolicy, EndpointRefused
 from .credential import Credential
 from .errors import CloudError, ErrorKind
 from .http import FAILURES, check_open, describe, fetch
 
 _RENEW_BEFORE = 300.0
 _VERSION_IN_PATH = re.compile(r"/v\d+(\.\d+)?(/[^/]+)?$")
+_DEFAULT_POLICY = EndpointPolicy()
+_ENDPOINT = 2048  # characters of an endpoint's URL
+_SERVICE_TYPE = 255  # and of a service's type
+_SERVICES = 100  # kept of a catalog
 _PROJECT_ID = re.compile(r"[!-~]{1,64}")  # as Keystone stores them; the ledger keeps it
 # Catalogs list endpoints with or without a version; these are the versions that are spoken here.
 VERSIONS = {"compute": "v2.1", "image": "v2", "network": "v2.0"}
@@ -36,12 +41,21 @@ class Login:
 class Keystone:
     """The login of one credential. Calls that need it at the same time share one request."""
 
-    def __init__(self, credential: Credential, client: httpx2.AsyncClient, seconds: float, *, requires: str = "") -> None:
+    def __init__(
+        self,
+        credential: Credential,
+        client: httpx2.AsyncClient,
+        seconds: float,
+        *,
+        requires: str = "",
+        endpoints: EndpointPolicy = _DEFAULT_POLICY,
+    ) -> None:
         """A catalog without the service `requires` in the region makes the login fail."""
         self._credential = credential
         self._client = client
         self._seconds = seconds
         self._requires = requires
+        self._policy = endpoints
         self._login: Login | None = None
         self._lock = asyncio.Lock()
 
@@ -62,7 +76,10 @@ class Keystone:
             url += "/v3"
         check_open(credential, self._client)
         try:
+            self._policy.check_url(url, url)
             answer = await fetch(self._client, "POST", f"{url}/auth/tokens", seconds=self._seconds, json={"auth": request_body(credential)})
+        except EndpointRefused as error:
+            raise self._error(ErrorKind.AUTH, f"auth.auth_url: {url} {error}") from error
         except FAILURES as error:
             raise self._error(ErrorKind.UNREACHABLE, f"Keystone at {url}: {describe(error, self._seconds)}") from error
         if answer.status in (401, 403):
@@ -104,10 +121,12 @@ class Keystone:
                         elsewhere.add(its_region)
                     continue
                 url = str(endpoint["url"]).rstrip("/")
+                if len(url) > _ENDPOINT or len(service) > _SERVICE_TYPE or len(found) >= _SERVICES:
+                    continue
                 versioned = service not in VERSIONS or _VERSION_IN_PATH.search(url)
                 found.setdefault(service, url if versioned else f"{url}/{VERSIONS[service]}")
         if self._requires and self._requires not in found:
-            hint = f"; the catalog has {', '.join(sorted(elsewhere))}" if elsewhere else ""
+            hint = f"; the catalog has {', '.join(sorted(elsewhere)[:10])}" if elsewhere else ""
             raise self._error(ErrorKind.REJECTED, f"no {interface} {self._requires} endpoint in region {region or '(any)'}{hint}")
         return found
 

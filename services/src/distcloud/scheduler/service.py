@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from ..common.service import Components, Runtime, Service
 from .api.app import create_app
@@ -36,7 +37,7 @@ def build(settings: SchedulerSettings, runtime: Runtime) -> Components:
         runtime.secrets,
         pool,
         MinterSocket(settings.minter_socket),
-        make_driver,
+        partial(make_driver, endpoints=settings.openstack.endpoints),
         worker=WorkerContext(settings.pool.domain, settings.condor_host, settings.central_address),
         policy=settings.policy,
         timing=Timing(cycle=settings.cycle_seconds, listing=settings.cycle_seconds),

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from ..common.config import EngineSettings, Scope, Settings
+from ..openstack import EndpointPolicy
 from .authorization import SCOPES
 from .domain.model import Policy
 
@@ -31,6 +32,19 @@ class PoolSettings(Settings):
         return names
 
 
+class OpenStackSettings(Settings):
+    """Which addresses the scheduler contacts on behalf of a cloud: those of its auth_url and of its catalog."""
+
+    local_endpoints: bool = Field(
+        default=False, description="allow loopback, link-local and multicast addresses: services of the scheduler's own host"
+    )
+    plain_http_endpoints: bool = Field(default=False, description="allow http endpoints in the catalog of a cloud whose auth_url is https")
+
+    @property
+    def endpoints(self) -> EndpointPolicy:
+        return EndpointPolicy(local=self.local_endpoints, plain_http=self.plain_http_endpoints)
+
+
 class SchedulerSettings(EngineSettings):
     """All settings of the scheduler; durations are seconds."""
 
@@ -40,6 +54,7 @@ class SchedulerSettings(EngineSettings):
     pool: PoolSettings
     condor_host: str = Field(min_length=1, description="name of the central manager as seen by workers")
     central_address: str | None = Field(default=None, description="address of the central manager, if workers cannot resolve its name")
+    openstack: OpenStackSettings = OpenStackSettings()
     minter_socket: Path = Path("/run/distcloud/minter.sock")
     policy: Policy = Policy()
 

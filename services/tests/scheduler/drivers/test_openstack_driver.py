@@ -13,12 +13,15 @@ from typing import Any
 import httpx2
 import pytest
 
+from distcloud.openstack import EndpointPolicy
 from distcloud.openstack.keystone import Login
 from distcloud.scheduler.domain.model import Limits, Resources
 from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers import make_driver
 from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, ServerRequest
 from distcloud.scheduler.drivers.openstack import OpenStackDriver
+
+from ...openstack.support.replay import replay
 
 ACCOUNT = Account(
     "atlas",
@@ -92,7 +95,7 @@ class Cloud:
         return answer if isinstance(answer, httpx2.Response) else httpx2.Response(200, json=answer)
 
     def driver(self, account: Account = ACCOUNT, seconds: float = 60.0) -> OpenStackDriver:
-        return OpenStackDriver(account, seconds=seconds, http=httpx2.AsyncClient(transport=httpx2.MockTransport(self.handle)))
+        return OpenStackDriver(account, seconds=seconds, http=replay(self.handle))
 
 
 def ask(cloud: Cloud, what: Callable[[OpenStackDriver], Any], account: Account = ACCOUNT) -> Any:
@@ -341,7 +344,7 @@ def test_hanging_cloud_times_out() -> None:
         server = await asyncio.start_server(silent, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         account = Account("atlas", "east", "openstack", "r1", {"auth_url": f"http://127.0.0.1:{port}"}, {"password": "x"})
-        driver = OpenStackDriver(account, seconds=0.3)
+        driver = OpenStackDriver(account, seconds=0.3, endpoints=EndpointPolicy(local=True))
         with pytest.raises(CloudError, match=r"no answer within 0\.3 s"):
             await driver.servers()
         await driver.close()
@@ -381,7 +384,7 @@ def test_running_call_on_closed_driver_may_have_effect() -> None:
 
         server = await asyncio.start_server(nova, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        driver = OpenStackDriver(ACCOUNT, seconds=60)
+        driver = OpenStackDriver(ACCOUNT, seconds=60, endpoints=EndpointPolicy(local=True))
         login = Login("t", 2.0**40, "p1", {"compute": url})
         sending = asyncio.create_task(driver._client._send(login, "POST", "compute", "servers", {}, None, False))
         await received.wait()

@@ -111,13 +111,14 @@ class CloudStatusResponse(Response):
     reachable: bool
     breaker: Literal["closed", "open", "half_open"]
     boots_paused_until: Timestamp | None
-    error: Annotated[str, Field(description="why it is unreachable or gets no new servers; else empty")]
+    error: Annotated[str, Field(description="why it is unreachable, gets no new servers or has unadopted ones; else empty")]
     observed_at: Timestamp | None
     vms: Counts
     foreign_vms: int
     quota_vms: int | None
     quota_cores: int | None
     quota_ram_mib: int | None
+    unadopted_servers: Annotated[int, Field(description="servers with our ownership tag and without a row, to be adopted later")] = 0
 
     @property
     def condition(self) -> str:

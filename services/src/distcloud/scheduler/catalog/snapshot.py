@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from ...common.secretbox import SecretBox, SecretError
 from ...common.storage.database import Database
+from ...openstack.addresses import identity_service
 from ..domain.model import Cloud, CloudKey, Group, Limits
 from ..drivers.base import Account
 from ..store.tables import CloudRow, GroupRow, MetadataRow
@@ -109,6 +110,7 @@ def _cloud(row: CloudRow, box: SecretBox) -> CloudSpec:
         default_flavor=row.default_flavor,
         default_image=row.default_image,
         network=row.network,
+        keystone=identity_service(_auth(row).get("auth_url", "")),
         attributes={str(key): str(value) for key, value in (row.attributes or {}).items()},
     )
     account = Account(

@@ -128,8 +128,9 @@ class Cloud:
     `quota` and `foreign` are as reported by the cloud; `reachable` is false while its circuit breaker is open.
     `images` are the image names in the cloud, `flavors` those left after exclusions; `networks` are the names and ids that each
     identify exactly one network (None: not reported).
-    `project` is the key of the quota within the region: clouds of several groups with the same key share the quota (empty: this
-    cloud has its own quota). `soft_limits` bound the total usage of the project, foreign servers included.
+    `project` is the key of the quota within the region of one Keystone, whose address is `keystone`: clouds of several groups with
+    the same three share the quota (empty project: this cloud has its own quota). A cloud reports its project itself, and could name
+    that of another; its Keystone is part of the catalog. `soft_limits` bound the total usage of the project, foreign servers included.
     `failures` counts consecutive failed servers; after `Policy.freeze_after_failures` of them the cloud is frozen for a while.
     """
 
@@ -152,6 +153,7 @@ class Cloud:
     default_image: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)  # extra slot attributes for its workers
     project: str = ""
+    keystone: str = ""  # normalized
     soft_limits: Limits = Limits()
     network: str | None = None
     failures: int = 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from ...openstack import EndpointPolicy
 from .base import Account, CloudDriver, CloudError, ErrorKind
 from .openstack import OpenStackDriver
 
+_DEFAULT_POLICY = EndpointPolicy()
 
-def make_driver(account: Account) -> CloudDriver:
+
+def make_driver(account: Account, endpoints: EndpointPolicy = _DEFAULT_POLICY) -> CloudDriver:
     """Create the driver for an account. Raises CloudError for an unsupported driver or an unusable account."""
     if account.driver == "openstack":
-        return OpenStackDriver(account)
+        return OpenStackDriver(account, endpoints=endpoints)
     raise CloudError(ErrorKind.REJECTED, account.label, f"driver: {account.driver} is not supported; use openstack", no_effect=True)

@@ -21,6 +21,7 @@ META_SCHEDULER = "distcloud_scheduler"  # the scheduler's permanent UUID
 META_VM = "distcloud_vm"  # the ledger id
 META_GROUP = "distcloud_group"
 META_CLOUD = "distcloud_cloud"
+TAG_KEYS = (META_SCHEDULER, META_VM, META_GROUP, META_CLOUD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server of the account's project. `resources` is None if the cloud does not report them (one of its cells is down)."""
+    """One server of the account's project. `resources` is None if the cloud does not report them (one of its cells is down).
+
+    `metadata` has only the keys of the ownership tag. Texts have at most 255 printable characters.
+    """
 
     id: str
     name: str

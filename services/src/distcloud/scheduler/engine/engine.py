@@ -145,8 +145,8 @@ class Engine:
         # A running task has newer information than a listing that may have started before it.
         observations = {vm_id: seen for vm_id, seen in observations.items() if vm_id not in self._tasks}
         await self._apply_observations(with_slots(observations, vms, slots), now)
-        for key, server in orphans:
-            await self._adopt(key, server, now)
+        for key, servers in orphans.items():
+            await self._adopt(key, servers, now)
         if discovered_projects := self._monitors.discovered_projects():
             await record_projects(self._database, discovered_projects)  # before anything is booted there
         vms = await self._ledger.live()
@@ -155,7 +155,8 @@ class Engine:
         if state.pool.reachable:
             # In a thread: planning may take a second, and the API must respond. PlanInputs is immutable; only planning uses this matcher.
             plan = await asyncio.to_thread(plan_from, world, self._matcher)
-            failures = [(action, why) for action in plan.actions if (why := await self._start_action(action, vms, now))]
+            by_id = {vm.id: vm for vm in vms}
+            failures = [(action, why) for action in plan.actions if (why := await self._start_action(action, by_id, now))]
             state.record = PlanRecord(now, world, plan, tuple(failures))
         self._publish(vms)
 
@@ -241,24 +242,23 @@ class Engine:
         log.info("vm_changed", vm=after.id, cloud=cloud, flavor=after.flavor, before=was, after=after.state.value, why=after.reason)
         self._meters.vm_state_changed(cloud, after.state.value)
 
-    async def _adopt(self, key: CloudKey, server: Server, now: float) -> None:
+    async def _adopt(self, key: CloudKey, servers: Sequence[Server], now: float) -> None:
         spec = self._state.catalog.clouds[key]
         token_expires_at = now + token_lifetime(self._policy)
-        try:
-            await self._ledger.adopt(
-                server, group=key[0], cloud=key[1], region=spec.cloud.region, now=now, token_expires_at=token_expires_at
-            )
-        except RequestRejected as error:
-            log.warning("server_not_adopted", error=str(error))
+        _, refusals = await self._ledger.adopt(
+            servers, group=key[0], cloud=key[1], region=spec.cloud.region, now=now, token_expires_at=token_expires_at
+        )
+        for refusal in refusals:
+            log.warning("server_not_adopted", error=refusal)
 
     # --- starting actions
 
-    async def _start_action(self, action: Action, vms: Sequence[Vm], now: float) -> str:
+    async def _start_action(self, action: Action, vms: Mapping[str, Vm], now: float) -> str:
         """Start a planned action; returns why it could not be started, or an empty string."""
         assert self._operations is not None
         if isinstance(action, Boot):
             return await self._start_boot(action, now)
-        vm = next((vm for vm in vms if vm.id == action.vm_id), None)
+        vm = vms.get(action.vm_id)
         if vm is None or vm.id in self._tasks:
             return ""
         reason = f"{action.reason.value}: {action.detail}" if action.detail else action.reason.value

@@ -28,6 +28,8 @@ class Timing:
     stale: float = 60.0
     deadline: float = 60.0  # for one refresh, all its calls together
     boots_at_once: int = 5
+    adoptions: int = 50  # of one listing; the next one brings more
+    removals: int = 200  # VMs of one cloud that may be retiring or being deleted when a server is adopted, to be deleted as well
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
 
 
@@ -62,6 +64,7 @@ class CloudMonitor:
         self.inventory: Inventory | None = None
         self.foreign = Usage()
         self.neighbors: frozenset[CloudKey] = frozenset()  # other clouds of the catalog in the same project
+        self.postponed = 0  # servers with our ownership tag in the last listing that are to be adopted later
         self.error = ""
         self.refused = False  # the last failure was a refused credential, which is not transient
         self.failures = 0  # consecutive failed servers

@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from ..catalog.snapshot import CatalogSnapshot
-from ..domain.model import Cloud, CloudKey, Usage, Vm
+from ..domain.ids import is_vm_id
+from ..domain.model import Cloud, CloudKey, Usage, Vm, VmState
 from ..domain.states import Observation
-from ..drivers.base import META_VM, Account, CloudDriver, CloudError, Server
+from ..drivers.base import META_SCHEDULER, META_VM, Account, CloudDriver, CloudError, Server
 from ..store.ledger import Ledger
 from .metrics import Meters
 from .monitor import CloudMonitor, Timing
-from .reconcile import CloudObservation, planner_cloud, reconcile_listing
+from .reconcile import CloudObservation, planner_cloud, postpone, reconcile_listing
+
+_REMOVING = frozenset({VmState.RETIRING, VmState.DELETING})
 
 DriverFactory = Callable[[Account], CloudDriver]
 
@@ -85,34 +88,46 @@ class CloudMonitors:
 
     async def reconcile(
         self, vms: Iterable[Vm], ledger: Ledger, scheduler_uuid: str, settled: Callable[[Vm, float], bool]
-    ) -> tuple[dict[str, Observation], list[tuple[CloudKey, Server]]]:
+    ) -> tuple[dict[str, Observation], dict[CloudKey, tuple[Server, ...]]]:
         """Reconcile new listings with the ledger: the observations of VMs, and our servers without a row. Raises DatabaseError.
 
         `settled(vm, listing_began_at)`: whether the create call of that VM ended before the listing.
         """
         live = [*vms]
         known = {vm.id for vm in live}
+        known_clouds = frozenset(self._catalog.clouds)
         observations: dict[str, Observation] = {}
-        orphans: list[tuple[CloudKey, Server]] = []
+        orphans: dict[CloudKey, tuple[Server, ...]] = {}
         for key, monitor in self._monitors.items():
             observed = monitor.observed
             if observed is None or self._reconciled.get(key) == observed.number:
                 continue
-            tagged = {server.metadata.get(META_VM, "") for server in observed.listing.servers} - {""} - known
+            removing = sum(1 for vm in live if (vm.group, vm.cloud) == key and vm.state in _REMOVING)
+            listing, monitor.postponed = postpone(
+                key,
+                observed.listing,
+                live,
+                scheduler_uuid=scheduler_uuid,
+                known_clouds=known_clouds,
+                most=max(0, min(self._timing.adoptions, self._timing.removals - removing)),
+            )
+            ours = (server.metadata for server in listing.servers if server.metadata.get(META_SCHEDULER) == scheduler_uuid)
+            tagged = {metadata.get(META_VM, "") for metadata in ours}
             began_at = observed.began_at
             result = reconcile_listing(
                 key,
-                observed.listing,
+                listing,
                 began_at,
-                [*live, *await ledger.gone_among(tagged)],
+                [*live, *await ledger.gone_among(vm_id for vm_id in tagged - known if is_vm_id(vm_id))],
                 scheduler_uuid=scheduler_uuid,
-                known_clouds=frozenset(self._catalog.clouds),
+                known_clouds=known_clouds,
                 settled={vm.id for vm in live if settled(vm, began_at)},
             )
             self._reconciled[key] = observed.number
             monitor.foreign, monitor.neighbors = result.foreign, result.neighbors
             observations |= result.observations
-            orphans += [(key, server) for server in result.orphans]
+            if result.orphans:
+                orphans[key] = result.orphans
         return observations, orphans
 
     def discovered_projects(self) -> dict[CloudKey, tuple[Account, str]]:
@@ -136,8 +151,14 @@ class CloudMonitors:
 
     def _project_from_neighbors(self, key: CloudKey) -> str:
         """The project of a cloud that has not been observed itself; its servers still use the quota of that project."""
-        found = (monitor.inventory.project for monitor in self if monitor.inventory is not None and key in monitor.neighbors)
-        return next(found, "")
+        cloud = self._catalog.clouds[key].cloud
+        for monitor in self:
+            other = monitor.spec.cloud
+            # Only a cloud behind the same Keystone can be in the same project; another one may list whatever it likes.
+            same = (other.keystone, other.region) == (cloud.keystone, cloud.region)
+            if same and monitor.inventory is not None and key in monitor.neighbors:
+                return monitor.inventory.project
+        return ""
 
 
 def _must_recreate(old: Account, new: Account) -> bool:

@@ -37,8 +37,7 @@ def reconcile_listing(
     whose create call has certainly ended, so that their absence is meaningful.
     """
     rows = list(vms)
-    # A server that reappeared may have a closed row and a live one: the live one, sorted last, owns it.
-    by_server = {vm.server_id: vm for vm in sorted(rows, key=lambda vm: vm.state is not VmState.GONE) if vm.server_id is not None}
+    by_server = _owners(key, rows)
     by_id = {vm.id: vm for vm in rows}
     observations: dict[str, Observation] = {}
     orphans: list[Server] = []
@@ -75,6 +74,48 @@ def reconcile_listing(
             absent = listing.complete and vm.id in settled
             observations[vm.id] = Observation(ServerStatus.MISSING if absent else ServerStatus.UNKNOWN, listing_began_at=began_at)
     return ReconciledListing(observations, tuple(orphans), Usage(vms_used, cores, ram), frozenset(neighbors & known_clouds))
+
+
+def _owners(key: CloudKey, rows: Iterable[Vm]) -> dict[str, Vm]:
+    """The row that owns a server, by server id.
+
+    A server that reappeared may have a closed row and a live one: the live one owns it. Of two live ones that of the cloud itself: the
+    other cloud may have answered a create with the id of a server that is not its own.
+    """
+    ordered = sorted(rows, key=lambda vm: (vm.state is not VmState.GONE, (vm.group, vm.cloud) == key))
+    return {vm.server_id: vm for vm in ordered if vm.server_id is not None}
+
+
+def postpone(
+    key: CloudKey, listing: Listing, live: Iterable[Vm], *, scheduler_uuid: str, known_clouds: frozenset[CloudKey], most: int
+) -> tuple[Listing, int]:
+    """The listing without some of the servers that claim to be ours and have no live row, and their number: at most `most` are left.
+
+    A cloud can make up any number of them, and each costs a row in the database and calls until it is gone. `live` are the live rows of
+    all clouds.
+    """
+    rows = [vm for vm in live if vm.state is not VmState.GONE]
+    owned = {vm.server_id for vm in rows if vm.server_id is not None}
+    expected = {vm.id for vm in rows if vm.server_id is None and (vm.group, vm.cloud) == key}
+    kept: list[Server] = []
+    unowned = 0
+    for server in listing.servers:
+        if server.id in owned or not _claims_to_be_ours(server, key, scheduler_uuid, known_clouds, expected):
+            kept.append(server)
+            continue
+        unowned += 1
+        if unowned <= most:
+            kept.append(server)
+    postponed = max(0, unowned - most)
+    return (replace(listing, servers=tuple(kept)), postponed) if postponed else (listing, 0)
+
+
+def _claims_to_be_ours(server: Server, key: CloudKey, scheduler_uuid: str, known_clouds: frozenset[CloudKey], expected: Set[str]) -> bool:
+    """Whether it needs a row of this cloud: an orphan, or the server of a closed row."""
+    metadata = server.metadata
+    home = (metadata.get(META_GROUP, ""), metadata.get(META_CLOUD, ""))
+    ours = metadata.get(META_SCHEDULER) == scheduler_uuid
+    return ours and metadata.get(META_VM, "") not in expected and (home == key or home not in known_clouds)
 
 
 def with_slots(observations: Mapping[str, Observation], vms: Iterable[Vm], slots: Iterable[Slot]) -> dict[str, Observation]:

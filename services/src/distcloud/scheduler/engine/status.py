@@ -60,6 +60,9 @@ def cloud_status(
     error = credential_problem(cloud, policy, now) if cloud.reachable else cloud.unreachable_reason
     if not error and paused is not None and monitor is not None:
         error = f"boots are paused: the last {cloud.failures} servers failed, the last one with: {monitor.last_failure}"
+    postponed = monitor.postponed if monitor is not None else 0
+    if not error and postponed:
+        error = f"{postponed} more servers carry our ownership tag and have no row; they are adopted and deleted a few at a time"
     return CloudStatus(
         group=cloud.group,
         cloud=cloud.name,
@@ -76,4 +79,5 @@ def cloud_status(
         quota_vms=cloud.quota.vms,
         quota_cores=cloud.quota.cores,
         quota_ram_mib=cloud.quota.ram_mib,
+        unadopted_servers=postponed,
     )

@@ -36,13 +36,14 @@ class CloudStatus:
     reachable: bool
     breaker: str  # closed, open, half_open
     boots_paused_until: float | None
-    error: str  # why it is unreachable or gets no new servers, for the admin; else empty
+    error: str  # why it is unreachable or gets no new servers, or has servers to be adopted later, for the admin; else empty
     observed_at: float | None
     vms: Mapping[str, int]  # live VMs by state
     foreign_vms: int
     quota_vms: int | None
     quota_cores: int | None
     quota_ram_mib: int | None
+    unadopted_servers: int = 0  # with our ownership tag and without a row, to be adopted later: there are too many at once
 
 
 @dataclass(frozen=True, slots=True)

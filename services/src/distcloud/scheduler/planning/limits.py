@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..domain.model import Cloud, CloudKey, Limits, Resources, Usage
-from .situation import ProjectKey, Situation, add_usage, project_of, usage_of_server
+from .situation import Situation, add_usage, project_of, usage_of_server
 
 DIMENSIONS = (("vms", "VMs"), ("cores", "cores"), ("ram_mib", "MiB of memory"))
 _UNBOUNDED = Limits()
@@ -23,31 +23,31 @@ class Bound:
     limit: int
     used: int
     others: int
-    project: ProjectKey | None  # None: applies to the cloud alone
+    of_project: bool  # `used` counts the VMs of all clouds of the project
     soft: bool  # prevents boots, but never causes a removal
 
 
 def bounds(situation: Situation, cloud: Cloud, used: Usage, used_in_project: Usage) -> Iterator[Bound]:
     """All limits that apply to our VMs on the cloud; dimensions without a limit are left out.
 
-    A quota belongs to the project: what any cloud of the project reports applies to all of them. A soft limit is set per cloud and
-    leaves capacity to the other users of the project.
+    A quota belongs to the project: what any cloud of the project reports prevents boots on all of them, but only what the cloud itself
+    reports causes removals there. A soft limit is set per cloud and leaves capacity to the other users of the project.
     """
-    yield from _of("limit of the cloud", cloud.limits, used, Usage(), None)
+    yield from _of("limit of the cloud", cloud.limits, used, Usage())
     for member in situation.members[project_of(cloud)]:
         if member.reachable:  # otherwise its quota and foreign usage are outdated
-            yield from _of("quota of the project", member.quota, used_in_project, member.foreign, project_of(cloud))
-    yield from _of("soft limit of the project", cloud.soft_limits, used_in_project, cloud.foreign, project_of(cloud), soft=True)
+            yield from _of("quota of the project", member.quota, used_in_project, member.foreign, of_project=True, soft=member is not cloud)
+    yield from _of("soft limit of the project", cloud.soft_limits, used_in_project, cloud.foreign, of_project=True, soft=True)
 
 
-def _of(name: str, limits: Limits, used: Usage, others: Usage, project: ProjectKey | None, soft: bool = False) -> Iterator[Bound]:
+def _of(name: str, limits: Limits, used: Usage, others: Usage, *, of_project: bool = False, soft: bool = False) -> Iterator[Bound]:
     if limits == _UNBOUNDED:
         return
     for dimension, unit in DIMENSIONS:
         stated: int | None = getattr(limits, dimension)
         if stated is not None:
             other: int = getattr(others, dimension)
-            yield Bound(name, dimension, unit, stated, max(0, stated - other), getattr(used, dimension), other, project, soft)
+            yield Bound(name, dimension, unit, stated, max(0, stated - other), getattr(used, dimension), other, of_project, soft)
 
 
 class Headroom:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 
 from ...common.times import duration
-from ..domain.model import Cloud, Delete, Reason, Retire, Vm, VmState
-from .limits import bounds
-from .situation import BOOTING, IN_POOL, REMOVING, Situation, claim_owners, project_of
+from ..domain.model import Cloud, CloudKey, Delete, Reason, Retire, Vm, VmState
+from .limits import Bound, bounds
+from .situation import BOOTING, IN_POOL, REMOVING, ProjectKey, Situation, claim_owners, project_of
 
 Removal = Retire | Delete
 
@@ -184,23 +184,47 @@ def _groups_with_unseen_jobs(situation: Situation) -> set[str]:
 def _excess(situation: Situation, removals: Mapping[str, Removal]) -> Iterable[Removal]:
     """As many VMs as a limit is exceeded by, the least useful first: booting, then idle, then with few jobs; young before old."""
     going = {vm.id for vm in situation.vms if vm.state in REMOVING} | set(removals)
-    for (group, name), cloud in situation.clouds.items():
-        for bound in bounds(situation, cloud, situation.used[group, name], situation.used_in_project[project_of(cloud)]):
-            if bound.soft or bound.used <= bound.limit:
+    done: set[tuple[ProjectKey, str]] = set()
+    for key, cloud in situation.clouds.items():
+        for bound in _hard_bounds(situation, cloud):
+            if bound.used <= bound.limit:
                 continue
-            around = [cloud] if bound.project is None else situation.members[bound.project]
-            vms = sorted((vm for one in around for vm in situation.vms_on[one.group, one.name]), key=_removal_order(situation))
-            over = bound.used - bound.limit - sum(_amount(vm, bound.dimension) for vm in vms if vm.id in going)
-            for vm in vms:
-                if over <= 0:
-                    break
-                unused = vm.state in BOOTING and vm.id not in situation.slots
-                if vm.id in going or vm.manual or (unused and not _is_reachable(situation.cloud_of(vm))):
-                    continue
-                going.add(vm.id)
-                over -= _amount(vm, bound.dimension)
-                detail = f"{name}: the {bound.name} is {bound.stated} {bound.unit}, our VMs use {bound.used}, others {bound.others}"
-                yield (Delete if unused else Retire)(vm.id, Reason.OVER_LIMIT, detail)
+            if not bound.of_project:
+                yield from _down_to(situation, {key: bound}, situation.vms_on[key], going)
+            elif (project_of(cloud), bound.dimension) not in done:
+                done.add((project_of(cloud), bound.dimension))
+                members = situation.members[project_of(cloud)]
+                own = {
+                    (member.group, member.name): reported
+                    for member in members
+                    for reported in _hard_bounds(situation, member)
+                    if reported.of_project and reported.dimension == bound.dimension
+                }
+                vms = [vm for member in members for vm in situation.vms_on[member.group, member.name]]
+                yield from _down_to(situation, own, vms, going)
+
+
+def _hard_bounds(situation: Situation, cloud: Cloud) -> Iterator[Bound]:
+    used, in_project = situation.used[cloud.group, cloud.name], situation.used_in_project[project_of(cloud)]
+    return (bound for bound in bounds(situation, cloud, used, in_project) if not bound.soft)
+
+
+def _down_to(situation: Situation, own: Mapping[CloudKey, Bound], vms: Iterable[Vm], going: set[str]) -> Iterator[Removal]:
+    """Remove VMs while more than the bound of their own cloud is used; adds them to `going`. All bounds have the same `used`."""
+    ordered = sorted(vms, key=_removal_order(situation))
+    dimension = next(iter(own.values())).dimension
+    gone = sum(_amount(vm, dimension) for vm in ordered if vm.id in going)
+    for vm in ordered:
+        bound = own.get((vm.group, vm.cloud))
+        unused = vm.state in BOOTING and vm.id not in situation.slots
+        if bound is None or bound.used - gone <= bound.limit or vm.id in going or vm.manual:
+            continue
+        if unused and not _is_reachable(situation.cloud_of(vm)):
+            continue
+        going.add(vm.id)
+        gone += _amount(vm, dimension)
+        detail = f"{vm.cloud}: the {bound.name} is {bound.stated} {bound.unit}, our VMs use {bound.used}, others {bound.others}"
+        yield (Delete if unused else Retire)(vm.id, Reason.OVER_LIMIT, detail)
 
 
 def _amount(vm: Vm, dimension: str) -> int:

@@ -10,7 +10,7 @@ from ..domain.model import MAX_CLOCK_SKEW, Cloud, CloudKey, Demand, Flavor, Grou
 from ..matching.matcher import JobAd, Matcher, WorkerAd
 from ..worker.offer import offered
 
-ProjectKey = tuple[str, str]  # region, project
+ProjectKey = tuple[str, str, str]  # Keystone, region, project
 
 BOOTING = frozenset({VmState.REQUESTED, VmState.STARTING, VmState.UNREGISTERED})
 IN_POOL = frozenset({VmState.IDLE, VmState.RUNNING})
@@ -201,7 +201,7 @@ def demand_key(demand: Demand) -> tuple[object, ...]:
 
 def project_of(cloud: Cloud) -> ProjectKey:
     """Key of the quota that the cloud draws on; without a project name the cloud has its own quota."""
-    return (cloud.region, cloud.project) if cloud.project else ("", f"{cloud.group}/{cloud.name}")
+    return (cloud.keystone, cloud.region, cloud.project) if cloud.project else ("", "", f"{cloud.group}/{cloud.name}")
 
 
 def usage(vms: Iterable[Vm]) -> Usage:

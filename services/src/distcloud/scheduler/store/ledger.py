@@ -93,43 +93,58 @@ class Ledger:
         self._on_change(None, vm)
         return vm
 
-    async def adopt(self, server: Server, *, group: str, cloud: str, region: str, now: float, token_expires_at: float) -> Vm:
-        """Insert a row for a server that carries our ownership tag but has no row. Its drain key is unknown, so it cannot be drained.
+    async def adopt(
+        self, servers: Sequence[Server], *, group: str, cloud: str, region: str, now: float, token_expires_at: float
+    ) -> tuple[list[Vm], list[str]]:
+        """Insert rows for servers that carry our ownership tag but have no row, in one transaction; returns them and the refusals.
 
-        Raises RequestRejected if the cloud was deleted in the meantime, because the server could then not be deleted. Also if a row
-        that is not gone has the server: clouds that share a project all list it, and a second row would delete it under the first.
+        Their drain keys are unknown, so they cannot be drained. None is adopted if the cloud was deleted in the meantime, because the
+        servers could then not be deleted. Nor is one that a row that is not gone has: clouds that share a project all list it, and a
+        second row would delete it under the first.
         """
 
-        async def write(session: AsyncSession) -> Vm:
+        async def write(session: AsyncSession) -> tuple[list[Vm], list[str]]:
             if await session.get(CloudRow, (group, cloud), with_for_update=True) is None:
-                raise RequestRejected(f"server {server.id} is not adopted: cloud {group}/{cloud} is no longer in the catalog")
+                why = f"cloud {group}/{cloud} is no longer in the catalog"
+                return [], [f"server {server.id} is not adopted: {why}" for server in servers]
             # By id alone, across clouds: ids are UUIDs, so two clouds that list the same id share the server.
-            owner = await session.scalar(select(VmRow).where(VmRow.server_id == server.id, VmRow.state != VmState.GONE).limit(1))
-            if owner is not None:
-                raise RequestRejected(f"server {server.id} is not adopted: VM {owner.id} of cloud {owner.group_name}/{owner.cloud} has it")
-            vm_id = server.metadata.get(META_VM, "")
-            if not is_vm_id(vm_id) or await session.get(VmRow, vm_id) is not None:
-                vm_id = new_vm_id()  # a second server under a taken id, or no id of ours: it gets a row of its own all the same
-            vm = Vm(
-                id=vm_id,
-                group=group,
-                cloud=cloud,
-                flavor=server.flavor,
-                image=server.image_id,
-                resources=server.resources or Resources(),
-                state=VmState.RETIRING,
-                requested_at=now,
-                changed_at=now,
-                server_id=server.id,
-                token_expires_at=token_expires_at,
-                reason=f"{Reason.ORPHAN.value}: server {server.id} carries our ownership tag and had no row",
-            )
-            _insert(session, vm, region, None)
-            return vm
+            query = select(VmRow).where(VmRow.server_id.in_([server.id for server in servers]), VmRow.state != VmState.GONE)
+            owners = {row.server_id: f"VM {row.id} of cloud {row.group_name}/{row.cloud}" for row in await session.scalars(query)}
+            named = [vm_id for server in servers if is_vm_id(vm_id := server.metadata.get(META_VM, ""))]
+            taken = set(await session.scalars(select(VmRow.id).where(VmRow.id.in_(named))))
+            adopted: list[Vm] = []
+            refusals: list[str] = []
+            for server in servers:
+                if server.id in owners:
+                    refusals.append(f"server {server.id} is not adopted: {owners[server.id]} has it")
+                    continue
+                vm_id = server.metadata.get(META_VM, "")
+                if not is_vm_id(vm_id) or vm_id in taken:
+                    vm_id = new_vm_id()  # a second server under a taken id, or no id of ours: it gets a row of its own all the same
+                vm = Vm(
+                    id=vm_id,
+                    group=group,
+                    cloud=cloud,
+                    flavor=server.flavor,
+                    image=server.image_id,
+                    resources=server.resources or Resources(),
+                    state=VmState.RETIRING,
+                    requested_at=now,
+                    changed_at=now,
+                    server_id=server.id,
+                    token_expires_at=token_expires_at,
+                    reason=f"{Reason.ORPHAN.value}: server {server.id} carries our ownership tag and had no row",
+                )
+                owners[server.id] = f"VM {vm_id} of cloud {group}/{cloud}"
+                taken.add(vm_id)
+                adopted.append(vm)
+                _insert(session, vm, region, None)
+            return adopted, refusals
 
-        vm = await self._database.run(write)
-        self._on_change(None, vm)
-        return vm
+        adopted, refusals = await self._database.run(write)
+        for vm in adopted:
+            self._on_change(None, vm)
+        return adopted, refusals
 
     async def apply_event(
         self, vm_id: str, event: Event, now: float, *, reason: str = "", detail: str = "", server_id: str | None = None
