@@ -60,6 +60,7 @@ class Reason(StrEnum):
     THROTTLED = "throttled"
     ENOUGH_CAPACITY = "enough_capacity"
     NOT_OURS = "not_ours"
+    EXCLUDED = "excluded"  # something of this cloud, group or job cannot be processed; the others are served
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,7 @@ class Cloud:
     `project` is the key of the quota within the region: clouds of several groups with the same key share the quota (empty: this
     cloud has its own quota). `soft_limits` bound the total usage of the project, foreign servers included.
     `failures` counts consecutive failed servers; after `Policy.freeze_after_failures` of them the cloud is frozen for a while.
+    `excluded` says why nothing may be booted there although it is reachable: something of its configuration cannot be processed.
     """
 
     name: str
@@ -156,6 +158,7 @@ class Cloud:
     network: str | None = None
     failures: int = 0
     last_failure_at: float | None = None
+    excluded: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,3 +339,16 @@ class Plan:
 
     actions: tuple[Action, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """What was left out because it failed, so that the others could be served.
+
+    `subject` is what of the group or cloud; `reason` names the kind of the error, whose details are in the log.
+    """
+
+    group: str
+    cloud: str | None
+    subject: str
+    reason: str
