@@ -11,7 +11,8 @@ module: scheduler_metadata_info
 short_description: Read cloud-init parts of the Cloud Scheduler
 version_added: 0.1.0
 description:
-  - Reads the cloud-init parts of a group, or of one of its clouds, without secrets.
+  - Reads the cloud-init parts of a group, or of one of its clouds.
+  - Their C(content) is masked unless the token may change the group; C(content_bytes) is its length.
   - The list is empty if the object, its group or its cloud does not exist.
 author:
   - The hep.distcloud authors (@hep-distcloud)

@@ -171,8 +171,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, except that a key given twice in one mapping is an error instead of a silent override."""
+class UniqueKeyConstructor(yaml.constructor.SafeConstructor):
+    """YAML's safe constructor, except that a key given twice in one mapping is an error instead of a silent override."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
@@ -185,6 +185,10 @@ class UniqueKeyLoader(yaml.SafeLoader):
                     raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
                 seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+class UniqueKeyLoader(UniqueKeyConstructor, yaml.SafeLoader):
+    """YAML's safe loader with unique keys."""
 
 
 def load(path: Path | str, model: type[Model]) -> Model:
@@ -250,7 +254,7 @@ def yaml_problem(error: Exception) -> str:
         return f"{place}{error.problem or error.context or 'cannot be parsed'}"
     if isinstance(error, RecursionError):
         return "is nested too deeply"
-    return str(error).splitlines()[0]
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _kind(data: object) -> str:

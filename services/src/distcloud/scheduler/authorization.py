@@ -15,6 +15,11 @@ def is_cloud_admin(caller: Caller) -> bool:
     return caller.scope == CLOUD_ADMIN
 
 
+def may_change_group(caller: Caller, group: str) -> bool:
+    """Whether the token may change resources of this group, and so see what is shown to nobody else."""
+    return caller.scope in (GROUP_ADMIN, CLOUD_ADMIN) and caller.sees(group)
+
+
 def require_cloud_admin(caller: Caller, action: str) -> None:
     """Raises Problem 403 for other scopes."""
     caller.require_scope(action, CLOUD_ADMIN)

@@ -32,6 +32,8 @@ def status(found: StatusResponse, out: Console) -> None:
     for name, why in sorted(pool.unreachable_queues.items()):
         print_line(out, f"Queue {name}: unreachable: its jobs are not scheduled and no worker is retired ({why})")
     print_line(out, f"VMs: {_counts(found.vms)}")
+    for each in found.exclusions:
+        print_line(out, f"Left out: {each.group}{'/' + each.cloud if each.cloud else ''}: {each.subject}: {each.reason}")
     rows = [
         [cloud.group, cloud.cloud, cloud.region, cloud.condition, _counts(cloud.vms), _foreign(cloud), cloud.error]
         for cloud in found.clouds

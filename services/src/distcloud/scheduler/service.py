@@ -17,6 +17,7 @@ from .engine.operations import WorkerContext
 from .matching.subprocess_matcher import SubprocessMatcher
 from .pool.htcondor import HtcondorPool, PoolAddress
 from .settings import SchedulerSettings
+from .worker.renderer import SubprocessRenderer
 
 
 def build(settings: SchedulerSettings, runtime: Runtime) -> Components:
@@ -32,6 +33,8 @@ def build(settings: SchedulerSettings, runtime: Runtime) -> Components:
     runtime.cleanup.push_async_callback(pool.close)
     ad_matcher = SubprocessMatcher()
     runtime.cleanup.push_async_callback(asyncio.to_thread, ad_matcher.close)
+    renderer = SubprocessRenderer()
+    runtime.cleanup.push_async_callback(renderer.close)
     engine = Engine(
         runtime.database,
         runtime.secrets,
@@ -43,8 +46,9 @@ def build(settings: SchedulerSettings, runtime: Runtime) -> Components:
         timing=Timing(cycle=settings.cycle_seconds, listing=settings.cycle_seconds),
         meters=Meters(runtime.registry),
         ad_matcher=ad_matcher,
+        renderer=renderer,
     )
-    catalog = Catalog(runtime.database, runtime.secrets, on_change=engine.wake)
+    catalog = Catalog(runtime.database, runtime.secrets, on_change=engine.wake, renderer=renderer)
     app = create_app(settings, engine, catalog, registry=runtime.registry, ad_matcher=ad_matcher)
     return Components(app, engine.run, lambda: engine.status().stuck)
 

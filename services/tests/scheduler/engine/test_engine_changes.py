@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 from distcloud.scheduler.domain.model import VmState
-from distcloud.scheduler.engine import engine
+from distcloud.scheduler.planning import bulkhead
 from distcloud.scheduler.planning.planner import plan_from
 
 from ..support.fakes import FakeJob, FakeWorld
@@ -189,7 +189,7 @@ def test_cloud_disabled_during_planning_gets_no_boot(tmp_path: Path) -> None:
             asyncio.run_coroutine_threadsafe(call(stage, "PUT", path, {"enabled": False}), loop).result(60)
             return made
 
-        with patch.object(engine, "plan_from", disabled_meanwhile):
+        with patch.object(bulkhead, "plan_from", disabled_meanwhile):
             await stage.turn()
         assert not world.clouds["east"].created and not await stage.vms()
         record = stage.engine.last_plan()

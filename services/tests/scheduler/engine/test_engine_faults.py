@@ -12,8 +12,8 @@ from sqlalchemy import event
 
 from distcloud.common.storage.database import DatabaseError
 from distcloud.scheduler.domain.model import Limits, Policy, VmState
-from distcloud.scheduler.engine import engine
 from distcloud.scheduler.engine.minter_client import token_lifetime
+from distcloud.scheduler.planning import bulkhead
 from distcloud.scheduler.store.tables import CloudRow
 
 from ..support.fakes import FakeJob, FakeWorld
@@ -208,11 +208,11 @@ def test_unexpected_error_fails_only_one_cycle(tmp_path: Path) -> None:
         stop = asyncio.Event()
         asked = asyncio.Event()
 
-        def broken(of: Any, matcher: Any) -> Any:
+        def broken(itself: Any, of: Any, matcher: Any) -> Any:
             asked.set()
             raise RuntimeError("unexpected")
 
-        with patch.object(engine, "plan_from", broken):
+        with patch.object(bulkhead.Bulkhead, "plan", broken):
             running = asyncio.create_task(stage.engine.run(stop))
             await asyncio.wait_for(asked.wait(), 60)
             asked.clear()

@@ -15,7 +15,7 @@ from distcloud.scheduler.domain.model import Demand, Flavor, Resources
 from distcloud.scheduler.matching.bindings import load
 from distcloud.scheduler.matching.conjunction import split_conjunction
 from distcloud.scheduler.matching.matcher import Matcher
-from distcloud.scheduler.worker.configuration import WorkerSettings
+from distcloud.scheduler.worker.configuration import SettingsError, WorkerSettings
 from distcloud.scheduler.worker.synthetic import IMAGE_CONSTANTS, expand, parse, slot_ad
 
 from ..support.strategies import SUBMIT, cloud
@@ -223,6 +223,13 @@ def test_configuration_is_parsed_like_htcondor() -> None:
     macros = parse(text)
     assert expand("$(A)", macros).split() == ["1", "two", "three"]
     assert expand("$(C.X)", macros).endswith("three$(A)")
+
+
+def test_expansion_of_hostile_values_is_bounded() -> None:
+    assert expand("$(DOLLAR)" * 5000 + "$(DOLLAR)(DOLLAR)", {}) == "$" * 5000 + "$(DOLLAR)"
+    assert Matcher().match(job(), replace(HOME, attributes={"site": "$" * 1024}), W512).ok
+    with pytest.raises(SettingsError, match="refer to each other"):
+        expand("$(A)", {"a": "$(B)", "b": "$(A)$(A)"})
 
 
 def test_image_constants_are_valid_expressions() -> None:

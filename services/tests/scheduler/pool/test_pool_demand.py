@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,11 +11,19 @@ import classad2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from distcloud.scheduler.domain.model import Resources
 from distcloud.scheduler.pool import child
-from distcloud.scheduler.pool.demand import DEFAULT_REQUEST, compared_string, demand_from_row, demand_from_rows, referenced_attributes
-from distcloud.scheduler.pool.htcondor import slot_of
+from distcloud.scheduler.pool.demand import (
+    DEFAULT_REQUEST,
+    UNREADABLE,
+    compared_string,
+    demand_from_row,
+    demand_from_rows,
+    referenced_attributes,
+)
+from distcloud.scheduler.pool.htcondor import HtcondorPool, PoolAddress, slot_of
 
 VM = "vm-aaaaaaaaaaaaaaaa"
 
@@ -218,3 +228,35 @@ def test_machine_with_wrong_identity_has_no_vm_id(more: dict[str, Any]) -> None:
     slot = slot_of(ad(**more), "pool.test")
     assert slot is not None and slot.vm_id is None
     assert slot_of(ad(Machine=None), "pool.test") is None
+
+
+@pytest.mark.parametrize(
+    "more", [{"LastHeardFrom": "yesterday"}, {"LastHeardFrom": float("nan")}, {"Disk": 10**400, "TotalSlotCpus": 10**400}]
+)
+def test_absurd_number_of_an_ad_is_zero(more: dict[str, Any]) -> None:
+    slot = slot_of(ad(**more), "pool.test")
+    assert slot is not None and slot.last_heard >= 0 and slot.free.disk_gib >= 0
+
+
+def test_slot_that_cannot_be_read_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = HtcondorPool(PoolAddress("c", ("s",), "pool.test", tmp_path))
+
+    async def rows(*_: object) -> list[Any]:
+        return ["no ad", ad(), {**ad(), "ChildRemoteOwner": [_Unprintable()]}]
+
+    monkeypatch.setattr(pool, "_ask", rows)
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert len(asyncio.run(pool.slots())) == 1
+    assert [entry["event"] for entry in logs] == ["slot_unreadable"] * 2, "each once"
+
+
+def test_job_that_cannot_be_read_matches_nothing_and_hides_no_other() -> None:
+    broken = {**row(), "attributes": 5, "Owner": "mallory"}
+    found = {each.owner: each for each in demand_from_rows([broken, row()])}
+    assert found["mallory"].requirements == UNREADABLE and found["mallory"].idle and len(found) == 2
+
+
+class _Unprintable:
+    def __str__(self) -> str:
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")

@@ -144,3 +144,14 @@ def test_rows_are_limited_per_owner() -> None:
     assert of["eve"][-1]["attributes"] == {}
     assert of["alice"] == [row("alice", 5, 100)]
     assert grouping.limit_length("x" * 16384) == "x" * 16384 and grouping.limit_length("x" * 16385) == grouping.UNREADABLE
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")])
+def test_literal_that_cannot_be_read_is_none(text: str | Exception) -> None:
+    class Ad(dict[str, Any]):
+        def lookup(self, name: str) -> str:
+            if isinstance(text, Exception):
+                raise text
+            return text
+
+    assert read_literal(Ad(RequestCpus=None), "RequestCpus") is None

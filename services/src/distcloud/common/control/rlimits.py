@@ -8,15 +8,15 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-_MEMORY = 1024**3  # bytes of address space beyond what the process has at the time of the call
+_MEMORY = 1024**3  # bytes
 
 
-def limit_memory() -> None:
-    """Cap the address space a little above its present size, disable core dumps, and let an expired `cpu_timeout` kill the process."""
+def limit_memory(extra: int = _MEMORY) -> None:
+    """Cap the address space at its present size and `extra` bytes, disable core dumps, let an expired `cpu_timeout` kill the process."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # kills the process, also in the middle of a library
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
-    limit = pages * resource.getpagesize() + _MEMORY
+    limit = pages * resource.getpagesize() + extra
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
@@ -27,5 +27,7 @@ def limit_memory() -> None:
 def cpu_timeout(seconds: float) -> Iterator[None]:
     """Kill the process when the block takes longer in CPU time; wall time would punish it for a busy machine."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
-    yield
-    signal.setitimer(signal.ITIMER_PROF, 0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)

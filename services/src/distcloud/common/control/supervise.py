@@ -28,10 +28,19 @@ class ChildTimeout(ChildError):
     """No response within the time allowed; the child has been killed."""
 
 
+class ChildExited(ChildError):
+    """The child ended before it answered. `code` is its return code, negative for a signal."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class JsonChild:
     """One child process that answers each request line with one response line: {"result": ...} or {"error": "..."}.
 
-    Requests are served one after the other. The child is started on the first request and again after it died or was killed.
+    Requests are served one after the other; `child.serve` is the other side. The child is started on the first request, and again after
+    it died or was killed.
     """
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
@@ -68,11 +77,11 @@ class JsonChild:
         if not line.endswith(b"\n"):
             errors = self._errors
             self._kill()
-            await process.wait()
+            code = await process.wait()
             if errors is not None:
                 await asyncio.wait([errors])
             message = " ".join(self._stderr_tail.decode("utf-8", "replace").split())[-_ERROR_SHOWN:]
-            raise ChildError(f"{self.name}: the child process ended ({process.returncode}) {message}".rstrip())
+            raise ChildExited(f"{self.name}: the child process ended ({code}) {message}".rstrip(), code)
         answer = json.loads(line)
         if "error" in answer:
             raise ChildError(f"{self.name}: {answer['error']}")

@@ -12,8 +12,8 @@ from ..domain.model import Boot, Demand, Reason
 from ..engine.view import EngineView, ExplainInputs, PlanRecord
 from ..matching.bindings import MatchingUnavailable
 from ..matching.matcher import Matcher
+from ..planning.bulkhead import Bulkhead
 from ..planning.explain import Explanation, explain, summary
-from ..planning.planner import plan_from
 from ..pool.base import PoolUnavailable
 from ..pool.demand import GRID, LOCAL, SCHEDULER
 from . import responses
@@ -73,7 +73,7 @@ class Explainer:
                 not_started = {boot.cloud: f"; but not started: {why}" for boot, why in boots if boot.group == job.group}
         if judged is None:
             demand = replace(job, idle=max(1, job.idle))
-            judged = plan_from(replace(world, demand=(demand,)), self._matcher)
+            judged = Bulkhead().plan(replace(world, demand=(demand,)), self._matcher).plan
         explanations = explain(demand, judged, world.clouds, world.groups, self._matcher)
         failures = {
             each.cloud: not_started[each.cloud] for each in explanations if each.reason is Reason.DEMAND and each.cloud in not_started

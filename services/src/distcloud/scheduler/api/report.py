@@ -61,6 +61,9 @@ def _problems(status: StatusResponse) -> Iterator[ReportProblem]:
     for cloud in status.clouds:
         if cloud.enabled and (cloud.error or not cloud.reachable):
             yield ReportProblem(name=f"cloud {cloud.group}/{cloud.cloud}", detail=cloud.error or "unreachable")
+    for each in status.exclusions:
+        place = f"cloud {each.group}/{each.cloud}" if each.cloud else f"group {each.group}"
+        yield ReportProblem(name=place, detail=f"left out: {each.subject}: {each.reason}")
 
 
 def _vm_rows(vms: Iterable[VmDetail], now: float) -> list[list[Cell]]:

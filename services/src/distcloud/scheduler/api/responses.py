@@ -19,6 +19,7 @@ from .schemas import (
     CloudStatusResponse,
     CloudTotals,
     DemandResponse,
+    ExclusionResponse,
     MismatchResponse,
     PlanResponse,
     PoolStatusResponse,
@@ -119,6 +120,7 @@ def status_response(engine: EngineStatus, caller: Caller) -> StatusResponse:
         last_cycle_age=engine.last_cycle_age,
         pool=PoolStatusResponse(**{**asdict(pool), "asked_at": timestamp(pool.asked_at)}),
         clouds=[cloud_status_response(cloud) for cloud in clouds],
+        exclusions=[ExclusionResponse(**asdict(each)) for each in engine.exclusions if caller.sees(each.group)],
         vms=sums,
     )
 

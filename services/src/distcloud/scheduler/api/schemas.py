@@ -132,6 +132,15 @@ class CloudStatusResponse(Response):
         return "paused" if self.boots_paused_until else "ok"
 
 
+class ExclusionResponse(Response):
+    """Something that cannot be processed and was left out, so that the others are served."""
+
+    group: str
+    cloud: str | None
+    subject: Annotated[str, Field(description="what of the group or cloud")]
+    reason: Annotated[str, Field(description="the kind of the error; the service's log has the details")]
+
+
 class StatusResponse(Response):
     """The engine, the pool and the clouds that the token may read; `vms` counts live VMs of these clouds."""
 
@@ -148,6 +157,7 @@ class StatusResponse(Response):
     last_cycle_age: float | None
     pool: PoolStatusResponse
     clouds: list[CloudStatusResponse]
+    exclusions: list[ExclusionResponse] = []
     vms: Counts
 
 

@@ -12,13 +12,14 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ...common.http.auth import Caller
-from ...common.http.problems import Problem
-from ...common.http.resources import change_of, merge_patch, row_fields, row_state, store, write
+from ...common.http.problems import FieldError, Problem
+from ...common.http.resources import change_of, mask_secrets, merge_patch, reject, row_fields, row_state, store, write
 from ...common.secretbox import SecretBox
 from ...common.storage.database import Database
-from ..authorization import is_cloud_admin, require_cloud_admin, require_group_admin
+from ..authorization import is_cloud_admin, may_change_group, require_cloud_admin, require_group_admin
 from ..domain.model import VmState
 from ..store.tables import CloudRow, GroupRow, MetadataRow, VmRow
+from ..worker.renderer import InProcessRenderer, PartRenderer, RenderingUnavailable
 from . import merge
 from .merge import CLOUD_DEFAULTS, GROUP_DEFAULTS, METADATA_DEFAULTS, redacted
 from .schemas import CloudChange, CloudResponse, GroupChange, GroupResponse, MetadataChange, MetadataResponse
@@ -34,10 +35,19 @@ METADATA_FIELDS = ("content", *METADATA_DEFAULTS)
 class Catalog:
     """Reads and changes the catalog. `on_change` is called after each committed change."""
 
-    def __init__(self, database: Database, box: SecretBox, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        box: SecretBox,
+        on_change: Callable[[], None] = lambda: None,
+        *,
+        renderer: PartRenderer | None = None,
+    ) -> None:
+        """`renderer` checks metadata parts, by default in this process."""
         self._database = database
         self._box = box
         self._on_change = on_change
+        self._renderer = renderer or InProcessRenderer()
 
     # Groups
 
@@ -92,12 +102,12 @@ class Catalog:
         async with self._database.read() as session:
             await _existing_group(session, group)
             rows = (await session.scalars(select(CloudRow).where(CloudRow.group_name == group).order_by(CloudRow.name))).all()
-        return [self._cloud(row) for row in rows]
+        return [self._shown_cloud(caller, row) for row in rows]
 
     async def cloud(self, caller: Caller, group: str, name: str) -> CloudResponse:
         caller.require_group(group)
         async with self._database.read() as session:
-            return self._cloud(await _existing_cloud(session, group, name))
+            return self._shown_cloud(caller, await _existing_cloud(session, group, name))
 
     async def put_cloud(self, caller: Caller, group: str, name: str, patch: dict[str, Any], *, dry_run: bool) -> CloudChange:
         require_group_admin(caller, group)
@@ -164,7 +174,7 @@ class Catalog:
             await _existing_owner(session, group, cloud)
             chosen = select(MetadataRow).where(MetadataRow.group_name == group, MetadataRow.cloud == cloud)
             rows = (await session.scalars(chosen.order_by(MetadataRow.priority, MetadataRow.name))).all()
-        return [_part((group, cloud, row.name), row_fields(row, METADATA_FIELDS)) for row in rows]
+        return [_part(caller, (group, cloud, row.name), row_fields(row, METADATA_FIELDS)) for row in rows]
 
     async def part(self, caller: Caller, group: str, cloud: str, name: str) -> MetadataResponse:
         caller.require_group(group)
@@ -173,19 +183,26 @@ class Catalog:
             row = await session.get(MetadataRow, (group, cloud, name))
         if row is None:
             raise Problem(404, "no-such-metadata", f"{_owner(group, cloud)} has no metadata part {name}")
-        return _part((group, cloud, name), row_fields(row, METADATA_FIELDS))
+        return _part(caller, (group, cloud, name), row_fields(row, METADATA_FIELDS))
 
     async def put_part(self, caller: Caller, group: str, cloud: str, name: str, patch: dict[str, Any], *, dry_run: bool) -> MetadataChange:
         require_group_admin(caller, group)
+        async with self._database.read() as session:
+            await _existing_owner(session, group, cloud)
+            stored = row_state(await session.get(MetadataRow, (group, cloud, name)), METADATA_FIELDS)
+        checked = merge.merge_metadata(stored, patch)
+        await self._check_content(group, stored, checked)
 
         async def work(session: AsyncSession) -> MetadataChange:
             await _existing_owner(session, group, cloud)
             row = await session.get(MetadataRow, (group, cloud, name))
             before = row_state(row, METADATA_FIELDS)
             after = merge.merge_metadata(before, patch)
+            if _text(after) != _text(checked):
+                raise Problem(409, "conflict", "the same resource was changed concurrently; try again")
             if before != after and not dry_run:
                 store(session, row or MetadataRow(group_name=group, cloud=cloud, name=name), after)
-            return _part_change((group, cloud, name), before, after)
+            return _part_change(caller, (group, cloud, name), before, after)
 
         return await self._write(work, dry_run)
 
@@ -196,14 +213,32 @@ class Catalog:
             row = await session.get(MetadataRow, (group, cloud, name))
             if row is not None and not dry_run:
                 await session.delete(row)
-            return _part_change((group, cloud, name), row_state(row, METADATA_FIELDS), None)
+            return _part_change(caller, (group, cloud, name), row_state(row, METADATA_FIELDS), None)
 
         return await self._write(work, dry_run)
+
+    async def _check_content(self, group: str, before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> None:
+        """Raises Problem 422 if new content does not match its type. Call it outside a transaction: it may take a while."""
+        if before is not None and _text(before) == _text(after):
+            return  # so that a part that newer rules refuse can still be disabled
+        try:
+            wrong = await self._renderer.check(f"group {group}", after["content"], after["mime_type"])
+        except RenderingUnavailable as error:
+            raise Problem(503, "rendering", str(error), headers={"Retry-After": "10"}) from error
+        if wrong:
+            reject([FieldError("content", wrong)])
 
     # Helpers
 
     async def _write(self, work: Callable[[AsyncSession], Awaitable[C]], dry_run: bool) -> C:
         return await write(self._database, work, dry_run=dry_run, on_change=self._on_change)
+
+    def _shown_cloud(self, caller: Caller, row: CloudRow) -> CloudResponse:
+        """A cloud as the caller may see it: the account's names are of no use to those who only read."""
+        found = self._cloud(row)
+        if may_change_group(caller, row.group_name):
+            return found
+        return found.model_copy(update={"auth": merge.without_identity(found.auth)})
 
     def _cloud(self, row: CloudRow) -> CloudResponse:
         state = _cloud_state(row)
@@ -246,13 +281,19 @@ def _cloud_state(row: CloudRow | None) -> dict[str, Any] | None:
     return None if state is None or row is None else {**state, "auth": dict(row.auth)}
 
 
-def _part(key: PartKey, state: Mapping[str, Any]) -> MetadataResponse:
+def _text(state: Mapping[str, Any]) -> tuple[str, str]:
+    return state["content"], state["mime_type"]
+
+
+def _part(caller: Caller, key: PartKey, state: Mapping[str, Any]) -> MetadataResponse:
+    """A part as the caller may see it: its content may hold credentials."""
     group, cloud, name = key
-    return MetadataResponse(group=group, cloud=cloud or None, name=name, **state)
+    shown = state if may_change_group(caller, group) else mask_secrets(state, ("content",))
+    return MetadataResponse(group=group, cloud=cloud or None, name=name, content_bytes=len(state["content"].encode()), **shown)
 
 
-def _part_change(key: PartKey, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> MetadataChange:
-    return change_of(MetadataChange, before, after, lambda state: _part(key, state))
+def _part_change(caller: Caller, key: PartKey, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> MetadataChange:
+    return change_of(MetadataChange, before, after, lambda state: _part(caller, key, state))
 
 
 async def _existing_group(session: AsyncSession, name: str) -> GroupRow:

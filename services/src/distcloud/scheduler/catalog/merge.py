@@ -8,8 +8,9 @@ from typing import Any
 
 from ...common.http.problems import FieldError
 from ...common.http.resources import changed_secrets, mask_secrets, merge_patch, reject
+from ...common.logs import MASK
 from ...common.times import timestamp
-from . import validation as checks
+from .schemas import AuthResponse
 
 SECRETS = ("application_credential_secret", "password")
 APPLICATION_CREDENTIAL = "v3applicationcredential"
@@ -55,12 +56,8 @@ class MergedCloud:
 
 
 def merge_metadata(before: Mapping[str, Any] | None, patch: Mapping[str, Any]) -> dict[str, Any]:
-    """A metadata part's state after a patch. Raises Problem 422 if its content does not match its type."""
-    after = merge_patch(before, patch, METADATA_DEFAULTS, ("content",))
-    wrong = checks.part(after["content"], after["mime_type"])
-    if wrong:
-        reject([FieldError("content", wrong)])
-    return after
+    """A metadata part's state after a patch. Its content is not checked here."""
+    return merge_patch(before, patch, METADATA_DEFAULTS, ("content",))
 
 
 def merge_cloud(before: Mapping[str, Any] | None, stored: Mapping[str, str], patch: Mapping[str, Any]) -> MergedCloud:
@@ -163,3 +160,8 @@ def redacted(state: Mapping[str, Any], secrets: Mapping[str, str] | None = None)
     if "auth" in out:
         out["auth"] = mask_secrets(out["auth"], secrets or {})
     return out
+
+
+def without_identity(auth: AuthResponse) -> AuthResponse:
+    """An account with masks for its user, project and credential; the method and the address remain."""
+    return auth.model_copy(update={key: MASK for keys in METHOD_KEYS.values() for key in keys if getattr(auth, key) is not None})

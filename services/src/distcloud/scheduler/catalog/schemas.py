@@ -186,7 +186,8 @@ class MetadataResponse(Response):
     group: str
     cloud: str | None
     name: str
-    content: str
+    content: Annotated[str, Field(description="shown as ******** to tokens that may not change the group")]
+    content_bytes: Annotated[int, Field(description="length of the content in UTF-8")]
     mime_type: str
     priority: int
     enabled: bool

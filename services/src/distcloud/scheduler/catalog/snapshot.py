@@ -14,7 +14,7 @@ from ...openstack.addresses import identity_service
 from ..domain.model import Cloud, CloudKey, Group, Limits
 from ..drivers.base import Account
 from ..store.tables import CloudRow, GroupRow, MetadataRow
-from ..worker.user_data import MetadataPart
+from ..worker.parts import MetadataPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,8 @@ def _cloud(row: CloudRow, box: SecretBox) -> CloudSpec:
         secrets = box.open_mapping(row.auth_secrets)
     except SecretError as error:
         problem = f"{error}; set the cloud's secret again"
+    except Exception as error:  # whatever was stored there: only this cloud must be unusable
+        problem = f"its stored secrets cannot be read ({type(error).__name__}); set the cloud's secret again"
     cloud = Cloud(
         name=row.name,
         group=row.group_name,

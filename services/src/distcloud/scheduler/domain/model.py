@@ -60,6 +60,7 @@ class Reason(StrEnum):
     THROTTLED = "throttled"
     ENOUGH_CAPACITY = "enough_capacity"
     NOT_OURS = "not_ours"
+    EXCLUDED = "excluded"  # something of this cloud, group or job cannot be processed; the others are served
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class Cloud:
     the same three share the quota (empty project: this cloud has its own quota). A cloud reports its project itself, and could name
     that of another; its Keystone is part of the catalog. `soft_limits` bound the total usage of the project, foreign servers included.
     `failures` counts consecutive failed servers; after `Policy.freeze_after_failures` of them the cloud is frozen for a while.
+    `excluded` says why nothing may be booted there although it is reachable: something of its configuration cannot be processed.
     """
 
     name: str
@@ -158,6 +160,7 @@ class Cloud:
     network: str | None = None
     failures: int = 0
     last_failure_at: float | None = None
+    excluded: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,3 +341,16 @@ class Plan:
 
     actions: tuple[Action, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """What was left out because it failed, so that the others could be served.
+
+    `subject` is what of the group or cloud; `reason` names the kind of the error, whose details are in the log.
+    """
+
+    group: str
+    cloud: str | None
+    subject: str
+    reason: str

@@ -10,14 +10,14 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from ...common.control.loop import ControlLoop
 from ...common.control.tasks import KeyedTasks
 from ...common.logs import get_logger
 from ...common.secretbox import SecretBox, SecretError
-from ...common.storage.database import Database
+from ...common.storage.database import Database, DatabaseBusy, DatabaseFull, DatabaseUnavailable
 from ..catalog.snapshot import CatalogSnapshot, load_catalog, record_projects
 from ..domain.model import MAX_CLOCK_SKEW, Action, Boot, CloudKey, Delete, PlanInputs, Policy, Reason, Retire, Vm, VmState
 from ..domain.records import VmDetail, VmPage, VmTotals
@@ -26,9 +26,11 @@ from ..drivers.base import Server
 from ..matching.ad_matcher import AdMatcher
 from ..matching.bindings import MatchingUnavailable
 from ..matching.matcher import Matcher
-from ..planning.planner import plan_from
+from ..planning.bulkhead import Bulkhead
 from ..pool.base import Pool, PoolUnavailable
 from ..store.ledger import Ledger, RequestRejected
+from ..worker.renderer import InProcessRenderer, PartRenderer
+from .faults import Faults
 from .metrics import Meters
 from .minter_client import Minter, new_drain_key, token_lifetime
 from .monitor import Timing
@@ -70,7 +72,9 @@ class Engine:
         jitter: Callable[[], float] = random.random,
         meters: Meters | None = None,
         ad_matcher: AdMatcher | None = None,
+        renderer: PartRenderer | None = None,
     ) -> None:
+        """`ad_matcher` and `renderer` process untrusted input, by default in this process."""
         self._database = database
         self._box = box
         self._pool = pool
@@ -84,8 +88,13 @@ class Engine:
         self._meters = meters or Meters()
         self._ledger = Ledger(database, box, self._log_change)
         self._matcher = Matcher(domain=worker.domain, condor_host=worker.condor_host, ad_matcher=ad_matcher)
+        self._renderer = renderer or InProcessRenderer()
         self._state = _State()
-        self._monitors = CloudMonitors(make_driver, timing=self._timing, clock=clock, on_change=self.wake, meters=self._meters)
+        self._faults = Faults()
+        self._bulkhead = Bulkhead()
+        self._monitors = CloudMonitors(
+            make_driver, timing=self._timing, clock=clock, on_change=self.wake, meters=self._meters, faults=self._faults
+        )
         self._tasks = KeyedTasks(clock=clock, jitter=jitter, on_done=self.wake)
         self._uuid = ""
         self._operations: Operations | None = None
@@ -111,6 +120,7 @@ class Engine:
             self._ledger,
             self._pool,
             self._minter,
+            self._renderer,
             scheduler_uuid=self._uuid,
             worker=self._worker,
             policy=self._policy,
@@ -135,6 +145,7 @@ class Engine:
     async def _cycle(self) -> None:
         now = self._clock()
         state = self._state
+        self._faults.begin_cycle()
         state.catalog = await load_catalog(self._database, self._box)
         pool_query = asyncio.create_task(self._query_pool())
         vms = await self._ledger.live()
@@ -144,21 +155,27 @@ class Engine:
         observations, orphans = await self._monitors.reconcile(vms, self._ledger, self._uuid, self._create_settled)
         # A running task has newer information than a listing that may have started before it.
         observations = {vm_id: seen for vm_id, seen in observations.items() if vm_id not in self._tasks}
-        await self._apply_observations(with_slots(observations, vms, slots), now)
+        await self._observe_vms(with_slots(observations, vms, slots), vms, now)
         for key, servers in orphans.items():
-            await self._adopt(key, servers, now)
-        if discovered_projects := self._monitors.discovered_projects():
-            await record_projects(self._database, discovered_projects)  # before anything is booted there
+            with self._faults.contain(*key, "adopting servers"):
+                await self._adopt(key, servers, now)
+        excluded = await self._record_projects()  # before anything is booted there
         vms = await self._ledger.live()
         self._prune_creates(vms, now)
         world = self._world(tuple(vms), now)
+        if excluded:
+            clouds = (replace(cloud, excluded=excluded.get((cloud.group, cloud.name), cloud.excluded)) for cloud in world.clouds)
+            world = replace(world, clouds=tuple(clouds))
         if state.pool.reachable:
             # In a thread: planning may take a second, and the API must respond. PlanInputs is immutable; only planning uses this matcher.
-            plan = await asyncio.to_thread(plan_from, world, self._matcher)
+            contained = await asyncio.to_thread(self._bulkhead.plan, world, self._matcher)
+            self._faults.record(contained.exclusions, contained.error)
+            plan = contained.plan
             by_id = {vm.id: vm for vm in vms}
-            failures = [(action, why) for action in plan.actions if (why := await self._start_action(action, by_id, now))]
+            failures = [(action, why) for action in plan.actions if (why := await self._start_contained(action, by_id, now))]
             state.record = PlanRecord(now, world, plan, tuple(failures))
         self._publish(vms)
+        self._faults.end_cycle()
 
     def _world(self, vms: tuple[Vm, ...], now: float) -> PlanInputs:
         pool = self._state.pool
@@ -216,6 +233,30 @@ class Engine:
 
     # --- updating the ledger
 
+    async def _record_projects(self) -> dict[CloudKey, str]:
+        """Bind new clouds to their projects; returns those for which that failed, where nothing may be booted yet, and why."""
+        failed: dict[CloudKey, str] = {}
+        for key, project in self._monitors.discovered_projects().items():
+            with self._faults.contain(*key, "recording its project") as contained:
+                await record_projects(self._database, {key: project})
+            if contained.reason:
+                failed[key] = f"its project cannot be recorded: {contained.reason}"
+        return failed
+
+    async def _observe_vms(self, observations: Mapping[str, Observation], vms: Iterable[Vm], now: float) -> None:
+        """Apply the observations together or, if that fails, VM by VM."""
+        try:
+            await self._apply_observations(observations, now)
+        except (DatabaseBusy, DatabaseFull, DatabaseUnavailable):
+            raise
+        except Exception:
+            known = {vm.id: vm for vm in vms}
+            for vm_id, seen in observations.items():
+                vm = known.get(vm_id)
+                group, cloud = (vm.group, vm.cloud) if vm is not None else ("", None)
+                with self._faults.contain(group, cloud, f"updating {vm_id}"):
+                    await self._apply_observations({vm_id: seen}, now)
+
     async def _apply_observations(self, observations: Mapping[str, Observation], now: float) -> None:
         assert self._operations is not None
         for before, after in await self._ledger.apply_observations(observations, now, self._policy):
@@ -252,6 +293,14 @@ class Engine:
             log.warning("server_not_adopted", error=refusal)
 
     # --- starting actions
+
+    async def _start_contained(self, action: Action, vms: Mapping[str, Vm], now: float) -> str:
+        vm = None if isinstance(action, Boot) else vms.get(action.vm_id)
+        group, cloud = (action.group, action.cloud) if isinstance(action, Boot) else (vm.group, vm.cloud) if vm is not None else ("", None)
+        subject = "starting a worker" if isinstance(action, Boot) else f"removing {action.vm_id}"
+        with self._faults.contain(group, cloud, subject) as contained:
+            return await self._start_action(action, vms, now)
+        return f"{subject} on {group}/{cloud} failed: {contained.reason}"
 
     async def _start_action(self, action: Action, vms: Mapping[str, Vm], now: float) -> str:
         """Start a planned action; returns why it could not be started, or an empty string."""
@@ -326,6 +375,7 @@ class Engine:
             pool=state.pool.status(),
             clouds=tuple(cloud_status(clouds[key], self._monitors.get(key), state.vms, now, self._policy) for key in sorted(clouds)),
             vms=dict(sum((Counter(counts) for counts in state.vms.values()), Counter[str]())),
+            exclusions=self._faults.current(),
         )
 
     def last_plan(self) -> PlanRecord | None:

@@ -12,10 +12,14 @@ from ...common.logs import get_logger
 from ..catalog.snapshot import CloudSpec
 from ..domain.model import CloudKey, Usage
 from ..drivers.base import CloudDriver, CloudError, ErrorKind, Inventory, Listing
+from ..worker.parts import MetadataPart
 from .metrics import Meters
 from .unanswered import UnansweredCreates
 
 log = get_logger(__name__)
+
+# A part that cannot be rendered for one worker cannot be rendered for the next one either, until somebody changes it.
+_CONFIGURATION_POLICY = BreakerPolicy(threshold=1, min_delay=30.0, max_delay=900.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class CloudMonitor:
     ) -> None:
         self.key = key
         self.spec = spec
+        self.parts: tuple[MetadataPart, ...] = ()
         self.driver = driver
         self.breaker = Breaker(timing.breaker)
         self.observed: ObservedListing | None = None
@@ -70,6 +75,7 @@ class CloudMonitor:
         self.failures = 0  # consecutive failed servers
         self.last_failure_at: float | None = None
         self.last_failure = ""
+        self.configuration = Breaker(_CONFIGURATION_POLICY)  # rendering of the workers' configuration
         self.unanswered = UnansweredCreates()
         self._inventory_at: float | None = None
         self._inventory_error = ""
@@ -179,6 +185,25 @@ class CloudMonitor:
         """Record that the cloud has no server for a VM. It counts as a failure only if the create call was not answered."""
         if error := self.unanswered.lost(vm_id):
             self.server_failed(error)
+
+    def configuration_failed(self, why: str) -> None:
+        """Record that a worker's configuration could not be rendered; several workers at once count as one failure."""
+        if self.configuration.allows(self._clock()):
+            log.warning("configuration_failed", cloud=self.label, error=why)
+            self.configuration = self.configuration.failed(self._clock(), random.random(), why)  # noqa: S311 - spreads retries
+
+    def configuration_rendered(self) -> None:
+        self.configuration = self.configuration.succeeded()
+
+    def excluded(self) -> str:
+        """Why nothing may be booted now although the cloud is usable; empty if it may."""
+        return "" if self.configuration.allows(self._clock()) else self.configuration.error
+
+    def change(self, spec: CloudSpec, parts: tuple[MetadataPart, ...]) -> None:
+        """Use a new spec and new metadata parts; what failed with the old ones is tried again at once."""
+        if (spec, parts) != (self.spec, self.parts):
+            self.configuration_rendered()
+        self.spec, self.parts = spec, parts
 
     def server_worked(self) -> None:
         self.failures = 0

@@ -6,6 +6,7 @@ revoked, ads removed from the pool) before its row is closed, so that a closed r
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,8 +19,10 @@ from ..domain.states import Event, Observation
 from ..drivers.base import META_CLOUD, META_GROUP, META_SCHEDULER, META_VM, CloudError, ErrorKind, ServerRequest
 from ..pool.base import Pool, PoolUnavailable
 from ..store.ledger import Ledger
-from ..worker.configuration import SettingsError, settings_for
-from ..worker.user_data import UserDataError, render
+from ..worker.configuration import WorkerSettings, settings_for
+from ..worker.parts import UserDataError, select_parts, template_variables
+from ..worker.renderer import PartRenderer, RenderingUnavailable
+from ..worker.user_data import compose
 from .metrics import Meters
 from .minter_client import Minter, MinterUnavailable, token_lifetime
 from .monitor import CloudMonitor
@@ -44,6 +47,7 @@ class Operations:
         ledger: Ledger,
         pool: Pool,
         minter: Minter,
+        renderer: PartRenderer,
         *,
         scheduler_uuid: str,
         worker: WorkerContext,
@@ -55,6 +59,7 @@ class Operations:
         self._ledger = ledger
         self._pool = pool
         self._minter = minter
+        self._renderer = renderer
         self._uuid = scheduler_uuid
         self._worker = worker
         self._policy = policy
@@ -74,16 +79,24 @@ class Operations:
 
     async def _boot(self, vm: Vm, drain_key: str, monitor: CloudMonitor, catalog: CatalogSnapshot) -> str:
         try:
+            settings = self._settings(vm, monitor, catalog)
+            chosen = select_parts(catalog.parts_for(monitor.key), vm.cloud)
+            parts = await self._renderer.render(f"cloud {monitor.label}", chosen, template_variables(settings))
             token = await self._minter.mint(vm.id, token_lifetime(self._policy))
             self.minter_breaker = self.minter_breaker.succeeded()
-            request = self._request(vm, drain_key, token, monitor, catalog)
+            user_data = await asyncio.to_thread(compose, settings, parts, token=token, drain_key=drain_key)
         except MinterUnavailable as error:
             self.minter_breaker = self.minter_breaker.failed(self._clock(), self._jitter(), str(error))
             return await self._create_refused(vm, str(error), reason="the cloud was not called")
-        except (UserDataError, SettingsError) as error:
-            why = f"cannot render its configuration: {error}"
-            monitor.server_failed(why)
-            return await self._create_refused(vm, why, reason="the cloud was not called")
+        except (UserDataError, RenderingUnavailable) as error:
+            if isinstance(error, UserDataError) and error.detail:
+                log.warning("part_failed", vm=vm.id, cloud=monitor.label, detail=error.detail)
+            return await self._configuration_failed(vm, monitor, str(error))
+        except Exception as error:  # whatever untrusted text may cause: it fails only this cloud's boots
+            log.exception("configuration_failed", vm=vm.id, cloud=monitor.label)
+            return await self._configuration_failed(vm, monitor, f"{type(error).__name__}; see the log")
+        monitor.configuration_rendered()
+        request = self._request(vm, user_data)
         failed_listings = monitor.unanswered.failed_listings
         try:
             server_id = await monitor.driver.create(request)
@@ -105,8 +118,8 @@ class Operations:
         monitor.request_refresh()
         return ""
 
-    def _request(self, vm: Vm, drain_key: str, token: str, monitor: CloudMonitor, catalog: CatalogSnapshot) -> ServerRequest:
-        settings = settings_for(
+    def _settings(self, vm: Vm, monitor: CloudMonitor, catalog: CatalogSnapshot) -> WorkerSettings:
+        return settings_for(
             vm,
             monitor.spec.cloud,
             domain=self._worker.domain,
@@ -115,14 +128,21 @@ class Operations:
             policy=self._policy,
             group_keep_alive=next((group.keep_alive for group in catalog.groups if group.name == vm.group), 0),
         )
+
+    def _request(self, vm: Vm, user_data: bytes) -> ServerRequest:
         return ServerRequest(
             vm_id=vm.id,
             flavor=vm.flavor,
             image=vm.image,
-            user_data=render(settings, catalog.parts_for(monitor.key), token=token, drain_key=drain_key),
+            user_data=user_data,
             metadata={META_SCHEDULER: self._uuid, META_VM: vm.id, META_GROUP: vm.group, META_CLOUD: vm.cloud},
             network=vm.network,
         )
+
+    async def _configuration_failed(self, vm: Vm, monitor: CloudMonitor, error: str) -> str:
+        why = f"cannot render its configuration: {error}"
+        monitor.configuration_failed(why)
+        return await self._create_refused(vm, why, reason="the cloud was not called")
 
     async def _create_refused(self, vm: Vm, error: str, *, reason: str = "") -> str:
         await self._ledger.apply_event(vm.id, Event.CREATE_REFUSED, self._clock(), reason=reason, detail=error)

@@ -131,7 +131,7 @@ def with_slots(observations: Mapping[str, Observation], vms: Iterable[Vm], slots
 
 @dataclass(frozen=True, slots=True)
 class CloudObservation:
-    """The observed state of a cloud; it cannot be used while `problem` is not empty.
+    """The observed state of a cloud; it cannot be used while `problem` is not empty, and gets no worker while `excluded` is not.
 
     `project` is inferred from other clouds in the same project while the cloud itself has not been observed.
     """
@@ -142,6 +142,7 @@ class CloudObservation:
     failures: int = 0
     last_failure_at: float | None = None
     project: str = ""
+    excluded: str = ""
 
 
 def planner_cloud(spec: CloudSpec, observation: CloudObservation) -> Cloud:
@@ -169,4 +170,5 @@ def planner_cloud(spec: CloudSpec, observation: CloudObservation) -> Cloud:
         project=inventory.project,
         failures=observation.failures,
         last_failure_at=observation.last_failure_at,
+        excluded=observation.excluded,
     )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ...common.times import duration
 from ..domain.model import Cloud, CloudKey, Demand, Policy, PoolCoverage, Slot
 from ..planning.eligibility import credential_problem
 from .monitor import CloudMonitor
@@ -60,6 +61,9 @@ def cloud_status(
     error = credential_problem(cloud, policy, now) if cloud.reachable else cloud.unreachable_reason
     if not error and paused is not None and monitor is not None:
         error = f"boots are paused: the last {cloud.failures} servers failed, the last one with: {monitor.last_failure}"
+    if not error and monitor is not None and monitor.configuration.error:
+        wait = monitor.configuration.wait(now)
+        error = f"no boots{f' for another {duration(wait)}' if wait else ''}: {monitor.configuration.error}"
     postponed = monitor.postponed if monitor is not None else 0
     if not error and postponed:
         error = f"{postponed} more servers carry our ownership tag and have no row; they are adopted and deleted a few at a time"

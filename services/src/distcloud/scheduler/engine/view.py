@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..domain.model import Action, Demand, Plan, PlanInputs, VmState
+from ..domain.model import Action, Demand, Exclusion, Plan, PlanInputs, VmState
 from ..domain.records import VmDetail, VmPage, VmTotals
 from ..pool.demand import VANILLA
 
@@ -62,7 +62,8 @@ class PoolStatus:
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
     """The status of the whole engine. `stuck` says that its loop does not turn (used by /healthz); `database` and `minter` hold the
-    problems of these dependencies; `problem` is the first problem that stops the engine, `healthy` is false while there is one."""
+    problems of these dependencies; `problem` is the first problem that stops the engine, `healthy` is false while there is one.
+    `exclusions` are what the last cycle left out because it failed."""
 
     scheduler_uuid: str
     started_at: float
@@ -78,6 +79,7 @@ class EngineStatus:
     pool: PoolStatus
     clouds: tuple[CloudStatus, ...]
     vms: Mapping[str, int]  # live VMs by state, all clouds
+    exclusions: tuple[Exclusion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,8 @@ def _cloud_refusal(cloud: Cloud, situation: Situation) -> tuple[Reason, str] | N
         return Reason.CLOUD_FROZEN, f"{cloud.name} is frozen"
     if not cloud.reachable:
         return Reason.CLOUD_UNREACHABLE, f"{cloud.name} is unreachable: {cloud.unreachable_reason or 'no reason known'}"
+    if cloud.excluded:
+        return Reason.EXCLUDED, f"{cloud.name}: {cloud.excluded}"
     if ending := credential_problem(cloud, policy, now):
         return Reason.CREDENTIAL_EXPIRING, ending
     since = None if cloud.last_failure_at is None else now - cloud.last_failure_at

@@ -6,13 +6,12 @@ Uses HTCondor's Python bindings (`htcondor2`, `classad2`), with the tokens and t
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import htcondor2
 
+from ...common.control import child
 from . import demand as grouping
 from .reading import Reader, Row, evaluate_attribute, read_literal
 
@@ -141,16 +140,14 @@ def _count(ad: Any) -> int:
 
 def serve() -> None:
     clients: dict[tuple[str, str], Client] = {}
-    for line in sys.stdin:
-        try:
-            request: Mapping[str, Any] = json.loads(line)
-            address = (str(request["collector"]), str(request.get("schedd", "")))
-            if address not in clients:
-                clients[address] = Client(*address)
-            answer = {"result": _answer(clients[address], request)}
-        except Exception as error:
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), flush=True)  # noqa: T201 - standard output is the protocol
+
+    def answer(request: Mapping[str, Any]) -> Any:
+        address = (str(request["collector"]), str(request.get("schedd", "")))
+        if address not in clients:
+            clients[address] = Client(*address)
+        return _answer(clients[address], request)
+
+    child.serve(answer)
 
 
 def _answer(client: Client, request: Mapping[str, Any]) -> Any:

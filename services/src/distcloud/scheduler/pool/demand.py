@@ -144,7 +144,7 @@ def demand_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Demand]:
             *(demand.flavor, demand.network, demand.keep_alive, attributes),
         )
         entry = merged.setdefault(key, {"demand": demand, "idle": 0, "running": 0, "waiting_since": None})
-        status, count = _number(row.get("JobStatus")), int(row.get("count", 1))
+        status, count = _number(row.get("JobStatus")), _integer(row.get("count")) or 1
         if status == _IDLE:
             entry["idle"] += count
             entry["waiting_since"] = min((at for at in (entry["waiting_since"], demand.waiting_since) if at is not None), default=None)
@@ -158,7 +158,17 @@ def demand_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Demand]:
 
 
 def demand_from_row(row: Mapping[str, Any]) -> Demand | None:
-    """The demand of one job or grouped row, without counts; None if it has no group."""
+    """The demand of one job or grouped row, without counts; None if it has no group.
+
+    A row that cannot be converted is a demand that matches nothing: it must not hide those of others.
+    """
+    try:
+        return _demand(row)
+    except Exception:
+        return _demand({name: row.get(name) for name in ("DistcloudGroup", "Owner", "JobStatus")} | {"Requirements": UNREADABLE})
+
+
+def _demand(row: Mapping[str, Any]) -> Demand | None:
     requirements, group = _requirements(row), group_of(row)
     if group is None:
         return None

@@ -21,6 +21,7 @@ from typing import Any
 
 from ...common.control.breaker import Breaker, BreakerPolicy
 from ...common.control.supervise import ChildError, Finished, JsonChild, run_command
+from ...common.logs import get_logger
 from ..domain.ids import is_vm_id
 from ..domain.model import Resources, Slot
 from .base import PoolUnavailable, QueuedJob, Queues
@@ -32,6 +33,9 @@ _RETRY_POLICY = BreakerPolicy(min_delay=5.0, max_delay=30.0)
 # On the central manager FS would take precedence, and its user name is not the identity that the pool authorizes.
 _METHODS = {"_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS"}
 _DRAIN_TOKEN_SECONDS = 600
+_MAX_UNREADABLE = 1000
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class HtcondorPool:
         command = [address.python, "-m", "distcloud.scheduler.pool.child"]
         # One child per daemon, so that a schedd that hangs blocks neither the other schedds nor the collector.
         self._queues = {name: _Queue(JsonChild(f"schedd {name}", command, self._environment)) for name in address.schedds}
+        self._unreadable: set[str] = set()  # machines whose slots were logged
         self._collector = JsonChild(f"collector {address.collector}", command, self._environment)
 
     async def demand(self) -> Queues:
@@ -97,8 +102,18 @@ class HtcondorPool:
 
     async def slots(self) -> list[Slot]:
         rows = await self._ask(self._collector, {"ask": "slots"})
-        found = (slot_of(row, self._address.domain) for row in rows)
+        found = (self._slot(row) for row in rows)
         return [slot for slot in found if slot is not None]
+
+    def _slot(self, row: Any) -> Slot | None:
+        try:
+            return slot_of(row, self._address.domain)
+        except Exception:  # a worker's ad is untrusted, and must not hide those of others
+            machine = str(row.get("Machine")) if isinstance(row, Mapping) else ""
+            if machine not in self._unreadable:
+                log.exception("slot_unreadable", machine=machine[:255])
+                self._unreadable = {*self._unreadable, machine} if len(self._unreadable) < _MAX_UNREADABLE else {machine}
+            return None
 
     async def job(self, job_id: str) -> QueuedJob | None:
         match = _JOB_ID.fullmatch(job_id)
@@ -207,17 +222,22 @@ def slot_of(row: Mapping[str, Any], domain: str) -> Slot | None:
         free=_resources(row, ""),
         claimed_slots=claimed if isinstance(claimed, int) else 0,
         draining=row.get("Draining") is True or row.get("State") == "Drained",
-        last_heard=float(row.get("LastHeardFrom") or 0),
+        last_heard=_finite(row.get("LastHeardFrom")),
         owners=tuple(sorted(str(owner) for owner in owners if owner)) if isinstance(owners, list) else (),
     )
 
 
 def _resources(row: Mapping[str, Any], prefix: str) -> Resources:
-    def number(name: str) -> float:
-        value = row.get(prefix + name)
-        return value if isinstance(value, int | float) and math.isfinite(value) else 0
+    cores, memory, disk = (_finite(row.get(prefix + name)) for name in ("Cpus", "Memory", "Disk"))
+    return Resources(int(cores), int(memory), disk / 1024 / 1024)
 
-    return Resources(int(number("Cpus")), int(number("Memory")), number("Disk") / 1024 / 1024)
+
+def _finite(value: object) -> float:
+    """A number of an ad; 0 for anything else, and for what no float can hold."""
+    try:
+        return value if isinstance(value, int | float) and math.isfinite(value) else 0
+    except OverflowError:
+        return 0
 
 
 class _DrainFolder:

@@ -44,8 +44,14 @@ def _json_value(value: Any) -> Any:
 
 
 def read_literal(ad: Any, name: str) -> Any:
-    """The value of an attribute that is a literal (string, number or Boolean); None if it would have to be evaluated."""
-    text = str(ad.lookup(name)) if name in ad else ""
+    """The value of an attribute that is a literal (string, number or Boolean); None if it would have to be evaluated, or is unreadable."""
+    try:
+        return _literal(str(ad.lookup(name)) if name in ad else "")
+    except Exception:  # a number of thousands of digits, or text in another encoding
+        return None
+
+
+def _literal(text: str) -> Any:
     if not _LITERAL.fullmatch(text):
         return None
     if text[0] == '"':

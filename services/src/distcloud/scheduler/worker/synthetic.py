@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ..domain.model import Resources
-from .configuration import WorkerSettings, worker_file
+from .configuration import SettingsError, WorkerSettings, worker_file
 
 # What the worker image (built by role worker_image) and its HTCondor advertise, as ClassAd text: recorded from a real worker
 # (HTCondor 23.9.6, Debian 13), without the attributes that depend on the running machine.
@@ -75,6 +75,7 @@ IMAGE_CONSTANTS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 _MACRO: Final = re.compile(r"\$\(([A-Za-z0-9_.]+)\)")
+_MAX_MACROS: Final = 1000
 _ASSIGNMENT: Final = re.compile(r"([A-Za-z0-9_.]+)\s*=\s*(.*)")
 
 
@@ -118,10 +119,19 @@ def parse(text: str) -> dict[str, str]:
 
 
 def expand(text: str, macros: Mapping[str, str]) -> str:
-    """Replace each `$(NAME)` by its value; undefined names are empty, `$(DOLLAR)` is a dollar sign."""
+    """Replace each `$(NAME)` by its value; undefined names are empty, `$(DOLLAR)` is a dollar sign.
+
+    Raises SettingsError for macros that refer to each other.
+    """
+    done: list[str] = []  # up to the last dollar sign that stands for itself
+    replaced = 0
     while (match := _MACRO.search(text)) is not None:
         if match[1].upper() == "DOLLAR":
-            head, tail = text[: match.start()], text[match.end() :]
-            return f"{head}${expand(tail, macros)}"
+            done.append(f"{text[: match.start()]}$")
+            text = text[match.end() :]
+            continue
+        replaced += 1
+        if replaced > _MAX_MACROS:
+            raise SettingsError(f"configuration: more than {_MAX_MACROS} macros in one value; do they refer to each other?")
         text = text[: match.start()] + macros.get(match[1].lower(), "") + text[match.end() :]
-    return text
+    return "".join((*done, text))
