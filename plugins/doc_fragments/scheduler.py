@@ -12,7 +12,8 @@ class ModuleDocFragment:
 options:
   api_url:
     description:
-      - URL of the Cloud Scheduler, without a path.
+      - URL of the Cloud Scheduler, without a path. It begins with C(https://), or with C(http://) if the service is on the host on which
+        the module runs (C(http://127.0.0.1:PORT)); no proxy is used for the latter.
     type: str
     required: true
   api_token:

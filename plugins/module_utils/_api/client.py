@@ -14,8 +14,10 @@ import os
 import ssl
 import typing as t
 from http.client import HTTPException
+from ipaddress import ip_address
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
 from ansible.module_utils.urls import open_url
 
@@ -35,6 +37,13 @@ def connection_options() -> dict[str, t.Any]:
     }
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class NotListening(Failure):
     """Nothing listens at the address: the service is not installed yet, or stopped."""
 
@@ -51,6 +60,14 @@ class ApiClient:
         parts = urlsplit(self._base)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
             raise Failure("api_url: should be an http or https URL without user and password", self._service, "api_url")
+        self._local = _is_loopback(parts.hostname)
+        if parts.scheme == "http" and not self._local:
+            raise Failure(
+                "api_url: should begin with https://; the token is sent without TLS only to the host on which the module runs "
+                "(http://127.0.0.1)",
+                self._service,
+                "api_url",
+            )
         self._token = params["api_token"]
         self._ca_path = params.get("ca_path")
         self._validate = params.get("validate_certs", True)
@@ -111,6 +128,7 @@ class ApiClient:
                 ca_path=self._ca_path,
                 follow_redirects="none",
                 use_netrc=False,
+                use_proxy=not self._local,
                 http_agent="ansible-hep.distcloud",
             )
             return self._parsed(response.read(MAX_RESPONSE), method, url)
@@ -122,7 +140,7 @@ class ApiClient:
     def _parsed(self, raw: bytes, method: str, url: str) -> t.Any:
         try:
             return json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Failure(
                 f"{method} {url}: the response is not JSON; check that api_url is the address of the {self._service}",
                 self._service,
@@ -134,7 +152,7 @@ class ApiClient:
         try:
             problem = json.loads(error.read(MAX_RESPONSE))
             detail = problem["detail"]
-        except (ValueError, KeyError, TypeError, OSError, HTTPException):
+        except (ValueError, RecursionError, KeyError, TypeError, OSError, HTTPException):
             return Failure(
                 f"{method} {url}: HTTP status {error.code} without an explanation; check that api_url is the address of the "
                 f"{self._service}",
@@ -151,7 +169,7 @@ class ApiClient:
 
     def _unreachable(self, error: Exception) -> Failure:
         reason = getattr(error, "reason", None) or error
-        where = f"the {self._service} at {self._base}"
+        where = f"the {self._service} at {self._base}" + self._through_proxy()
         if isinstance(reason, ConnectionRefusedError):
             return NotListening(f"{where} cannot be reached: connection refused; check that it is running", self._service, "refused")
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -163,3 +181,11 @@ class ApiClient:
         if isinstance(reason, TimeoutError) or "timed out" in str(reason):
             return Failure(f"{where} did not answer within {self._timeout} s", self._service, "timeout")
         return Failure(f"{where} cannot be reached: {reason}", self._service, "unreachable")
+
+    def _through_proxy(self) -> str:
+        """Names the variable that sets the proxy in use: a failure may be its fault."""
+        host = urlsplit(self._base).hostname or ""
+        proxies = getproxies_environment()
+        if self._local or not proxies.get("https") or proxy_bypass(host, proxies):
+            return ""
+        return " (through the proxy that https_proxy sets)"

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from . import __version__
+from .common.terminal import escape_unencodable
 
 ENGINES = {"scheduler": "distcloud.scheduler.cli", "report": "distcloud.report.cli"}
 
@@ -28,4 +29,5 @@ def main() -> None:
     for name, module in ENGINES.items():
         if named == name or named not in ENGINES:
             app.add_typer(importlib.import_module(module).app, name=name)
+    escape_unencodable()
     app()

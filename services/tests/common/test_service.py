@@ -136,7 +136,8 @@ def test_configuration_errors_have_exit_code_two(engine: Path) -> None:
     assert (engine / "demo.db").exists()
 
 
-def test_service_runs_until_sigterm(engine: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
+def test_service_runs_until_a_signal(engine: Path, number: signal.Signals) -> None:
     config = write_config(engine)
     assert call(engine, "create-key", str(engine / "encryption.key")).returncode == 0
     url = f"http://127.0.0.1:{yaml.safe_load(config.read_text())['listen']['port']}"
@@ -153,11 +154,23 @@ def test_service_runs_until_sigterm(engine: Path) -> None:
         assert httpx2.get(f"{url}/v1/report", headers={"Authorization": "Bearer t"}).json()["title"] == "Demo"
         metrics = httpx2.get(f"{url}/metrics").text
         assert "distcloud_demo_cycle_seconds_count" in metrics and "process_cpu_seconds_total" in metrics
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         output, _ = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 0 and output == "closed\n"
+
+
+def test_service_under_nohup_ignores_sighup() -> None:
+    from distcloud.common.service import _stop_signals
+
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        for handler, expected in ((signal.SIG_IGN, False), (signal.SIG_DFL, True)):
+            signal.signal(signal.SIGHUP, handler)
+            assert (signal.SIGHUP in _stop_signals()) is expected
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_end_of_one_component_stops_the_other() -> None:

@@ -63,7 +63,7 @@ class Service(Generic[S]):
         _complete(self._migrate(settings))
 
     def run(self, settings: S) -> None:
-        """Run until SIGTERM or SIGINT. Raises ServiceError, and ConfigError when the listener cannot start."""
+        """Run until SIGTERM, SIGINT or SIGHUP. Raises ServiceError, and ConfigError when the listener cannot start."""
         _complete(self._run(settings))
 
     async def _migrate(self, settings: S) -> None:
@@ -76,7 +76,7 @@ class Service(Generic[S]):
     async def _run(self, settings: S) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _stop_signals():
             loop.add_signal_handler(number, stop.set)
         secrets = SecretBox.from_file(settings.encryption_key_file)
         async with AsyncExitStack() as cleanup:
@@ -89,6 +89,12 @@ class Service(Generic[S]):
             watching = asyncio.create_task(watchdog(engine.stuck, stop))
             await _side_by_side(serve(engine.app, settings.listen, stop), engine.run(stop), stop)
             await watching
+
+
+def _stop_signals() -> list[signal.Signals]:
+    """Nothing is read again on SIGHUP: it ends the service like the others, unless nohup(1) told to ignore it."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT] + ([] if ignored else [signal.SIGHUP])
 
 
 def _complete(main: Coroutine[Any, Any, None]) -> None:

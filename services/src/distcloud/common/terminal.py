@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +14,19 @@ from rich.text import Text
 from .text import printable
 
 
+def escape_unencodable() -> None:
+    """Let standard output and error escape what their encoding lacks (as \\u2192); it is an error by default."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def console() -> Console:
     """Standard output: as wide as the terminal, or unbounded and plain when piped."""
     if sys.stdout.isatty():
         return Console()
-    return Console(file=sys.stdout, width=10_000, no_color=True, highlight=False, soft_wrap=True)
+    # Variables such as FORCE_COLOR would make rich see a terminal in every pipe.
+    return Console(file=sys.stdout, force_terminal=False, width=10_000, no_color=True, highlight=False, soft_wrap=True)
 
 
 def print_rows(out: Console, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

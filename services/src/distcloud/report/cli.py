@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from ..common.files import write_if_changed
+from ..common.terminal import console
 from . import page, summary, tables
 
 _LATEST = 20
@@ -27,20 +27,22 @@ def report() -> None:
 @app.command()
 def render(
     raw: Annotated[
-        typer.FileText, typer.Argument(help="Collected facts as JSON (see distcloud.report.summary.build); - is standard input.")
+        typer.FileBinaryRead, typer.Argument(help="Collected facts as JSON (see distcloud.report.summary.build); - is standard input.")
     ],
     out: Annotated[Path, typer.Argument(help="Directory to write summary.json and index.html to.")],
 ) -> None:
     """Write summary and page; an unchanged file is not rewritten."""
+    name = getattr(raw, "name", "<stdin>")
     try:
-        made = summary.build(_parsed(raw.read, raw.name))
+        made = summary.build(_parsed(raw.read, name))
     except summary.SummaryError as error:
-        raise typer.BadParameter(str(error)) from None
-    out.mkdir(parents=True, exist_ok=True)
-    changed = [
-        write_if_changed(out / "summary.json", json.dumps(made, indent=2, sort_keys=True) + "\n"),
-        write_if_changed(out / "index.html", page.render(made)),
-    ]
+        raise typer.BadParameter(f"{name}: {error}") from None
+    text = {"summary.json": json.dumps(made, indent=2, sort_keys=True) + "\n", "index.html": page.render(made)}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        changed = [write_if_changed(out / file, content) for file, content in text.items()]
+    except OSError as error:
+        raise typer.BadParameter(f"{out}: cannot be written: {error.strerror}") from None
     typer.echo("changed" if any(changed) else "unchanged")
 
 
@@ -55,23 +57,28 @@ def show(
         summary.check(loaded)
     except summary.SummaryError as error:
         raise typer.BadParameter(f"{made} was written by another version ({error}); run `make status` to write it again") from None
-    if sys.stdout.isatty():
-        tables.show(loaded, Console(), limit=None if show_all else _LATEST)
-    else:
-        # A pipe has no width: lines stay unbroken for grep.
-        tables.show(loaded, Console(width=10_000))
+    # A pipe has no width: lines stay unbroken for grep.
+    tables.show(loaded, console(), limit=_LATEST if sys.stdout.isatty() and not show_all else None)
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        return _parsed(lambda: path.read_text("utf-8"), str(path))
+        return _parsed(path.read_bytes, str(path))
     except FileNotFoundError:
         raise typer.BadParameter(f"{path} does not exist; run `make site` or `make status` to write it") from None
 
 
-def _parsed(read: Callable[[], str], name: str) -> dict[str, Any]:
+def _parsed(read: Callable[[], bytes], name: str) -> dict[str, Any]:
     try:
-        loaded: dict[str, Any] = json.loads(read())
-    except ValueError as error:  # also for bytes that are not UTF-8
+        loaded = json.loads(read().decode("utf-8"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise typer.BadParameter(f"{name}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{name} is not UTF-8 text (byte {error.start})") from None
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"{name} is not JSON: {error}") from None
+    if not isinstance(loaded, dict):
+        raise typer.BadParameter(f"{name}: should be a JSON object")
     return loaded

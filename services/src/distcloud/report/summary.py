@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from ..common.http.report import Report
 from ..common.times import parse_timestamp
 from ..scheduler.api.schemas import StatusResponse, TotalsResponse, VmListResponse, VmResponse
+from . import collected
 
 Json = Mapping[str, Any]
 
@@ -64,6 +65,10 @@ def build(raw: Json) -> dict[str, Any]:
     hosts, pool {collector, schedd, domain}, addresses [{name, url, what}]. A failed command is listed as a problem of the site.
     The results of several submit nodes for the same command are merged.
     """
+    try:
+        collected.check(raw)
+    except collected.CollectedError as error:
+        raise SummaryError(str(error)) from error
     answers = _results(raw.get("answers") or ())
     facts = {name: answer.facts for name, answer in answers.items()}
     pages: list[VmListResponse] = [facts[name] for name in ("vms", "gone") if facts.get(name)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import httpx2
@@ -19,8 +20,8 @@ class Status(Response):
 
 def client(tmp_path: Path, respond: httpx2.MockTransport) -> ApiClient:
     (tmp_path / "token").write_text("t\n")
-    made = ApiClient("demo", ClientSettings(url="http://demo", token_file=tmp_path / "token"))
-    made._client = httpx2.Client(base_url="http://demo", transport=respond)
+    made = ApiClient("demo", ClientSettings(url="https://demo", token_file=tmp_path / "token"))
+    made._client = httpx2.Client(base_url="https://demo", transport=respond)
     return made
 
 
@@ -51,6 +52,8 @@ def test_missing_address_names_variable_and_file(tmp_path: Path) -> None:
         (httpx2.Response(502, text="<html>"), "the response is not JSON \\(HTTP status 502\\)"),
         (httpx2.Response(500, json=[]), "HTTP status 500"),
         (httpx2.Response(200, text="<html>"), "the response is not JSON"),
+        (httpx2.Response(200, content=b"[" * 100_000), "is nested more than 64 levels deep"),
+        (httpx2.Response(500, content=b'{"detail": ' * 100_000), "is nested more than 64 levels deep"),
         (httpx2.Response(200, json={"healthy": "perhaps"}), "unexpected response, field healthy: .*right address and version"),
     ],
 )
@@ -65,8 +68,15 @@ def test_unreachable_service_is_named(tmp_path: Path) -> None:
 
     with (
         client(tmp_path, httpx2.MockTransport(refuse)) as api,
-        pytest.raises(CallError, match="http://demo: unreachable: connection refused"),
+        pytest.raises(CallError, match="https://demo: unreachable: connection refused"),
     ):
+        api.get("/v1/status", Status)
+
+
+def test_endless_response_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distcloud.common.cli.apiclient.MAX_RESPONSE", 1000)
+    zipped = httpx2.Response(200, content=gzip.compress(b" " * 100_000), headers={"Content-Encoding": "gzip"})
+    with client(tmp_path, httpx2.MockTransport(lambda _: zipped)) as api, pytest.raises(CallError, match="larger than 1000 bytes"):
         api.get("/v1/status", Status)
 
 

@@ -4,62 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import random
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import uvloop
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp
 
-from distcloud.common.config import ListenSettings
 from distcloud.common.http import connections, server
 from distcloud.common.http.connections import Admissions, client_of
-from distcloud.common.http.server import bind, serve
 
-Script = Callable[[tuple[str, int]], Awaitable[None]]
-Loop = Callable[[], asyncio.AbstractEventLoop]
-HELLO = PlainTextResponse("hello")
-GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def loop(request: pytest.FixtureRequest) -> Loop:
-    factory: Loop = request.param
-    return factory
-
-
-def run(loop: Loop, script: Script, app: ASGIApp = HELLO, **tls: Path) -> None:
-    async def main() -> None:
-        stop = asyncio.Event()
-        listen = ListenSettings.model_validate({"port": 1, **tls})
-        sock = bind(listen.model_copy(update={"port": 0}))
-        serving = asyncio.create_task(serve(app, listen, stop, sock=sock))
-        try:
-            await asyncio.wait_for(script(sock.getsockname()), 60)
-        finally:
-            stop.set()
-            await serving
-
-    with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(main())
-
-
-async def read_to_end(reader: asyncio.StreamReader) -> bytes:
-    with contextlib.suppress(ConnectionResetError):
-        return await asyncio.wait_for(reader.read(), 60)
-    return b""
+from .serving import GET, HELLO, Loop, read_to_end, run
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTT", GET + b"GET /"], ids=["nothing", "half", "half after one"])
@@ -308,29 +269,3 @@ def test_client_is_ipv4_address_or_ipv6_network() -> None:
     assert client_of(("2001:db8::1", 1, 0, 0)) == client_of(("2001:db8::ffff:2", 1, 0, 0))
     assert client_of(("2001:db8::1", 1, 0, 0)) != client_of(("2001:db8:0:1::1", 1, 0, 0))
     assert client_of(("fe80::1%eth0", 1, 0, 2)) and client_of("") == "local"
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A certificate for localhost and its key, made for these tests."""
-    folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    files = {"tls_certificate": folder / "cert.pem", "tls_key": folder / "key.pem"}
-    files["tls_certificate"].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    files["tls_key"].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
-    return files

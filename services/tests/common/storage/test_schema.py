@@ -31,13 +31,35 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return make_package(tmp_path, "apples")
 
 
-def test_newer_schema_is_refused(database_url: str, package: str) -> None:
+def test_newer_schema_is_used_as_it_is(database_url: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that was rolled back starts on the newer release's schema."""
+    warnings: list[dict[str, str]] = []
+    monkeypatch.setattr(
+        "distcloud.common.storage.database.log.warning", lambda event, **fields: warnings.append({"event": event, **fields})
+    )
+
     async def main() -> None:
         database = Database(database_url, "demo")
         await database.migrate(package)
         async with database.begin() as session:
             await session.execute(text("UPDATE alembic_version_demo SET version_num = '0004'"))
-        with pytest.raises(SchemaError, match=r"^database .*: schema 0004 is newer than this release \(0001\); install"):
+        await database.migrate(package)
+        async with database.begin() as session:
+            assert await session.scalar(text("SELECT version_num FROM alembic_version_demo")) == "0004"
+        await database.close()
+
+    asyncio.run(main())
+    (warning,) = warnings
+    assert (warning["event"], warning["version"], warning["release_knows"]) == ("schema_is_newer", "0004", "0001")
+
+
+def test_unknown_older_schema_is_refused(database_url: str, package: str) -> None:
+    async def main() -> None:
+        database = Database(database_url, "demo")
+        await database.migrate(package)
+        async with database.begin() as session:
+            await session.execute(text("UPDATE alembic_version_demo SET version_num = '0000'"))
+        with pytest.raises(SchemaError, match=r"^database .*: the schema cannot be migrated \(version 0000 is unknown\)"):
             await database.migrate(package)
         await database.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -18,8 +17,6 @@ from ..json_limits import JsonLimits, TooComplex
 from .problems import Problem
 
 BODY_SECONDS = 30.0  # a client that takes longer to send its body is disconnected
-REFUSED_BODY_BYTES = 65_536  # of the body of a refused request that are read and dropped, so that the client gets the refusal
-REFUSED_BODY_SECONDS = 2.0
 LIMITS = JsonLimits(depth=64, containers=10_000, values=100_000)  # parsing takes some 20 ms at these bounds
 # Key of the parsed body in the state of a request's scope.
 _PARSED = "parsed_body"
@@ -48,19 +45,7 @@ async def receive_body(headers: Headers, receive: Receive, limit: int) -> bytes:
                 if not message.get("more_body", False):
                     return b"".join(chunks)
     except TimeoutError as error:
-        raise Problem(408, "too-slow", f"the body did not arrive within {BODY_SECONDS:.0f} s") from error
-
-
-async def drop_body(receive: Receive) -> None:
-    """Receive a little of a body that nobody will look at: closing a socket with unread data would destroy the response before it."""
-    size = 0
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(REFUSED_BODY_SECONDS):
-            while size <= REFUSED_BODY_BYTES:
-                message = await receive()
-                size += len(message.get("body", b""))
-                if message["type"] != "http.request" or not message.get("more_body", False):
-                    return
+        raise Problem(408, "too-slow", f"the body did not arrive within {BODY_SECONDS:.0f} s", headers={"Connection": "close"}) from error
 
 
 def parse_body(headers: Headers, body: bytes) -> Any:

@@ -17,7 +17,7 @@ from ..logs import get_logger
 from ..metrics import ServiceMetrics
 from . import problems
 from .auth import Caller, keep_caller
-from .bodies import drop_body, keep_parsed, parse_body, receive_body
+from .bodies import keep_parsed, parse_body, receive_body
 from .connections import client_of
 from .problems import Problem
 
@@ -58,8 +58,8 @@ class Gate:
     """ASGI middleware, outermost.
 
     `authenticate` raises Problem 401 for headers without a valid token. It is asked before a body is read: the body of a request
-    that nobody vouches for is dropped unparsed. The holders of tokens and those without one have rate limits of their own, so
-    that nobody who knows no token can use up a holder's requests.
+    that nobody vouches for is not received. The holders of tokens and those without one have rate limits of their own, so that
+    nobody who knows no token can use up a holder's requests. HEAD is served as GET, without the body of the response.
     """
 
     def __init__(self, app: ASGIApp, limits: RequestLimits, metrics: ServiceMetrics, authenticate: Callable[[Headers], Caller]) -> None:
@@ -73,6 +73,9 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        method = scope["method"]
+        if method == "HEAD":
+            scope = {**scope, "method": "GET"}
         headers = Headers(scope=scope)
         asked = headers.get("x-request-id", "")
         request_id = asked if _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8)
@@ -87,6 +90,8 @@ class Gate:
                 out["x-request-id"] = request_id
                 for name, value in SAFE_HEADERS.items():
                     out.setdefault(name, value)
+            elif method == "HEAD":
+                message = {**message, "body": b""}
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -96,11 +101,11 @@ class Gate:
             except Problem as problem:
                 await problems.response(problem)(scope, receive, send_out)
             except Exception:
-                log.exception("request_failed", method=scope["method"], path=scope["path"])
+                log.exception("request_failed", method=method, path=scope["path"])
                 if status == 0:
                     await problems.response(problems.internal(request_id))(scope, receive, send_out)
             finally:
-                self._account(scope, status, time.monotonic() - began)
+                self._account(method, scope, status, time.monotonic() - began)
 
     async def _admit(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
         """The body, when the request is within all bounds."""
@@ -121,16 +126,15 @@ class Gate:
             return b""
         if refusal is not None:
             refusal.headers["Connection"] = "close"
-            await drop_body(receive)
             raise refusal
         body = await receive_body(headers, receive, self._limits.body_bytes)
         if body:
             keep_parsed(scope, parse_body(headers, body))
         return body
 
-    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+    def _account(self, method: str, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "(none)")
-        method = scope["method"] if scope["method"] in METHODS else "(other)"
+        method = method if method in METHODS else "(other)"
         self._metrics.answered(method, route, status, seconds)
         level = log.debug if route in ("/healthz", "/readyz", "/metrics") else log.info
         caller = scope.get("state", {}).get("caller", "")

@@ -93,8 +93,10 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
             problem = Problem(404, "no-such-path", f"no such path: {request.url.path}; /openapi.json lists all paths")
         case 405:
             allowed = (error.headers or {}).get("Allow", "")
+            if "GET" in allowed.split(", "):
+                allowed += ", HEAD"  # which the gate serves as GET
             detail = f"{request.method} is not allowed on this path; allowed: {allowed}"
-            problem = Problem(405, "method-not-allowed", detail, headers=error.headers)
+            problem = Problem(405, "method-not-allowed", detail, headers={"Allow": allowed})
         case status:
             problem = Problem(status, "http", str(error.detail), headers=error.headers)
     return response(problem)

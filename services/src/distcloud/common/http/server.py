@@ -103,10 +103,11 @@ class _Server(uvicorn.Server):
 
 
 def bind(listen: ListenSettings) -> socket.socket:
-    """A listening socket. Raises ConfigError naming the address."""
+    """A listening socket; that of the address `::` accepts IPv4 too. Raises ConfigError naming the address."""
     try:
         family, _, _, _, address = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family, backlog=256)
+        both = address[0] == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(address[:2], family=family, backlog=256, dualstack_ipv6=both)
     except OSError as error:
         raise ConfigError(f"listen: cannot listen on {listen.host} port {listen.port}: {error.strerror or error}") from error
 

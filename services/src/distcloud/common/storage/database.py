@@ -35,7 +35,7 @@ from .errors import (
     is_read_only,
 )
 from .locks import Exclusive, FileLock, PostgresLock, lock_key
-from .schema import upgrade
+from .schema import SchemaVersions, upgrade
 
 __all__ = [
     "CommitUnknown",
@@ -190,11 +190,11 @@ class Database:
     async def migrate(self, package: str) -> None:
         """Migrates the schema to the latest version in `package`'s `migrations`; concurrent calls wait for each other.
 
-        Raises DatabaseError; SchemaError if the database was migrated by a newer release.
+        A database that a newer release has migrated is used as it is. Raises DatabaseError; SchemaError if the migrations are faulty.
         """
         location = Path(str(resources.files(package).joinpath("migrations")))
 
-        def migrate(connection: Connection) -> tuple[str | None, str | None]:
+        def migrate(connection: Connection) -> SchemaVersions:
             if not self.is_sqlite:
                 self._lock_migrations(connection)
             return upgrade(connection, location, self._owner)
@@ -204,13 +204,15 @@ class Database:
         lock = FileLock(Path(f"{self._url.database}.migrating"), wait=math.inf, on_wait=self._log_wait) if self.is_sqlite else nullcontext()
         try:
             async with lock, self._engine.begin() as connection:
-                before, after = await connection.run_sync(migrate)
+                versions = await connection.run_sync(migrate)
         except SchemaError as error:
             raise SchemaError(f"database {self._name}: {error}") from error
         except (SQLAlchemyError, OSError) as error:
             raise self._explain(error) from error
-        if after != before:
-            log.info("schema_migrated", database=self._name, version=after, previous=before)
+        if versions.after != versions.known:
+            log.warning("schema_is_newer", database=self._name, version=versions.after, release_knows=versions.known)
+        elif versions.after != versions.before:
+            log.info("schema_migrated", database=self._name, version=versions.after, previous=versions.before)
 
     def _lock_migrations(self, connection: Connection) -> None:
         """Waits for another process's migration, however long that takes; the lock ends with the transaction."""

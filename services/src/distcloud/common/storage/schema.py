@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
@@ -14,32 +15,38 @@ from sqlalchemy import Connection
 from .errors import SchemaError
 
 
-def upgrade(connection: Connection, location: Path, engine: str) -> tuple[str | None, str | None]:
-    """Run the migrations in folder `location` on a connection that holds the migration lock; the versions before and after.
+@dataclass(frozen=True, slots=True)
+class SchemaVersions:
+    """Versions of a schema before and after its migration, and the newest that this release knows. Versions are numbered: 0001, 0002, ..."""
 
-    Raises SchemaError.
+    before: str | None
+    after: str | None
+    known: str | None
+
+
+def upgrade(connection: Connection, location: Path, engine: str) -> SchemaVersions:
+    """Run the migrations in folder `location` on a connection that holds the migration lock.
+
+    A schema that a newer release made is left as it is: migrations are compatible with the release before. Raises SchemaError.
     """
     config = Config()
     config.set_main_option("script_location", str(location).replace("%", "%%"))
     config.attributes["connection"] = connection
     config.attributes["version_table"] = f"alembic_version_{engine}"
     try:
-        before = _check_known(connection, config)
+        script = ScriptDirectory.from_config(config)
+        before, newest = _version(connection, config), script.get_current_head()
+        if before is not None and before not in {revision.revision for revision in script.walk_revisions()}:
+            if newest is None or before < newest:
+                raise CommandError(f"version {before} is unknown")
+            return SchemaVersions(before, before, newest)
         command.upgrade(config, "head")
-        return before, ScriptDirectory.from_config(config).get_current_head()
+        return SchemaVersions(before, newest, newest)
     except CommandError as error:
         raise SchemaError(f"the schema cannot be migrated ({error}); install this release again, or report it as a bug") from error
 
 
-def _check_known(connection: Connection, config: Config) -> str | None:
-    """The version of the schema, None if it is empty. Raises SchemaError if a newer release made it."""
-    script = ScriptDirectory.from_config(config)
-    known = {revision.revision for revision in script.walk_revisions()}
+def _version(connection: Connection, config: Config) -> str | None:
+    """The version of the schema, None if it is empty."""
     context = MigrationContext.configure(connection, opts={"version_table": config.attributes["version_table"]})
-    found = context.get_current_heads()
-    if unknown := sorted({*found} - known):
-        raise SchemaError(
-            f"schema {', '.join(unknown)} is newer than this release ({script.get_current_head()}); install the newer release again, "
-            "or restore the backup from before its installation"
-        )
-    return found[0] if found else None
+    return context.get_current_revision()
