@@ -147,7 +147,7 @@ def test_rows_are_limited_per_owner() -> None:
 
 
 @pytest.mark.parametrize("text", ["9" * 5000, UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")])
-def test_literal_that_cannot_be_read_is_none(text: str | Exception) -> None:
+def test_unreadable_literal_is_missing(text: str | Exception) -> None:
     class Ad(dict[str, Any]):
         def lookup(self, name: str) -> str:
             if isinstance(text, Exception):
