@@ -43,7 +43,7 @@ def harmless(text: str) -> bool:
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Runs the command of an engine whose service gives this response, or raises this error."""
     (tmp_path / "token").write_text("t\n")
-    monkeypatch.setattr(apiclient, "client_settings", lambda _: ClientSettings(url="http://demo", token_file=tmp_path / "token"))
+    monkeypatch.setattr(apiclient, "client_settings", lambda _: ClientSettings(url="https://demo", token_file=tmp_path / "token"))
 
     def run(answer: Report | Exception, as_json: bool = False) -> None:
         def respond(_: ApiClient) -> Report:
@@ -112,4 +112,4 @@ def test_summary_in_another_encoding_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     for command in (["show", str(path)], ["render", str(path), str(tmp_path / "out")]):
         done: Any = CliRunner().invoke(report_cli.app, command)
-        assert done.exit_code == 2 and "is not JSON" in " ".join(re.findall(r"\w+", done.output))
+        assert done.exit_code == 2 and "is not UTF 8 text" in " ".join(re.findall(r"\w+", done.output))

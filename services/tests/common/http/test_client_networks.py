@@ -15,7 +15,7 @@ from distcloud.common.config import ListenSettings
 from distcloud.common.http import server
 from distcloud.common.http.server import serve
 
-from .test_connections import GET, HELLO, read_to_end
+from .serving import GET, HELLO, read_to_end
 from .test_http import Service
 
 SAME = [

@@ -17,7 +17,7 @@ from .errors import SchemaError
 
 @dataclass(frozen=True, slots=True)
 class SchemaVersions:
-    """Versions of a schema before and after its migration, and the newest that this release knows. Versions are numbered: 0001, 0002, ..."""
+    """Versions of a schema before and after its migration, and the newest that this release knows. Numbered: 0001, 0002, ..."""
 
     before: str | None
     after: str | None

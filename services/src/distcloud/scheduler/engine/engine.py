@@ -157,8 +157,7 @@ class Engine:
         observations = {vm_id: seen for vm_id, seen in observations.items() if vm_id not in self._tasks}
         await self._observe_vms(with_slots(observations, vms, slots), vms, now)
         for key, servers in orphans.items():
-            with self._faults.contain(*key, "adopting servers"):
-                await self._adopt(key, servers, now)
+            await self._adopt_all(key, servers, now)
         excluded = await self._record_projects()  # before anything is booted there
         vms = await self._ledger.live()
         self._prune_creates(vms, now)
@@ -282,6 +281,17 @@ class Engine:
         was = None if before is None else before.state.value
         log.info("vm_changed", vm=after.id, cloud=cloud, flavor=after.flavor, before=was, after=after.state.value, why=after.reason)
         self._meters.vm_state_changed(cloud, after.state.value)
+
+    async def _adopt_all(self, key: CloudKey, servers: Sequence[Server], now: float) -> None:
+        """Adopt the servers together or, if that fails, one by one."""
+        try:
+            await self._adopt(key, servers, now)
+        except (DatabaseBusy, DatabaseFull, DatabaseUnavailable):
+            raise
+        except Exception:
+            for server in servers:
+                with self._faults.contain(*key, f"adopting server {server.id}"):
+                    await self._adopt(key, [server], now)
 
     async def _adopt(self, key: CloudKey, servers: Sequence[Server], now: float) -> None:
         spec = self._state.catalog.clouds[key]
