@@ -32,7 +32,7 @@ def test_malformed_input_is_named(tmp_path: Path, verb: str, content: bytes, mes
     assert ("in.json" if arguments else "<stdin>") in done.output
 
 
-def test_directory_is_no_input(tmp_path: Path) -> None:
+def test_directory_is_refused_as_input(tmp_path: Path) -> None:
     for arguments in (["show", str(tmp_path)], ["render", str(tmp_path), str(tmp_path / "out")]):
         done = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "200"})
         assert done.exit_code == 2 and "directory" in done.output.lower() and str(tmp_path) in done.output

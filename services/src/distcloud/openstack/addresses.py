@@ -85,7 +85,7 @@ def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 
 
 def identity_service(auth_url: str) -> str:
-    """`auth_url` in a form that is equal for all spellings of one Keystone; text that is no URL is returned unchanged."""
+    """`auth_url` in a form that is equal for all spellings of one Keystone; other text is returned unchanged."""
     try:
         url = httpx2.URL(auth_url.strip())
     except httpx2.InvalidURL:

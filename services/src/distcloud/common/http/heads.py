@@ -44,7 +44,7 @@ def refusal_of(version: str, method: bytes, headers: Sequence[tuple[bytes, bytes
     if hosts and not _HOST.fullmatch(hosts[0]):
         return Refusal(HTTPStatus.BAD_REQUEST, "the Host header is malformed")
     if method == b"CONNECT":
-        return Refusal(HTTPStatus.NOT_IMPLEMENTED, "this server is no proxy")
+        return Refusal(HTTPStatus.NOT_IMPLEMENTED, "this server does not forward requests")
     codings, lengths = _values(headers, b"transfer-encoding"), _values(headers, b"content-length")
     if codings:
         if version == "1.0" or lengths:

@@ -18,7 +18,7 @@ _NOT_YAML: Final = "is not valid YAML after template expansion"
 
 
 class InvalidCloudConfig(ValueError):
-    """The text is no cloud-config; the message completes a sentence that begins with its name."""
+    """The text is not a valid cloud-config; the message completes a sentence that begins with its name."""
 
 
 class _UniqueKeyLoader(UniqueKeyConstructor, yaml.CSafeLoader):
