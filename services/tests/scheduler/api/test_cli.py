@@ -129,7 +129,7 @@ def test_error_of_server_is_printed_with_exit_code(server: Server) -> None:
     assert done.returncode == 1
     assert "unknown token" in done.stderr
     assert "a-wrong-token" not in done.stderr
-    for url in ("http://127.0.0.1:9", "http://central..lab:9"):  # the latter is an invalid name, which only the resolver detects
+    for url in ("http://127.0.0.1:9", "https://central..lab:9"):  # the latter is an invalid name, which only the resolver detects
         done = distcloud("scheduler", "status", env=server.environment(DISTCLOUD_SCHEDULER_URL=url))
         assert done.returncode == 1
         assert f"{url}: unreachable" in done.stderr
