@@ -74,6 +74,11 @@ def test_error_names_the_key(change: dict[str, Any], line: str) -> None:
         ("", "found nothing"),
         ("!!python/object/apply:os.system [true]", "not valid YAML"),
         ("[" * 3000, "not valid YAML"),
+        ("x: 2026-13-45", "does not fit its type"),
+        ('x: !!int ""', "does not fit its type"),
+        ("x: !!timestamp a", "does not fit its type"),
+        ("x: !!bool a", "does not fit its type"),
+        ("x: !!float topsecret", "does not fit its type"),
     ],
 )
 def test_malformed_file_is_rejected(tmp_path: Path, text: str, words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distcloud.openstack import CloudError, Credential, OpenStackClient
+from distcloud.openstack import CloudError, Credential, ErrorKind, OpenStackClient
 from distcloud.openstack import client as client_module
 
 from .support.replay import Handler, Replay, replay
@@ -64,8 +65,11 @@ def test_every_service_of_the_region_can_be_called() -> None:
 
 
 def test_listing_is_limited_in_entries_and_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = itertools.count()
+
     def endless(request: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, json={"images": [{"id": str(number)} for number in range(10)], "next": "/more"})
+        page = next(asked)
+        return httpx2.Response(200, json={"images": [{"id": f"{page}-{number}"} for number in range(10)], "next": "/more"})
 
     with pytest.raises(CloudError, match="more than 200 pages"):
         ask(endless, images)
@@ -109,9 +113,9 @@ def test_deeply_nested_answers_are_refused() -> None:
 
 def test_listing_is_limited_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "_LISTING_BYTES", 1000)
-    page = {"images": [{"id": "x" * 400}], "next": "/more"}
+    asked = itertools.count()
     with pytest.raises(CloudError, match="more than 0 MiB of images"):
-        ask(lambda _: httpx2.Response(200, json=page), images)
+        ask(lambda _: httpx2.Response(200, json={"images": [{"id": f"{next(asked)}" + "x" * 400}], "next": "/more"}), images)
 
 
 @pytest.mark.parametrize("status", [301, 302, 304])
@@ -139,3 +143,58 @@ def test_malformed_endpoint_is_an_error_of_the_cloud(url: str, monkeypatch: pyte
         message.encode()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("last", [{"id": "1"}, {}], ids=["repeats", "has no id"])
+def test_listing_that_cannot_be_continued_ends(last: dict[str, str]) -> None:
+    asked = 0
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        nonlocal asked
+        asked += 1
+        return httpx2.Response(200, json={"images": [last], "next": "/more"})
+
+    with pytest.raises(CloudError, match="cannot be continued"):
+        ask(handler, images)
+    assert asked <= 2
+
+
+def test_deleted_marker_is_not_an_error_of_the_credential() -> None:
+    """The last entry of a page may be deleted before the next page is asked for."""
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        if "marker" in request.url.params:
+            return httpx2.Response(400, json={"badRequest": {"message": "marker [1] not found", "code": 400}})
+        return httpx2.Response(200, json={"images": [{"id": "1"}], "next": "/more"})
+
+    with pytest.raises(CloudError, match="changed while they were listed") as raised:
+        ask(handler, images)
+    assert raised.value.kind is ErrorKind.UNREACHABLE
+
+
+@pytest.mark.parametrize(("headers", "kind"), [({"Retry-After": "3"}, ErrorKind.UNREACHABLE), ({}, ErrorKind.REJECTED)])
+def test_limited_rate_is_temporary(headers: dict[str, str], kind: ErrorKind) -> None:
+    with pytest.raises(CloudError) as raised:
+        ask(lambda _: httpx2.Response(413, headers=headers, json={}), images)
+    assert raised.value.kind is kind
+
+
+@pytest.mark.parametrize(
+    "faulty",
+    [
+        None,
+        {"type": "volume", "endpoints": None},
+        {"type": "volume", "endpoints": ["x", {"interface": "public", "region_id": "r1"}]},
+        {"type": "volume"},
+        "x",
+    ],
+)
+def test_faulty_catalog_entry_hides_no_other_service(faulty: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "CATALOG", [faulty, *CATALOG])
+    assert ask(lambda _: httpx2.Response(204), lambda client: client.call("GET", "image", "images")) == {}
+
+
+def test_login_without_catalog_lacks_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "CATALOG", None)
+    with pytest.raises(CloudError, match="no image service in region r1"):
+        ask(lambda _: httpx2.Response(204), lambda client: client.call("GET", "image", "images"))

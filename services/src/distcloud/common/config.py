@@ -206,6 +206,8 @@ def load(path: Path | str, model: type[Model]) -> Model:
         data = yaml.load(text, Loader=UniqueKeyLoader)  # noqa: S506  a subclass of SafeLoader
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{file}: not valid YAML: {yaml_problem(error)}") from error
+    except Exception as error:  # YAML's constructors raise whatever Python does for a text that a tag or a date does not fit
+        raise ConfigError(f"{file}: not valid YAML: a value does not fit its type ({type(error).__name__}); quote text") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{file}: expected a mapping of keys at the top, found {_kind(data)}")
     return check(data, model, str(file))

@@ -73,7 +73,12 @@ class OpenStackClient:
         marker: dict[str, str] = {}
         size = entries = 0
         for _ in range(_PAGES_AT_MOST):
-            received = await self._answer("GET", service, path, None, {"limit": str(PAGE), **params, **marker}, True)
+            try:
+                received = await self._answer("GET", service, path, None, {"limit": str(PAGE), **params, **marker}, True)
+            except CloudError as error:
+                if marker and error.kind is ErrorKind.REJECTED:  # the entry that the marker names was deleted meanwhile
+                    raise self.error(ErrorKind.UNREACHABLE, f"{key} changed while they were listed: {error}", no_effect=True) from error
+                raise
             size += len(received.content)
             if size > _LISTING_BYTES:
                 raise self.error(ErrorKind.UNREACHABLE, f"returns more than {_LISTING_BYTES >> 20} MiB of {key}", no_effect=True)
@@ -92,7 +97,9 @@ class OpenStackClient:
             yield page
             if not page or not more:
                 return
-            marker = {"marker": str(last)[:_TEXT]}
+            before, marker = marker, {"marker": str(last)[:_TEXT]}
+            if not last or marker == before:
+                raise self.error(ErrorKind.UNREACHABLE, f"returns pages of {key} that cannot be continued", no_effect=True)
         raise self.error(ErrorKind.UNREACHABLE, f"returns more than {_PAGES_AT_MOST} pages of {key}", no_effect=True)
 
     async def close(self) -> None:
@@ -163,8 +170,9 @@ class OpenStackClient:
             return self.error(ErrorKind.REJECTED, text, no_effect=True)
         if status < 400:  # a redirect of a proxy, say: whoever answered is not the service
             return self.error(ErrorKind.UNREACHABLE, f"{what}: unexpected status {status}", no_effect=harmless)
-        if status == 429 or status >= 500:
-            return self.error(ErrorKind.UNREACHABLE, f"{what}: answered {status} ({message})", no_effect=harmless or status == 429)
+        too_many = status == 429 or (status == 413 and "Retry-After" in answer.headers)
+        if too_many or status >= 500:
+            return self.error(ErrorKind.UNREACHABLE, f"{what}: answered {status} ({message})", no_effect=harmless or too_many)
         return self.error(ErrorKind.REJECTED, f"{what}: refused with {status} ({message})", no_effect=True)
 
     def _message(self, answer: Answer) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -99,32 +99,30 @@ class Keystone:
                 token=answer.headers["X-Subject-Token"],
                 expires_at=datetime.fromisoformat(token["expires_at"].replace("Z", "+00:00")).timestamp(),
                 project=project,
-                endpoints=self._endpoints(token.get("catalog", [])),
+                endpoints=self._endpoints(token.get("catalog")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise self._error(ErrorKind.AUTH, f"Keystone at {url} returned no project-scoped token; name the project in auth") from error
 
-    def _endpoints(self, catalog: list[dict[str, Any]]) -> dict[str, str]:
+    def _endpoints(self, catalog: Any) -> dict[str, str]:
         """Service type -> address with version, for the credential's region and interface."""
         interface = self._credential.auth.get("interface", "public").removesuffix("URL")
         region = self._credential.region
         found: dict[str, str] = {}
         elsewhere: set[str] = set()
-        for entry in catalog:
-            service = str(entry.get("type", ""))
-            for endpoint in entry.get("endpoints", []):
-                if endpoint.get("interface") != interface:
-                    continue
-                its_region = endpoint.get("region_id") or endpoint.get("region") or ""
-                if region and its_region != region:
-                    if service == self._requires:
-                        elsewhere.add(its_region)
-                    continue
-                url = str(endpoint["url"]).rstrip("/")
-                if len(url) > _ENDPOINT or len(service) > _SERVICE_TYPE or len(found) >= _SERVICES:
-                    continue
-                versioned = service not in VERSIONS or _VERSION_IN_PATH.search(url)
-                found.setdefault(service, url if versioned else f"{url}/{VERSIONS[service]}")
+        for service, endpoint in _entries(catalog):
+            if endpoint.get("interface") != interface:
+                continue
+            its_region = str(endpoint.get("region_id") or endpoint.get("region") or "")
+            if region and its_region != region:
+                if service == self._requires:
+                    elsewhere.add(its_region)
+                continue
+            url = str(endpoint.get("url") or "").rstrip("/")
+            if not url or len(url) > _ENDPOINT or len(service) > _SERVICE_TYPE or len(found) >= _SERVICES:
+                continue
+            versioned = service not in VERSIONS or _VERSION_IN_PATH.search(url)
+            found.setdefault(service, url if versioned else f"{url}/{VERSIONS[service]}")
         if self._requires and self._requires not in found:
             hint = f"; the catalog has {', '.join(sorted(elsewhere)[:10])}" if elsewhere else ""
             raise self._error(ErrorKind.REJECTED, f"no {interface} {self._requires} endpoint in region {region or '(any)'}{hint}")
@@ -132,6 +130,15 @@ class Keystone:
 
     def _error(self, kind: ErrorKind, message: str) -> CloudError:
         return CloudError(kind, self._credential.label, message, no_effect=True)  # a login changes nothing
+
+
+def _entries(catalog: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Service type and endpoint of each well-formed entry: a faulty entry of one service must not hide the others."""
+    for entry in catalog if isinstance(catalog, list) else []:
+        endpoints = entry.get("endpoints") if isinstance(entry, dict) else None
+        for endpoint in endpoints if isinstance(endpoints, list) else []:
+            if isinstance(endpoint, dict):
+                yield str(entry.get("type", "")), endpoint
 
 
 def request_body(credential: Credential) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from distcloud.common.config import ServiceSettings, check
 from distcloud.common.http import bodies
 from distcloud.common.http.app import CallerDep, create_app
 from distcloud.common.http.auth import Authenticator, Caller, digest_of
-from distcloud.common.http.bodies import Router, parse_body, strict_json
+from distcloud.common.http.bodies import parse_body, strict_json
 from distcloud.common.http.problems import Problem
 from distcloud.common.http.report import Report
+from distcloud.common.http.router import Router
 
 
 def test_overlong_number_is_rejected() -> None:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
-from starlette.responses import Response
 from starlette.types import Receive
 
 from ..json_limits import JsonLimits, TooComplex
@@ -18,8 +14,7 @@ from .problems import Problem
 
 BODY_SECONDS = 30.0  # a client that takes longer to send its body is disconnected
 LIMITS = JsonLimits(depth=64, containers=10_000, values=100_000)  # parsing takes some 20 ms at these bounds
-# Key of the parsed body in the state of a request's scope.
-_PARSED = "parsed_body"
+PARSED_BODY = "parsed_body"  # key in the state of a request's scope
 
 
 async def receive_body(headers: Headers, receive: Receive, limit: int) -> bytes:
@@ -89,26 +84,4 @@ def strict_json(body: bytes) -> Any:
 
 def keep_parsed(scope: Any, parsed: Any) -> None:
     """Leave the parsed body for the route of the request (`Router`)."""
-    scope.setdefault("state", {})[_PARSED] = parsed
-
-
-class _ParsedRequest(Request):
-    async def json(self) -> Any:
-        return self.scope["state"][_PARSED]
-
-
-class _ParsedRoute(APIRoute):
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handle_parsed(request: Request) -> Response:
-            return await handle(_ParsedRequest(request.scope, request.receive))
-
-        return handle_parsed
-
-
-class Router(APIRouter):
-    """The router for an engine's routes: they get the body that was parsed before, instead of parsing it again."""
-
-    def __init__(self, *, prefix: str = "", tags: list[str] | None = None) -> None:
-        super().__init__(prefix=prefix, tags=list(tags or []), route_class=_ParsedRoute)
+    scope.setdefault("state", {})[PARSED_BODY] = parsed

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import Path
 
 from ...common.http.app import CallerDep
-from ...common.http.bodies import Router
 from ...common.http.resources import DryRun
+from ...common.http.router import Router
 from ...common.http.schemas import NAME
 from ..catalog.catalog import Catalog
 from ..catalog.schemas import (

@@ -10,8 +10,8 @@ from starlette.responses import Response as HttpResponse
 
 from ...common.http.app import CallerDep, model_response
 from ...common.http.auth import Caller
-from ...common.http.bodies import Router
 from ...common.http.problems import FieldError, Problem
+from ...common.http.router import Router
 from ...common.http.schemas import NAME
 from ..authorization import require_group_admin
 from ..domain.model import VmState

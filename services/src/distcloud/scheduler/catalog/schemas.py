@@ -6,6 +6,7 @@ A field that is left out keeps its value, or gets its default at creation. A fie
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, field_validator
 
@@ -50,9 +51,12 @@ class AuthRequest(Request):
     def _valid_auth_url(cls, url: str | None) -> str | None:
         if url is None:
             return None
-        scheme, _, rest = url.partition("://")
-        host = rest.partition("/")[0]
-        if scheme not in ("http", "https") or not host or "@" in host or any(sign.isspace() for sign in url):
+        try:
+            parts = urlsplit(url)
+            valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and parts.username is None
+        except ValueError:  # an incomplete IPv6 address, a port that is not a number below 65536
+            valid = False
+        if not valid or not url.isprintable() or " " in url or "?" in url or "#" in url:
             raise ValueError("should be an http or https URL without user or password, such as https://keystone.example.org:5000/v3")
         return url.rstrip("/")
 
