@@ -55,7 +55,7 @@ def build(settings, runtime):
         runtime.database, cycle, seconds=0.1, metrics=LoopMetrics(settings.ENGINE, runtime.registry)
     )
     app = create_app(
-        "Demo", settings, stuck=loop.stuck, dependencies=lambda: loop_dependencies(loop), report=report,
+        "Demo", settings, stuck=loop.stuck, dependencies=lambda: loop_dependencies(loop.problem(), loop.status.database), report=report,
         registry=runtime.registry,
     )
     return Components(app, loop.run, loop.stuck)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .addresses import EndpointPolicy
+from .addresses import DEFAULT_POLICY, EndpointPolicy
 from .client import OpenStackClient
 from .credential import Credential
 from .errors import CloudError, ErrorKind
 
-__all__ = ["CloudError", "Credential", "EndpointPolicy", "ErrorKind", "OpenStackClient"]
+__all__ = ["DEFAULT_POLICY", "CloudError", "Credential", "EndpointPolicy", "ErrorKind", "OpenStackClient"]

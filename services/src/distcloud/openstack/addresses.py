@@ -19,7 +19,7 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class EndpointRefused(Exception):
-    """The configuration does not allow to contact an address; the message completes a sentence that begins with the address."""
+    """The configuration forbids contact with an address; the message completes a sentence that begins with the address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,9 @@ class EndpointPolicy:
     def _refuse_local(self) -> None:
         if not self.local:
             raise EndpointRefused("is an address of the scheduler's own host or link, which is not allowed")
+
+
+DEFAULT_POLICY = EndpointPolicy()
 
 
 def parse_address(host: str) -> IpAddress | None:

@@ -9,7 +9,7 @@ import httpx2
 
 from ..common.logs import MASK
 from ..common.text import printable
-from .addresses import EndpointPolicy
+from .addresses import DEFAULT_POLICY, EndpointPolicy
 from .credential import Credential
 from .errors import CloudError, ErrorKind
 from .http import FAILURES, Answer, check_open, describe, fetch, never_sent, new_client
@@ -21,7 +21,6 @@ _ENTRIES_AT_MOST = 20_000
 _LISTING_BYTES = 64 * 2**20  # of all pages together: some 13,000 servers
 _TEXT = 255
 _EXPLANATION = 65_536  # bytes of a refusal that are searched for a message
-_DEFAULT_POLICY = EndpointPolicy()
 
 
 class OpenStackClient:
@@ -40,7 +39,7 @@ class OpenStackClient:
         http: httpx2.AsyncClient | None = None,
         microversions: Mapping[str, str] | None = None,
         requires: str = "",
-        endpoints: EndpointPolicy = _DEFAULT_POLICY,
+        endpoints: EndpointPolicy = DEFAULT_POLICY,
     ) -> None:
         self._credential = credential
         self._seconds = seconds

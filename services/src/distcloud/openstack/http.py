@@ -14,13 +14,11 @@ from typing import Any
 
 import httpx2
 
-from .addresses import EndpointPolicy, EndpointRefused
+from .addresses import DEFAULT_POLICY, EndpointPolicy, EndpointRefused
 from .credential import Credential
 from .decoding import ANSWER_BYTES, AnswerTooLarge, Undecodable, parse_json, read_bounded
 from .errors import CloudError, ErrorKind
 from .transport import GuardedTransport
-
-_DEFAULT_POLICY = EndpointPolicy()
 
 
 class InvalidRequest(Exception):
@@ -44,7 +42,7 @@ class Answer:
         return 200 <= self.status < 300
 
 
-def new_client(credential: Credential, seconds: float, endpoints: EndpointPolicy = _DEFAULT_POLICY) -> httpx2.AsyncClient:
+def new_client(credential: Credential, seconds: float, endpoints: EndpointPolicy = DEFAULT_POLICY) -> httpx2.AsyncClient:
     """An HTTP client that trusts only the credential's own CA where it has one. Raises CloudError when that is not a certificate.
 
     It follows no redirects, and contacts only addresses that `endpoints` allows.

@@ -12,14 +12,13 @@ from typing import Any
 
 import httpx2
 
-from .addresses import EndpointPolicy, EndpointRefused
+from .addresses import DEFAULT_POLICY, EndpointPolicy, EndpointRefused
 from .credential import Credential
 from .errors import CloudError, ErrorKind
 from .http import FAILURES, check_open, describe, fetch
 
 _RENEW_BEFORE = 300.0
 _VERSION_IN_PATH = re.compile(r"/v\d+(\.\d+)?(/[^/]+)?$")
-_DEFAULT_POLICY = EndpointPolicy()
 _ENDPOINT = 2048  # characters of an endpoint's URL
 _SERVICE_TYPE = 255  # and of a service's type
 _SERVICES = 100  # kept of a catalog
@@ -48,7 +47,7 @@ class Keystone:
         seconds: float,
         *,
         requires: str = "",
-        endpoints: EndpointPolicy = _DEFAULT_POLICY,
+        endpoints: EndpointPolicy = DEFAULT_POLICY,
     ) -> None:
         """A catalog without the service `requires` in the region makes the login fail."""
         self._credential = credential

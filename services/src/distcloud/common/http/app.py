@@ -18,7 +18,6 @@ from starlette.responses import Response as HttpResponse
 
 from ... import __version__
 from ..config import ServiceSettings
-from ..control.loop import ControlLoop
 from ..logs import get_logger
 from ..metrics import ServiceMetrics
 from ..storage.database import DatabaseBusy, DatabaseError, DatabaseFull, DatabaseUnavailable
@@ -47,9 +46,8 @@ class Dependency:
     required: bool = True
 
 
-def loop_dependencies(loop: ControlLoop) -> list[Dependency]:
-    """The dependencies that every engine has: its loop, and the database as the last cycle found it."""
-    problem, database = loop.problem(), loop.status.database
+def loop_dependencies(problem: str, database: str) -> list[Dependency]:
+    """The dependencies that every engine has: its loop, with `problem`, and the database as the last cycle found it."""
     return [Dependency("engine", "" if problem == database else problem), Dependency("database", database)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from ...common.http.app import Dependency
+from ...common.http.app import Dependency, loop_dependencies
 from ...common.http.app import create_app as create_base
 from ..catalog.catalog import Catalog
 from ..engine.view import EngineStatus, EngineView
@@ -54,8 +54,7 @@ def dependencies_of(status: EngineStatus) -> list[Dependency]:
     broken = [cloud for cloud in clouds if not cloud.reachable]
     none = f"none of {len(clouds)} enabled clouds can be used" if clouds and len(broken) == len(clouds) else ""
     return [
-        Dependency("engine", "" if status.problem == status.database else status.problem),
-        Dependency("database", status.database),
+        *loop_dependencies(status.problem, status.database),
         Dependency("pool", "" if status.pool.reachable else status.pool.error or "not asked yet"),
         *(Dependency(f"queue {name}", why, required=False) for name, why in sorted(status.pool.unreachable_queues.items())),
         Dependency("minter", status.minter),

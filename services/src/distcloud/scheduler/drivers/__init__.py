@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from ...openstack import EndpointPolicy
+from ...openstack import DEFAULT_POLICY, EndpointPolicy
 from .base import Account, CloudDriver, CloudError, ErrorKind
 from .openstack import OpenStackDriver
 
-_DEFAULT_POLICY = EndpointPolicy()
 
-
-def make_driver(account: Account, endpoints: EndpointPolicy = _DEFAULT_POLICY) -> CloudDriver:
+def make_driver(account: Account, endpoints: EndpointPolicy = DEFAULT_POLICY) -> CloudDriver:
     """Create the driver for an account. Raises CloudError for an unsupported driver or an unusable account."""
     if account.driver == "openstack":
         return OpenStackDriver(account, endpoints=endpoints)

@@ -17,7 +17,7 @@ from typing import Any, TypeGuard, TypeVar
 import httpx2
 
 from ...common.text import printable
-from ...openstack import EndpointPolicy, OpenStackClient
+from ...openstack import DEFAULT_POLICY, EndpointPolicy, OpenStackClient
 from ...openstack.client import mapping
 from ..domain.model import Flavor, Limits, Resources
 from ..domain.states import ServerStatus
@@ -32,7 +32,6 @@ _MAX_AMOUNT = 2**31
 _TEXT = 255  # characters of a name or of another text of a cloud
 _PORTS = 20  # left over by one server and deleted
 _BATCH = 200  # entries of a listing that are read without a break: the API must respond meanwhile
-_DEFAULT_POLICY = EndpointPolicy()
 
 _Entry = TypeVar("_Entry", Server, Flavor, str)
 
@@ -46,7 +45,7 @@ class OpenStackDriver:
         *,
         seconds: float = 30.0,
         http: httpx2.AsyncClient | None = None,
-        endpoints: EndpointPolicy = _DEFAULT_POLICY,
+        endpoints: EndpointPolicy = DEFAULT_POLICY,
     ) -> None:
         self._account = account
         self._client = OpenStackClient(

@@ -17,7 +17,7 @@ from ...common.control.loop import ControlLoop
 from ...common.control.tasks import KeyedTasks
 from ...common.logs import get_logger
 from ...common.secretbox import SecretBox, SecretError
-from ...common.storage.database import Database, DatabaseBusy, DatabaseFull, DatabaseUnavailable
+from ...common.storage.database import Database
 from ..catalog.snapshot import CatalogSnapshot, load_catalog, record_projects
 from ..domain.model import MAX_CLOCK_SKEW, Action, Boot, CloudKey, Delete, PlanInputs, Policy, Reason, Retire, Vm, VmState
 from ..domain.records import VmDetail, VmPage, VmTotals
@@ -30,7 +30,7 @@ from ..planning.bulkhead import Bulkhead
 from ..pool.base import Pool, PoolUnavailable
 from ..store.ledger import Ledger, RequestRejected
 from ..worker.renderer import InProcessRenderer, PartRenderer
-from .faults import Faults
+from .faults import NOT_CONTAINED, Faults
 from .metrics import Meters
 from .minter_client import Minter, new_drain_key, token_lifetime
 from .monitor import Timing
@@ -246,7 +246,7 @@ class Engine:
         """Apply the observations together or, if that fails, VM by VM."""
         try:
             await self._apply_observations(observations, now)
-        except (DatabaseBusy, DatabaseFull, DatabaseUnavailable):
+        except NOT_CONTAINED:
             raise
         except Exception:
             known = {vm.id: vm for vm in vms}
@@ -286,7 +286,7 @@ class Engine:
         """Adopt the servers together or, if that fails, one by one."""
         try:
             await self._adopt(key, servers, now)
-        except (DatabaseBusy, DatabaseFull, DatabaseUnavailable):
+        except NOT_CONTAINED:
             raise
         except Exception:
             for server in servers:

@@ -17,7 +17,7 @@ from ..matching.bindings import MatchingUnavailable
 log = get_logger(__name__)
 
 # These concern everything, not one cloud.
-_NOT_CONTAINED = (DatabaseBusy, DatabaseFull, DatabaseUnavailable, MatchingUnavailable)
+NOT_CONTAINED = (DatabaseBusy, DatabaseFull, DatabaseUnavailable, MatchingUnavailable)
 _MAX_SHOWN = 100
 
 
@@ -51,7 +51,7 @@ class Faults:
         outcome = Contained()
         try:
             yield outcome
-        except _NOT_CONTAINED:
+        except NOT_CONTAINED:
             raise
         except Exception as error:
             outcome.reason = f"{type(error).__name__}; see the log"
