@@ -21,6 +21,11 @@ hypothesis.settings.load_profile("shared_machine")
 _names = itertools.count()
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Name bytes by their argument: those that hold the time (gzip) would give each process of a parallel run other names."""
+    return argname if isinstance(val, bytes) else None
+
+
 def _tools() -> Path | None:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
     return found[-1].parent if found else None
