@@ -41,7 +41,7 @@ options:
     choices: [openstack]
   region: &region
     description:
-      - Name of the region in the cloud's catalog. Needed at creation.
+      - Name of the region in the cloud's catalog, of letters, digits, dots, underscores and hyphens. Needed at creation.
     type: str
   auth: &auth
     description:

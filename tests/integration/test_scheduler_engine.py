@@ -30,6 +30,7 @@ from distcloud.scheduler.engine.engine import Engine
 from distcloud.scheduler.engine.operations import WorkerContext
 from distcloud.scheduler.pool.base import PoolUnavailable, QueuedJob, Queues
 from distcloud.scheduler.store.tables import CloudRow, GroupRow
+from distcloud.scheduler.worker.configuration import WorkerSettings
 
 REGIONS = ["region-a", "region-b"]
 
@@ -159,7 +160,7 @@ class AnyMinter:
     def __init__(self) -> None:
         self.refused: list[str] = []
 
-    async def mint(self, vm_id: str, lifetime: int) -> str:
+    async def mint(self, worker: WorkerSettings, lifetime: int) -> str:
         return "aaa.bbb.ccc"
 
     async def refuse(self, vm_id: str, until: float) -> None:
@@ -285,9 +286,13 @@ from pathlib import Path
 from distcloud.scheduler.engine.minter_client import MinterSocket, MinterUnavailable
 from distcloud.scheduler.pool.base import PoolUnavailable
 from distcloud.scheduler.pool.htcondor import HtcondorPool, PoolAddress
+from distcloud.scheduler.worker.configuration import WorkerSettings
 
 TOKENS = Path("/var/lib/distcloud/scheduler/condor/tokens.d")
 VM = "vm-aaaaaaaaaaaaaaaa"
+
+def worker(name):
+    return WorkerSettings(name, "%(domain)s", "central", "physics", cloud="east", region="RegionOne")
 
 def silent():
     listener = socket.create_server(("127.0.0.1", 0))
@@ -317,9 +322,9 @@ async def main():
     results["hung seconds"] = asyncio.get_running_loop().time() - began
     await hung.close()
     minter = MinterSocket(Path("/run/distcloud/minter.sock"))
-    results["token parts"] = (await minter.mint(VM, 60)).count(".")
-    results["too long"] = await failure(minter.mint(VM, 10**9))
-    results["not a worker"] = await failure(minter.mint("scheduler", 60))
+    results["token parts"] = (await minter.mint(worker(VM), 60)).count(".")
+    results["too long"] = await failure(minter.mint(worker(VM), 10**9))
+    results["not a worker"] = await failure(minter.mint(worker("scheduler"), 60))
     import time
     await minter.refuse(VM, time.time() + 60)
     await pool.close()

@@ -85,7 +85,7 @@ def test_invalid_tokens_are_replaced(on, converge):
     key = "/etc/condor/passwords.d/POOL"
     made = on("ht-central").check_output(f"stat --format=%Y {key}")
     other = on("ht-central").check_output(
-        "condor_token_create -key POOL -identity worker-ht-worker-2@distcloud.lab -authz READ -lifetime 9999"
+        "condor_token_create -key POOL -identity worker-ht-worker-2+atlas+static+static+-@distcloud.lab -authz READ -lifetime 9999"
     )
     replaced = "ht-worker-2: Write the token"
     try:

@@ -14,16 +14,25 @@ REFUSED = "/etc/condor/config.d/60-refused-workers.conf"
 CA = "$(ls /usr/local/share/ca-certificates/distcloud-*.crt)"
 
 
+class Expression(str):
+    """An attribute's value that is not a constant."""
+
+
 def send(pool: Pool, host: Host, command: str, **attributes: str | int) -> Done:
     """Send an ad with the host's identity. The sender does not learn whether the ad was accepted."""
     ad = {"MyAddress": NOWHERE, **attributes}
-    host.write("/root/ad", "".join(f"{name} = {json.dumps(value)}\n" for name, value in ad.items()))
+    texts = {name: value if isinstance(value, Expression) else json.dumps(value) for name, value in ad.items()}
+    host.write("/root/ad", "".join(f"{name} = {text}\n" for name, text in texts.items()))
     return pool.as_worker(host, f"condor_advertise -pool {pool.central.fqdn} -tcp {command} /root/ad")
+
+
+# What the identity of both workers says of them.
+NAMED = {"group_name": "atlas", "cloud_name": "static", "DistcloudRegion": "static"}
 
 
 def slot(pool: Pool, worker: Host, name: str, machine: str, *, kind: str = "Machine") -> Done:
     """Send a slot ad with the worker's identity."""
-    return send(pool, worker, "UPDATE_STARTD_AD", MyType=kind, TargetType="Job", Name=name, Machine=machine, State="Owner")
+    return send(pool, worker, "UPDATE_STARTD_AD", MyType=kind, TargetType="Job", Name=name, Machine=machine, State="Owner", **NAMED)
 
 
 def advertise(pool: Pool, worker: Host, name: str, machine: str, *, kind: str = "Machine") -> None:
@@ -98,6 +107,59 @@ def test_worker_advertises_only_itself(pool: Pool) -> None:
     advertise(pool, worker, last, worker.fqdn)
     wait("the last ad is taken", lambda: known(pool, last), 60)
     assert not known(pool, forged)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"group_name": "belle"},
+        {"group_name": "Atlas"},
+        {"group_name": Expression("undefined")},
+        {"cloud_name": "victoria"},
+        {"DistcloudRegion": "Victoria"},
+        {"target_alias": "canada"},
+        {"target_alias": Expression("JobUniverse")},
+        {"group_name": Expression('ifThenElse(time() % 2 == 0, "atlas", "belle")')},
+        {"group_name": Expression('strcat("at", "las")')},
+    ],
+    ids=str,
+)
+def test_a_worker_has_the_group_of_its_token(pool: Pool, said: dict[str, str]) -> None:
+    """And the cloud, region and alias: other ads are refused, or matched to nothing if an expression hides the value."""
+    worker = pool.workers[1]
+    pool.forget(f'MyAddress == "{NOWHERE}"')
+    false, true = f"slot9@{worker.fqdn}", f"slot8@{worker.fqdn}"
+    ad: dict[str, str | int] = {"MyType": "Machine", "TargetType": "Job", "Machine": worker.fqdn, "State": "Owner"}
+    for _ in range(3):  # an expression may have its value by chance
+        send(pool, worker, "UPDATE_STARTD_AD", **ad | {"Name": false} | NAMED | said)
+    send(pool, worker, "UPDATE_STARTD_AD", **ad | {"Name": true} | NAMED)
+    matched = 'condor_status -constraint "$(condor_config_val NEGOTIATOR_SLOT_CONSTRAINT)" -af Name'
+    wait("the ad with the values of the token is offered", lambda: true in pool.central.ok(matched).split(), 60)
+    assert false not in pool.central.ok(matched).split()
+    pool.forget(f'MyAddress == "{NOWHERE}"')
+
+
+def test_queue_gives_a_worker_jobs_of_its_group_only(pool: Pool) -> None:
+    """Also where the collector takes every ad, and the negotiator matches it."""
+    worker, extra = pool.workers[1], "/etc/condor/config.d/99-test.conf"
+    try:
+        pool.central.write(extra, "COLLECTOR_REQUIREMENTS = true\nNEGOTIATOR_SLOT_CONSTRAINT = true\n", mode="0644")
+        pool.central.ok("condor_reconfig")
+        worker.write(extra, 'group_name = "belle"\n', mode="0644")
+        worker.ok("condor_reconfig")
+        says = f"condor_status -constraint 'Name == \"slot1@{worker.fqdn}\"' -af group_name"
+        wait("the worker says that it is of group belle", lambda: pool.central.ok(says) == "belle", 60)
+        cluster = pool.cluster("bob", arguments="600")
+        wait("a match is refused", lambda: pool.attribute(cluster, "LastRejMatchTime")[0][0].isdigit(), 60)
+        assert pool.attribute(cluster, "JobStatus", "DistcloudGroup") == [["1", "belle"]]
+        pool.submit_node.write(extra, "START_VANILLA_UNIVERSE = true\n", mode="0644")
+        pool.submit_node.ok("condor_reconfig")
+        wait("nothing else held it back", lambda: pool.attribute(cluster, "JobStatus") == [["2"]], 180)
+        pool.submit_node.ok(f"condor_rm {cluster}")
+    finally:
+        for host in (pool.central, worker, pool.submit_node):
+            host.ok(f"rm -f {extra}; condor_reconfig")
+        pool.clear()
 
 
 # Ads of daemons, and how they are sent and taken back.
@@ -280,42 +342,3 @@ def test_client_rejects_a_server_of_another_ca(pool: Pool) -> None:
     worker = pool.workers[1]
     environment = tls(VISITOR, ca=f"{self_signed(worker, 'foreign')}.pem")
     assert worker.run(f"{environment} condor_status -pool {pool.central.fqdn}").code != 0
-
-
-@pytest.mark.parametrize(
-    ("user", "lines", "words"),
-    [
-        ("bob", ('+DistcloudGroup = "atlas"',), "user bob is not a member of group atlas; yours: belle"),
-        ("bob", ('requirements = group_name =?= "atlas"',), "user bob is not a member of group atlas; yours: belle"),
-        ("bob", ('+DistcloudGroup = "Belle"',), "user bob is not a member of group Belle; yours: belle"),
-        ("alice", ('+DistcloudGroup = "atlas"', 'requirements = TARGET.group_name == "belle"'), "name one"),
-        ("bob", ("accounting_group_user = alice",), "use is accounted to you, bob"),
-        ("bob", ("accounting_group = fresh",), "use is accounted to you, bob"),
-        ("bob", ("max_materialize = 1", '+DistcloudGroup = "atlas"'), "user bob is not a member of group atlas; yours: belle"),
-    ],
-)
-def test_user_cannot_claim_another_group_or_user(pool: Pool, user: str, lines: tuple[str, ...], words: str) -> None:
-    done = pool.submit(user, *lines)
-    assert done.code != 0, done.text
-    assert words in done.text
-
-
-@pytest.mark.parametrize(
-    ("user", "lines", "group"),
-    [
-        ("alice", (), "atlas"),
-        ("carol", (), "atlas"),
-        ("bob", (), "belle"),
-        ("alice", ('+DistcloudGroup = "belle"',), "belle"),
-        ("alice", ('requirements = (group_name =?= "belle") && (Memory > 1)',), "belle"),
-        # An expression is settled when the job is submitted, so that it cannot turn into another group's name at the match.
-        ("bob", ('+DistcloudGroup = TARGET.group_name ?: "belle"',), '"belle"'),
-    ],
-)
-def test_a_job_has_its_group(pool: Pool, user: str, lines: tuple[str, ...], group: str) -> None:
-    cluster = pool.cluster(user, *lines, "hold = true")
-    text = pool.submit_node.ok(f"condor_q -all {cluster} -af:r DistcloudGroup")
-    assert text == f'"{group.strip(chr(34))}"'
-    changed = pool.submit_node.run(f"condor_qedit {cluster} DistcloudGroup '\"other\"'", user=user)
-    assert "not allowed" in changed.text
-    assert pool.submit_node.ok(f"condor_q -all {cluster} -af:r DistcloudGroup") == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -144,7 +145,11 @@ def test_every_user_has_read_only_access(host):
 def test_sandboxed_minter_signs_and_refuses(host):
     assert host.check_output("systemctl show distcloud-minter@x.service -p PrivateTmp --value") == "yes"
     worker = "vm-aaaaaaaaaaaaaaaa"
-    assert minter(host, verb="mint", worker=worker, lifetime=600)["token"].count(".") == 2
+    bound = {"group": "physics", "cloud": "victoria", "region": "Victoria", "alias": None}
+    token = minter(host, verb="mint", worker=worker, **bound, lifetime=600)["token"]
+    claims = token.split(".")[1]
+    identity = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["sub"]
+    assert identity.startswith(f"worker-{worker}+physics+victoria+Victoria+-@")
     assert minter(host, verb="refuse", worker=worker, until=4102444800) == {"refused": 1}
     # The daemons read their configuration again by themselves, after the minter's answer.
     wait("the collector has the list", lambda: f"worker-{worker}@" in host.check_output("condor_config_val -collector REVOKED_WORKERS"), 60)

@@ -14,6 +14,7 @@ from distcloud.minter.minter import MinterError, MinterSettings, handle, read_re
 
 WORKER, OTHER = "vm-aaaaaaaaaaaaaaaa", "vm-bbbbbbbbbbbbbbbb"
 NOW = 1_000_000.0
+BOUND = {"group": "physics", "cloud": "east", "region": "RegionOne", "alias": "canada"}
 
 
 class Tools:
@@ -47,27 +48,42 @@ def ask(settings: MinterSettings, tools: Tools, **request: Any) -> dict[str, Any
 
 def test_token_only_allows_joining(settings: MinterSettings) -> None:
     tools = Tools(settings.refused_file)
-    assert ask(settings, tools, verb="mint", worker=WORKER, lifetime=7200) == {"token": "aaa.bbb-_1.ccc"}
+    assert ask(settings, tools, verb="mint", worker=WORKER, **BOUND, lifetime=7200) == {"token": "aaa.bbb-_1.ccc"}
     (command,) = tools.commands
     assert " ".join(command) == (
-        f"condor_token_create -identity worker-{WORKER}@pool.test -lifetime 7200 -authz ADVERTISE_STARTD -authz ADVERTISE_MASTER"
+        f"condor_token_create -identity worker-{WORKER}+physics+east+RegionOne+canada@pool.test -lifetime 7200 "
+        "-authz ADVERTISE_STARTD -authz ADVERTISE_MASTER"
     )
+
+
+def test_no_alias_is_a_hyphen(settings: MinterSettings) -> None:
+    tools = Tools(settings.refused_file)
+    ask(settings, tools, verb="mint", worker=WORKER, **BOUND | {"alias": None}, lifetime=60)
+    assert f"worker-{WORKER}+physics+east+RegionOne+-@pool.test" in tools.commands[0]
 
 
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"verb": "mint", "worker": WORKER, "lifetime": 7201}, "lifetime"),
-        ({"verb": "mint", "worker": WORKER, "lifetime": 59}, "lifetime"),
-        ({"verb": "mint", "worker": WORKER, "lifetime": "3600"}, "lifetime"),
-        ({"verb": "mint", "worker": WORKER, "lifetime": True}, "lifetime"),
-        ({"verb": "mint", "worker": WORKER, "lifetime": 36.5}, "lifetime"),
-        ({"verb": "mint", "worker": WORKER}, "exactly the keys"),
-        ({"verb": "mint", "worker": WORKER, "lifetime": 3600, "authz": "ADMINISTRATOR"}, "exactly the keys"),
-        ({"verb": "mint", "worker": "scheduler", "lifetime": 3600}, "worker"),
-        ({"verb": "mint", "worker": f"{WORKER}\n", "lifetime": 3600}, "worker"),
-        ({"verb": "mint", "worker": "vm-AAAAAAAAAAAAAAAA", "lifetime": 3600}, "worker"),
-        ({"verb": "mint", "worker": [WORKER], "lifetime": 3600}, "worker"),
+        ({"verb": "mint", "worker": WORKER, **BOUND, "lifetime": 7201}, "lifetime"),
+        ({"verb": "mint", "worker": WORKER, **BOUND, "lifetime": 59}, "lifetime"),
+        ({"verb": "mint", "worker": WORKER, **BOUND, "lifetime": "3600"}, "lifetime"),
+        ({"verb": "mint", "worker": WORKER, **BOUND, "lifetime": True}, "lifetime"),
+        ({"verb": "mint", "worker": WORKER, **BOUND, "lifetime": 36.5}, "lifetime"),
+        ({"verb": "mint", "worker": WORKER, **BOUND}, "exactly the keys"),
+        ({"verb": "mint", "worker": WORKER, **BOUND, "lifetime": 3600, "authz": "ADMINISTRATOR"}, "exactly the keys"),
+        ({"verb": "mint", "worker": "scheduler", **BOUND, "lifetime": 3600}, "worker"),
+        ({"verb": "mint", "worker": f"{WORKER}\n", **BOUND, "lifetime": 3600}, "worker"),
+        ({"verb": "mint", "worker": "vm-AAAAAAAAAAAAAAAA", **BOUND, "lifetime": 3600}, "worker"),
+        ({"verb": "mint", "worker": [WORKER], **BOUND, "lifetime": 3600}, "worker"),
+        ({"verb": "mint", "worker": WORKER, "lifetime": 3600}, "exactly the keys"),
+        *(
+            ({"verb": "mint", "worker": WORKER, **BOUND, name: value, "lifetime": 3600}, name)
+            for name in BOUND
+            for value in ("a+b", "a@b", "", 'a"', "a b", "-a", ["a"], 1, "\u00e9")
+        ),
+        *(({"verb": "mint", "worker": WORKER, **BOUND, name: None, "lifetime": 3600}, name) for name in ("group", "cloud", "region")),
+        ({"verb": "mint", "worker": WORKER, **BOUND, "group": "g" * 240, "lifetime": 3600}, "longer than 255 characters"),
         ({"verb": "refuse", "worker": "x,condor@family", "until": 1}, "worker"),
         ({"verb": "sign", "worker": WORKER, "lifetime": 3600}, "verb"),
         ({}, "verb"),

@@ -3,9 +3,13 @@
 Started by systemd as root for one connection (`Accept=yes`: standard input and output are the socket), it reads one line of
 JSON and responds with one. It uses only the Python standard library, so that the code that runs as root is small.
 
-    {"verb": "mint", "worker": "vm-...", "lifetime": SECONDS}   -> {"token": "..."}
-    {"verb": "refuse", "worker": "vm-...", "until": EPOCH}      -> {"refused": NUMBER}
-    anything else                                               -> {"error": "..."}
+    {"verb": "mint", "worker": "vm-...", "group": "...", "cloud": "...", "region": "...", "alias": "..." or null,
+     "lifetime": SECONDS}                                   -> {"token": "..."}
+    {"verb": "refuse", "worker": "vm-...", "until": EPOCH}  -> {"refused": NUMBER}
+    anything else                                           -> {"error": "..."}
+
+The token's identity is worker-WORKER+GROUP+CLOUD+REGION+ALIAS@DOMAIN, with "-" for no alias: the pool accepts only these values in
+the worker's ads, and gives it jobs of that group only.
 
 Its settings are /etc/distcloud/minter.json: {"domain": ..., "max_lifetime": SECONDS, "refused_file": PATH}.
 """
@@ -27,6 +31,9 @@ from typing import Any, TextIO
 
 SETTINGS = Path("/etc/distcloud/minter.json")
 _WORKER = re.compile(r"vm-[a-z2-7]{16}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_BOUND = ("group", "cloud", "region", "alias")
+_MAX_IDENTITY = 255
 _DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _MAX_LINE = 4096
 _TIMEOUT_SECONDS = 10
@@ -89,16 +96,17 @@ def handle(line: str, settings: MinterSettings, *, run: Run = run, now: float | 
     moment = time.time() if now is None else now
     match request.get("verb"):
         case "mint":
-            return {"token": _mint(_fields(request, "lifetime"), settings, run)}
+            worker, lifetime = _fields(request, "lifetime", *_BOUND)
+            return {"token": _mint(_identity(worker, request, settings), lifetime, settings, run)}
         case "refuse":
             return {"refused": _refuse(_fields(request, "until"), settings, run, moment)}
         case _:
             raise MinterError("verb: should be mint or refuse")
 
 
-def _fields(request: Mapping[str, Any], number: str) -> tuple[str, int]:
-    if set(request) != {"verb", "worker", number}:
-        raise MinterError(f"the request should have exactly the keys verb, worker and {number}")
+def _fields(request: Mapping[str, Any], number: str, *others: str) -> tuple[str, int]:
+    if set(request) != {"verb", "worker", number, *others}:
+        raise MinterError(f"the request should have exactly the keys {', '.join(('verb', 'worker', *others))} and {number}")
     worker, value = request["worker"], request[number]
     if not isinstance(worker, str) or not _WORKER.fullmatch(worker):
         raise MinterError("worker: should be vm- and 16 characters of a-z2-7")
@@ -107,13 +115,27 @@ def _fields(request: Mapping[str, Any], number: str) -> tuple[str, int]:
     return worker, value
 
 
-def _mint(request: tuple[str, int], settings: MinterSettings, run: Run) -> str:
-    worker, lifetime = request
+def _identity(worker: str, request: Mapping[str, Any], settings: MinterSettings) -> str:
+    values = {name: request[name] for name in _BOUND}
+    if values["alias"] is None:
+        values["alias"] = "-"
+    for name, value in values.items():
+        if not isinstance(value, str) or not (_NAME.fullmatch(value) or (name == "alias" and value == "-")):
+            raise MinterError(f"{name}: should be a name of letters, digits, dot, underscore and hyphen")
+    identity = f"worker-{'+'.join((worker, *values.values()))}@{settings.domain}"
+    if len(identity) > _MAX_IDENTITY:
+        raise MinterError(
+            f"the identity {identity} is longer than {_MAX_IDENTITY} characters; shorten the names of the group, the cloud or the alias"
+        )
+    return identity
+
+
+def _mint(identity: str, lifetime: int, settings: MinterSettings, run: Run) -> str:
     if not _MIN_LIFETIME <= lifetime <= settings.max_lifetime:
         raise MinterError(f"lifetime: should be between {_MIN_LIFETIME} and {settings.max_lifetime} seconds")
     token = run(
         [
-            *("condor_token_create", "-identity", f"worker-{worker}@{settings.domain}", "-lifetime", str(lifetime)),
+            *("condor_token_create", "-identity", identity, "-lifetime", str(lifetime)),
             *("-authz", "ADVERTISE_STARTD", "-authz", "ADVERTISE_MASTER"),
         ]
     ).strip()
@@ -157,7 +179,8 @@ def read_refused(path: Path) -> dict[str, int]:
 
 
 def render_refused(refused: Mapping[str, int], domain: str) -> str:
-    """The HTCondor configuration file with the list that COLLECTOR_REQUIREMENTS uses. The name `none` keeps it from being empty."""
+    """The HTCondor configuration file with the list that COLLECTOR_REQUIREMENTS uses: identities without the names of group, cloud,
+    region and alias. The name `none` keeps it from being empty."""
     ends = "".join(f"# {name} until {refused[name]}\n" for name in sorted(refused))
     names = ",".join(f"worker-{name}@{domain}" for name in ["none", *sorted(refused)])
     head = "# Identities of deleted workers whose tokens have not expired yet. Written by distcloud-minter.\n"

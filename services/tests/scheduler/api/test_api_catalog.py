@@ -243,6 +243,8 @@ def test_authentication_method_can_be_changed(cloud: Client) -> None:
         ({"region": "r", "auth": {"auth_url": "https://k/\u0001v3"}}, ["auth.auth_url"]),
         ({"region": "r", "auth": {"auth_url": "https://k/v3?x="}}, ["auth.auth_url"]),
         ({**CLOUD, "region": None}, ["region"]),
+        ({**CLOUD, "region": "a+b"}, ["region"]),  # the worker's identity would have another cloud
+        ({**CLOUD, "region": "Region One"}, ["region"]),
         ({**CLOUD, "regoin": "x"}, ["regoin"]),
         ({**CLOUD, "priority": "high"}, ["priority"]),
         ({**CLOUD, "priority": True}, ["priority"]),

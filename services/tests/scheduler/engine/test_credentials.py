@@ -12,8 +12,11 @@ import pytest
 
 from distcloud.scheduler.domain.model import Policy
 from distcloud.scheduler.engine.minter_client import MinterSocket, MinterUnavailable, new_drain_key, token_lifetime
+from distcloud.scheduler.worker.configuration import WorkerSettings
 
 VM = "vm-aaaaaaaaaaaaaaaa"
+BOUND = {"group": "physics", "cloud": "east", "region": "RegionOne", "alias": None}
+WORKER = WorkerSettings(VM, "pool.test", "central.pool.test", "physics", cloud="east", region="RegionOne", vm_id=VM)
 
 
 def served(folder: Path, reply: bytes | None, script: Callable[[MinterSocket, list[bytes]], Awaitable[None]]) -> None:
@@ -37,8 +40,8 @@ def served(folder: Path, reply: bytes | None, script: Callable[[MinterSocket, li
 
 def test_mint_sends_one_line_and_returns_token(tmp_path: Path) -> None:
     async def script(minter: MinterSocket, asked: list[bytes]) -> None:
-        assert await minter.mint(VM, 3600) == "a.b.c"
-        assert json.loads(asked[0]) == {"verb": "mint", "worker": VM, "lifetime": 3600}
+        assert await minter.mint(WORKER, 3600) == "a.b.c"
+        assert json.loads(asked[0]) == {"verb": "mint", "worker": VM, **BOUND, "lifetime": 3600}
 
     served(tmp_path, b'{"token": "a.b.c"}\n', script)
 
@@ -64,14 +67,14 @@ def test_refuse_rounds_time_up_to_seconds(tmp_path: Path) -> None:
 def test_invalid_minter_responses_are_reported(tmp_path: Path, reply: bytes | None, message: str) -> None:
     async def script(minter: MinterSocket, asked: list[bytes]) -> None:
         with pytest.raises(MinterUnavailable, match=message):
-            await minter.mint(VM, 3600)
+            await minter.mint(WORKER, 3600)
 
     served(tmp_path, reply, script)
 
 
 def test_missing_minter_socket_is_named(tmp_path: Path) -> None:
     with pytest.raises(MinterUnavailable, match=r"distcloud-minter\.socket"):
-        asyncio.run(MinterSocket(tmp_path / "none").mint(VM, 3600))
+        asyncio.run(MinterSocket(tmp_path / "none").mint(WORKER, 3600))
 
 
 def test_drain_key_format_and_token_lifetime() -> None:

@@ -18,6 +18,7 @@ from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import CloudError, ErrorKind, ServerRequest
 from distcloud.scheduler.engine.unanswered import UnansweredCreates
 from distcloud.scheduler.engine.view import CloudStatus
+from distcloud.scheduler.worker.configuration import WorkerSettings
 
 from ..support.fakes import FakeCloud, FakeJob, FakeMinter, FakeWorld, Killed
 from ..support.scripted import call, play
@@ -129,15 +130,15 @@ def test_crash_before_create_call_causes_no_pause(tmp_path: Path, monkeypatch: p
     asked: list[str] = []
     all_rows_written = asyncio.Event()
 
-    async def dies_at_the_fifth(minter: FakeMinter, vm_id: str, lifetime: int) -> str:
-        asked.append(vm_id)
+    async def dies_at_the_fifth(minter: FakeMinter, worker: WorkerSettings, lifetime: int) -> str:
+        asked.append(worker.vm_id)
         if len(asked) == 5:
             world.dead = True
             all_rows_written.set()
         await all_rows_written.wait()
         if world.dead:
             raise Killed("mint")
-        return await mint(minter, vm_id, lifetime)
+        return await mint(minter, worker, lifetime)
 
     monkeypatch.setattr(FakeMinter, "mint", dies_at_the_fifth)
 

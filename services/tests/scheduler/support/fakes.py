@@ -20,6 +20,7 @@ from distcloud.scheduler.domain.states import ServerStatus
 from distcloud.scheduler.drivers.base import Account, CloudError, ErrorKind, Inventory, Listing, Server, ServerRequest
 from distcloud.scheduler.engine.minter_client import MinterUnavailable
 from distcloud.scheduler.pool.base import PoolUnavailable, QueuedJob, Queues
+from distcloud.scheduler.worker.configuration import WorkerSettings
 
 T = TypeVar("T")
 DOMAIN = "pool.test"
@@ -356,10 +357,10 @@ class FakeMinter:
         if self._world.minter_down:
             raise MinterUnavailable("minter: no answer")
 
-    async def mint(self, vm_id: str, lifetime: int) -> str:
+    async def mint(self, worker: WorkerSettings, lifetime: int) -> str:
         self._world.step("minter: before mint")
         self._reach()
-        self._world.minted.append(vm_id)
+        self._world.minted.append(worker.vm_id)
         return "a.b.c"
 
     async def refuse(self, vm_id: str, until: float) -> None:

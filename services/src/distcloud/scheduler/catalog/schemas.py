@@ -65,7 +65,7 @@ class CloudRequest(Request):
     """An account in a region as one group uses it."""
 
     driver: Literal["openstack"] | None = Field(None, description="default openstack")
-    region: ShortText | None = Field(None, description="region_name; required at creation")
+    region: Name | None = Field(None, description="region_name; required at creation")
     auth: AuthRequest | None = Field(None, description="required at creation; merged key by key")
     ca_certificate: Annotated[str, StringConstraints(max_length=262_144)] | None = Field(None, description="PEM; default: the system's")
     credential_expires_at: Moment = Field(None, description="ISO 8601; no workers are booted shortly before it")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..domain.model import Policy
+from ..worker.configuration import WorkerSettings
 
 _KEY_BYTES = 48
 _MARGIN = 3600.0  # the token must outlive the last drain, which starts at maximum age and takes drain_timeout
@@ -25,7 +26,7 @@ class MinterUnavailable(Exception):
 class Minter(Protocol):
     """Signs worker tokens and revokes the identities of deleted VMs."""
 
-    async def mint(self, vm_id: str, lifetime: int) -> str: ...
+    async def mint(self, worker: WorkerSettings, lifetime: int) -> str: ...
 
     async def refuse(self, vm_id: str, until: float) -> None: ...
 
@@ -48,8 +49,9 @@ class MinterSocket:
         self._socket = socket
         self._seconds = seconds
 
-    async def mint(self, vm_id: str, lifetime: int) -> str:
-        answer = await self._ask({"verb": "mint", "worker": vm_id, "lifetime": lifetime})
+    async def mint(self, worker: WorkerSettings, lifetime: int) -> str:
+        bound = {"group": worker.group, "cloud": worker.cloud, "region": worker.region, "alias": worker.alias}
+        answer = await self._ask({"verb": "mint", "worker": worker.ledger_id, **bound, "lifetime": lifetime})
         token = answer.get("token")
         if not isinstance(token, str) or not token:
             raise MinterUnavailable(f"minter at {self._socket}: answered without a token")

@@ -82,7 +82,7 @@ class Operations:
             settings = self._settings(vm, monitor, catalog)
             chosen = select_parts(catalog.parts_for(monitor.key), vm.cloud)
             parts = await self._renderer.render(f"cloud {monitor.label}", chosen, template_variables(settings))
-            token = await self._minter.mint(vm.id, token_lifetime(self._policy))
+            token = await self._minter.mint(settings, token_lifetime(self._policy))
             self.minter_breaker = self.minter_breaker.succeeded()
             user_data = await asyncio.to_thread(compose, settings, parts, token=token, drain_key=drain_key)
         except MinterUnavailable as error:

@@ -20,6 +20,7 @@ FIREWALL_FILE: Final = "/etc/distcloud/worker.nft"
 UNIT_DROP_IN: Final = "/etc/systemd/system/condor.service.d/50-distcloud.conf"
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BOUND_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # part of the worker's identity
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _OWN_ATTRIBUTES: Final = (
     "cs_host_id",
@@ -169,6 +170,10 @@ def check(settings: WorkerSettings) -> None:
     for name, value in texts.items():
         if any(ord(char) < 32 or ord(char) == 127 for char in value):
             raise SettingsError(f"{name}: control characters and line breaks are not allowed in {value!r}")
+    bound = {"group": settings.group, "cloud": settings.cloud, "region": settings.region, "alias": settings.alias or ""}
+    for name, value in bound.items():
+        if (value or name == "group") and not _BOUND_NAME.fullmatch(value):
+            raise SettingsError(f"{name}: {value!r} should be a name of letters, digits, dots, underscores and hyphens")
     if re.search(r"[\s,$]", settings.scheduler):
         raise SettingsError(f"scheduler_identity: {settings.scheduler!r} must be one identity, like scheduler@example.org")
     if settings.central_address and not re.fullmatch(r"[0-9A-Fa-f.:]+", settings.central_address):
