@@ -156,6 +156,7 @@ def test_queue_gives_a_worker_jobs_of_its_group_only(pool: Pool) -> None:
         pool.submit_node.ok("condor_reconfig")
         wait("nothing else held it back", lambda: pool.attribute(cluster, "JobStatus") == [["2"]], 180)
         pool.submit_node.ok(f"condor_rm {cluster}")
+        wait("the slot is whole again", lambda: pool.slots(worker) == [f"slot1@{worker.fqdn}"], 180)
     finally:
         for host in (pool.central, worker, pool.submit_node):
             host.ok(f"rm -f {extra}; condor_reconfig")

@@ -97,7 +97,8 @@ def test_owner_may_still_change_what_a_job_needs(pool: Pool) -> None:
 def test_owner_of_a_running_job_cannot_end_the_queue(pool: Pool) -> None:
     started = "condor_status -schedd -af DaemonStartTime"
     since = pool.central.ok(started)
-    cluster = pool.cluster("alice", f'requirements = Machine == "{pool.workers[1].fqdn}"', arguments="600")
+    worker = pool.workers[1]
+    cluster = pool.cluster("alice", f'requirements = Machine == "{worker.fqdn}"', arguments="600")
     wait("the job runs", lambda: pool.attribute(cluster, "JobStatus", "JobCurrentStartExecutingDate")[0][1].isdigit(), 180)
     for name, value in (("JobUniverse", "7"), ("JobStatus", "undefined"), ("WantParallelScheduling", "true")):
         pool.submit_node.run(f"condor_qedit {cluster} {name} {value}", user="alice")
@@ -105,6 +106,7 @@ def test_owner_of_a_running_job_cannot_end_the_queue(pool: Pool) -> None:
     wait("the job has been started again", lambda: pool.attribute(cluster, "JobStatus", "NumShadowStarts") == [["2", "2"]], 180)
     assert pool.central.ok(started) == since
     pool.submit_node.ok(f"condor_rm {cluster}")
+    wait("the slot is whole again", lambda: pool.slots(worker) == [f"slot1@{worker.fqdn}"], 180)
 
 
 def test_a_job_cannot_change_its_own_ad(pool: Pool) -> None:
