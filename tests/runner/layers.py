@@ -50,7 +50,9 @@ def site(*tests: tuple[str, float], minutes: float, select: str = "") -> list[St
 
 # One lab, baked and booted once, carries both lanes: the site, whose tests mostly wait for guests, and the scenarios of the roles.
 # What else the two regions of the site prove is in the long layer.
-SITE = site(("site_drift", 2), ("site_secrets", 0.3), ("site", 6), ("site_faults", 4), minutes=40, select="not long")
+SITE = site(
+    ("site_drift", 2), ("site_secrets", 0.3), ("site_listeners", 0.1), ("site", 6), ("site_faults", 4), minutes=40, select="not long"
+)
 # They run as soon as the lab is up, before the site.
 FIRST = scenarios.steps("test", "lab")
 ROLES = scenarios.steps("test", "roles")
