@@ -16,6 +16,7 @@ import pytest
 from running_lab import BIN, ROOT, Lab
 from site_jobs import REGIONS, agree, ever, history, living, nothing_left, printed, servers_ever, submit
 from site_listings import Seen
+from site_secrets import secrets_of, shown
 from site_state import changes, whole_site
 
 pytestmark = pytest.mark.usefixtures("no_jobs")
@@ -61,11 +62,12 @@ def test_nothing_is_left_after_the_demonstration(lab: Lab) -> None:
 
 
 def test_second_run_changes_nothing(lab: Lab) -> None:
-    """A second `make site`: no task reports a change, and nothing changed."""
+    """A second `make site`: no task reports a change, nothing changed, and no secret is shown."""
     before = whole_site(lab)
-    output = lab.playbook("playbooks/lab.yml", "playbooks/site.yml")
+    output = lab.playbook("playbooks/lab.yml", "playbooks/site.yml", "-vvv", "--diff")
     recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", output, re.MULTILINE)
     assert recap and all(line[1:] == ("0", "0", "0") for line in recap), recap
+    assert not shown(output, secrets_of(lab.state))
     assert changes(before, whole_site(lab)) == {}
 
 
