@@ -36,6 +36,7 @@ def test_job_over_its_disk_is_held_and_others_go_on(pool: Pool) -> None:
     only = f'requirements = Machine == "{pool.workers[1].fqdn}"'
     script = "dd if=/dev/zero of=/tmp/large bs=1M count=60 status=none; sleep 600"
     beside = pool.cluster("alice", only, "request_disk = 20M", arguments="600")
+    wait("the job beside it runs", lambda: pool.attribute(beside, "JobStatus") == [["2"]], 180)
     large = pool.cluster(
         "alice", only, "request_disk = 20M", "transfer_executable = false", executable="/bin/sh", arguments=f"\"-c '{script}'\""
     )
@@ -50,10 +51,9 @@ def test_job_over_its_disk_is_held_and_others_go_on(pool: Pool) -> None:
 @pytest.mark.security
 def test_job_cannot_take_the_processes_of_others(pool: Pool) -> None:
     only = f'requirements = Machine == "{pool.workers[1].fqdn}"'
-    arguments = "\"-c 'ulimit -Hu; df --output=target /tmp | tail -1'\""
-    cluster = pool.cluster("alice", only, "output = limits.out", "transfer_executable = false", executable="/bin/sh", arguments=arguments)
+    cluster = pool.cluster("alice", only, "output = limits.out", executable="/usr/bin/grep", arguments="processes /proc/self/limits")
     wait("the job ends", lambda: pool.attribute(cluster, "JobStatus") == [["4"]], 180)
-    assert pool.submit_node.ok("cat ~alice/limits.out").split() == ["4096", "/tmp"]
+    assert pool.submit_node.ok("cat ~alice/limits.out").split() == ["Max", "processes", "4096", "4096", "processes"]
 
 
 def test_unreachable_worker_runs_a_job_and_drains(pool: Pool, drain: Drain) -> None:
