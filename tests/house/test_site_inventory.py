@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from example_site import EXAMPLE, ROOT, Site
 from own_ca import OwnCa
 from role_variables import unread
@@ -144,6 +145,11 @@ def other_names(site: Site) -> None:
     brought(site, ca, condor=ca.files("other", "other.example.org", "*.example.net"), scheduler=ca.files("nameless"))
 
 
+def clients_certificate(site: Site) -> None:
+    ca = OwnCa(site.home / "own")
+    brought(site, ca, condor=ca.files("client", CENTRAL, usages=(ExtendedKeyUsageOID.CLIENT_AUTH,)))
+
+
 def swapped_keys(site: Site) -> None:
     ca = OwnCa(site.home / "own")
     condor, scheduler = ca.files("condor", CENTRAL), ca.files("scheduler", CENTRAL)
@@ -241,6 +247,10 @@ INVALID: dict[str, tuple[Callable[[Site], Any], tuple[str, ...]]] = {
         ("certificates_files.condor must be a mapping with certificate_file and key_file",),
     ),
     "another certificate's key": (swapped_keys, ('Certificate "condor": key_file', "does not match certificate_file")),
+    "a client's certificate": (
+        clients_certificate,
+        ("own/client.pem is for TLS Web Client Authentication", "only; get one for TLS Web Server Authentication"),
+    ),
     "another CA's certificate": (other_ca, ('Certificate "condor": certificate_file', "does not lead to certificates_ca_certificate")),
     "an ended certificate": (
         lambda site: brought(site, condor=OwnCa(site.home / "own").files("ended", CENTRAL, days=-1)),

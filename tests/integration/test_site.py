@@ -16,6 +16,7 @@ import pytest
 from running_lab import BIN, ROOT, Lab
 from site_jobs import REGIONS, agree, ever, history, living, nothing_left, printed, servers_ever, submit
 from site_listings import Seen
+from site_secrets import secrets_of, shown
 from site_state import changes, whole_site
 
 pytestmark = pytest.mark.usefixtures("no_jobs")
@@ -61,11 +62,12 @@ def test_nothing_is_left_after_the_demonstration(lab: Lab) -> None:
 
 
 def test_second_run_changes_nothing(lab: Lab) -> None:
-    """A second `make site`: no task reports a change, and nothing changed."""
+    """A second `make site`: no task reports a change, nothing changed, and no secret is shown."""
     before = whole_site(lab)
-    output = lab.playbook("playbooks/lab.yml", "playbooks/site.yml")
+    output = lab.playbook("playbooks/lab.yml", "playbooks/site.yml", "-vvv", "--diff")
     recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", output, re.MULTILINE)
     assert recap and all(line[1:] == ("0", "0", "0") for line in recap), recap
+    assert not shown(output, secrets_of(lab.state))
     assert changes(before, whole_site(lab)) == {}
 
 
@@ -75,7 +77,7 @@ PART_BODY = f"#cloud-config\nwrite_files:\n  - {{path: /etc/distcloud-part, perm
 
 # What a job can learn about its worker's identity. Control checks that must succeed show that the refusals are meaningful.
 SPY = """\
-import errno, json, os, socket, time
+import errno, json, os, resource, socket, time
 
 def attempt(what, *arguments):
     began = time.monotonic()
@@ -96,6 +98,12 @@ def connects(host, port):
     socket.create_connection((host, port), 60).close()
     return "connected"
 
+def limit(name):
+    with open("/proc/self/cgroup") as file:
+        group = file.read().rpartition("0::")[2].strip()
+    with open(f"/sys/fs/cgroup{group}/{name}") as file:
+        return file.read().strip()
+
 root = os.stat("/").st_dev
 system = os.path.realpath(f"/sys/dev/block/{os.major(root)}:{os.minor(root)}").split("/")
 disks = [name for name in os.listdir("/sys/block") if open(f"/sys/block/{name}/size").read().strip() != "0"]
@@ -106,6 +114,8 @@ print(json.dumps({
     "reads": {path: attempt(reads, path) for path in ("/etc/passwd", tokens + "/worker", cloud + "/instance/user-data.txt")},
     "system": {name: attempt(reads, "/dev/" + name) for name in disks if name in system},
     "drives": {name: attempt(reads, "/dev/" + name) for name in disks if name not in system},
+    "memory": {name: attempt(limit, name) for name in ("memory.max", "memory.swap.max")},
+    "processes": resource.getrlimit(resource.RLIMIT_NPROC),
     "connects": {host: attempt(connects, host, port) for host, port in (("CENTRAL", 9618), ("169.254.169.254", 80))},
 }))
 time.sleep(30)
@@ -188,6 +198,13 @@ def test_job_cannot_read_the_token_of_its_vm(lab: Lab, crowd: Crowd) -> None:
         # Rejected by the worker's own firewall, not because a route, response or network is missing.
         assert spied["connects"].pop("169.254.169.254") in ("ECONNREFUSED", "EHOSTUNREACH"), spied
         assert list(spied["connects"].values()) == ["connected"], spied
+
+
+@pytest.mark.security
+def test_kernel_bounds_memory_and_processes_of_a_job(lab: Lab, crowd: Crowd) -> None:
+    for spied in map(json.loads, printed(lab, "bob", crowd.clusters["bob"]).splitlines()):
+        assert spied["memory"] == {"memory.max": str(128 * 2**20), "memory.swap.max": "0"}
+        assert spied["processes"] == [4096, 4096]
 
 
 def test_unmatchable_job_boots_nothing_and_is_explained(lab: Lab) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playbook_changes import Playbook
 from running_lab import ROOT, Lab
+from site_secrets import secrets_of, shown
 
 # Every task that has something to repair, and no other. The comment in HTCondor's file needs no reconfiguration, and the packet filter is
 # loaded once, by the first role that opens a port.
@@ -48,8 +49,9 @@ def test_check_predicts_drift_repair_of_the_site(lab: Lab) -> None:
     assert lab.api("PUT", "/v1/groups/physics/clouds/region-a", {"max_vms": 3})[0] == 200
 
     site = Playbook(ROOT / "playbooks" / "site.yml", environment=lab.environment)
-    predicted, applied = site.run("--check"), site.run()
+    predicted, applied = site.run("--check", "-vvv"), site.run("-vvv")
     assert not predicted.failures | applied.failures, (predicted.failures, applied.failures)
     assert predicted.changes == applied.changes
+    assert not shown(predicted.output + applied.output, secrets_of(lab.state))
     print("\n".join(applied.changed))
     assert sorted(f"{change.host}: {change.task}" for change in applied.changes) == sorted(REPAIRED)

@@ -35,7 +35,9 @@ OUTER_BEFORE = script("outer-before", "tests/support/lab/outer_machine.py", str(
 OUTER_AFTER = replace(
     pytest_step("outer-after", "tests/integration/test_outer_machine.py", minutes=5, environment=LAB_ENVIRONMENT), always=True
 )
-LAB_UP = playbook("lab-up", "playbooks/lab.yml", minutes=25, budget=7.5, needed=True)
+# A test searches their output for secrets.
+SHOW_ALL = ("-vvv", "--diff")
+LAB_UP = playbook("lab-up", "playbooks/lab.yml", *SHOW_ALL, minutes=25, budget=7.5, needed=True)
 LAB_DOWN = playbook("lab-down", "playbooks/lab_down.yml", minutes=10, budget=0.5, always=True)
 
 
@@ -43,14 +45,16 @@ def site(*tests: tuple[str, float], minutes: float, select: str = "") -> list[St
     """The site on the two regions of the lab, and tests of it: (name, budget) of each; their first lines say what they prove."""
     return [
         # The demonstration has work left for the region whose worker comes second, however late: tests want to see jobs of both.
-        playbook("site", "playbooks/site.yml", "--extra-vars=demo_job_seconds=25", minutes=25, budget=7, needed=True),
+        playbook("site", "playbooks/site.yml", *SHOW_ALL, "--extra-vars=demo_job_seconds=25", minutes=25, budget=7, needed=True),
         *(lab_tests(f"integration-{name}", name, minutes=minutes, budget=budget, select=select) for name, budget in tests),
     ]
 
 
 # One lab, baked and booted once, carries both lanes: the site, whose tests mostly wait for guests, and the scenarios of the roles.
 # What else the two regions of the site prove is in the long layer.
-SITE = site(("site_drift", 2), ("site_secrets", 0.3), ("site", 6), ("site_faults", 4), minutes=40, select="not long")
+SITE = site(
+    ("site_drift", 2), ("site_secrets", 0.3), ("site_listeners", 0.1), ("site", 6), ("site_faults", 4), minutes=40, select="not long"
+)
 # They run as soon as the lab is up, before the site.
 FIRST = scenarios.steps("test", "lab")
 ROLES = scenarios.steps("test", "roles")

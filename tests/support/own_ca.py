@@ -26,11 +26,15 @@ class OwnCa:
         self._chain = signed("intermediate", self._key, "root", root_key, ca=True, since=between[0], days=between[1])
         self.certificate.write_bytes(root)
 
-    def files(self, name: str, *hosts: str, days: int = 100, since: int = -400) -> dict[str, str]:
-        """A new key, and a certificate with its chain for those host names; valid from `since` to `days` days from now."""
+    def files(
+        self, name: str, *hosts: str, days: int = 100, since: int = -400, usages: tuple[x509.ObjectIdentifier, ...] = ()
+    ) -> dict[str, str]:
+        """A new key, and a certificate with its chain for those host names; valid from `since` to `days` days from now, for any use or
+        for the given ones."""
         own = key()
         certificate, private = self.folder / f"{name}.pem", self.folder / f"{name}.key"
-        certificate.write_bytes(signed(name, own, "intermediate", self._key, hosts=hosts, days=days, since=since) + self._chain)
+        signature = signed(name, own, "intermediate", self._key, hosts=hosts, days=days, since=since, usages=usages)
+        certificate.write_bytes(signature + self._chain)
         form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         private.write_bytes(own.private_bytes(serialization.Encoding.PEM, form, plain))
         private.chmod(0o600)
@@ -51,6 +55,7 @@ def signed(
     hosts: tuple[str, ...] = (),
     days: int = 100,
     since: int = -400,
+    usages: tuple[x509.ObjectIdentifier, ...] = (),
 ) -> bytes:
     """A certificate in PEM."""
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -66,4 +71,6 @@ def signed(
     )
     if hosts:
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False)
+    if usages:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

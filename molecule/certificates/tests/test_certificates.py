@@ -24,6 +24,13 @@ def test_certificate_has_the_requested_names(host):
 
 
 @pytest.mark.security
+@pytest.mark.parametrize(("name", "usage"), [("web", "TLS Web Server Authentication"), ("spare", "TLS Web Client Authentication")])
+def test_certificate_has_one_usage(host, name, usage):
+    text = host.check_output(f"openssl x509 -in /etc/ssl/distcloud/{name}.pem -noout -ext extendedKeyUsage")
+    assert text.splitlines()[1:] == [f"    {usage}"]
+
+
+@pytest.mark.security
 def test_key_matches_certificate_and_is_private(host):
     for path in ("/etc/ssl/distcloud/web", "/etc/ssl/distcloud/spare"):
         key = host.file(f"{path}.key")

@@ -30,6 +30,32 @@ def test_a_worker_takes_only_jobs_of_its_group(pool: Pool) -> None:
     pool.clear()
 
 
+@pytest.mark.security
+def test_job_over_its_disk_is_held_and_others_go_on(pool: Pool) -> None:
+    """What a job writes to /tmp counts, and the job beside it is not disturbed."""
+    only = f'requirements = Machine == "{pool.workers[1].fqdn}"'
+    script = "dd if=/dev/zero of=/tmp/large bs=1M count=60 status=none; sleep 600"
+    beside = pool.cluster("alice", only, "request_disk = 20M", arguments="600")
+    wait("the job beside it runs", lambda: pool.attribute(beside, "JobStatus") == [["2"]], 180)
+    large = pool.cluster(
+        "alice", only, "request_disk = 20M", "transfer_executable = false", executable="/bin/sh", arguments=f"\"-c '{script}'\""
+    )
+    codes = ("JobStatus", "HoldReasonCode", "HoldReasonSubCode")
+    wait("the large job is held", lambda: pool.attribute(large, *codes) == [["5", "21", "104"]], 240)
+    reason = pool.attribute(large, "HoldReason")[0][0]
+    assert re.search(r"disk usage of 6[0-9] MiB exceeds request_disk = 2[0-9] MiB", reason), reason
+    assert pool.attribute(beside, "JobStatus", "NumJobStarts") == [["2", "1"]]
+    pool.clear()
+
+
+@pytest.mark.security
+def test_job_cannot_take_the_processes_of_others(pool: Pool) -> None:
+    only = f'requirements = Machine == "{pool.workers[1].fqdn}"'
+    cluster = pool.cluster("alice", only, "output = limits.out", executable="/usr/bin/grep", arguments="processes /proc/self/limits")
+    wait("the job ends", lambda: pool.attribute(cluster, "JobStatus") == [["4"]], 180)
+    assert pool.submit_node.ok("cat ~alice/limits.out").split() == ["Max", "processes", "4096", "4096", "processes"]
+
+
 def test_unreachable_worker_runs_a_job_and_drains(pool: Pool, drain: Drain) -> None:
     """The worker drops every inbound connection; job and drain go through the collector. The other tests run meanwhile."""
     assert pool.attribute(drain.job, "JobStatus") == [["2"]]

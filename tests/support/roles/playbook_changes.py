@@ -38,11 +38,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Run:
-    """The result of one run: changes in task order, the message of each failed host, and the other messages of each host."""
+    """The result of one run: changes in task order, the message of each failed host, the other messages of each host, and all output."""
 
     changes: list[Change]
     failures: dict[str, str]
     messages: dict[str, list[str]] = field(default_factory=dict)
+    output: str = field(default="", repr=False)
 
     @property
     def changed(self) -> list[str]:
@@ -71,7 +72,8 @@ class Playbook:
         command = [*self._command, *arguments, *(["--extra-vars", json.dumps(variables)] if variables else [])]
         done = subprocess.run(command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=1800, check=False)
         try:
-            report = json.loads(done.stdout[done.stdout.index("{\n") :])
+            # With -v lines stand before the report; in the report every other brace is indented.
+            report = json.loads(done.stdout[("\n" + done.stdout).rindex("\n{\n") :])
         except ValueError:
             pytest.fail(f"ansible-playbook ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
         tasks = [task for play in report["plays"] for task in play["tasks"]]
@@ -84,7 +86,7 @@ class Playbook:
                     failures[host] = f"{task['task']['name']}: {_message(result)}"
                 elif message := result.get("msg"):
                     messages.setdefault(host, []).extend(map(str, message if isinstance(message, list) else [message]))
-        return Run(changes, failures, messages)
+        return Run(changes, failures, messages, done.stdout + done.stderr)
 
     def repairs_drift(self, *arguments: str, again: str = NOTHING, settled: bool = True, **variables: Any) -> list[str]:
         """Repair drift: the run makes the changes that a dry run predicted, and a check after it reports none (skipped if `settled` is

@@ -146,10 +146,10 @@ def configuration(settings: WorkerSettings) -> dict[str, str]:
     files = {
         f"{CONFIG_DIRECTORY}/{SECURITY_FILE}": _render(SECURITY_FILE, settings),
         f"{CONFIG_DIRECTORY}/{WORKER_FILE}": _render(WORKER_FILE, settings),
+        UNIT_DROP_IN: _render("condor.service.conf", settings),
     }
     if settings.firewall:
         files[FIREWALL_FILE] = _render("worker.nft", settings)
-        files[UNIT_DROP_IN] = _render("condor.service.conf", settings)
     return files
 
 
