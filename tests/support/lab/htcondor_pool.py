@@ -120,8 +120,17 @@ class Pool:
     def clear(self) -> None:
         """Remove all jobs except the one on the draining worker, and all slot ads that tests invented."""
         ours = "-constraint 'OutlivesTests =!= true'"
-        self.submit_node.run(f"condor_rm {ours}; condor_rm {ours} -forcex")
-        wait("the queue is empty", lambda: self.submit_node.ok(f"condor_q -all {ours} -af ClusterId") == "", 180)
+
+        def empty() -> bool:
+            return self.submit_node.ok(f"condor_q -all {ours} -af ClusterId") == ""
+
+        self.submit_node.run(f"condor_rm {ours}")
+        # By force only what does not go: the queue would forget jobs that a worker goes on with for minutes.
+        try:
+            wait("the removed jobs are gone", empty, 30)
+        except AssertionError:
+            self.submit_node.run(f"condor_rm {ours} -forcex")
+        wait("the queue is empty", empty, 180)
         self.forget(f'MyAddress == "{NOWHERE}"')
 
     def forget(self, which: str) -> None:
