@@ -9,8 +9,8 @@ import pytest
 testinfra_hosts = ["ansible://ht-central"]
 
 FILES = {
-    "ht-central": ["10-security", "20-central-manager", "50-fair-share", "60-refused-workers"],
-    "ht-submit": ["10-security", "30-submit", "40-groups"],
+    "ht-central": ["10-security", "20-central-manager", "45-jobguard", "50-fair-share", "60-refused-workers"],
+    "ht-submit": ["10-security", "30-submit", "40-groups", "45-jobguard"],
 }
 
 
