@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from job_queue import JobQueue, Offender, records
-from schedd import Unanswered, append, children_of, end, hold_and_edit, main_pid, tool
+from schedd import Unanswered, append, children_of, end, hold_and_edit, main_pid, queue_log
 
 POLL_SECONDS = 0.05
 RETRY_SECONDS = 3
@@ -138,7 +138,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, required=True)
     parser.add_argument("--unit", default="condor.service")
     options = parser.parse_args()
-    path = Path(tool("condor_config_val", "SPOOL").strip()) / "job_queue.log"
+    path = queue_log()
+    if not path.exists():
+        log("%s does not exist yet; waiting for it" % path)
     guard = Guard(LogReader(path, options.limit), options.unit)
     guard.reader.read()
     notify("READY=1\nSTATUS=Following %s" % path)

@@ -32,6 +32,17 @@ def tool(*command: str) -> str:
     return done.stdout + done.stderr
 
 
+def queue_log() -> Path:
+    """The log of the schedd's queue, as HTCondor is configured. Raises ValueError."""
+    done = subprocess.run(
+        ["condor_config_val", "-subsystem", "schedd", "JOB_QUEUE_LOG"], capture_output=True, text=True, timeout=TOOL_SECONDS, check=False
+    )
+    path = Path(done.stdout.strip())
+    if done.returncode != 0 or not path.is_absolute():
+        raise ValueError("condor_config_val shows no path for JOB_QUEUE_LOG: %s" % " ".join((done.stdout + done.stderr).split()))
+    return path
+
+
 def hold_and_edit(offenders: Sequence[Offender], reason: str) -> str:
     """Hold the jobs and replace their attributes, through the schedd; the tools' output. Raises Unanswered."""
     output = ""
