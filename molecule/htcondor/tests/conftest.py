@@ -49,6 +49,7 @@ def drain(pool: Pool) -> Iterator[Drain]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What begins the drain comes first; what changes the hosts comes last, after the test that awaits the drain's end."""
+    """What begins the drain comes first; what ends the schedd or changes hosts comes after the test that awaits the drain's end."""
     order = {"test_unreachable_worker_runs_a_job_and_drains": 0, "test_a_drain_lets_the_job_end": 2}
-    items.sort(key=lambda item: 3 if item.path.name == "test_configuration.py" else order.get(item.name, 1))
+    late = {"test_job_guard.py": 3, "test_configuration.py": 4}
+    items.sort(key=lambda item: late.get(item.path.name, order.get(item.name, 1)))
