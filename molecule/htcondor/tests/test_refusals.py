@@ -110,7 +110,7 @@ def test_worker_advertises_only_itself(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "claimed",
     [
         {"group_name": "belle"},
         {"group_name": "Atlas"},
@@ -124,14 +124,14 @@ def test_worker_advertises_only_itself(pool: Pool) -> None:
     ],
     ids=str,
 )
-def test_a_worker_has_the_group_of_its_token(pool: Pool, said: dict[str, str]) -> None:
+def test_a_worker_has_the_group_of_its_token(pool: Pool, claimed: dict[str, str]) -> None:
     """And the cloud, region and alias: other ads are refused, or matched to nothing if an expression hides the value."""
     worker = pool.workers[1]
     pool.forget(f'MyAddress == "{NOWHERE}"')
     false, true = f"slot9@{worker.fqdn}", f"slot8@{worker.fqdn}"
     ad: dict[str, str | int] = {"MyType": "Machine", "TargetType": "Job", "Machine": worker.fqdn, "State": "Owner"}
     for _ in range(3):  # an expression may have its value by chance
-        send(pool, worker, "UPDATE_STARTD_AD", **ad | {"Name": false} | NAMED | said)
+        send(pool, worker, "UPDATE_STARTD_AD", **ad | {"Name": false} | NAMED | claimed)
     send(pool, worker, "UPDATE_STARTD_AD", **ad | {"Name": true} | NAMED)
     matched = 'condor_status -constraint "$(condor_config_val NEGOTIATOR_SLOT_CONSTRAINT)" -af Name'
     wait("the ad with the values of the token is offered", lambda: true in pool.central.ok(matched).split(), 60)
