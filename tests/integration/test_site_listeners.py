@@ -32,7 +32,7 @@ def listeners(text: str) -> dict[tuple[str, int], str]:
     found = {}
     for line in text.splitlines():
         protocol, _state, _received, _sent, local, _peer, *process = line.split()
-        address, _, port = local.rpartition(":")
+        address, _colon, port = local.rpartition(":")
         address = address.strip("[]").partition("%")[0]
         if address == "*" or not ipaddress.ip_address(address).is_loopback:
             found[protocol, int(port)] = " ".join(process)

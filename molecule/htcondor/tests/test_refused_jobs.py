@@ -99,7 +99,7 @@ def test_owner_of_a_running_job_cannot_end_the_queue(pool: Pool) -> None:
     since = pool.central.ok(started)
     worker = pool.workers[1]
     cluster = pool.cluster("alice", f'requirements = Machine == "{worker.fqdn}"', arguments="600")
-    wait("the job runs", lambda: pool.attribute(cluster, "JobStatus", "JobCurrentStartExecutingDate")[0][1].isdigit(), 180)
+    wait("the job runs", lambda: pool.attribute(cluster, "JobCurrentStartExecutingDate") != [["undefined"]], 180)
     for name, value in (("JobUniverse", "7"), ("JobStatus", "undefined"), ("WantParallelScheduling", "true")):
         pool.submit_node.run(f"condor_qedit {cluster} {name} {value}", user="alice")
     pool.submit_node.ok(f"condor_vacate_job -fast {cluster}", user="alice")

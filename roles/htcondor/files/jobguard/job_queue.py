@@ -78,8 +78,8 @@ class JobQueue:
                 self.offset = self._read
 
     def _apply(self, line: str) -> None:
-        kind, _, rest = line.partition(" ")
-        key, _, rest = rest.partition(" ")
+        kind, _space, rest = line.partition(" ")
+        key, _space, rest = rest.partition(" ")
         place = _KEY.fullmatch(key)
         if place is None or kind not in ("101", "102", "103", "104"):
             return
@@ -93,7 +93,7 @@ class JobQueue:
             self._destroy(number, cluster, proc)
             return
         ad = cluster.own if proc < 0 else cluster.jobs.setdefault(proc, {})
-        name, _, text = rest.partition(" ")
+        name, _space, text = rest.partition(" ")
         if kind == "103":
             self._set(cluster, ad, number, proc, name, text)
         elif kind == "101" or ad.pop(name.lower(), None) is not None:
