@@ -44,7 +44,7 @@ def test_job_over_its_disk_is_held_and_others_go_on(pool: Pool) -> None:
     wait("the large job is held", lambda: pool.attribute(large, *codes) == [["5", "21", "104"]], 240)
     reason = pool.attribute(large, "HoldReason")[0][0]
     assert re.search(r"disk usage of 6[0-9] MiB exceeds request_disk = 2[0-9] MiB", reason), reason
-    assert pool.attribute(beside, "JobStatus", "NumJobStarts") == [["2", "1"]]
+    assert pool.attribute(beside, "JobStatus", "NumShadowStarts") == [["2", "1"]]
     pool.clear()
 
 
