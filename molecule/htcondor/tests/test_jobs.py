@@ -48,6 +48,13 @@ def test_job_over_its_disk_is_held_and_others_go_on(pool: Pool) -> None:
     pool.clear()
 
 
+def test_job_without_a_disk_request_has_its_share(pool: Pool) -> None:
+    only = f'requirements = Machine == "{pool.workers[1].fqdn}"'
+    script = "dd if=/dev/zero of=large bs=1M count=40 status=none; sleep 15"
+    cluster = pool.cluster("alice", only, "transfer_executable = false", executable="/bin/sh", arguments=f"\"-c '{script}'\"")
+    wait("the job ends", lambda: pool.attribute(cluster, "JobStatus", "ExitCode", "HoldReason") == [["4", "0", "undefined"]], 240)
+
+
 @pytest.mark.security
 def test_job_cannot_take_the_processes_of_others(pool: Pool) -> None:
     only = f'requirements = Machine == "{pool.workers[1].fqdn}"'

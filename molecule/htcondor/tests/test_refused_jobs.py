@@ -26,8 +26,11 @@ pytestmark = pytest.mark.security
         ("bob", ('+DistcloudGroup = strcat("be", "lle")',), "name of a group in quotes"),
         ("bob", ('+DistcloudGroup = {"belle"}',), "name of a group in quotes"),
         ("bob", ("+JobUniverse = 11",), "universes vanilla, scheduler and local"),
-        ("bob", ("+WantParallelScheduling = true",), "universes vanilla, scheduler and local"),
-        ("bob", ("+JobStatus = 2",), "universes vanilla, scheduler and local"),
+        ("bob", ("+WantParallelScheduling = true",), "cannot be set here"),
+        ("bob", ("+JobStatus = 2",), "cannot be set here"),
+        ("bob", ("+JobUniverse = ifThenElse(time() > 0, 5, 7)",), "cannot be set here"),
+        ("bob", ('+FlockTo = "192.0.2.1:9618"',), "cannot be set here"),
+        ("bob", ("nice_user = true",), "nice_user out"),
         ("bob", ("+DistcloudPlain = true", '+DistcloudGroup = TARGET.group_name ?: "belle"'), "name of a group in quotes"),
         ("bob", ("+DistcloudOwnAccount = true", "accounting_group = fresh"), "use is accounted to you, bob"),
         ("bob", ("max_materialize = 1", '+DistcloudGroup = "atlas"'), "user bob is not a member of group atlas; yours: belle"),
@@ -76,6 +79,8 @@ def test_a_job_has_its_group(pool: Pool, user: str, lines: tuple[str, ...], grou
         ("CurrentHosts", "5"),
         ("ClaimId", '"x"'),
         ("DistcloudOwnAccount", "false"),
+        ("FlockTo", '"192.0.2.1:9618"'),
+        ("KeepClaimIdle", "3600"),
     ],
 )
 def test_owner_cannot_change_how_a_job_is_run(pool: Pool, name: str, value: str) -> None:

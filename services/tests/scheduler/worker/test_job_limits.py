@@ -24,7 +24,7 @@ values = {name: classad2.ExprTree(htcondor2.param[name]).eval(slot, job) for nam
 print(json.dumps({name: None if value is classad2.Value.Undefined else value for name, value in values.items()}))
 """
 MIB = 1024
-Evaluate = Callable[[str, int | None], dict[str, Any]]
+Evaluate = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,10 @@ def evaluate(tmp_path_factory: pytest.TempPathFactory) -> Evaluate:
     path.write_text(worker_file(WORKER))
     environment = {**os.environ, "CONDOR_CONFIG": str(path)}
 
-    def evaluated(request: str, used: int | None) -> dict[str, Any]:
+    def evaluated(request: str, used: int | None, default: bool = False) -> dict[str, Any]:
         slot = f"[TotalDisk = {40_000 * MIB}; TotalCpus = 4.0; Cpus = 1; Disk = {request if request.isdigit() else MIB}]"
-        job = f"[JobUniverse = 5; RequestDisk = {request}{'' if used is None else f'; DiskUsage = {used * MIB}'}]"
+        marked = "; DistcloudDiskDefault = true" if default else ""
+        job = f"[JobUniverse = 5; RequestDisk = {request}{'' if used is None else f'; DiskUsage = {used * MIB}'}{marked}]"
         done = subprocess.run([sys.executable, "-c", EVALUATE, slot, job], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
@@ -60,6 +61,15 @@ def test_job_within_its_bounds_goes_on(evaluate: Evaluate, wanted: str, used: in
 @pytest.mark.parametrize("wanted", ["DiskUsage", "DiskUsage * 2", "ifThenElse(DiskUsage > 1024, 1000000000, 1)"])
 def test_request_that_follows_the_use_is_bounded(evaluate: Evaluate, wanted: str) -> None:
     found = evaluate(wanted, 10_001)
+    assert (found["PREEMPT"], found["WANT_HOLD"]) == (True, True)
+    assert "10001 MiB exceeds the share of a job without request_disk, 10000 MiB" in found["WANT_HOLD_REASON"]
+
+
+def test_job_without_a_request_has_its_share(evaluate: Evaluate) -> None:
+    """Its ad comes to the worker with the disk that it used when it was matched."""
+    found = evaluate("1", 9_999, default=True)
+    assert (found["PREEMPT"], found["WANT_HOLD"]) == (False, False)
+    found = evaluate("1", 10_001, default=True)
     assert (found["PREEMPT"], found["WANT_HOLD"]) == (True, True)
     assert "10001 MiB exceeds the share of a job without request_disk, 10000 MiB" in found["WANT_HOLD_REASON"]
 
