@@ -95,6 +95,13 @@ def test_estimate_is_at_least_the_steps_of_evaluation(ad: tuple[Any, ...]) -> No
         {"a": r"'\142' + 'b'", "b": "a + a"},
         {"a": r'"$$([a + a])"'},
         {"a": r'"\\" + a + "\\" + a + ""'},
+        {"a": 'MY["a"]'},
+        {"a": 'MY[strcat("b", "1")] + 1'},
+        {"a": '[x = 1][strcat("x", "")]'},
+        {"a": 'MY /* x */ ["b"]'},
+        {"a": "[ '-1' = '-2' + '-2'; '-2' = 1 ].'-1'"},
+        {"a": r'"$$([ strcat(\"])\", eval(\"b\")) ])"'},
+        {"s": '"' + "a " * 480 + '"', "b": "join(s, split(s))", "c": "join(b, split(s))", "a": "join(c, split(s))"},
     ],
 )
 def test_endless_expressions_are_unbounded(attributes: dict[str, str]) -> None:
@@ -107,8 +114,21 @@ def test_endless_expressions_are_unbounded(attributes: dict[str, str]) -> None:
         ({"requirements": '(TARGET.Arch == "X86_64") && (TARGET.Memory >= RequestMemory)', "requestmemory": "MemoryUsage * 3 / 2"}, 100),
         ({"a": "{" + ", ".join(f'"node{number}.example.org"' for number in range(1000)) + "}"}, 10_000),
         ({"a": 'regexp("' + "|".join(f"node{number}" for number in range(500)) + '", Machine)'}, 3_000),
-        ({"a": "countMatches(MY.RequireGPUs, TARGET.AvailableGPUs) >= RequestGPUs", "requiregpus": "Capability > 4"}, 500),
+        ({"a": "countMatches(MY.RequireGPUs, TARGET.AvailableGPUs) >= RequestGPUs", "requiregpus": "Capability > 4"}, 1_000),
         ({"a": "[x = 1; y = 2]"}, 20),
+        ({"a": 'split(AuthenticatedIdentity, "+@")[1] =?= "atlas"'}, 60),
+        ({"a": r'regexp("^node[0-9]+\.[a-z]+$", Machine) && regexps("(.*)x[0-9]", Machine, "\1") == "eval"'}, 3_000),
+        (
+            {"a": "".join(f'Machine == "n{n}" || ' for n in range(300)) + "countMatches(x, AvailableGPUs) > 1", "x": "Capability > 4"},
+            3_000,
+        ),
+        ({"requestmemory": 'ifThenElse(regexp("failed to start|preempt", LastHoldReason ?: ""), 4000, 2000)'}, 100),
+        # Arguments and environments are strings, whatever words they have.
+        ({"a": r'"--threads=$$([Cpus]) --input=root://eos.example.org//store/a.root --memory=$$([Memory])"'}, 100),
+        ({"a": r'"MKL=$$([Cpus]) URI=http://mlflow.example.org:5000 OMP=$$([Cpus])"'}, 100),
+        ({"a": r'"--mode eval --pattern \'run\\d+\' --json {\"a\":1}"'}, 20),
+        ({"a": r'"-l -b -q \'macro.C(\"a\\tb\",\"eval\")\'"'}, 20),
+        ({"environment": r'"CFG={\"environment\":\"x\",\"re\":\"a\\.b\",\"environment\":1}"'}, 20),
     ],
 )
 def test_ordinary_expressions_stay_far_below_the_limit(attributes: dict[str, str], limit: int) -> None:
@@ -120,8 +140,15 @@ def test_constants_have_no_references(text: str) -> None:
     assert parse(text) is LITERAL
 
 
+@pytest.mark.parametrize("unit", ["$$([", '\\"', '"', "'", "a[", "(", "join(", "\\\\", "/*", "a + ", "[a=", "join(1)+"])
+def test_time_is_linear_in_the_text(unit: str) -> None:
+    """A quadratic step would take many minutes."""
+    parse('"' + unit * (2**18 // len(unit)) + '"')
+    parse(unit * (2**18 // len(unit)))
+
+
 def test_long_chain_needs_no_recursion() -> None:
-    chain = {f"a{number}": Text(3, {f"a{number + 1}": 2}) for number in range(50_000)}
+    chain = {f"a{number}": Text(3, {f"a{number + 1}": 2}) for number in range(20_000)}
     assert sizes(chain)["a0"] == UNBOUNDED
 
 
@@ -214,6 +241,50 @@ def test_guard_edits_through_the_schedd(tmp_path: Path, monkeypatch: pytest.Monk
     assert not guard.pending
     guard.step()
     assert len(calls) == 2
+
+
+def offender(*names: str) -> job_queue.Offender:
+    return job_queue.Offender(1, 0, frozenset(names), UNBOUNDED, job_queue.IDLE, '"alice@example.org"')
+
+
+def test_one_immutable_attribute_does_not_protect_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    edited: list[str] = []
+
+    def tool(*command: str) -> str:
+        names = command[3::2] if command[0] == "condor_qedit" else ()
+        if "globaljobid" in names:
+            return "Update of immutable attribute globaljobid not allowed. Transaction failed."
+        edited.extend(names)
+        return ""
+
+    monkeypatch.setattr(schedd, "tool", tool)
+    schedd.hold_and_edit([offender("a", "b", "globaljobid")], "too large")
+    assert edited == ["a", "b"]
+
+
+def test_long_names_are_edited_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(schedd, "tool", lambda *command: calls.append(sum(map(len, command))) or "")
+    schedd.hold_and_edit([offender(*(f"{'b' * 60_000}{number}" for number in range(30)))], "too large")
+    assert len(calls) == 31 and max(calls) < 100_000
+
+
+def test_arguments_that_no_program_takes_are_no_crash() -> None:
+    assert "true: " in schedd.tool("true", "x" * 2**21)
+
+
+def test_guard_edits_the_log_if_the_schedd_takes_no_edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(path := tmp_path / "job_queue.log", BOMB)
+    repaired: list[bool] = []
+    monkeypatch.setattr(guard_main, "hold_and_edit", lambda *_: "not allowed")
+    monkeypatch.setattr(guard_main, "RETRY_SECONDS", -1)
+    monkeypatch.setattr(guard_main.Guard, "repair", lambda _: repaired.append(True))
+    guard = guard_main.Guard(guard_main.LogReader(path, 10_000), "condor.service")
+    for _turn in range(guard_main.ATTEMPTS - 1):
+        guard.step()
+    assert not repaired and guard.pending
+    guard.step()
+    assert repaired
 
 
 def test_guard_ends_a_blocked_schedd_and_edits_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,15 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Iterable
 
 from job_queue import JobQueue, Offender, records
 from schedd import Unanswered, append, children_of, end, hold_and_edit, main_pid, queue_log
 
 POLL_SECONDS = 0.05
 RETRY_SECONDS = 3
+# Edits through the schedd that had no effect, after which its log is edited.
+ATTEMPTS = 3
 # Less than WatchdogSec of the unit.
 WATCHDOG_SECONDS = 30
 CHUNK = 1 << 20
@@ -61,6 +64,7 @@ class Guard:
         self.unit = unit
         self.pending: dict[str, Offender] = {}
         self._next = 0.0
+        self._attempts = 0
 
     def step(self) -> None:
         """Read the log once and act on the jobs over the limit."""
@@ -78,13 +82,27 @@ class Guard:
             log("the schedd does not answer: %s" % error)
             if time.monotonic() - started > RETRY_SECONDS:
                 self.repair()
+        else:
+            self._attempts += 1
+            if self._attempts >= ATTEMPTS and self.still_over(offenders):
+                log("the schedd does not take the edits: %s" % " ".join(output.split())[:1000])
+                self.repair()
         # What the edits have not reached is an offender again.
         self.reader.queue.check_again(offenders)
         self.reader.read()
         self.pending = {offender.job: offender for offender in self.reader.queue.offenders()}
         if self.pending:
-            log("%d jobs are still over the limit: %s" % (len(self.pending), " ".join(output.split())))
+            log("%d jobs are still over the limit: %s" % (len(self.pending), " ".join(output.split())[:1000]))
+        else:
+            self._attempts = 0
         self._next = time.monotonic() + RETRY_SECONDS if self.pending else 0.0
+
+    def still_over(self, offenders: Iterable[Offender]) -> bool:
+        """Whether one of the jobs is over the limit now; the next step acts on it in any case."""
+        self.reader.queue.check_again(offenders)
+        self.reader.read()
+        self.pending = {offender.job: offender for offender in self.reader.queue.offenders()}
+        return bool(self.pending)
 
     def repair(self) -> None:
         """End the schedd and edit its log while it is down."""

@@ -7,14 +7,15 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Iterable, Sequence
+from typing import Iterable, Iterator, Sequence
 
 from job_queue import Offender, replacement
 
 # A healthy schedd answers within a second; a tool itself would wait 20 s.
 TOOL_SECONDS = 10
-# Jobs in one call of a tool, so that its arguments stay short.
+# Jobs and attributes in one call of a tool, so that its arguments stay short.
 BATCH = 200
+ARGUMENT_BYTES = 65536
 
 
 class Unanswered(Exception):
@@ -27,6 +28,8 @@ def tool(*command: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TOOL_SECONDS, check=False, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as error:
         raise Unanswered("%s took more than %d s" % (command[0], TOOL_SECONDS)) from error
+    except (OSError, ValueError) as error:  # arguments that are too long, or hold a zero byte
+        return "%s: %s" % (command[0], error)
     if done.returncode != 0 and ("Failed to connect" in done.stderr or "CEDAR" in done.stderr or "Can't" in done.stderr):
         raise Unanswered(" ".join(done.stderr.split()))
     return done.stdout + done.stderr
@@ -53,9 +56,25 @@ def hold_and_edit(offenders: Sequence[Offender], reason: str) -> str:
         for offender in batch:
             groups.setdefault(offender.attributes, []).append(offender.job)
         for names, jobs in groups.items():
-            edits = [word for name in sorted(names) for word in (name, replacement(name))]
-            output += tool("condor_qedit", "-jobids", ",".join(jobs), *edits)
+            for words in _edits(names):
+                done = tool("condor_qedit", "-jobids", ",".join(jobs), *words)
+                # One attribute that cannot be set undoes the call.
+                if "not allowed" in done or "failed" in done.lower():
+                    for name in words[::2][:BATCH]:
+                        done += tool("condor_qedit", "-jobids", ",".join(jobs), name, replacement(name))
+                output += done
     return output
+
+
+def _edits(names: Iterable[str]) -> Iterator[list[str]]:
+    """Arguments that replace the attributes, some at a time."""
+    words: list[str] = []
+    for name in sorted(names):
+        if words and (len(words) >= BATCH or sum(map(len, words)) + len(name) > ARGUMENT_BYTES):
+            yield words
+            words = []
+        words = [*words, name, replacement(name)]
+    yield words
 
 
 def children_of(parent: int, name: str) -> list[int]:
