@@ -126,7 +126,7 @@ class Guard:
 
 
 def why(offender: Offender, limit: int) -> str:
-    names = sorted(offender.attributes)
+    names = [name[:64] for name in sorted(offender.attributes)]
     shown = ", ".join(names[:5]) + (" and %d more" % (len(names) - 5) if len(names) > 5 else "")
     return "expressions of size %d, limit %d: %s" % (offender.largest, limit, shown)
 
