@@ -152,6 +152,13 @@ def test_long_chain_needs_no_recursion() -> None:
     assert sizes(chain)["a0"] == UNBOUNDED
 
 
+def test_long_cycle_takes_linear_time() -> None:
+    """Without a second reference in it, so that it does not branch."""
+    count = 20_000
+    cycle = {f"a{number}": Text(1, {f"a{(number + 1) % count}": 1}) for number in range(count)}
+    assert sizes(cycle)["a0"] == count * 400
+
+
 def queue_of(lines: list[str], limit: int = 10_000) -> job_queue.JobQueue:
     queue = job_queue.JobQueue(limit)
     data = "".join(f"{line}\n" for line in lines).encode()
@@ -285,6 +292,22 @@ def test_guard_edits_the_log_if_the_schedd_takes_no_edit(tmp_path: Path, monkeyp
     assert not repaired and guard.pending
     guard.step()
     assert repaired
+
+
+def test_job_that_comes_during_an_edit_stays_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(path := tmp_path / "job_queue.log", BOMB)
+
+    def another_job(*_: object) -> str:
+        with path.open("a") as log:
+            log.write("101 02.-1 Job Machine\n101 2.0 Job Machine\n103 2.0 x x + x\n")
+        return "not allowed"
+
+    monkeypatch.setattr(guard_main, "hold_and_edit", another_job)
+    monkeypatch.setattr(guard_main, "ATTEMPTS", 1)
+    monkeypatch.setattr(guard_main, "main_pid", lambda _: 0)  # condor_master is gone: nothing can be repaired now
+    guard = guard_main.Guard(guard_main.LogReader(path, 10_000), "condor.service")
+    guard.step()
+    assert set(guard.pending) == {"1.0", "2.0"}
 
 
 def test_guard_ends_a_blocked_schedd_and_edits_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

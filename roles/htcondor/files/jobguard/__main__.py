@@ -13,7 +13,6 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Iterable
 
 from job_queue import JobQueue, Offender, records
 from schedd import Unanswered, append, children_of, end, hold_and_edit, main_pid, queue_log
@@ -84,25 +83,22 @@ class Guard:
                 self.repair()
         else:
             self._attempts += 1
-            if self._attempts >= ATTEMPTS and self.still_over(offenders):
+            self._look_again()
+            if self._attempts >= ATTEMPTS and self.pending:
                 log("the schedd does not take the edits: %s" % " ".join(output.split())[:1000])
                 self.repair()
-        # What the edits have not reached is an offender again.
-        self.reader.queue.check_again(offenders)
-        self.reader.read()
-        self.pending = {offender.job: offender for offender in self.reader.queue.offenders()}
+        self._look_again()
         if self.pending:
             log("%d jobs are still over the limit: %s" % (len(self.pending), " ".join(output.split())[:1000]))
         else:
             self._attempts = 0
         self._next = time.monotonic() + RETRY_SECONDS if self.pending else 0.0
 
-    def still_over(self, offenders: Iterable[Offender]) -> bool:
-        """Whether one of the jobs is over the limit now; the next step acts on it in any case."""
-        self.reader.queue.check_again(offenders)
+    def _look_again(self) -> None:
+        """Keep as pending what the edits have not reached, and the jobs that came over the limit since."""
+        self.reader.queue.check_again(self.pending.values())
         self.reader.read()
         self.pending = {offender.job: offender for offender in self.reader.queue.offenders()}
-        return bool(self.pending)
 
     def repair(self) -> None:
         """End the schedd and edit its log while it is down."""
@@ -112,10 +108,8 @@ class Guard:
         if not end(children_of(master, "condor_schedd")):
             log("the schedd cannot be ended")
             return
-        self.reader.read()
-        queue = self.reader.queue
-        queue.check_again(self.pending.values())
-        offenders = list(queue.offenders())
+        self._look_again()
+        queue, offenders = self.reader.queue, list(self.pending.values())
         if offenders and not children_of(master, "condor_schedd"):
             append(self.reader.path, queue.offset, records(offenders, queue.users, reason(queue.limit), int(time.time())))
             users = ", ".join(sorted({offender.user for offender in offenders}))

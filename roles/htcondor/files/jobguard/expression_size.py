@@ -82,7 +82,7 @@ LITERAL = Text(2, {}, SHORT)
 def parse(text: str) -> Text:
     """The cost and references of an attribute's text; LITERAL for a short constant."""
     if _NUMBER.fullmatch(text):
-        return LITERAL if len(text) <= SHORT else Text(2 + len(text) // CHARACTERS, {}, len(text))
+        return _constant(text)
     outside, strings = _split(text)
     if outside is None and text[:1] == text[-1:] == '"' and len(text) > 1 and '"' not in text[1:-1]:
         outside, strings = '""', [text]
@@ -90,8 +90,12 @@ def parse(text: str) -> Text:
         return _unclear(text)
     embedded = [part for string in strings if EMBEDDED in string for part in _embedded(string)]
     if outside == '""' and not embedded:
-        return LITERAL if len(text) <= SHORT else Text(2 + len(text) // CHARACTERS, {}, len(text))
+        return _constant(text)
     return _sum([_parse(outside, len(text), [len(string) for string in strings]), *embedded])
+
+
+def _constant(text: str) -> Text:
+    return LITERAL if len(text) <= SHORT else Text(LITERAL.tokens + len(text) // CHARACTERS, {}, len(text))
 
 
 def _split(text: str) -> tuple[str | None, list[str]]:
@@ -231,11 +235,8 @@ def sizes(attributes: Mapping[str, Text]) -> dict[str, int]:
         size = sum(_cost(text, found, lengths) for text in texts)
         length = sum(_length(text, lengths) for text in texts)
         if len(component) > 1 or component[0] in edges[component[0]]:
-            inside = [(text, count) for text in texts for name, count in text.references.items() if name in members]
             # A cycle ends at HTCondor's depth. With two references it has branched as often by then.
-            branches = any(count > 1 or text.calls for text, count in inside) or any(
-                sum(count for each, count in inside if each is text) > 1 for text, _count in inside
-            )
+            branches = any(_inside(nodes[name], members) > 1 for name in component)
             size, length = (UNBOUNDED, UNBOUNDED) if branches else (size * DEPTH, length * DEPTH)
         found.update(dict.fromkeys(component, min(size, UNBOUNDED)))
         lengths.update(dict.fromkeys(component, min(length, UNBOUNDED)))
@@ -275,6 +276,11 @@ def _result(call: Call, lengths: Mapping[str, int]) -> int:
     references = {name: count for name, count in call.references.items() if name not in GROWING | SCOPES}
     known = call.characters + _referenced(references, lengths, SHORT)
     return min(min(known, UNBOUNDED) ** (1 + call.nesting), UNBOUNDED)
+
+
+def _inside(texts: Iterable[Text], members: Iterable[str]) -> int:
+    """References that stay in the cycle; those of a text with growing calls count twice."""
+    return sum((2 if text.calls else 1) * count for text in texts for name, count in text.references.items() if name in members)
 
 
 def _referenced(references: Mapping[str, int], values: Mapping[str, int], default: int) -> int:
